@@ -1,0 +1,6 @@
+"""``python -m engramcka``."""
+
+from engramcka.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""Every error a user can meet, with the exit code it ends the command with.
+
+Only the command line turns these into text and an exit code; nothing else prints or exits.
+Messages are one line: where, what was found, what is allowed, what to do.
+"""
+
+from __future__ import annotations
+
+
+class EngramckaError(Exception):
+    """Base of all errors that are somebody's to mend; ``exit_code`` is the process's."""
+
+    exit_code = 1
+
+
+class ConfigError(EngramckaError, ValueError):
+    """The config or the command line asks for something that cannot be."""
+
+    exit_code = 2
+
+
+class DataError(EngramckaError, ValueError):
+    """The text, its entities or its tokenizer do not give what the config asks for."""
+
+    exit_code = 2
+
+
+class StoreError(EngramckaError):
+    """A run or a store is missing, broken, half-written, newer than us, or another config's."""
+
+
+class ComparisonError(EngramckaError, ValueError):
+    """Two sets of hidden states that must not be compared: sizes, samples or values forbid it."""
+
+
+class TrainingError(EngramckaError):
+    """Training went wrong: the loss is no longer a number, or nothing is left to train on."""
+
+
+class Interrupted(EngramckaError):
+    """A signal stopped the run after its state was saved; the same command goes on."""
+
+    exit_code = 75

@@ -1,0 +1,197 @@
+"""What the analyses find, as small NumPy dataclasses: what is stored, drawn and read.
+
+Knows nothing of tensors, files, figures or screens. Layers are blocks, counted from 1. A read-out
+that a person may ask for again with another parameter (soft alignment with another k) lives here,
+so that the terminal app can answer without torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from engramcka.errors import ComparisonError
+
+Float = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class LayerDiagnostics:
+    """What one model's hidden states look like, a value a layer; each array is (layers,) float64.
+
+    They say when a similarity of nearly one is about a single dimension only.
+    """
+
+    top_dimension_share: Float  # share of the total variance in the largest dimension, 0 to 1
+    top_component_share: Float  # share of it in the first principal component, 0 to 1
+    effective_rank: Float  # participation ratio (sum of eigenvalues)^2 / sum of squares, from 1
+    nonfinite_share: Float  # share of samples with a NaN or an infinity, 0 to 1
+    width: Float  # number of dimensions compared
+    dropped: tuple[tuple[int, ...], ...] = ()  # dimensions left out a layer (drop-massive)
+
+
+@dataclass(frozen=True, eq=False)
+class CkaMap:
+    """Similarity of every layer of one model (y, rows) with every layer of another (x, columns).
+
+    Unbiased estimates may lie a little outside [0, 1]; they are kept as they are and clipped only
+    where they are drawn. A cell that no estimate exists for (a constant layer) is NaN.
+    """
+
+    similarity: Float  # (y layers, x layers)
+    y_label: str = "y"
+    x_label: str = "x"
+    y_layers: tuple[int, ...] = ()  # block numbers of the rows; () means 1, 2, ..
+    x_layers: tuple[int, ...] = ()  # block numbers of the columns
+    ci_low: Float | None = None  # (y layers, x layers), lower end of the 95 % interval
+    ci_high: Float | None = None  # (y layers, x layers)
+    jackknife: Float | None = None  # (groups, y layers, x layers): the map without each group
+    null: Float | None = None  # (permutations, y layers, x layers): one side's rows shuffled
+    y_diagnostics: LayerDiagnostics | None = None
+    x_diagnostics: LayerDiagnostics | None = None
+    estimator: str = "unknown"  # minibatch | debiased | biased | unknown (an imported map)
+    kernel: str = "linear"
+    standardize: str = "none"
+    batch_size: int | None = None  # samples a batch, for the minibatch estimator
+    n_samples: int | None = None  # samples compared, after any were dropped
+    n_dropped: int = 0  # samples left out for non-finite values
+    dtype: str = "unknown"  # of the hidden states, "y / x" where they differ
+    route: str = "unknown"  # how it was computed: gram | feature
+    warnings: tuple[str, ...] = ()  # one sentence each
+    provenance: Mapping[str, Any] = field(default_factory=dict)  # JSON: models, versions, times
+
+    def __post_init__(self) -> None:
+        similarity = np.asarray(self.similarity, dtype=np.float64)
+        if similarity.ndim != 2 or 0 in similarity.shape:
+            raise ComparisonError(
+                f"a CKA map is a matrix (y layers, x layers), found shape {similarity.shape}"
+            )
+        object.__setattr__(self, "similarity", similarity)
+        rows, columns = similarity.shape
+        for name, count in (("y_layers", rows), ("x_layers", columns)):
+            layers = tuple(int(layer) for layer in getattr(self, name)) or tuple(
+                range(1, count + 1)
+            )
+            if len(layers) != count:
+                raise ComparisonError(f"{name} names {len(layers)} layers, the map has {count}")
+            object.__setattr__(self, name, layers)
+        for name in ("ci_low", "ci_high", "jackknife", "null"):
+            value = getattr(self, name)
+            if value is not None:
+                value = np.asarray(value, dtype=np.float64)
+                if value.shape[-2:] != similarity.shape:
+                    raise ComparisonError(
+                        f"{name} has shape {value.shape}, the map {similarity.shape}"
+                    )
+                object.__setattr__(self, name, value)
+
+    def soft_alignment(self, k: int = 5, first_layer: int = 1) -> Float:
+        """Soft alignment index of every column: which y layer x layer j does the work of.
+
+        a_j = sum_{i in I_j} S_ij i / sum_{i in I_j} S_ij, with I_j the k rows of column j with
+        the highest similarity (Engram paper, equation 9).
+
+        Args:
+            k: rows averaged, at least 1; fewer where the column has fewer finite values.
+            first_layer: number of the first block on the y axis: 1 as everywhere here, 0 as in
+                the paper's Figure 4.
+
+        Returns:
+            (x layers,) float64 in y's layer numbers; NaN where a column has no positive value.
+
+        Raises:
+            ComparisonError: k is below 1.
+        """
+        return soft_alignment(self.similarity, self._y_numbers(first_layer), k)
+
+    def _y_numbers(self, first_layer: int) -> Float:
+        return np.asarray(self.y_layers, dtype=np.float64) + (first_layer - 1)
+
+
+def soft_alignment(similarity: npt.ArrayLike, y_numbers: npt.ArrayLike, k: int = 5) -> Float:
+    """Equation 9 of the Engram paper on maps of any leading shape; see `CkaMap.soft_alignment`.
+
+    Args:
+        similarity: (..., y layers, x layers).
+        y_numbers: (y layers,), the layer numbers that are averaged.
+        k: rows averaged in each column.
+
+    Returns:
+        (..., x layers) float64.
+    """
+    if k < 1:
+        raise ComparisonError(f"soft alignment averages over k >= 1 layers, found k = {k}")
+    s = np.asarray(similarity, dtype=np.float64)
+    numbers = np.asarray(y_numbers, dtype=np.float64)
+    # An unbiased estimate below zero says "nothing in common": it gets no weight, never a
+    # negative one, which could put the average outside the layers averaged.
+    weights = np.where(np.isfinite(s), np.clip(s, 0.0, None), 0.0)
+    order = np.argsort(-weights, axis=-2, kind="stable")[..., :k, :]
+    top = np.take_along_axis(weights, order, axis=-2)
+    total = top.sum(axis=-2)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        aligned = (top * numbers[order]).sum(axis=-2) / total
+    return np.where(total > 0, aligned, np.nan)
+
+
+@dataclass(frozen=True, eq=False)
+class LossSweep:
+    """Validation loss against the block at whose input one memory module sits.
+
+    Losses are means over validation tokens, in nats a token.
+    """
+
+    layers: tuple[int, ...]  # insertion layers, blocks counted from 1
+    loss: Float  # (layers, seeds); NaN where a point is not (yet) there
+    baseline: Float  # (seeds,), the same model without the module; empty where unknown
+    seeds: tuple[int, ...] = (0,)
+    label: str = "model"
+    baseline_label: str = "baseline"
+    reference: Mapping[str, float] = field(default_factory=dict)  # further lines: name -> loss
+    variants: Mapping[str, float] = field(default_factory=dict)  # ablations: name -> loss
+    unit: str = "nats/token"
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "layers", tuple(int(layer) for layer in self.layers))
+        object.__setattr__(self, "seeds", tuple(int(seed) for seed in self.seeds))
+        loss = np.asarray(self.loss, dtype=np.float64)
+        loss = loss[:, None] if loss.ndim == 1 else loss
+        if loss.shape != (len(self.layers), len(self.seeds)) or not self.layers:
+            raise ComparisonError(
+                f"a sweep's loss is (layers, seeds) = ({len(self.layers)}, {len(self.seeds)}), "
+                f"found shape {loss.shape}"
+            )
+        object.__setattr__(self, "loss", loss)
+        object.__setattr__(self, "baseline", np.atleast_1d(np.asarray(self.baseline, np.float64)))
+
+    @property
+    def mean(self) -> Float:
+        """(layers,) mean over the seeds that are there; NaN where none is."""
+        return _mean_over_seeds(self.loss)
+
+    @property
+    def baseline_mean(self) -> float:
+        """Mean of the baseline over the seeds that are there; NaN where none is."""
+        return float(_mean_over_seeds(self.baseline[None, :])[0])
+
+    @property
+    def best(self) -> tuple[int, float] | None:
+        """(insertion layer, its mean loss) with the lowest mean; None where no point is there."""
+        mean = self.mean
+        if not np.isfinite(mean).any():
+            return None
+        index = int(np.nanargmin(mean))
+        return self.layers[index], float(mean[index])
+
+
+def _mean_over_seeds(loss: Float) -> Float:
+    """(points, seeds) -> (points,), over the finite values; NaN, and no warning, where none is."""
+    there = np.isfinite(loss)
+    count = there.sum(axis=1)
+    total = np.where(there, loss, 0.0).sum(axis=1)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)

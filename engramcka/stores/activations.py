@@ -1,0 +1,200 @@
+"""One model's hidden states on disk: an array a layer, written in whole chunks, resumable.
+
+`MODEL.zarr` holds `layer_01` .. `layer_LL`, each (samples, width); the group `samples`, a table
+that says which text each row stands for; and `complete`, one flag a chunk of samples, written
+last: a row may be read when its flag is set. bfloat16 is kept as its raw 16-bit words, marked by
+the attribute `dtype`, since Zarr has no such type that every reader knows. Knows no torch.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import zarr
+
+from engramcka.errors import StoreError
+from engramcka.stores import layout
+
+DTYPES = ("float32", "float16", "bfloat16")
+
+# A chunk of zeros is written like any other, so that a missing file always means a missing chunk.
+_KEEP_ZEROS = {"write_empty_chunks": True}
+
+
+class LayerArray:
+    """One layer's hidden states, (samples, width), read a slice of samples at a time."""
+
+    def __init__(self, array: zarr.Array, dtype: str) -> None:
+        self._array = array
+        self.shape: tuple[int, int] = (int(array.shape[0]), int(array.shape[1]))
+        self.dtype = np.dtype(ml_dtypes.bfloat16) if dtype == "bfloat16" else np.dtype(dtype)
+        self.ndim = 2
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: Any) -> np.ndarray[Any, Any]:
+        try:
+            words = np.asarray(self._array[index])
+        except Exception as error:  # missing or corrupt chunks: zarr raises many kinds
+            raise StoreError(
+                f"{self._array.store_path}: cannot be read ({layout.first_line(error)})"
+            ) from error
+        return words.view(self.dtype) if words.dtype != self.dtype else words
+
+
+@dataclass(frozen=True)
+class ActivationStore:
+    """One model's hidden states, open for reading (and, by `write`, for filling up)."""
+
+    path: Path
+    group: zarr.Group
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """All that the hidden states were made from, as JSON."""
+        return dict(self.group.attrs[layout.INPUTS])  # type: ignore[arg-type]
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """Every attribute of the group: provenance, dtype, counts."""
+        return dict(self.group.attrs)
+
+    @property
+    def layers(self) -> dict[int, LayerArray]:
+        """Block number -> its array, in order."""
+        dtype = str(self.group.attrs["dtype"])
+        numbers = {
+            layout.layer_number(name): name
+            for name in self.group.array_keys()
+            if layout.layer_number(name) is not None
+        }
+        return {
+            number: LayerArray(self.group[numbers[number]], dtype)  # type: ignore[arg-type]
+            for number in sorted(n for n in numbers if n is not None)
+        }
+
+    @property
+    def samples(self) -> dict[str, np.ndarray[Any, Any]]:
+        """The sample table: column name -> (samples,) array."""
+        table = self.group["samples"]
+        return {name: np.asarray(table[name][...]) for name in sorted(table.array_keys())}  # type: ignore[union-attr,index]
+
+    @property
+    def n_samples(self) -> int:
+        """Rows of every layer."""
+        return int(self.group.attrs["n_samples"])  # type: ignore[arg-type]
+
+    def missing(self) -> list[tuple[int, int]]:
+        """Ranges (start, stop) of samples that are not written yet, a chunk each, in order."""
+        size = int(self.group.attrs["chunk_samples"])  # type: ignore[arg-type]
+        flags = np.asarray(self.group["complete"][...])  # type: ignore[index]
+        return [
+            (chunk * size, min((chunk + 1) * size, self.n_samples))
+            for chunk in np.flatnonzero(flags == 0).tolist()
+        ]
+
+    def write(self, start: int, blocks: Mapping[int, np.ndarray[Any, Any]]) -> None:
+        """Write one whole chunk of samples for every layer, then mark it complete.
+
+        Args:
+            start: first row, a multiple of the chunk size.
+            blocks: block number -> (rows, width); bfloat16 as uint16 words.
+        """
+        stop = start + len(next(iter(blocks.values())))
+        for layer, rows in blocks.items():
+            self.group[layout.layer_name(layer)][start:stop] = rows  # type: ignore[index]
+        self.group["complete"][start // int(self.group.attrs["chunk_samples"])] = 1  # type: ignore[index,arg-type,operator]
+
+
+def create_activations(
+    path: Path,
+    *,
+    layers: Sequence[int],
+    width: int,
+    dtype: str,
+    samples: Mapping[str, np.ndarray[Any, Any]],
+    attributes: Mapping[str, Any],
+    inputs: Mapping[str, Any],
+) -> ActivationStore:
+    """Make an empty store for one model; it appears whole (all metadata and samples) or not at all.
+
+    Args:
+        path: the store, which must not be there.
+        layers: block numbers.
+        width: of the residual stream.
+        dtype: one of `DTYPES`.
+        samples: the sample table, column name -> (samples,).
+        attributes: JSON: provenance, counts.
+        inputs: JSON: all that the hidden states are made from.
+    """
+    n_samples = len(next(iter(samples.values())))
+    chunk = min(layout.CHUNK_SAMPLES, n_samples)
+    scratch = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}.tmp")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        group = zarr.open_group(scratch, mode="w", zarr_format=3)
+        for layer in layers:
+            group.create_array(
+                layout.layer_name(layer),
+                shape=(n_samples, width),
+                chunks=(chunk, width),
+                dtype="uint16" if dtype == "bfloat16" else dtype,
+                compressors=[zarr.codecs.Crc32cCodec()],
+                dimension_names=("sample", "feature"),
+                attributes={"dtype": dtype, "layer": layer},
+                config=_KEEP_ZEROS,
+            )
+        n_chunks = -(-n_samples // chunk)
+        group.create_array(
+            "complete",
+            data=np.zeros(n_chunks, np.uint8),
+            chunks=(1,),
+            compressors=None,
+            dimension_names=("chunk",),
+            config=_KEEP_ZEROS,
+        )
+        _write_samples(group.create_group("samples"), samples)
+        group.attrs.update(
+            {
+                **layout.header("activations"),
+                **attributes,
+                "dtype": dtype,
+                "n_samples": n_samples,
+                "chunk_samples": chunk,
+                layout.INPUTS: dict(inputs),
+            }
+        )
+        os.replace(scratch, path)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return open_activations(path, mode="r+")
+
+
+def open_activations(path: Path, mode: str = "r") -> ActivationStore:
+    """Open one model's hidden states.
+
+    Raises:
+        StoreError: nothing there, not such a store, or of a newer format version.
+    """
+    return ActivationStore(path, layout.open_group(path, "activations", mode))
+
+
+def _write_samples(group: zarr.Group, samples: Mapping[str, np.ndarray[Any, Any]]) -> None:
+    for name, column in samples.items():
+        values = column.astype(str) if column.dtype.kind in "OU" else column
+        group.create_array(
+            name,
+            shape=values.shape,
+            dtype=str if values.dtype.kind == "U" else values.dtype,
+            chunks=(len(values),),
+            dimension_names=("sample",),
+        )[...] = values

@@ -1,0 +1,128 @@
+"""Names, attributes and format versions of everything a run directory holds.
+
+The only file that knows them; the README's section on files says the same in prose. Knows no torch.
+
+    RUN/config.toml               the config as resolved
+    RUN/activations/MODEL.zarr    one group a model, `layer_01` .. (samples, width), group `samples`
+    RUN/results.zarr              cka/NAME, sweep/NAME
+    RUN/checkpoints/UNIT/         trained models, a folder each, and tokenizer/
+    RUN/figures/  RUN/log.jsonl
+
+Every group that engramcka writes carries its `engramcka_type` and `engramcka_version`; a reader
+refuses a version that it does not know. `layer_00` is kept for the embedding.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import zarr
+
+from engramcka.errors import StoreError
+
+CONFIG = "config.toml"
+ACTIVATIONS = "activations"
+RESULTS = "results.zarr"
+CHECKPOINTS = "checkpoints"
+FIGURES = "figures"
+LOG = "log.jsonl"
+
+TYPE = "engramcka_type"
+VERSION = "engramcka_version"
+VERSIONS = {"activations": 1, "results": 1, "cka": 1, "sweep": 1}
+INPUTS = "inputs"  # attribute: everything the group was made from, as JSON
+
+CHUNK_SAMPLES = 2048  # rows a chunk of activations: 4 MB at width 1024 in 16 bits
+
+
+def layer_name(layer: int) -> str:
+    """Array name of the residual stream after block ``layer`` (counted from 1; 0: embedding)."""
+    return f"layer_{layer:02d}"
+
+
+def layer_number(name: str) -> int | None:
+    """Block number of an array name, or None if it names something else."""
+    prefix, _, digits = name.partition("_")
+    return int(digits) if prefix == "layer" and digits.isdecimal() else None
+
+
+def open_group(path: Path, kind: str, mode: str = "r") -> zarr.Group:
+    """Open the group of one type at ``path``, refusing whatever is not one that we can read.
+
+    Raises:
+        StoreError: nothing there, not a Zarr group, another type, or a newer format version.
+    """
+    if not path.exists():
+        raise StoreError(f"{path}: there is no such store")
+    try:
+        group = zarr.open_group(path, mode=mode)  # type: ignore[arg-type]
+        attributes = dict(group.attrs)
+    except Exception as error:  # zarr raises many kinds for a broken zarr.json
+        raise StoreError(f"{path}: not a readable Zarr group ({first_line(error)})") from error
+    check_version(path, attributes, kind)
+    return group
+
+
+def check_version(path: Path, attributes: Mapping[str, Any], kind: str) -> None:
+    """Refuse attributes that are not those of ``kind`` in a version that we know."""
+    found, version = attributes.get(TYPE), attributes.get(VERSION)
+    if found != kind:
+        raise StoreError(f"{path}: holds {found or 'no engramcka data'}, expected {kind}")
+    if version != VERSIONS[kind]:
+        raise StoreError(
+            f"{path}: {kind} in format version {version}; this engramcka reads version "
+            f"{VERSIONS[kind]}, a newer one may read it"
+        )
+
+
+def header(kind: str) -> dict[str, Any]:
+    """The attributes that say what a group is."""
+    return {TYPE: kind, VERSION: VERSIONS[kind]}
+
+
+def write_group_atomically(root: Path, name: str, fill: Callable[[zarr.Group], None]) -> None:
+    """Make the group ``root/name`` appear whole or not at all, replacing an older one.
+
+    It is filled beside the store, under the same parent (so that a rename is one step), and moved
+    in when complete. A reader may meet a moment without the group, never half of one.
+    """
+    target = root / name
+    scratch = root.parent / f".{root.name}-{uuid.uuid4().hex[:8]}.tmp"
+    try:
+        fill(zarr.open_group(scratch, mode="w", zarr_format=3))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.exists():
+            old = scratch.with_suffix(".old")
+            os.replace(target, old)
+            os.replace(scratch, target)
+            shutil.rmtree(old)
+        else:
+            os.replace(scratch, target)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def write_text_atomically(path: Path, text: str) -> None:
+    """Make a text file appear whole or not at all, replacing an older one."""
+    scratch = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        scratch.write_text(text, encoding="utf-8")
+        os.replace(scratch, path)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def remove_scratch(run: Path) -> None:
+    """Delete what a killed process left half-written beside the stores of a run."""
+    for left in [*run.glob(".*.tmp"), *run.glob(".*.old"), *run.glob("*/.*.tmp")]:
+        shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
+
+
+def first_line(error: BaseException) -> str:
+    """An exception's message cut to one line, or its type's name where it has none."""
+    return (str(error) or type(error).__name__).splitlines()[0][:200]

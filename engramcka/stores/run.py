@@ -1,0 +1,108 @@
+"""A run directory as one object: what it holds, read when it is asked for.
+
+`open_run` is the way in from Python; the terminal app and `engramcka info` use it too.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from engramcka.errors import StoreError
+from engramcka.results import CkaMap, LossSweep
+from engramcka.stores import activations, layout, results
+
+T = TypeVar("T")
+
+
+class Results(Mapping[str, T], Generic[T]):
+    """Results of one kind by name; each is read from disk when it is looked up."""
+
+    def __init__(self, path: Path, kind: str) -> None:
+        self._path, self._kind = path, kind
+
+    def __getitem__(self, name: str) -> T:
+        if name not in list(self):
+            there = ", ".join(self) or "none"
+            raise KeyError(f"{self._path}: no {self._kind}/{name}; there is {there}")
+        read: Any = results.read_cka if self._kind == "cka" else results.read_sweep
+        return read(self._path, name)  # type: ignore[no-any-return]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(results.names(self._path, self._kind))
+
+    def __len__(self) -> int:
+        return len(results.names(self._path, self._kind))
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run directory."""
+
+    path: Path
+
+    @property
+    def cka(self) -> Results[CkaMap]:
+        """CKA maps by name."""
+        return Results(self.path / layout.RESULTS, "cka")
+
+    @property
+    def sweep(self) -> Results[LossSweep]:
+        """Layer sweeps by name."""
+        return Results(self.path / layout.RESULTS, "sweep")
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """config.toml as plain values."""
+        try:
+            return tomllib.loads((self.path / layout.CONFIG).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise StoreError(f"{self.path / layout.CONFIG}: cannot be read ({error})") from error
+
+    @property
+    def models(self) -> list[str]:
+        """Names of the models whose hidden states are here."""
+        folder = self.path / layout.ACTIVATIONS
+        return sorted(entry.stem for entry in folder.glob("[!.]*.zarr")) if folder.is_dir() else []
+
+    def activations(self, model: str) -> activations.ActivationStore:
+        """One model's hidden states."""
+        return activations.open_activations(self.path / layout.ACTIVATIONS / f"{model}.zarr")
+
+    def log(self) -> list[dict[str, Any]]:
+        """The events of log.jsonl, oldest first; a line cut off by a kill is passed over."""
+        path = self.path / layout.LOG
+        if not path.is_file():
+            return []
+        events = []
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                event = json.loads(line)
+            except json.JSONDecodeError:
+                continue
+            if isinstance(event, dict):
+                events.append(event)
+        return events
+
+
+def is_run(path: Path) -> bool:
+    """Whether a folder looks like a run directory: it holds a config or results."""
+    return (path / layout.CONFIG).is_file() or (path / layout.RESULTS / "zarr.json").is_file()
+
+
+def open_run(path: str | Path) -> Run:
+    """Open a run directory.
+
+    Raises:
+        StoreError: the folder is not there or is not a run directory.
+    """
+    run = Path(path)
+    if not run.is_dir():
+        raise StoreError(f"{run}: there is no such folder")
+    if not is_run(run):
+        raise StoreError(f"{run}: not a run directory (no {layout.CONFIG}, no {layout.RESULTS})")
+    return Run(run)
