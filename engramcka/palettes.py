@@ -7,7 +7,7 @@ interpolated to 256 entries, and of a symmetric blue-white-orange map for differ
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -42,7 +42,7 @@ SHADES = " ░▒▓█"
 ASCII_SHADES = " .:-=+*#%@"
 
 
-@lru_cache(maxsize=None)
+@cache
 def table(name: str) -> npt.NDArray[np.uint8]:
     """The palette as (256, 3) uint8 RGB, read only.
 

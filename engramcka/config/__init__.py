@@ -1,1 +1,26 @@
-"""config.toml as typed, validated objects."""
+"""config.toml as typed, validated objects; a mistake in it is one line that points at it."""
+
+from engramcka.config.loading import dump_config, load_config
+from engramcka.config.schema import (
+    CkaTable,
+    Config,
+    DataTable,
+    EngramConfig,
+    LoadedModel,
+    SweepTable,
+    TrainedModel,
+    TrainingTable,
+)
+
+__all__ = [
+    "CkaTable",
+    "Config",
+    "DataTable",
+    "EngramConfig",
+    "LoadedModel",
+    "SweepTable",
+    "TrainedModel",
+    "TrainingTable",
+    "dump_config",
+    "load_config",
+]

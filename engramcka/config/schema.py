@@ -10,7 +10,10 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, model_validator
+
+from engramcka.config.source import ConfigSource, KeyPath
+from engramcka.errors import ConfigError
 
 
 def _plain_name(name: str) -> str:
@@ -165,7 +168,7 @@ class TrainingTable(Table):
 
 
 class CkaTable(Table):
-    """``[[cka]]``: one map of every layer of ``y`` (rows) against every layer of ``x`` (columns)."""
+    """``[[cka]]``: a map of each layer of ``y`` (rows) against each layer of ``x`` (columns)."""
 
     name: Name = Field(description="name of the map")
     y: str = Field(description="model on the rows")
@@ -185,7 +188,7 @@ class SweepTable(Table):
         "all", description="insertion layers, counted from 1"
     )
     seeds: tuple[Seed, ...] = Field(
-        (0,), min_length=1, description="a training each; the first run.seed is 0"
+        (), description="a training of every point for each; run.seed alone if left out"
     )
     baseline: bool = Field(True, description="also train the model without Engram")
 
@@ -193,17 +196,27 @@ class SweepTable(Table):
 class Config(Table):
     """A whole config.toml."""
 
-    run: RunTable
-    models: dict[Name, ModelTable] = Field(default_factory=dict)
-    data: DataTable = Field(default_factory=DataTable)
-    training: TrainingTable = Field(default_factory=TrainingTable)
-    cka: tuple[CkaTable, ...] = ()
-    sweep: tuple[SweepTable, ...] = ()
+    run: RunTable = Field(description="where the results go")
+    models: dict[Name, ModelTable] = Field({}, description="the models, a table each")
+    data: DataTable = Field(DataTable(), description="the text and the positions in it")
+    training: TrainingTable = Field(TrainingTable(), description="how models are trained")
+    cka: tuple[CkaTable, ...] = Field((), description="similarity maps")
+    sweep: tuple[SweepTable, ...] = Field((), description="layer sweeps")
+
+    _source: ConfigSource = PrivateAttr(default_factory=ConfigSource)
 
     def label(self, model: str) -> str:
         """What a model is called on axes and in tables."""
         return self.models[model].label or model
 
+    def seeds(self, sweep: SweepTable) -> tuple[int, ...]:
+        """The seeds of a sweep: its own, or the run's."""
+        return sweep.seeds or (self.run.seed,)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for TOML or JSON, defaults written out, keys without a value left out."""
         return self.model_dump(mode="json", exclude_none=True)
+
+    def error(self, path: KeyPath, problem: str, allowed: str = "") -> ConfigError:
+        """An error about the value at ``path``, with the file and line where it stands."""
+        return self._source.error(path, problem, allowed)

@@ -19,6 +19,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import zarr
+from zarr.codecs import Crc32cCodec
 
 from engramcka.errors import StoreError
 from engramcka.stores import layout
@@ -26,13 +27,13 @@ from engramcka.stores import layout
 DTYPES = ("float32", "float16", "bfloat16")
 
 # A chunk of zeros is written like any other, so that a missing file always means a missing chunk.
-_KEEP_ZEROS = {"write_empty_chunks": True}
+_KEEP_ZEROS: Any = {"write_empty_chunks": True}
 
 
 class LayerArray:
     """One layer's hidden states, (samples, width), read a slice of samples at a time."""
 
-    def __init__(self, array: zarr.Array, dtype: str) -> None:
+    def __init__(self, array: zarr.Array[Any], dtype: str) -> None:
         self._array = array
         self.shape: tuple[int, int] = (int(array.shape[0]), int(array.shape[1]))
         self.dtype = np.dtype(ml_dtypes.bfloat16) if dtype == "bfloat16" else np.dtype(dtype)
@@ -56,12 +57,12 @@ class ActivationStore:
     """One model's hidden states, open for reading (and, by `write`, for filling up)."""
 
     path: Path
-    group: zarr.Group
+    group: Any  # zarr.Group; its static types know no item that can be subscripted
 
     @property
     def inputs(self) -> dict[str, Any]:
         """All that the hidden states were made from, as JSON."""
-        return dict(self.group.attrs[layout.INPUTS])  # type: ignore[arg-type]
+        return dict(self.group.attrs[layout.INPUTS])
 
     @property
     def attributes(self) -> dict[str, Any]:
@@ -78,25 +79,25 @@ class ActivationStore:
             if layout.layer_number(name) is not None
         }
         return {
-            number: LayerArray(self.group[numbers[number]], dtype)  # type: ignore[arg-type]
+            number: LayerArray(self.group[numbers[number]], dtype)
             for number in sorted(n for n in numbers if n is not None)
         }
 
     @property
     def samples(self) -> dict[str, np.ndarray[Any, Any]]:
         """The sample table: column name -> (samples,) array."""
-        table = self.group["samples"]
-        return {name: np.asarray(table[name][...]) for name in sorted(table.array_keys())}  # type: ignore[union-attr,index]
+        table: Any = self.group["samples"]
+        return {name: np.asarray(table[name][...]) for name in sorted(table.array_keys())}
 
     @property
     def n_samples(self) -> int:
         """Rows of every layer."""
-        return int(self.group.attrs["n_samples"])  # type: ignore[arg-type]
+        return int(self.group.attrs["n_samples"])
 
     def missing(self) -> list[tuple[int, int]]:
         """Ranges (start, stop) of samples that are not written yet, a chunk each, in order."""
-        size = int(self.group.attrs["chunk_samples"])  # type: ignore[arg-type]
-        flags = np.asarray(self.group["complete"][...])  # type: ignore[index]
+        size = int(self.group.attrs["chunk_samples"])
+        flags = np.asarray(self.group["complete"][...])
         return [
             (chunk * size, min((chunk + 1) * size, self.n_samples))
             for chunk in np.flatnonzero(flags == 0).tolist()
@@ -111,8 +112,8 @@ class ActivationStore:
         """
         stop = start + len(next(iter(blocks.values())))
         for layer, rows in blocks.items():
-            self.group[layout.layer_name(layer)][start:stop] = rows  # type: ignore[index]
-        self.group["complete"][start // int(self.group.attrs["chunk_samples"])] = 1  # type: ignore[index,arg-type,operator]
+            self.group[layout.layer_name(layer)][start:stop] = rows
+        self.group["complete"][start // int(self.group.attrs["chunk_samples"])] = 1
 
 
 def create_activations(
@@ -148,7 +149,7 @@ def create_activations(
                 shape=(n_samples, width),
                 chunks=(chunk, width),
                 dtype="uint16" if dtype == "bfloat16" else dtype,
-                compressors=[zarr.codecs.Crc32cCodec()],
+                compressors=[Crc32cCodec()],
                 dimension_names=("sample", "feature"),
                 attributes={"dtype": dtype, "layer": layer},
                 config=_KEEP_ZEROS,

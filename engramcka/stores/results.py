@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import zarr
+from zarr.codecs import Crc32cCodec
 
 from engramcka.errors import EngramckaError, StoreError
 from engramcka.results import CkaMap, LayerDiagnostics, LossSweep, soft_alignment
@@ -92,7 +93,8 @@ def read_cka(results: Path, name: str) -> CkaMap:
     for side in ("y", "x"):
         values[f"{side}_layers"] = tuple(values.pop(f"{side}_layer").tolist())
         values[f"{side}_diagnostics"] = _read_diagnostics(group, side)
-    return _build(CkaMap, values, group)
+    cka: CkaMap = _build(CkaMap, values, group)
+    return cka
 
 
 def write_sweep(results: Path, name: str, sweep: LossSweep, inputs: Mapping[str, Any]) -> None:
@@ -123,7 +125,8 @@ def read_sweep(results: Path, name: str) -> LossSweep:
     values["seeds"] = tuple(_read(group, "seed").tolist())
     values["loss"] = _read(group, "loss")
     values["baseline"] = _read(group, "baseline")
-    return _build(LossSweep, values, group)
+    sweep: LossSweep = _build(LossSweep, values, group)
+    return sweep
 
 
 def names(results: Path, kind: str) -> list[str]:
@@ -174,7 +177,7 @@ def _write(
         key,
         data=np.ascontiguousarray(value),
         chunks=tuple(max(1, size) for size in value.shape),
-        compressors=[zarr.codecs.Crc32cCodec()],
+        compressors=[Crc32cCodec()],
         dimension_names=dimensions,
     )
 
@@ -203,10 +206,10 @@ def _read_diagnostics(group: zarr.Group, side: str) -> LayerDiagnostics | None:
     names = [entry.name for entry in fields(LayerDiagnostics) if entry.name != "dropped"]
     if not all(f"{side}_{name}" in group for name in names):
         return None
-    dropped = group.attrs.get(f"{side}_dropped", [])
+    dropped: Any = group.attrs.get(f"{side}_dropped", [])
     return LayerDiagnostics(
         **{name: _read(group, f"{side}_{name}") for name in names},
-        dropped=tuple(tuple(layer) for layer in dropped),  # type: ignore[union-attr]
+        dropped=tuple(tuple(layer) for layer in dropped),
     )
 
 

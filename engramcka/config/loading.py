@@ -1,0 +1,220 @@
+"""Reading config.toml: the standard library's parser, then the schema, with errors that point.
+
+A mistake is one line: file, line, key, what was found, what is allowed and the nearest valid name.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from engramcka.config.schema import Config, LoadedModel, TrainedModel
+from engramcka.config.source import ConfigSource, KeyPath, find_lines
+from engramcka.errors import ConfigError
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Read and validate a config file.
+
+    Args:
+        path: the file.
+        overrides: ``KEY=VALUE`` settings that come after the file; KEY is a dotted path, VALUE is
+            TOML (a bare word is taken as a string). An entry of a list is named by its position
+            or its ``name``: ``cka.engram-vs-moe.batch_size=256``.
+
+    Raises:
+        ConfigError: the file cannot be read, is not TOML, or does not fit the schema.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 text (byte {error.start})") from error
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from error
+    source = ConfigSource(str(path), find_lines(text), {})
+    for override in overrides:
+        source.overrides[_override(values, override)] = override
+    return validate(values, source)
+
+
+def validate(values: dict[str, Any], source: ConfigSource) -> Config:
+    """Plain values as a Config; raises ConfigError for the first thing that is wrong."""
+    try:
+        # JSON mode: strict about types, yet lists may fill tuples, as TOML has no others.
+        config = Config.model_validate_json(json.dumps(values, default=str))
+    except ValidationError as error:
+        raise _explain(error.errors(include_url=False), values, source) from error
+    config._source = source
+    _check_names(config)
+    return config
+
+
+def dump_config(config: Config) -> str:
+    """The resolved config as TOML text, defaults written out."""
+    return tomli_w.dumps(config.to_dict())
+
+
+def _check_names(config: Config) -> None:
+    """What only the whole file can tell: references, and names that are used once."""
+    for table in ("cka", "sweep"):
+        names = [entry.name for entry in getattr(config, table)]
+        for index, name in enumerate(names):
+            if name in names[:index]:
+                raise config.error((table, index, "name"), f"a second {table} named {name!r}")
+    for index, cka in enumerate(config.cka):
+        for side, name in (("y", cka.y), ("x", cka.x)):
+            if name not in config.models:
+                raise config.error(
+                    ("cka", index, side), f"no model {name!r}", _choices(name, config.models)
+                )
+    for index, sweep in enumerate(config.sweep):
+        path: KeyPath = ("sweep", index, "model")
+        if sweep.model not in config.models:
+            allowed = _choices(sweep.model, config.models)
+            raise config.error(path, f"no model {sweep.model!r}", allowed)
+        model = config.models[sweep.model]
+        if not isinstance(model, TrainedModel) or model.engram is None:
+            raise config.error(
+                path,
+                f"{sweep.model!r} has no Engram module to move",
+                "a sweep takes a model with source = 'train' and an engram table",
+            )
+
+
+def _explain(
+    errors: list[ErrorDetails], values: dict[str, Any], source: ConfigSource
+) -> ConfigError:
+    """The first mistake, a misspelt key before the key that is missing because of it."""
+    details = min(errors, key=lambda error: error["type"] != "extra_forbidden")
+    path = _real_path(details["loc"], values)
+    kind, context = details["type"], details.get("ctx", {})
+    if kind == "extra_forbidden":
+        keys = _table_keys(path[:-1], values)
+        return source.error(path, "unknown key", _choices(str(path[-1]), keys))
+    if kind == "missing":
+        return source.error(path, "this key is missing", _description(path, values))
+    if kind in ("literal_error", "union_tag_invalid"):
+        allowed = context.get("expected") or context.get("expected_tags") or ""
+        found = context.get("tag", details["input"])
+        names = re.findall(r"'([^']*)'", str(allowed))
+        at = (*path, "source") if kind == "union_tag_invalid" else path
+        return source.error(at, f"found {found!r}", _choices(str(found), names))
+    if kind == "union_tag_not_found":
+        return source.error((*path, "source"), "this key is missing", "allowed: 'train', 'hf'")
+    message = details["msg"].removeprefix("Value error, ")
+    if kind == "value_error":
+        return source.error(path, message)
+    # A field of several kinds ("all" or a list) gives an error for each of them.
+    here = [error["msg"] for error in errors if _real_path(error["loc"], values) == path]
+    allowed = " or ".join(dict.fromkeys(text.removeprefix("Input should be ") for text in here))
+    return source.error(path, f"found {_short(details['input'])}", f"allowed: {allowed}")
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _choices(found: str, allowed: Any) -> str:
+    """`did you mean X? allowed: A, B` for a name that is none of the allowed."""
+    names = [str(name) for name in allowed]
+    near = difflib.get_close_matches(found, names, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return f"{hint}allowed: {', '.join(repr(name) for name in names) or 'none'}"
+
+
+def _real_path(loc: tuple[int | str, ...], values: Any) -> KeyPath:
+    """pydantic's location without the parts that name a union's branch and not a key."""
+    path: list[str | int] = []
+    here = values
+    for position, part in enumerate(loc):
+        last = position == len(loc) - 1
+        inside = part in here if isinstance(here, dict) else False
+        if isinstance(here, list) and isinstance(part, int):
+            inside = part < len(here)
+        if inside:
+            here = here[part]
+        elif not (last and isinstance(here, dict)) or "[" in str(part):
+            continue
+        path.append(part)
+    return tuple(path)
+
+
+def _table(path: KeyPath, values: dict[str, Any]) -> type[BaseModel] | None:
+    """The schema's class for the table at a path."""
+    kind: type[BaseModel] | None = Config
+    for position, part in enumerate(path):
+        if isinstance(part, int):
+            continue
+        if position == 1 and path[0] == "models":
+            source = values["models"][part].get("source")
+            kind = LoadedModel if source == "hf" else TrainedModel
+            continue
+        if part == "models" or kind is None:
+            continue
+        kind = _table_class(kind.model_fields[str(part)].annotation)
+    return kind
+
+
+def _table_class(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    found = (_table_class(part) for part in getattr(annotation, "__args__", ()))
+    return next((kind for kind in found if kind is not None), None)
+
+
+def _table_keys(path: KeyPath, values: dict[str, Any]) -> list[str]:
+    kind = _table(path, values)
+    return list(kind.model_fields) if kind is not None else []
+
+
+def _description(path: KeyPath, values: dict[str, Any]) -> str:
+    kind = _table(path[:-1], values)
+    entry = kind.model_fields.get(str(path[-1])) if kind is not None else None
+    return f"it is {entry.description}" if entry is not None and entry.description else ""
+
+
+def _override(values: dict[str, Any], override: str) -> KeyPath:
+    """Apply one ``KEY=VALUE`` in place and return the path that it set."""
+    key, equals, value = override.partition("=")
+    parts = [part.strip() for part in key.split(".")]
+    if not equals or not all(parts):
+        raise ConfigError(f"--set {override}: found no KEY=VALUE; e.g. --set data.samples=1024")
+    here: Any = values
+    path: list[str | int] = []
+    for position, part in enumerate(parts):
+        index: Any = part
+        if isinstance(here, list):
+            names = [str(entry.get("name", i)) for i, entry in enumerate(here)]
+            if part not in names and not (part.isdecimal() and int(part) < len(here)):
+                raise ConfigError(f"--set {override}: no entry {part!r}; {_choices(part, names)}")
+            index = names.index(part) if part in names else int(part)
+        elif not isinstance(here, dict):
+            raise ConfigError(f"--set {override}: {'.'.join(parts[:position])} is not a table")
+        path.append(index)
+        if position == len(parts) - 1:
+            here[index] = _toml_value(value.strip())
+        else:
+            here = here[index] if isinstance(here, list) else here.setdefault(str(index), {})
+    return tuple(path)
+
+
+def _toml_value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
