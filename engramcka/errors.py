@@ -12,6 +12,11 @@ class EngramckaError(Exception):
 
     exit_code = 1
 
+    def __init__(self, message: str, *, exit_code: int | None = None) -> None:
+        super().__init__(message)
+        if exit_code is not None:
+            self.exit_code = exit_code
+
 
 class ConfigError(EngramckaError, ValueError):
     """The config or the command line asks for something that cannot be."""

@@ -80,6 +80,16 @@ class EngramConfig(Table):
         True, description="fold tokens that differ only in case, accents or space (section 2.2)"
     )
     convolution: bool = Field(True, description="short convolution after the gate (equation 5)")
+    multi_branch: bool = Field(
+        True,
+        description="with several residual streams, a gate for each (section 2.4); false: one "
+        "gate on their mean",
+    )
+    host_memory: bool = Field(
+        False,
+        description="keep the tables in host memory and fetch rows ahead (section 6.4); no effect "
+        "on CPU",
+    )
     seed: Seed = Field(0, description="seed of the hash multipliers")
 
     @model_validator(mode="after")
@@ -129,28 +139,26 @@ ModelTable = Annotated[TrainedModel | LoadedModel, Field(discriminator="source")
 class DataTable(Table):
     """``[data]``: the text, and the token positions whose hidden states are compared."""
 
-    source: Literal["python-stdlib", "text"] = Field(
-        "python-stdlib",
-        description="python-stdlib: the running Python's own library; text: the files of path",
+    source: Literal["python-stdlib"] = Field(
+        "python-stdlib", description="the text: python-stdlib is the running Python's own library"
     )
-    path: str | None = Field(None, description="folder or file of UTF-8 text, for source = 'text'")
     positions: Literal["entity-last"] = Field(
-        "entity-last", description="entity-last: the last token of every entity"
+        "entity-last",
+        description="which tokens: entity-last is the last one of every entity (a dotted name)",
     )
     samples: int = Field(4096, ge=4, description="entities compared, drawn without replacement")
-    max_length: int = Field(128, ge=8, description="tokens a passage; later entities are skipped")
+    passage_length: int = Field(
+        320, ge=16, description="characters of context that a model reads at once, whole lines"
+    )
+    max_length: int = Field(
+        512, ge=8, description="tokens a passage; entities cut off by it are skipped and counted"
+    )
     validation_share: float = Field(
-        0.1, gt=0.0, lt=1.0, description="share of the files kept for validation and entities"
+        0.2, gt=0.0, lt=1.0, description="share of the files kept for validation and entities"
     )
     vocabulary: int = Field(
-        4096, ge=300, le=1_000_000, description="size of the tokenizer trained for trained models"
+        4096, ge=300, le=1_000_000, description="size of the tokenizer made for trained models"
     )
-
-    @model_validator(mode="after")
-    def _has_path(self) -> DataTable:
-        if (self.source == "text") != (self.path is not None):
-            raise ValueError("path belongs to source = 'text', and only to it")
-        return self
 
 
 class TrainingTable(Table):

@@ -18,6 +18,7 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
+import numpy.typing as npt
 import zarr
 from zarr.codecs import Crc32cCodec
 
@@ -33,23 +34,33 @@ _KEEP_ZEROS: Any = {"write_empty_chunks": True}
 class LayerArray:
     """One layer's hidden states, (samples, width), read a slice of samples at a time."""
 
-    def __init__(self, array: zarr.Array[Any], dtype: str) -> None:
-        self._array = array
-        self.shape: tuple[int, int] = (int(array.shape[0]), int(array.shape[1]))
+    def __init__(self, array: Any, dtype: str, rows: npt.NDArray[np.int64] | None = None) -> None:
+        self._array, self._dtype, self._rows = array, dtype, rows
+        count = int(array.shape[0]) if rows is None else len(rows)
+        self.shape: tuple[int, int] = (count, int(array.shape[1]))
         self.dtype = np.dtype(ml_dtypes.bfloat16) if dtype == "bfloat16" else np.dtype(dtype)
         self.ndim = 2
 
     def __len__(self) -> int:
         return self.shape[0]
 
-    def __getitem__(self, index: Any) -> np.ndarray[Any, Any]:
+    def __getitem__(self, index: slice) -> npt.NDArray[Any]:
         try:
-            words = np.asarray(self._array[index])
+            if self._rows is None:
+                words = np.asarray(self._array[index])
+            else:
+                words = np.asarray(self._array.oindex[self._rows[index]])
         except Exception as error:  # missing or corrupt chunks: zarr raises many kinds
             raise StoreError(
                 f"{self._array.store_path}: cannot be read ({layout.first_line(error)})"
             ) from error
-        return words.view(self.dtype) if words.dtype != self.dtype else words
+        return words.view(self.dtype)
+
+    def take(self, rows: npt.NDArray[np.int64]) -> LayerArray:
+        """The same layer at these rows only, in this order; all of them in order cost nothing."""
+        if self._rows is None and np.array_equal(rows, np.arange(len(self))):
+            return self
+        return LayerArray(self._array, self._dtype, rows)
 
 
 @dataclass(frozen=True)

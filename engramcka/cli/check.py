@@ -1,0 +1,55 @@
+"""``engramcka check``: validate a config and print the plan."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def command(
+    config: Annotated[Path, typer.Argument(help="The config file.", show_default=False)],
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Set a key after reading the file."),
+    ] = None,
+) -> None:
+    """Validate CONFIG and print what a run would do, what it costs and what is done already."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from engramcka.config import load_config
+    from engramcka.pipeline import make_plan
+    from engramcka.pipeline.estimate import estimate
+
+    loaded = load_config(config, set_ or [])
+    pieces = make_plan(loaded)
+    costs = estimate(loaded, pieces)
+    table = Table("stage", "piece", "work", "FLOPs", "bytes", "", box=None, pad_edge=False)
+    to_do = 0
+    for piece, cost in zip(pieces, costs, strict=True):
+        done = piece.is_done()
+        to_do += not done
+        table.add_row(
+            piece.stage,
+            escape(piece.name),
+            f"{piece.total} {piece.unit}",
+            f"{cost.flops:.1e}" if cost.flops else "",
+            _bytes(cost.bytes),
+            "done" if done else "to do",
+            style="dim" if done else None,
+        )
+    console = Console(highlight=False)
+    console.print(f"{config}: valid; the run goes to {loaded.run.dir}", markup=False)
+    console.print(table)
+    console.print(f"{to_do} of {len(pieces)} pieces to do; FLOPs and bytes are estimates.")
+
+
+def _bytes(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if count < 1000 or unit == "TB":
+            return f"{count:.0f} {unit}" if count else ""
+        count /= 1000
+    return ""

@@ -1,0 +1,86 @@
+"""``engramcka info``: what a run or a store holds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from engramcka.errors import StoreError
+
+
+def command(
+    path: Annotated[
+        Path, typer.Argument(help="A run directory or an activation store.", show_default=False)
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="Everything known, as JSON.")] = False,
+) -> None:
+    """Say what PATH holds."""
+    facts = describe(path)
+    if as_json:
+        print(json.dumps(facts, indent=1))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for key, value in _flat(facts):
+        table.add_row(_clean(key), _clean(value))
+    Console(highlight=False).print(table)
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """What a run directory or an activation store holds, as JSON values.
+
+    Raises:
+        StoreError: it is neither.
+    """
+    from engramcka.pipeline import findings
+    from engramcka.stores import is_run, open_activations, open_run
+
+    if not is_run(path):
+        if not (path / "zarr.json").is_file():
+            raise StoreError(
+                f"{path}: neither a run directory nor an activation store", exit_code=2
+            )
+        return _describe_store(open_activations(path))
+    run = open_run(path)
+    return {
+        "run": str(path),
+        "models": {model: _describe_store(run.activations(model)) for model in run.models},
+        "results": {finding.name: finding.text for finding in findings(path)},
+    }
+
+
+def _describe_store(store: Any) -> dict[str, Any]:
+    layers = store.layers
+    attributes = store.attributes
+    missing = sum(stop - start for start, stop in store.missing())
+    return {
+        "label": attributes.get("label", ""),
+        "samples": store.n_samples,
+        "samples missing": missing,
+        "layers": len(layers),
+        "width": next(iter(layers.values())).shape[1],
+        "dtype": attributes["dtype"],
+        "corpus": attributes.get("corpus", ""),
+        "model": attributes.get("model", {}),
+    }
+
+
+def _flat(facts: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    rows: list[tuple[str, str]] = []
+    for key, value in facts.items():
+        if isinstance(value, dict):
+            rows += _flat(value, f"{prefix}{key} ")
+        else:
+            rows.append((f"{prefix}{key}", str(value)))
+    return rows
+
+
+def _clean(text: str) -> str:
+    from rich.markup import escape
+
+    return escape("".join(c if c.isprintable() else " " for c in text))

@@ -1,0 +1,52 @@
+"""The residual stream after each block, at chosen token positions only.
+
+Captured by forward hooks on the blocks, so it is what leaves a block and enters the next, never
+the output of the model's final norm (which is what the last entry of transformers'
+`hidden_states` is). Knows nothing of files or samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+
+class ResidualStream:
+    """Hooks on blocks that keep the rows asked for of each block's output.
+
+    Use `capture` around one forward pass; `selected` then holds one tensor a block, on the
+    model's device.
+    """
+
+    def __init__(self, blocks: Mapping[int, torch.nn.Module]) -> None:
+        self._blocks = blocks
+        self.selected: dict[int, torch.Tensor] = {}
+
+    @contextmanager
+    def capture(self, sequence: torch.Tensor, position: torch.Tensor) -> Iterator[None]:
+        """Keep, of each block's (batch, tokens, width) output, the named rows.
+
+        Args:
+            sequence: (rows,) int64, index in the batch.
+            position: (rows,) int64, token in that sequence.
+        """
+        self.selected = {}
+        handles = [
+            block.register_forward_hook(self._hook(number, sequence, position))
+            for number, block in self._blocks.items()
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _hook(self, number: int, sequence: torch.Tensor, position: torch.Tensor) -> Any:
+        def keep(module: torch.nn.Module, inputs: Any, output: Any) -> None:
+            hidden = output[0] if isinstance(output, tuple) else output
+            self.selected[number] = hidden[sequence, position].detach()
+
+        return keep

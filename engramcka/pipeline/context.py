@@ -1,0 +1,81 @@
+"""What the pieces of one run share: its folder, its device, and text that is read once.
+
+Heavy things are made when they are first asked for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engramcka.config import Config
+from engramcka.errors import StoreError
+from engramcka.stores import layout
+
+if TYPE_CHECKING:
+    from engramcka.data import Corpus, Samples
+
+
+@dataclass(frozen=True)
+class Context:
+    """A run under way."""
+
+    config: Config
+
+    @property
+    def run(self) -> Path:
+        """The run directory."""
+        return Path(self.config.run.dir)
+
+    @property
+    def results(self) -> Path:
+        """The run's results.zarr."""
+        return self.run / layout.RESULTS
+
+    @property
+    def tokenizer_folder(self) -> Path:
+        """Where the tokenizer of the models trained here is."""
+        return self.run / layout.CHECKPOINTS / "tokenizer"
+
+    @cached_property
+    def device(self) -> str:
+        """ "cpu" or "cuda"."""
+        import torch
+
+        wanted = self.config.run.device
+        if wanted == "cuda" and not torch.cuda.is_available():
+            raise self.config.error(("run", "device"), "found 'cuda', torch sees no GPU here")
+        return ("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted
+
+    @cached_property
+    def corpus(self) -> Corpus:
+        """The text."""
+        from engramcka.data import load_corpus
+
+        return load_corpus(self.config.data)
+
+    @cached_property
+    def samples(self) -> Samples:
+        """The entities whose hidden states are compared."""
+        from engramcka.data import draw_samples
+
+        data = self.config.data
+        return draw_samples(
+            self.corpus.validation,
+            count=data.samples,
+            passage_length=data.passage_length,
+            seed=self.config.run.seed,
+        )
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The tokenizer of the models trained here."""
+        from transformers import PreTrainedTokenizerFast
+
+        if not (self.tokenizer_folder / "tokenizer.json").is_file():
+            raise StoreError(
+                f"{self.tokenizer_folder}: no tokenizer yet; run stage tokenizer first"
+            )
+        return PreTrainedTokenizerFast.from_pretrained(self.tokenizer_folder)

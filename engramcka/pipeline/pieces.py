@@ -1,0 +1,62 @@
+"""A run as pieces of work, each with all that it is made from.
+
+A piece is done when what it makes is on disk and was made from the same inputs. Knows nothing of
+how a piece is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from engramcka.errors import StoreError
+
+if TYPE_CHECKING:
+    from engramcka.pipeline.context import Context
+    from engramcka.progress import Task
+
+Stage = Literal["tokenizer", "train", "extract", "cka", "sweep", "figures"]
+STAGES: tuple[Stage, ...] = ("tokenizer", "train", "extract", "cka", "sweep", "figures")
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One piece of work."""
+
+    stage: Stage
+    name: str
+    total: int  # steps of ``unit`` it takes
+    unit: str
+    inputs: Mapping[str, Any]  # JSON: all that decides what it makes
+    is_done: Callable[[], bool]
+    work: Callable[[Context, Task], None]
+
+
+def refuse_other_inputs(
+    what: str, found: Mapping[str, Any], wanted: Mapping[str, Any], mend: str
+) -> None:
+    """Refuse to go on where something is in the way that was made from other inputs.
+
+    Raises:
+        StoreError: names the first key that differs and both its values.
+    """
+    difference = first_difference(found, wanted)
+    if difference is not None:
+        key, was, now = difference
+        raise StoreError(
+            f"{what}: made with {key} = {was!r}, now {key} = {now!r}; {mend}", exit_code=2
+        )
+
+
+def first_difference(found: Any, wanted: Any, path: str = "") -> tuple[str, Any, Any] | None:
+    """(dotted key, value found, value wanted) of the first place where two JSON values differ."""
+    if isinstance(found, Mapping) and isinstance(wanted, Mapping):
+        for key in [*wanted, *(key for key in found if key not in wanted)]:
+            inside = first_difference(
+                found.get(key), wanted.get(key), f"{path}.{key}" if path else str(key)
+            )
+            if inside is not None:
+                return inside
+        return None
+    return None if found == wanted else (path, found, wanted)

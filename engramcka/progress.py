@@ -1,0 +1,149 @@
+"""How a long job talks: bars on a terminal, dated lines elsewhere, and events in log.jsonl.
+
+One interface for all three, so that the code that works says what it did once. Knows nothing of
+what the work is.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+LINE_SECONDS = 10.0  # between two lines about one piece of work when there are no bars
+LOG_SECONDS = 1.0  # between two progress events of one piece in the log
+
+
+class Task:
+    """One piece of work under way; `advance` it as it gets done."""
+
+    def __init__(self, reporter: Reporter, stage: str, name: str, total: int, unit: str) -> None:
+        self.stage, self.name, self.total, self.unit = stage, name, total, unit
+        self.done = 0
+        self._reporter = reporter
+        self._started = self._line_at = self._log_at = time.monotonic()
+        self._bar: TaskID | None = None
+        if reporter.bars is not None:
+            self._bar = reporter.bars.add_task(
+                f"{stage:<9} {name}", total=total, unit=unit, info=""
+            )
+
+    @property
+    def seconds(self) -> float:
+        """Time since the work began."""
+        return time.monotonic() - self._started
+
+    def advance(self, steps: int = 1, info: str = "") -> None:
+        """Say that ``steps`` more are done; ``info`` is a short reading, e.g. the loss."""
+        self.update(self.done + steps, info=info)
+
+    def update(self, done: int, total: int | None = None, info: str = "") -> None:
+        """Say how many steps are done, and how many there are if that is only known now."""
+        self.done, self.total = done, total or self.total
+        now = time.monotonic()
+        if self._bar is not None and self._reporter.bars is not None:
+            self._reporter.bars.update(self._bar, completed=done, total=self.total, info=info)
+        elif now - self._line_at >= LINE_SECONDS:
+            self._line_at = now
+            count = f"{done}/{self.total} {self.unit}"
+            self._reporter.line(f"{self.stage} {self.name}: {count} {info}".rstrip())
+        if now - self._log_at >= LOG_SECONDS:
+            self._log_at = now
+            self._reporter.log("progress", **self._facts(), info=info)
+
+    def _facts(self) -> dict[str, Any]:
+        return {
+            "stage": self.stage,
+            "name": self.name,
+            "done": self.done,
+            "total": self.total,
+            "unit": self.unit,
+        }
+
+    def _end(self, event: str, info: str = "") -> None:
+        if self._bar is not None and self._reporter.bars is not None:
+            if event == "done":
+                self._reporter.bars.update(self._bar, completed=self.total, total=self.total)
+            self._reporter.bars.stop_task(self._bar)
+        else:
+            word = "done" if event == "done" else "not finished"
+            self._reporter.line(
+                f"{self.stage} {self.name}: {word} in {self.seconds:.1f} s {info}".rstrip()
+            )
+        self._reporter.log(event, **self._facts(), seconds=round(self.seconds, 3), info=info)
+
+
+class Reporter:
+    """Where progress goes: bars if the console is a terminal, and always the log if there is one.
+
+    Use it as a context manager, so that the bars are put away before anything else is printed.
+    """
+
+    def __init__(self, log: Path | None = None, console: Console | None = None) -> None:
+        self.console = console or Console(file=sys.stderr, highlight=False)
+        self.bars: Progress | None = None
+        self._log = log
+
+    def __enter__(self) -> Reporter:
+        if self.console.is_terminal:
+            self.bars = Progress(
+                TextColumn("{task.description}", markup=False),
+                BarColumn(bar_width=None),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[unit]}", markup=False),
+                TimeElapsedColumn(),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[info]}", markup=False),
+                console=self.console,
+                expand=True,
+            )
+            self.bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.bars is not None:
+            self.bars.stop()
+            self.bars = None
+
+    @contextmanager
+    def task(self, stage: str, name: str, total: int, unit: str) -> Iterator[Task]:
+        """One piece of work: its start, its progress and its end are told and logged."""
+        task = Task(self, stage, name, total, unit)
+        self.log("start", stage=stage, name=name, total=total, unit=unit)
+        if self.bars is None:
+            self.line(f"{stage} {name}: started")
+        try:
+            yield task
+        except BaseException as error:
+            task._end("failed", type(error).__name__)
+            raise
+        task._end("done")
+
+    def line(self, text: str) -> None:
+        """One plain, dated line."""
+        now = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M:%S")
+        self.console.print(f"{now} {text}", markup=False, soft_wrap=True)
+
+    def log(self, event: str, **facts: Any) -> None:
+        """One event in log.jsonl."""
+        if self._log is None:
+            return
+        entry = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": event}
+        with self._log.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({**entry, **facts}) + "\n")
