@@ -1,16 +1,37 @@
 """The Zarr layouts of a run directory: reading and writing hidden states and results.
 
-Knows nothing of models, torch or figures.
+Knows nothing of models, torch or figures. Names load on first use (PEP 562), so that the names of
+the layout can be read without zarr.
 """
 
-from engramcka.stores.activations import (
-    ActivationStore,
-    LayerArray,
-    create_activations,
-    open_activations,
-)
-from engramcka.stores.results import read_cka, read_sweep, write_cka, write_sweep
-from engramcka.stores.run import Run, is_run, open_run
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from engramcka.stores.activations import (
+        ActivationStore,
+        LayerArray,
+        create_activations,
+        open_activations,
+    )
+    from engramcka.stores.results import read_cka, read_sweep, write_cka, write_sweep
+    from engramcka.stores.run import Run, is_run, open_run
+
+_HOMES = {
+    "ActivationStore": "activations",
+    "LayerArray": "activations",
+    "Run": "run",
+    "create_activations": "activations",
+    "is_run": "run",
+    "open_activations": "activations",
+    "open_run": "run",
+    "read_cka": "results",
+    "read_sweep": "results",
+    "write_cka": "results",
+    "write_sweep": "results",
+}
 
 __all__ = [
     "ActivationStore",
@@ -25,3 +46,13 @@ __all__ = [
     "write_cka",
     "write_sweep",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f"engramcka.stores.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

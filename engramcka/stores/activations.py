@@ -27,9 +27,6 @@ from engramcka.stores import layout
 
 DTYPES = ("float32", "float16", "bfloat16")
 
-# A chunk of zeros is written like any other, so that a missing file always means a missing chunk.
-_KEEP_ZEROS: Any = {"write_empty_chunks": True}
-
 
 class LayerArray:
     """One layer's hidden states, (samples, width), read a slice of samples at a time."""
@@ -82,17 +79,20 @@ class ActivationStore:
 
     @property
     def layers(self) -> dict[int, LayerArray]:
-        """Block number -> its array, in order."""
+        """Block number -> its array, in order.
+
+        Raises:
+            StoreError: a chunk that was written is gone; Zarr alone would read it as zeros.
+        """
         dtype = str(self.group.attrs["dtype"])
-        numbers = {
-            layout.layer_number(name): name
-            for name in self.group.array_keys()
-            if layout.layer_number(name) is not None
-        }
-        return {
-            number: LayerArray(self.group[numbers[number]], dtype)
-            for number in sorted(n for n in numbers if n is not None)
-        }
+        written = int(np.count_nonzero(self.group["complete"][...]))
+        found = {}
+        for name in sorted(self.group.array_keys()):
+            number = layout.layer_number(name)
+            if number is not None:
+                layout.require_chunks(self.group[name], written)
+                found[number] = LayerArray(self.group[name], dtype)
+        return found
 
     @property
     def samples(self) -> dict[str, np.ndarray[Any, Any]]:
@@ -122,9 +122,10 @@ class ActivationStore:
             blocks: block number -> (rows, width); bfloat16 as uint16 words.
         """
         stop = start + len(next(iter(blocks.values())))
-        for layer, rows in blocks.items():
-            self.group[layout.layer_name(layer)][start:stop] = rows
-        self.group["complete"][start // int(self.group.attrs["chunk_samples"])] = 1
+        with zarr.config.set(layout.KEEP_ZEROS):
+            for layer, rows in blocks.items():
+                self.group[layout.layer_name(layer)][start:stop] = rows
+            self.group["complete"][start // int(self.group.attrs["chunk_samples"])] = 1
 
 
 def create_activations(
@@ -163,7 +164,6 @@ def create_activations(
                 compressors=[Crc32cCodec()],
                 dimension_names=("sample", "feature"),
                 attributes={"dtype": dtype, "layer": layer},
-                config=_KEEP_ZEROS,
             )
         n_chunks = -(-n_samples // chunk)
         group.create_array(
@@ -172,7 +172,6 @@ def create_activations(
             chunks=(1,),
             compressors=None,
             dimension_names=("chunk",),
-            config=_KEEP_ZEROS,
         )
         _write_samples(group.create_group("samples"), samples)
         group.attrs.update(

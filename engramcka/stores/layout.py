@@ -1,6 +1,7 @@
 """Names, attributes and format versions of everything a run directory holds.
 
-The only file that knows them; the README's section on files says the same in prose. Knows no torch.
+The only file that knows them; the README's section on files says the same in prose. Knows no torch,
+and imports zarr only to open a group: the terminal app reads the names before it loads zarr.
 
     RUN/config.toml               the config as resolved
     RUN/activations/MODEL.zarr    one group a model, `layer_01` .. (samples, width), group `samples`
@@ -19,11 +20,12 @@ import shutil
 import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
-
-import zarr
+from typing import TYPE_CHECKING, Any
 
 from engramcka.errors import StoreError
+
+if TYPE_CHECKING:
+    import zarr
 
 CONFIG = "config.toml"
 ACTIVATIONS = "activations"
@@ -36,6 +38,9 @@ TYPE = "engramcka_type"
 VERSION = "engramcka_version"
 VERSIONS = {"activations": 1, "results": 1, "cka": 1, "sweep": 1}
 INPUTS = "inputs"  # attribute: everything the group was made from, as JSON
+
+# A chunk of zeros is written like any other, so that a missing file always means a lost chunk.
+KEEP_ZEROS = {"array.write_empty_chunks": True}
 
 CHUNK_SAMPLES = 2048  # rows a chunk of activations: 4 MB at width 1024 in 16 bits
 
@@ -59,6 +64,8 @@ def open_group(path: Path, kind: str, mode: str = "r") -> zarr.Group:
     """
     if not path.exists():
         raise StoreError(f"{path}: there is no such store")
+    import zarr
+
     try:
         group = zarr.open_group(path, mode=mode)  # type: ignore[arg-type]
         attributes = dict(group.attrs)
@@ -85,12 +92,27 @@ def header(kind: str) -> dict[str, Any]:
     return {TYPE: kind, VERSION: VERSIONS[kind]}
 
 
+def require_chunks(array: Any, count: int) -> None:
+    """Refuse a Zarr array with fewer than ``count`` chunks on disk: the rest would read as zeros.
+
+    Raises:
+        StoreError: names the array and how many chunks are gone.
+    """
+    there = array.nchunks_initialized
+    if there < count:
+        raise StoreError(
+            f"{array.store_path}: cannot be read ({count - there} of {count} chunks are gone)"
+        )
+
+
 def write_group_atomically(root: Path, name: str, fill: Callable[[zarr.Group], None]) -> None:
     """Make the group ``root/name`` appear whole or not at all, replacing an older one.
 
     It is filled beside the store, under the same parent (so that a rename is one step), and moved
     in when complete. A reader may meet a moment without the group, never half of one.
     """
+    import zarr
+
     target = root / name
     scratch = root.parent / f".{root.name}-{uuid.uuid4().hex[:8]}.tmp"
     try:

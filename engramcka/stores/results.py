@@ -173,13 +173,14 @@ def _write(
     group: zarr.Group, key: str, value: np.ndarray[Any, Any], dimensions: tuple[str, ...]
 ) -> None:
     """One small array as one chunk, uncompressed, with a checksum: any reader opens it."""
-    group.create_array(
-        key,
-        data=np.ascontiguousarray(value),
-        chunks=tuple(max(1, size) for size in value.shape),
-        compressors=[Crc32cCodec()],
-        dimension_names=dimensions,
-    )
+    with zarr.config.set(layout.KEEP_ZEROS):
+        group.create_array(
+            key,
+            data=np.ascontiguousarray(value),
+            chunks=tuple(max(1, size) for size in value.shape),
+            compressors=[Crc32cCodec()],
+            dimension_names=dimensions,
+        )
 
 
 def _read(group: zarr.Group, key: str) -> np.ndarray[Any, Any]:
