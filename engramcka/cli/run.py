@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from enum import StrEnum
 from pathlib import Path
@@ -47,6 +48,9 @@ def command(
     from engramcka.stores import layout
 
     loaded = load_config(config, set_ or [])
+    # Our own bars say what is going on; transformers' would break them.
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     signal.signal(signal.SIGTERM, _stop)
     reporter = Reporter(Path(loaded.run.dir) / layout.LOG)
     try:

@@ -121,8 +121,7 @@ class _Chunk:
         ids, mask = pad([self._passages.ids[number] for number in numbers.tolist()], self._pad_id)
         move = lambda array: torch.from_numpy(array).to(self._device)  # noqa: E731
         with self._stream.capture(move(sequence), move(position)):
-            # The base model alone: the LM head would cost a product over the whole vocabulary.
-            self._model.base_model(input_ids=move(ids), attention_mask=move(mask), use_cache=False)
+            self._model(input_ids=move(ids), attention_mask=move(mask), use_cache=False)
         return rows, self._stream.selected
 
 

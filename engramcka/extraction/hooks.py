@@ -2,27 +2,34 @@
 
 Captured by forward hooks on the blocks, so it is what leaves a block and enters the next, never
 the output of the model's final norm (which is what the last entry of transformers'
-`hidden_states` is). Knows nothing of files or samples.
+`hidden_states` is). Nothing after the last of these blocks is run: neither the blocks behind it,
+nor the final norm, nor the LM head, whose product over the vocabulary can cost as much as several
+blocks. Knows nothing of files or samples.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
 
 
+class _SeenAll(Exception):
+    """The last block asked for has run."""
+
+
 class ResidualStream:
     """Hooks on blocks that keep the rows asked for of each block's output.
 
-    Use `capture` around one forward pass; `selected` then holds one tensor a block, on the
-    model's device.
+    Use `capture` around one forward pass, which it ends after the last block; `selected` then
+    holds one tensor a block, on the model's device.
     """
 
     def __init__(self, blocks: Mapping[int, torch.nn.Module]) -> None:
         self._blocks = blocks
+        self._last = max(blocks)
         self.selected: dict[int, torch.Tensor] = {}
 
     @contextmanager
@@ -39,7 +46,8 @@ class ResidualStream:
             for number, block in self._blocks.items()
         ]
         try:
-            yield
+            with suppress(_SeenAll):
+                yield
         finally:
             for handle in handles:
                 handle.remove()
@@ -48,5 +56,7 @@ class ResidualStream:
         def keep(module: torch.nn.Module, inputs: Any, output: Any) -> None:
             hidden = output[0] if isinstance(output, tuple) else output
             self.selected[number] = hidden[sequence, position].detach()
+            if number == self._last:
+                raise _SeenAll
 
         return keep

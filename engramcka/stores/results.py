@@ -185,10 +185,12 @@ def _write(
 
 def _read(group: zarr.Group, key: str) -> np.ndarray[Any, Any]:
     try:
-        return np.asarray(group[key][...])  # type: ignore[index]
-    except (
-        Exception
-    ) as error:  # a missing array, a short or a corrupt chunk: zarr raises many kinds
+        array: Any = group[key]
+        layout.require_chunks(array, array.nchunks)
+        return np.asarray(array[...])
+    except StoreError:
+        raise
+    except Exception as error:  # a missing array, a corrupt chunk: zarr raises many kinds
         raise StoreError(
             f"{group.store_path}/{key}: cannot be read ({layout.first_line(error)})"
         ) from error

@@ -21,6 +21,7 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import Dataset
 from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_callback import PrinterCallback
 
 from engramcka.config import TrainingTable
 from engramcka.errors import TrainingError
@@ -201,6 +202,7 @@ def _fit(
         logging_nan_inf_filter=False,
         report_to=[],
         disable_tqdm=True,
+        remove_unused_columns=False,
         dataloader_pin_memory=device == "cuda",
     )
     trainer = Trainer(
@@ -210,7 +212,7 @@ def _fit(
         optimizers=(optimizer, schedule),
         callbacks=[report],
     )
-    trainer.remove_callback("PrinterCallback")
+    trainer.remove_callback(PrinterCallback)
     return float(trainer.train().metrics["train_runtime"])
 
 
