@@ -7,7 +7,9 @@ norm is the last norm beside them. Knows no model classes.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -26,6 +28,8 @@ class Blocks:
         embedding: token embedding.
         collapse: with several residual streams, what makes them one before ``final_norm``;
             None in an ordinary decoder.
+        logit_scale: what the model multiplies its logits by.
+        logit_cap: size the model softly caps its logits at; None if it does not.
     """
 
     path: str
@@ -34,15 +38,17 @@ class Blocks:
     lm_head: nn.Module
     embedding: nn.Module
     collapse: nn.Module | None = None
+    logit_scale: float = 1.0
+    logit_cap: float | None = None
 
     def unembed(self, hidden: Tensor) -> Tensor:
-        """Logits (..., vocabulary) of a residual stream after any block (LogitLens).
-
-        Left out: a model's own scaling or soft capping of its logits.
-        """
+        """Logits (..., vocabulary) of a residual stream after any block, as LogitLens reads it."""
         if self.collapse is not None:
             hidden = self.collapse(hidden)
-        return self.lm_head(self.final_norm(hidden))
+        logits: Tensor = self.lm_head(self.final_norm(hidden)) * self.logit_scale
+        if self.logit_cap is None:
+            return logits
+        return torch.tanh(logits / self.logit_cap) * self.logit_cap
 
 
 def find_blocks(model: PreTrainedModel) -> Blocks:
@@ -67,7 +73,26 @@ def find_blocks(model: PreTrainedModel) -> Blocks:
     if not norms:
         raise ConfigError(f"{name} has no norm beside {path}; its final norm cannot be found")
     heads = [c for c in beside if c is not embedding and not _is_norm(c) and _is_collapse(c, width)]
-    return Blocks(path, tuple(blocks), norms[-1], lm_head, embedding, heads[-1] if heads else None)
+    return Blocks(
+        path=path,
+        modules=tuple(blocks),
+        final_norm=norms[-1],
+        lm_head=lm_head,
+        embedding=embedding,
+        collapse=heads[-1] if heads else None,
+        **_logit_numbers(model),
+    )
+
+
+def _logit_numbers(model: PreTrainedModel) -> dict[str, Any]:
+    """What a model does to its logits, by the names that configs use for it."""
+    config = model.config.get_text_config(decoder=True)
+    scale = getattr(config, "logit_scale", None) or 1.0
+    divisor = getattr(config, "logits_scaling", None) or 1.0
+    return {
+        "logit_scale": scale / divisor,
+        "logit_cap": getattr(config, "final_logit_softcapping", None),
+    }
 
 
 def _block_list(model: PreTrainedModel) -> tuple[str, nn.ModuleList]:
