@@ -1,0 +1,90 @@
+"""One training: same data for all, a folder that is whole or not there, no number that is none."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from engramcka.config import EngramConfig, TrainingTable
+from engramcka.data import Document, train_tokenizer
+from engramcka.errors import TrainingError
+from engramcka.models import build_model
+from engramcka.training import read_record, train_model, validation_loss
+
+OPTIONS = TrainingTable(steps=4, batch_size=2, sequence_length=16, warmup_steps=1)
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return train_tokenizer([Document("a", "".join(f"v{n} = f(x{n})\n" for n in range(200)))], 320)
+
+
+def sequences(tokenizer, count: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(3, len(tokenizer), (count, 16))
+
+
+def train(tokenizer, folder: Path, engram: EngramConfig | None = None, **changes):
+    steps: list[int] = []
+    options = OPTIONS.model_copy(update=changes)
+    record = train_model(
+        build_model("moe-tiny", engram, tokenizer, seed=0),
+        tokenizer,
+        training=sequences(tokenizer, 8),
+        validation=sequences(tokenizer, 3),
+        options=options,
+        seed=0,
+        device="cpu",
+        folder=folder,
+        inputs={"seed": 0},
+        on_step=lambda step, info: steps.append(step),
+    )
+    return record, steps
+
+
+def test_the_folder_is_a_whole_model_and_its_record(tokenizer, tmp_path: Path) -> None:
+    engram = EngramConfig(layers=(2,), table_size=64, d_mem=32)
+    record, steps = train(tokenizer, tmp_path / "unit", engram)
+    assert steps == [1, 2, 3, 4]
+    assert read_record(tmp_path / "unit") == record
+    assert json.loads((tmp_path / "unit/training.json").read_text())["inputs"] == {"seed": 0}
+    assert [entry.name for entry in tmp_path.iterdir()] == ["unit"]
+    assert record.tokens == 4 * 2 * 16
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "unit")
+    assert validation_loss(model, sequences(tokenizer, 3), 2) == pytest.approx(
+        record.validation_loss, abs=1e-6
+    )
+    assert len(AutoTokenizer.from_pretrained(tmp_path / "unit")) == len(tokenizer)
+
+
+def test_the_same_seed_gives_the_same_bits(tokenizer, tmp_path: Path) -> None:
+    first, _ = train(tokenizer, tmp_path / "a")
+    second, _ = train(tokenizer, tmp_path / "b")
+    assert first.validation_loss == second.validation_loss
+    assert first.training_loss == second.training_loss
+
+
+def test_the_validation_loss_is_the_mean_over_tokens_in_nats(tokenizer) -> None:
+    model = build_model("moe-tiny", None, tokenizer, seed=0).eval()
+    ids = sequences(tokenizer, 3)
+    with torch.no_grad():
+        logits = model(torch.from_numpy(ids)).logits.double().numpy()
+    shifted = logits[:, :-1] - logits[:, :-1].max(-1, keepdims=True)
+    log_p = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+    expected = -np.take_along_axis(log_p, ids[:, 1:, None], -1).mean()
+    assert validation_loss(model, ids, 3) == pytest.approx(expected, abs=1e-5)
+    assert validation_loss(model, ids, 1) == pytest.approx(expected, abs=1e-5)
+    assert expected == pytest.approx(math.log(len(tokenizer)), rel=0.2)
+
+
+def test_a_loss_that_is_no_number_stops_and_leaves_nothing(tokenizer, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"loss is (nan|inf)"):
+        train(tokenizer, tmp_path / "unit", learning_rate=1e30, steps=8)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_there_is_no_record_where_nothing_was_trained(tmp_path: Path) -> None:
+    assert read_record(tmp_path / "unit") is None
