@@ -50,7 +50,7 @@ def unbiased(sums: PairSums) -> Hsic:
     Args:
         sums: of K~ and L~, the Gram matrices with zero diagonal; n at least 4.
     """
-    n = np.asarray(sums.n)[..., None]
+    n = np.asarray(sums.n, dtype=np.float64)[..., None]
     return _combine(sums, 1 / ((n - 1) * (n - 2)), 2 / (n - 2), 1 / (n * (n - 3)))
 
 
@@ -63,7 +63,7 @@ def biased(sums: PairSums) -> Hsic:
     Args:
         sums: of K and L with their diagonals; n at least 2.
     """
-    n = np.asarray(sums.n)[..., None]
+    n = np.asarray(sums.n, dtype=np.float64)[..., None]
     return _combine(sums, 1 / n**2, 2 / n, 1 / (n - 1) ** 2)
 
 

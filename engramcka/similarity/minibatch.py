@@ -72,7 +72,7 @@ def _pair_sums(
 ) -> hsic.PairSums:
     y, x = rows[:rows_of_y], rows[rows_of_y:]
     values = (
-        torch.tensor(float(n)),
+        torch.tensor(float(n), dtype=torch.float64),
         cross,
         own[:rows_of_y],
         own[rows_of_y:],
