@@ -1,0 +1,124 @@
+"""Figures into files: PNG, PDF or SVG, the same bytes every time.
+
+Knows the output file and no other path. There is no timestamp in any format, ids in SVG come from a
+fixed salt, fonts are embedded (Type 42 in PDF, outlines in SVG). The file appears when it is whole.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from engramcka.errors import ConfigError, EngramckaError
+from engramcka.figures.heatmap import cka_figure
+from engramcka.figures.style import PNG_DPI, Style, settings_for
+from engramcka.figures.sweep import sweep_figure
+from engramcka.results import CkaMap, LossSweep
+
+FORMATS = ("png", "pdf", "svg")
+"""File extensions that a figure can be written with."""
+
+_METADATA: dict[str, dict[str, str | None]] = {
+    "png": {"Software": None},
+    "pdf": {"Creator": "engramcka", "Producer": None, "CreationDate": None},
+    "svg": {"Creator": "engramcka", "Date": None},
+}
+_SETTINGS = {
+    "pdf.fonttype": 42,
+    "ps.fonttype": 42,
+    "pdf.compression": 6,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "engramcka",
+    "savefig.bbox": "standard",
+    "savefig.transparent": False,
+    "savefig.facecolor": "auto",
+}
+
+
+def figure_bytes(figure: Figure, kind: str = "png", dpi: int = PNG_DPI) -> bytes:
+    """The figure as the content of a file of one of `FORMATS`.
+
+    Raises:
+        ConfigError: there is no such format.
+    """
+    if kind not in FORMATS:
+        raise ConfigError(f"no figure format {kind!r}; there are {', '.join(FORMATS)}")
+    buffer = BytesIO()
+    with settings_for(_SETTINGS):
+        if not isinstance(figure.canvas, FigureCanvasAgg):
+            FigureCanvasAgg(figure)
+        figure.savefig(buffer, format=kind, dpi=dpi, metadata=_METADATA[kind])
+    return buffer.getvalue()
+
+
+def save_figure(figure: Figure, path: str | os.PathLike[str]) -> Path:
+    """Write the figure; the extension says the format. Folders on the way are made.
+
+    Returns:
+        The path written.
+
+    Raises:
+        ConfigError: the extension is none of `FORMATS`.
+        EngramckaError: the file or its folder cannot be written.
+    """
+    target = Path(path)
+    content = figure_bytes(figure, checked_format(target))
+    write_whole(target, content)
+    return target
+
+
+def save_cka_map(
+    cka: CkaMap, path: str | os.PathLike[str], style: Style | str = "plain", **options: Any
+) -> Path:
+    """Draw one map and write it; ``options`` are `plot_cka_map`'s. Raises as `save_figure`."""
+    checked_format(Path(path))
+    return save_figure(cka_figure(cka, style, **options), path)
+
+
+def save_sweep(
+    sweep: LossSweep, path: str | os.PathLike[str], style: Style | str = "plain", **options: Any
+) -> Path:
+    """Draw one sweep and write it; ``options`` are `plot_sweep`'s. Raises as `save_figure`."""
+    checked_format(Path(path))
+    return save_figure(sweep_figure(sweep, style, **options), path)
+
+
+def checked_format(path: Path) -> str:
+    """The format that the path's extension names.
+
+    Raises:
+        ConfigError: it names none.
+    """
+    found = path.suffix.lower().removeprefix(".")
+    if found not in FORMATS:
+        allowed = ", ".join(f".{name}" for name in FORMATS)
+        shown = f"ends in .{found}" if found else "has no extension"
+        raise ConfigError(f"{path}: a figure is written as {allowed}; this name {shown}")
+    return found
+
+
+def write_whole(target: Path, content: bytes) -> None:
+    """Write the file so that nobody ever sees half of it.
+
+    Raises:
+        EngramckaError: it cannot be written.
+    """
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            temporary.write_bytes(content)
+            os.replace(temporary, target)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise EngramckaError(
+            f"{target}: cannot be written ({reason}); choose another folder or file name"
+        ) from error

@@ -1,0 +1,288 @@
+"""A CKA map as a heatmap: cells, soft alignment with its interval, diagonal, colour bar.
+
+Knows no files. Both axes are in layer numbers, so that whatever a caller draws on top is too: a
+cell is centred on its layer, row 1 at the bottom, as in the Engram paper's Figure 4 (b).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection, QuadMesh
+from matplotlib.colorbar import Colorbar
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
+
+from engramcka import palettes
+from engramcka.errors import ComparisonError
+from engramcka.figures.labels import as_plain, fit, size_in_points, tick_size
+from engramcka.figures.style import Style, as_style, new_figure, on_own_axes, trim_height
+from engramcka.figures.ticks import layer_ticks
+from engramcka.results import CkaMap, soft_alignment
+
+Float = npt.NDArray[np.float64]
+
+LINED_LAYERS = 40  # up to this many layers a side, lines part the cells
+_RASTER_CELLS = 10_000  # above, cells are one image in a vector file, at its dpi
+
+
+@dataclass(frozen=True)
+class CkaMapArtists:
+    """What was drawn, to be changed at will; None where it was not asked for or does not exist."""
+
+    axes: Axes
+    cells: QuadMesh
+    missing: PolyCollection | None  # hatched ground where the map is NaN
+    diagonal: Line2D | None
+    curve: Line2D | None  # soft alignment
+    band: PolyCollection | None  # its 95 % interval
+    colour_bar: Colorbar | None
+
+
+@on_own_axes
+def plot_cka_map(
+    cka: CkaMap,
+    ax: Axes | None = None,
+    *,
+    palette: str = palettes.PALETTES[0],
+    alignment: bool = True,
+    k: int = 5,
+    first_layer: int = 1,
+    interval: bool = True,
+    diagonal: bool = True,
+    colour_bar: bool = True,
+    title: str | None = None,
+    low: float = 0.0,
+    high: float = 1.0,
+    halo: bool = True,
+) -> CkaMapArtists:
+    """Draw a map on these axes, or on new ones of a figure of its own.
+
+    Args:
+        cka: the map; its similarity is clipped to ``low`` .. ``high`` in colour only.
+        ax: where to draw; without it a figure in the plain style is made (``.axes.figure``).
+        palette: a name of `engramcka.palettes.PALETTES`, or ``diverging``.
+        alignment: draw the soft alignment curve (Engram paper, equation 9) over ``k`` rows.
+        k: rows averaged for each column.
+        first_layer: number of the first block: 1, or 0 as the paper's Figure 4 counts.
+        interval: draw the curve's 95 % jackknife interval, where the map has one.
+        diagonal: draw the line on which both models are equally deep.
+        colour_bar: draw the bar beside the map.
+        title: plain text above the map.
+        low: similarity of the first colour.
+        high: similarity of the last colour.
+        halo: thin dark outline of the curve, which keeps it visible on the brightest cells.
+
+    Returns:
+        The artists.
+
+    Raises:
+        ConfigError: there is no such palette.
+        ComparisonError: a layer occurs twice on one axis, or k is below 1.
+    """
+    assert ax is not None
+    y, y_order = _layer_numbers(cka.y_layers, first_layer, "y_layers")
+    x, x_order = _layer_numbers(cka.x_layers, first_layer, "x_layers")
+    values = cka.similarity[np.ix_(y_order, x_order)]
+    y_edges, x_edges = _edges(y), _edges(x)
+    cells = _draw_cells(ax, values, x_edges, y_edges, palette, low, high)
+    missing = _draw_missing(ax, values, x_edges, y_edges)
+    line = _draw_diagonal(ax, x_edges, y_edges) if diagonal else None
+    curve = _draw_curve(ax, cka, x, x_order, k, first_layer, halo) if alignment else None
+    ends = alignment_interval(cka, k, first_layer) if alignment and interval else None
+    band = _draw_band(ax, ends, x, x_order) if ends is not None else None
+    _frame(ax, cka, x, y, x_edges, y_edges, title)
+    bar = draw_colour_bar(ax, cells, "CKA") if colour_bar else None
+    return CkaMapArtists(ax, cells, missing, line, curve, band, bar)
+
+
+def cka_figure(cka: CkaMap, style: Style | str = "plain", **options: Any) -> Figure:
+    """A figure with one map and its colour bar, as high as it needs to be.
+
+    Args:
+        cka: the map.
+        style: a `Style` or the name of one.
+        options: those of `plot_cka_map`, but ``ax``.
+    """
+    style = as_style(style)
+    with style.context():
+        figure = new_figure(style, style.inches)
+        plot_cka_map(cka, figure.subplots(), **options)
+        trim_height(figure)
+    return figure
+
+
+def alignment_interval(cka: CkaMap, k: int, first_layer: int) -> tuple[Float, Float] | None:
+    """The soft alignment curve's 95 % interval from the map's jackknife, each (x layers,).
+
+    The normal interval around the curve with the delete-a-group jackknife's standard error,
+    sqrt((g - 1) / g sum_i (a_i - mean a)^2) over g groups. None where the map has no jackknife.
+    """
+    if cka.jackknife is None or len(cka.jackknife) < 2:
+        return None
+    numbers = np.asarray(cka.y_layers, dtype=np.float64) + (first_layer - 1)
+    without = soft_alignment(cka.jackknife, numbers, k)
+    groups = len(without)
+    spread = ((without - without.mean(axis=0)) ** 2).sum(axis=0)
+    half = 1.959964 * np.sqrt((groups - 1) / groups * spread)
+    centre = cka.soft_alignment(k, first_layer)
+    return centre - half, centre + half
+
+
+def draw_colour_bar(ax: Axes, cells: QuadMesh, label: str) -> Colorbar:
+    """A bar as high as the axes at their right, inside the layout's reckoning."""
+    beside = ax.inset_axes((1.03, 0.0, 0.045, 1.0))
+    bar = ax.figure.colorbar(cells, cax=beside)
+    bar.set_label(label)
+    as_plain((beside.yaxis.label,))
+    bar.outline.set_linewidth(0.4)
+    if bar.solids is not None:
+        bar.solids.set_edgecolor("face")  # no hairlines between the colours in vector files
+    return bar
+
+
+def _layer_numbers(
+    layers: Sequence[int], first_layer: int, name: str
+) -> tuple[Float, npt.NDArray[np.intp]]:
+    """Layer numbers in ascending order, and the order that sorts the map's rows or columns."""
+    numbers = np.asarray(layers, dtype=np.float64) + (first_layer - 1)
+    order = np.argsort(numbers, kind="stable")
+    twice = np.flatnonzero(np.diff(numbers[order]) == 0)
+    if len(twice):
+        raise ComparisonError(
+            f"{name} names layer {numbers[order][twice[0]]:g} twice; a map is drawn by layer number"
+        )
+    return numbers[order], order
+
+
+def _edges(numbers: Float) -> Float:
+    """Cell borders midway between layers; the outer ones as far out as the next is in."""
+    if len(numbers) == 1:
+        return np.array([numbers[0] - 0.5, numbers[0] + 0.5])
+    middle = (numbers[1:] + numbers[:-1]) / 2
+    first, last = 2 * numbers[:1] - middle[:1], 2 * numbers[-1:] - middle[-1:]
+    return np.concatenate((first, middle, last))
+
+
+def _draw_cells(
+    ax: Axes,
+    values: Float,
+    x_edges: Float,
+    y_edges: Float,
+    palette: str,
+    low: float,
+    high: float,
+) -> QuadMesh:
+    colours = ListedColormap(palettes.table(palette) / 255.0, name=palette)
+    lined = max(values.shape) <= LINED_LAYERS
+    return ax.pcolormesh(
+        x_edges,
+        y_edges,
+        np.ma.masked_invalid(values),
+        cmap=colours,
+        vmin=low,
+        vmax=high,
+        edgecolors="white" if lined else "face",
+        linewidth=min(0.8, 8.0 / max(values.shape)) if lined else 0.1,
+        antialiased=lined,
+        rasterized=values.size > _RASTER_CELLS,
+    )
+
+
+def _draw_missing(ax: Axes, values: Float, x_edges: Float, y_edges: Float) -> PolyCollection | None:
+    """Hatched grey where there is no value, a patch for each run of such cells."""
+    missing = ~np.isfinite(values)
+    if not missing.any():
+        return None
+    patches = [
+        [(x_edges[left], y_edges[bottom]), (x_edges[right], y_edges[bottom]),
+         (x_edges[right], y_edges[top]), (x_edges[left], y_edges[top])]
+        for bottom, top, left, right in _rectangles(missing)
+    ]  # fmt: skip
+    ground = PolyCollection(
+        patches, facecolor="#d9d9d9", edgecolor="#8c8c8c", hatch="/////", linewidth=0.0
+    )
+    ax.add_collection(ground, autolim=False)
+    return ground
+
+
+def _rectangles(mask: npt.NDArray[np.bool_]) -> list[tuple[int, int, int, int]]:
+    """Disjoint rectangles (bottom, top, left, right) that cover the mask: equal rows merged."""
+    found: list[tuple[int, int, int, int]] = []
+    row = 0
+    while row < len(mask):
+        top = row + 1
+        while top < len(mask) and (mask[top] == mask[row]).all():
+            top += 1
+        steps = np.flatnonzero(np.diff(mask[row].astype(np.int8), prepend=0, append=0))
+        found += [(row, top, int(a), int(b)) for a, b in zip(steps[::2], steps[1::2], strict=True)]
+        row = top
+    return found
+
+
+def _draw_diagonal(ax: Axes, x_edges: Float, y_edges: Float) -> Line2D | None:
+    low, high = max(x_edges[0], y_edges[0]), min(x_edges[-1], y_edges[-1])
+    if low >= high:
+        return None
+    (line,) = ax.plot([low, high], [low, high], color="black", linestyle=":", linewidth=0.8)
+    return line
+
+
+def _draw_curve(
+    ax: Axes,
+    cka: CkaMap,
+    x: Float,
+    x_order: npt.NDArray[np.intp],
+    k: int,
+    first_layer: int,
+    halo: bool,
+) -> Line2D:
+    aligned = cka.soft_alignment(k, first_layer)[x_order]
+    marker = "o" if np.isfinite(aligned).sum() == 1 else ""
+    (line,) = ax.plot(x, aligned, color="white", linestyle="--", linewidth=1.3, marker=marker)
+    if halo:
+        line.set_path_effects([withStroke(linewidth=2.0, foreground="#00000070")])
+    return line
+
+
+def _draw_band(
+    ax: Axes, ends: tuple[Float, Float], x: Float, x_order: npt.NDArray[np.intp]
+) -> PolyCollection:
+    low, high = (end[x_order] for end in ends)
+    return ax.fill_between(x, low, high, facecolor="white", alpha=0.3, linewidth=0.0)
+
+
+def _frame(
+    ax: Axes,
+    cka: CkaMap,
+    x: Float,
+    y: Float,
+    x_edges: Float,
+    y_edges: Float,
+    title: str | None,
+) -> None:
+    """Limits, aspect, ticks and labels."""
+    ax.set_xlim(x_edges[0], x_edges[-1])
+    ax.set_ylim(y_edges[0], y_edges[-1])
+    across, up = x_edges[-1] - x_edges[0], y_edges[-1] - y_edges[0]
+    ax.set_aspect("equal" if max(across, up) <= 4 * min(across, up) else "auto")
+    wide, tall = size_in_points(ax)
+    width, height = min(wide, tall * across / up), min(tall, wide * up / across)
+    digits = len(f"{x[-1]:.0f}")
+    size = tick_size(ax)
+    ax.set_xticks(layer_ticks(x, int(width / (size * (0.65 * digits + 0.6)))))
+    ax.set_yticks(layer_ticks(y, int(height / (size * 1.7))))
+    ax.set_xlabel(f"{cka.x_label} layer")
+    ax.set_ylabel(f"{cka.y_label} layer")
+    fit(ax.xaxis.label, width)
+    fit(ax.yaxis.label, height)
+    if title is not None:
+        ax.set_title(title)
+        fit(ax.title, width)

@@ -1,0 +1,73 @@
+"""Names of models and variants as plain text on a figure.
+
+Knows nothing of results. A name is never read as TeX or mathematics: ``$``, ``_``, ``^`` and
+backslashes are drawn as they are; control characters, which no font has, are left out.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable
+
+from matplotlib.axes import Axes
+from matplotlib.font_manager import FontProperties
+from matplotlib.text import Text
+from matplotlib.textpath import TextToPath
+
+_JOINERS = "\u200c\u200d"  # some scripts need them
+
+
+def plain(name: str) -> str:
+    """The name on one line, without control, format and surrogate characters.
+
+    Format characters include those that turn the direction of text, which can make a label show
+    something else than it says.
+    """
+    shown = (
+        character if unicodedata.category(character)[0] != "C" or character in _JOINERS else " "
+        for character in str(name)
+    )
+    return " ".join("".join(shown).split())
+
+
+def text_width(text: str, font: FontProperties) -> float:
+    """Width of the text set in this font, in points."""
+    width, _, _ = TextToPath().get_text_width_height_descent(text, font, ismath=False)
+    return float(width)
+
+
+def elided(text: str, font: FontProperties, limit: float) -> str:
+    """The text, its middle left out for an ellipsis where it is wider than ``limit`` points."""
+    if text_width(text, font) <= limit:
+        return text
+    for kept in range(len(text) - 1, 0, -1):
+        head, tail = text[: (kept + 1) // 2], text[len(text) - kept // 2 :]
+        shorter = f"{head.rstrip()}…{tail.lstrip()}"
+        if text_width(shorter, font) <= limit:
+            return shorter
+    return "…"
+
+
+def fit(text: Text, limit: float) -> None:
+    """Make one label plain and no wider than ``limit`` points."""
+    as_plain((text,))
+    text.set_text(elided(text.get_text(), text.get_fontproperties(), limit))
+
+
+def as_plain(texts: Iterable[Text]) -> None:
+    """Draw these texts as they are, whatever the caller's settings say about TeX."""
+    for text in texts:
+        text.set_usetex(False)
+        text.set_parse_math(False)
+        text.set_text(plain(text.get_text()))
+
+
+def size_in_points(ax: Axes) -> tuple[float, float]:
+    """Width and height of the axes, before the layout is made final, in points."""
+    box, points = ax.get_window_extent(), 72.0 / ax.figure.dpi
+    return box.width * points, box.height * points
+
+
+def tick_size(ax: Axes) -> float:
+    """Font size of the x axis's tick labels, in points."""
+    return float(ax.xaxis.get_major_ticks(1)[0].label1.get_fontsize())

@@ -1,0 +1,204 @@
+"""The look of a figure: widths and font sizes of venues, light and dark.
+
+Knows nothing of results. Settings reach matplotlib through a context only; the caller's rcParams
+are never changed. Fonts are those that come with matplotlib, so that a figure is the same on every
+machine; name another one with ``font``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import wraps
+from typing import Any, Literal, TypeAlias, TypeVar, cast
+
+import matplotlib
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from engramcka.errors import ConfigError
+
+Width: TypeAlias = Literal["half", "column", "page"]
+
+_SERIF = ("STIXGeneral", "DejaVu Sans")  # Times-like, as these venues set their text
+_SANS = ("DejaVu Sans",)
+
+PNG_DPI = 300
+_PAD = 0.02  # inches around everything
+
+
+@dataclass(frozen=True)
+class Style:
+    """A venue's measures and what the user chose; lengths in inches, font sizes in points."""
+
+    name: str
+    column: float  # width of one column of text
+    page: float  # width of the text block
+    font_size: float  # axis labels, titles
+    small_size: float  # tick labels, legends, annotations
+    fonts: tuple[str, ...] = _SANS
+    width: Width | float = "column"
+    dark: bool = False
+
+    @classmethod
+    def named(
+        cls,
+        name: str = "plain",
+        *,
+        width: Width | float = "column",
+        dark: bool = False,
+        font: str | None = None,
+    ) -> Style:
+        """The style of a venue.
+
+        Args:
+            name: one of `STYLES`.
+            width: ``column``, ``page`` (the text block), ``half`` of the text block less a gap (two
+                figures side by side where the text has one column), or inches.
+            dark: light on dark ground, for screens and talks.
+            font: a font of this machine to use before the style's own.
+
+        Raises:
+            ConfigError: no style or width of that name.
+        """
+        if name not in STYLES:
+            raise ConfigError(f"no figure style {name!r}; there are {', '.join(STYLES)}")
+        if isinstance(width, str) and width not in ("half", "column", "page"):
+            raise ConfigError(
+                f"figure width is half, column, page or a number of inches, found {width!r}"
+            )
+        if not isinstance(width, str) and not 1.0 <= width <= 40.0:
+            raise ConfigError(f"figure width is 1 to 40 inches, found {width:g}")
+        style = STYLES[name]
+        fonts = (font, *style.fonts) if font else style.fonts
+        return replace(style, width=width, dark=dark, fonts=fonts)
+
+    @property
+    def inches(self) -> float:
+        """Width of the figure, in inches."""
+        if self.width == "half":
+            return (self.page - 0.25) / 2
+        if isinstance(self.width, str):
+            return self.page if self.width == "page" else self.column
+        return float(self.width)
+
+    @property
+    def ink(self) -> str:
+        """Colour of text and axes."""
+        return "#e8e8e8" if self.dark else "black"
+
+    @property
+    def ground(self) -> str:
+        """Colour behind everything."""
+        return "#15151b" if self.dark else "white"
+
+    def settings(self) -> dict[str, Any]:
+        """The rcParams of this style; a whole set, so that no setting of the caller shines in."""
+        ink, ground = self.ink, self.ground
+        sizes = {"axes.titlesize": self.font_size, "axes.labelsize": self.font_size}
+        small = ("xtick.labelsize", "ytick.labelsize", "legend.fontsize")
+        inks = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
+        grounds = ("figure.facecolor", "axes.facecolor", "savefig.facecolor")
+        return {
+            **dict(matplotlib.rcParamsDefault.items()),
+            "font.family": list(self.fonts),
+            "font.size": self.font_size,
+            **sizes,
+            **dict.fromkeys(small, self.small_size),
+            **dict.fromkeys(inks, ink),
+            **dict.fromkeys(grounds, ground),
+            "text.parse_math": False,
+            "text.usetex": False,
+            "axes.linewidth": 0.6,
+            "axes.labelpad": 2.5,
+            "axes.titlepad": 4.0,
+            **{f"{axis}tick.major.{key}": v for axis in "xy" for key, v in _TICKS.items()},
+            "lines.linewidth": 1.1,
+            "lines.markersize": 3.5,
+            "hatch.linewidth": 0.5,
+            "figure.constrained_layout.h_pad": _PAD,
+            "figure.constrained_layout.w_pad": _PAD,
+        }
+
+    @contextmanager
+    def context(self) -> Iterator[None]:
+        """Within it, matplotlib's settings are this style's; after it, the caller's again."""
+        settings = {key: v for key, v in self.settings().items() if key not in _BACKENDS}
+        with settings_for(settings):
+            yield
+
+
+@contextmanager
+def settings_for(settings: Mapping[str, Any]) -> Iterator[None]:
+    """Within it these rcParams hold; after it, the caller's again."""
+    with matplotlib.rc_context(cast(Any, dict(settings))):
+        yield
+
+
+_TICKS = {"size": 2.2, "width": 0.6, "pad": 1.8}
+_BACKENDS = ("backend", "backend_fallback", "interactive", "toolbar")
+
+# Text widths and sizes from the venues' LaTeX templates and, for Nature, its guide to authors
+# (89 and 183 mm, 5 to 7 pt). Labels one point below the text, small text two below that.
+STYLES = {
+    style.name: style
+    for style in (
+        Style("plain", 3.25, 6.75, 8, 6.5),
+        Style("neurips", 5.5, 5.5, 9, 7, _SERIF),
+        Style("icml", 3.25, 6.75, 8, 6.5, _SERIF),
+        Style("iclr", 5.5, 5.5, 9, 7, _SERIF),
+        Style("acl", 3.03, 6.3, 9, 7, _SERIF),
+        Style("nature", 3.504, 7.205, 7, 6),
+    )
+}
+"""Styles by name; `Style.named` chooses width and ground."""
+
+
+def as_style(style: Style | str) -> Style:
+    """The style itself, or the one of that name.
+
+    Raises:
+        ConfigError: no style of that name.
+    """
+    return style if isinstance(style, Style) else Style.named(style)
+
+
+def new_figure(style: Style, height: float) -> Figure:
+    """An empty figure of the style's width, outside pyplot; call within the style's context."""
+    figure = Figure(figsize=(style.inches, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def trim_height(figure: Figure) -> None:
+    """Set the figure's height to what its content needs at its width.
+
+    Axes of equal aspect leave room above and below, and how much is known only once the labels
+    beside them are measured.
+    """
+    canvas = cast(Any, figure.canvas)
+    for _ in range(2):
+        figure.draw_without_rendering()
+        content = figure.get_tightbbox(canvas.get_renderer())
+        figure.set_figheight(max(0.5, content.height + 2 * _PAD))
+
+
+Plot = TypeVar("Plot", bound=Callable[..., Any])
+
+
+def on_own_axes(plot: Plot) -> Plot:
+    """Let ``plot(result, ax=None, ..)`` make a figure in the plain style where ``ax`` is None."""
+
+    @wraps(plot)
+    def drawn(result: Any, ax: Any = None, **options: Any) -> Any:
+        if ax is not None:
+            return plot(result, ax, **options)
+        style = STYLES["plain"]
+        with style.context():
+            figure = new_figure(style, style.inches)
+            artists = plot(result, figure.subplots(), **options)
+            trim_height(figure)
+        return artists
+
+    return cast(Plot, drawn)

@@ -1,0 +1,174 @@
+"""A layer sweep: validation loss against the layer of the memory module, as the paper's Figure 5.
+
+Knows no files. Points are means over seeds with one standard deviation, each seed a faint dot;
+baseline and references are horizontal lines; ablations are crosses on the right, past a dotted
+line. The y axis is broken where the baseline is far from everything else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.container import ErrorbarContainer
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.text import Text
+
+from engramcka.figures.broken import Break, break_axis, find_break, set_ticks, span_of
+from engramcka.figures.labels import fit, size_in_points, tick_size
+from engramcka.figures.style import Style, as_style, new_figure
+from engramcka.figures.sweep_names import draw_variants, limit_x, name_lines
+from engramcka.figures.ticks import layer_ticks
+from engramcka.results import LossSweep
+
+Float = npt.NDArray[np.float64]
+
+_POINTS = "#3b6fb6"
+_BASELINE = "#e8820c"
+_REFERENCES = ("#2f8f4e", "#8a6bbf", "#b0457b", "#5f8a8b")
+
+
+@dataclass(frozen=True)
+class SweepArtists:
+    """What was drawn, to be changed at will; empty or None where the sweep has no such thing."""
+
+    axes: Axes
+    points: ErrorbarContainer  # means over seeds, one standard deviation where there are two
+    seeds: Line2D | None  # every seed's loss, faint
+    baseline: Line2D | None
+    references: list[Line2D]
+    crosses: Line2D | None  # ablations
+    names: list[Text]  # of lines and crosses
+    broken: Break | None  # the stretch left out of the y axis
+
+
+def plot_sweep(
+    sweep: LossSweep,
+    ax: Axes | None = None,
+    *,
+    first_layer: int = 1,
+    title: str | None = None,
+    break_far: bool = True,
+) -> SweepArtists:
+    """Draw a layer sweep on these axes, or on new ones of a figure of its own.
+
+    Args:
+        sweep: the losses; points that are not there (NaN) leave a gap in the curve.
+        ax: where to draw; without it a figure in the plain style is made (``.axes.figure``).
+        first_layer: number of the first block: 1 as everywhere, or 0.
+        title: plain text above.
+        break_far: break the y axis where the baseline is far from the rest.
+
+    Returns:
+        The artists.
+    """
+    assert ax is not None
+    x = np.asarray(sweep.layers, dtype=np.float64) + (first_layer - 1)
+    order = np.argsort(x, kind="stable")
+    x, loss, mean = x[order], sweep.loss[order], sweep.mean[order]
+    spread = _deviation(loss)
+    seeded = loss.shape[1] > 1
+    dots = _draw_seeds(ax, x, loss) if seeded else None
+    points = ax.errorbar(
+        x, mean, spread if seeded else None, color=_POINTS, marker="o", markersize=3.5,
+        linewidth=1.1, elinewidth=0.8, capsize=1.6, zorder=3,
+    )  # fmt: skip
+    lines = _draw_lines(ax, sweep)
+    broken = _limit_y(ax, sweep, mean, spread, break_far)
+    ax.set_xlabel("insertion layer")
+    ax.set_ylabel(f"validation loss ({sweep.unit})")
+    width, height = size_in_points(ax)
+    share = limit_x(ax, x, list(sweep.variants), width)
+    ax.set_xticks(layer_ticks(x, int(width * share / (tick_size(ax) * 1.9))))
+    crosses, names = draw_variants(ax, sweep.variants, x)
+    names += name_lines(ax, lines, _line_names(sweep), x, mean)
+    fit(ax.yaxis.label, height)
+    if title is not None:
+        ax.set_title(title)
+        fit(ax.title, width)
+    baseline = lines[0] if np.isfinite(sweep.baseline_mean) else None
+    references = lines[1:] if baseline is not None else lines
+    return SweepArtists(ax, points, dots, baseline, references, crosses, names, broken)
+
+
+def sweep_figure(sweep: LossSweep, style: Style | str = "plain", **options: Any) -> Figure:
+    """A figure with one sweep.
+
+    Args:
+        sweep: the losses.
+        style: a `Style` or the name of one.
+        options: those of `plot_sweep`, but ``ax``.
+    """
+    style = as_style(style)
+    with style.context():
+        figure = new_figure(style, max(2.1, min(0.68 * style.inches, 3.4)))
+        plot_sweep(sweep, figure.subplots(), **options)
+    return figure
+
+
+def _line_names(sweep: LossSweep) -> list[str]:
+    baseline = [sweep.baseline_label] if np.isfinite(sweep.baseline_mean) else []
+    return baseline + list(sweep.reference)
+
+
+def _deviation(loss: Float) -> Float:
+    """(layers, seeds) -> (layers,) sample standard deviation; 0 with fewer than two seeds."""
+    there = np.isfinite(loss)
+    count = there.sum(axis=1)
+    mean = np.where(there, loss, 0.0).sum(axis=1) / np.maximum(count, 1)
+    squares = (np.where(there, loss - mean[:, None], 0.0) ** 2).sum(axis=1)
+    return np.where(count > 1, np.sqrt(squares / np.maximum(count - 1, 1)), np.nan)
+
+
+def _draw_seeds(ax: Axes, x: Float, loss: Float) -> Line2D:
+    (dots,) = ax.plot(
+        np.repeat(x, loss.shape[1]), loss.ravel(), linestyle="none", marker="o", markersize=2.0,
+        color=_POINTS, alpha=0.4, markeredgewidth=0.0, zorder=2,
+    )  # fmt: skip
+    return dots
+
+
+def _draw_lines(ax: Axes, sweep: LossSweep) -> list[Line2D]:
+    """Baseline first where there is one, with a band of one deviation, then the references."""
+    losses = dict(sweep.reference)
+    colours = [_REFERENCES[i % len(_REFERENCES)] for i in range(len(losses))]
+    values = list(losses.values())
+    if np.isfinite(sweep.baseline_mean):
+        values, colours = [sweep.baseline_mean, *values], [_BASELINE, *colours]
+        spread = float(_deviation(sweep.baseline[None, :])[0])
+        if np.isfinite(spread) and spread > 0:
+            ends = sweep.baseline_mean - spread, sweep.baseline_mean + spread
+            ax.axhspan(*ends, facecolor=_BASELINE, alpha=0.15, linewidth=0.0, zorder=0)
+    return [
+        ax.axhline(value, color=colour, linestyle="--", linewidth=1.1, zorder=1)
+        for value, colour in zip(values, colours, strict=True)
+    ]
+
+
+def _limit_y(
+    ax: Axes, sweep: LossSweep, mean: Float, spread: Float, break_far: bool
+) -> Break | None:
+    """Limits and ticks of the y axis, broken where the baseline is far."""
+    bars = np.nan_to_num(spread)
+    near = np.concatenate(
+        [sweep.loss.ravel(), mean - bars, mean + bars]
+        + [np.array(list(m.values()), dtype=np.float64) for m in (sweep.reference, sweep.variants)]
+    )
+    near, far = near[np.isfinite(near)], sweep.baseline[np.isfinite(sweep.baseline)]
+    if not len(near) and not len(far):
+        ax.set_yticks([])
+        return None
+    found = find_break(near, far) if break_far and len(near) and len(far) else None
+    if found is not None:
+        break_axis(ax, found)
+        return found
+    values = np.concatenate([near, far])
+    margin = 0.12 * span_of(values)
+    limits = float(values.min()) - margin, float(values.max()) + margin
+    ax.set_ylim(*limits)
+    set_ticks(ax, (limits,))
+    return None
