@@ -23,9 +23,9 @@ from matplotlib.patheffects import withStroke
 from engramcka import palettes
 from engramcka.errors import ComparisonError
 from engramcka.figures.labels import as_plain, fit, size_in_points, tick_size
-from engramcka.figures.style import Style, as_style, new_figure, on_own_axes, trim_height
+from engramcka.figures.style import Style, as_style, compose, new_figure, on_own_axes
 from engramcka.figures.ticks import layer_ticks
-from engramcka.results import CkaMap, soft_alignment
+from engramcka.results import CkaMap, jackknife_interval, soft_alignment
 
 Float = npt.NDArray[np.float64]
 
@@ -114,26 +114,21 @@ def cka_figure(cka: CkaMap, style: Style | str = "plain", **options: Any) -> Fig
     style = as_style(style)
     with style.context():
         figure = new_figure(style, style.inches)
-        plot_cka_map(cka, figure.subplots(), **options)
-        trim_height(figure)
+        axes = figure.subplots()
+        compose(figure, lambda: plot_cka_map(cka, axes, **options), trim=True)
     return figure
 
 
 def alignment_interval(cka: CkaMap, k: int, first_layer: int) -> tuple[Float, Float] | None:
-    """The soft alignment curve's 95 % interval from the map's jackknife, each (x layers,).
+    """Ends of the soft alignment curve's 95 % interval, each (x layers,).
 
-    The normal interval around the curve with the delete-a-group jackknife's standard error,
-    sqrt((g - 1) / g sum_i (a_i - mean a)^2) over g groups. None where the map has no jackknife.
+    None where the map has no jackknife.
     """
     if cka.jackknife is None or len(cka.jackknife) < 2:
         return None
     numbers = np.asarray(cka.y_layers, dtype=np.float64) + (first_layer - 1)
     without = soft_alignment(cka.jackknife, numbers, k)
-    groups = len(without)
-    spread = ((without - without.mean(axis=0)) ** 2).sum(axis=0)
-    half = 1.959964 * np.sqrt((groups - 1) / groups * spread)
-    centre = cka.soft_alignment(k, first_layer)
-    return centre - half, centre + half
+    return jackknife_interval(cka.soft_alignment(k, first_layer), without)
 
 
 def draw_colour_bar(ax: Axes, cells: QuadMesh, label: str) -> Colorbar:

@@ -171,17 +171,32 @@ def new_figure(style: Style, height: float) -> Figure:
     return figure
 
 
-def trim_height(figure: Figure) -> None:
-    """Set the figure's height to what its content needs at its width.
+def compose(figure: Figure, draw: Callable[[], Any], *, trim: bool = False) -> Any:
+    """Draw, lay out, draw again on the same axes in their final size, and fix the layout.
 
-    Axes of equal aspect leave room above and below, and how much is known only once the labels
-    beside them are measured.
+    What is thinned or shortened to the room there is needs to know that room. Call within the
+    style's context: matplotlib makes ticks at the first layout, with the settings of that moment.
+
+    Args:
+        figure: its axes are there and empty.
+        draw: draws on them.
+        trim: cut the figure's height to what it needs; axes of equal aspect leave room over.
+
+    Returns:
+        What ``draw`` returned.
     """
-    canvas = cast(Any, figure.canvas)
-    for _ in range(2):
-        figure.draw_without_rendering()
-        content = figure.get_tightbbox(canvas.get_renderer())
+    draw()
+    figure.draw_without_rendering()
+    for ax in figure.axes:
+        ax.clear()
+    drawn = draw()
+    figure.draw_without_rendering()
+    for _ in range(2 if trim else 0):
+        content = figure.get_tightbbox(cast(Any, figure.canvas).get_renderer())
         figure.set_figheight(max(0.5, content.height + 2 * _PAD))
+        figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    return drawn
 
 
 Plot = TypeVar("Plot", bound=Callable[..., Any])
@@ -197,8 +212,7 @@ def on_own_axes(plot: Plot) -> Plot:
         style = STYLES["plain"]
         with style.context():
             figure = new_figure(style, style.inches)
-            artists = plot(result, figure.subplots(), **options)
-            trim_height(figure)
-        return artists
+            axes = figure.subplots()
+            return compose(figure, lambda: plot(result, axes, **options), trim=True)
 
     return cast(Plot, drawn)

@@ -16,11 +16,11 @@ from matplotlib.axes import Axes
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.text import Text
+from matplotlib.text import Annotation
 
 from engramcka.figures.broken import Break, break_axis, find_break, set_ticks, span_of
 from engramcka.figures.labels import fit, size_in_points, tick_size
-from engramcka.figures.style import Style, as_style, new_figure
+from engramcka.figures.style import Style, as_style, compose, new_figure
 from engramcka.figures.sweep_names import draw_variants, limit_x, name_lines
 from engramcka.figures.ticks import layer_ticks
 from engramcka.results import LossSweep
@@ -42,7 +42,7 @@ class SweepArtists:
     baseline: Line2D | None
     references: list[Line2D]
     crosses: Line2D | None  # ablations
-    names: list[Text]  # of lines and crosses
+    names: list[Annotation]  # of lines and crosses
     broken: Break | None  # the stretch left out of the y axis
 
 
@@ -85,7 +85,7 @@ def plot_sweep(
     share = limit_x(ax, x, list(sweep.variants), width)
     ax.set_xticks(layer_ticks(x, int(width * share / (tick_size(ax) * 1.9))))
     crosses, names = draw_variants(ax, sweep.variants, x)
-    names += name_lines(ax, lines, _line_names(sweep), x, mean)
+    names += name_lines(ax, lines, _line_names(sweep), x, mean, names)
     fit(ax.yaxis.label, height)
     if title is not None:
         ax.set_title(title)
@@ -106,7 +106,8 @@ def sweep_figure(sweep: LossSweep, style: Style | str = "plain", **options: Any)
     style = as_style(style)
     with style.context():
         figure = new_figure(style, max(2.1, min(0.68 * style.inches, 3.4)))
-        plot_sweep(sweep, figure.subplots(), **options)
+        axes = figure.subplots()
+        compose(figure, lambda: plot_sweep(sweep, axes, **options))
     return figure
 
 

@@ -13,13 +13,13 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.text import Annotation, Text
+from matplotlib.text import Annotation
 
 from engramcka.figures.labels import as_plain, fit, plain, size_in_points, text_width, tick_size
 
 Float = npt.NDArray[np.float64]
 
-_CROSSES = "#a3262a"
+_CROSSES = "#c8383c"
 _QUIET = "#808080"
 _WIDEST = 0.46  # share of the axes that names of ablations may take
 _BESIDE = 8.0  # points from the dotted line to the crosses, and from them to their names
@@ -45,7 +45,7 @@ def limit_x(ax: Axes, x: Float, variants: Sequence[str], width: float) -> float:
 
 def draw_variants(
     ax: Axes, variants: Mapping[str, float], x: Float
-) -> tuple[Line2D | None, list[Text]]:
+) -> tuple[Line2D | None, list[Annotation]]:
     """Crosses past a dotted line, each with its name on the right.
 
     Returns:
@@ -67,7 +67,7 @@ def draw_variants(
     size = tick_size(ax)
     heights = _heights(ax, losses)
     placed = spread_apart(heights, _LINE * size, size / 2, height - size / 2)
-    names: list[Text] = []
+    names = []
     for name, loss, own, shown in zip(there, losses, heights, placed, strict=True):
         text = _beside(ax, plain(name), (at, loss), shown - own, size)
         fit(text, _WIDEST * width)
@@ -76,32 +76,47 @@ def draw_variants(
 
 
 def name_lines(
-    ax: Axes, lines: Sequence[Line2D], names: Sequence[str], x: Float, mean: Float
-) -> list[Text]:
-    """Each horizontal line's name above or below it, at the end where fewest points are."""
+    ax: Axes,
+    lines: Sequence[Line2D],
+    names: Sequence[str],
+    x: Float,
+    mean: Float,
+    beside: Sequence[Annotation],
+) -> list[Annotation]:
+    """Each horizontal line's name above or below it, at the end where least is in the way.
+
+    A name longer than the layers' part of the axes may reach under the ablations' names
+    (``beside``), from the left.
+    """
     width, height = size_in_points(ax)
     size = tick_size(ax)
     left, right = ax.get_xlim()
-    losses = [float(np.asarray(line.get_ydata())[0]) for line in lines]
-    levels = _heights(ax, np.array(losses))
-    points = np.column_stack([(x - left) / (right - left) * width, _heights(ax, mean)])
-    ends = 0.02 * width, float(points[-1, 0])
-    texts: list[Text] = []
+    at = (x - left) / (right - left) * width
+    ends = 0.02 * width, float(at[-1])
+    busy = np.column_stack([at, _heights(ax, mean)])
+    if beside:
+        raised = _heights(ax, np.array([name.xy[1] for name in beside]))
+        raised += [name.get_position()[1] for name in beside]
+        busy = np.concatenate([busy, [(ends[1] + _BESIDE, level) for level in raised]])
+    losses = np.array([float(np.asarray(line.get_ydata())[0]) for line in lines])
+    levels = _heights(ax, losses)
+    texts = []
     for index, (line, name) in enumerate(zip(lines, names, strict=True)):
         text = ax.annotate(
             plain(name), (0, losses[index]), (0, 0), textcoords="offset points", fontsize=size,
             color=line.get_color(), annotation_clip=False,
         )  # fmt: skip
-        fit(text, ends[1] - ends[0])
+        fit(text, width - 2 * ends[0])
+        _ground(text, ax)
         long = text_width(text.get_text(), text.get_fontproperties())
-        places = [
-            (at_right, below, (ends[1] - long if at_right else ends[0], levels[index], long))
-            for below, at_right in product((False, True), repeat=2)
-        ]
         taken = np.delete(levels, index)
-        at_right, below, _ = min(
-            places, key=lambda place: _crowd(points, taken, place[1], place[2], size, height)
-        )
+        below, at_right = min(
+            product((False, True), (False, True) if long <= ends[1] - ends[0] else (False,)),
+            key=lambda place: _in_the_way(
+                busy, taken, (ends[1] - long if place[1] else ends[0]) - 3, long + 6,
+                levels[index] - place[0] * _LINE * size, _LINE * size, height,
+            ),
+        )  # fmt: skip
         text.xy = (left + ends[at_right] * (right - left) / width, losses[index])
         text.set_position((0, -0.2 * size if below else 0.2 * size))
         text.set_horizontalalignment("right" if at_right else "left")
@@ -110,22 +125,15 @@ def name_lines(
     return texts
 
 
-def _crowd(
-    points: Float,
-    levels: Float,
-    below: bool,
-    start: tuple[float, float, float],
-    size: float,
-    height: float,
+def _in_the_way(
+    busy: Float, lines: Float, left: float, long: float, bottom: float, tall: float, height: float
 ) -> int:
-    """How much is in the way of a name at ``start`` (x, line's height, length of the name)."""
-    x, level, long = start
-    bottom = level - _LINE * size if below else level
-    top = bottom + _LINE * size
-    inside = (points[:, 0] > x - 3) & (points[:, 0] < x + long + 3)
-    inside &= (points[:, 1] > bottom - 3) & (points[:, 1] < top + 3)
-    lines = (levels > bottom) & (levels < top)
-    return int(inside.sum()) + int(lines.sum()) + 100 * (bottom < 0 or top > height)
+    """How many points and lines a name in this box would cover; many if it leaves the axes."""
+    inside = (busy[:, 0] > left) & (busy[:, 0] < left + long)
+    inside &= (busy[:, 1] > bottom - 4) & (busy[:, 1] < bottom + tall + 4)
+    crossed = (lines > bottom) & (lines < bottom + tall)
+    outside = bottom < 0 or bottom + tall > height
+    return int(inside.sum()) + int(crossed.sum()) + 100 * outside
 
 
 def spread_apart(wanted: Float, gap: float, low: float, high: float) -> Float:
@@ -169,4 +177,10 @@ def _beside(ax: Axes, name: str, at: tuple[float, float], raised: float, size: f
         arrowprops=line if moved else None, annotation_clip=False,
     )  # fmt: skip
     as_plain((text,))
+    _ground(text, ax)
     return text
+
+
+def _ground(text: Annotation, ax: Axes) -> None:
+    """Put the text on the axes' colour, so that no line runs through it."""
+    text.set_bbox({"facecolor": ax.get_facecolor(), "linewidth": 0.0, "pad": 0.3, "alpha": 0.85})
