@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-import engramcka.models.engram  # noqa: F401  (registers the grafted model)
+import engramcka.models.engram
+import engramcka.models.hyper  # noqa: F401  (both register architectures)
 from engramcka.errors import ConfigError, StoreError
 
 
@@ -35,13 +37,43 @@ def load_model(
     shared = {"revision": revision, "trust_remote_code": trust_remote_code}
     _check_local(path)
     tokenizer = _tokenizer(path, shared)
+    _check_causal(path, shared)
     try:
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, **shared)
+        model, report = AutoModelForCausalLM.from_pretrained(
+            path, dtype=dtype, output_loading_info=True, **shared
+        )
     except ValueError as error:
         raise ConfigError(f"{path}: not a causal LM that can be loaded ({_line(error)})") from error
     except Exception as error:
         raise StoreError(f"{path}: the model cannot be loaded ({_line(error)})") from error
-    return model.eval().to(device), tokenizer
+    _check_complete(path, report)
+    model.eval()
+    return model.to(device), tokenizer
+
+
+def _check_causal(path: str, shared: dict[str, Any]) -> None:
+    """Refuse what transformers would open as a causal LM though it was saved as something else."""
+    try:
+        config = AutoConfig.from_pretrained(path, **shared)
+    except Exception as error:
+        raise ConfigError(f"{path}: not a model that can be loaded ({_line(error)})") from error
+    known = set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values())
+    names = config.architectures or []
+    if names and not any(name in known or name.endswith("ForCausalLM") for name in names):
+        raise ConfigError(
+            f"{path}: it was saved as {', '.join(names)}, which is not a causal LM; give a decoder "
+            "that was saved with its LM head"
+        )
+
+
+def _check_complete(path: str, report: dict[str, Any]) -> None:
+    """Refuse weights that transformers has filled with random numbers."""
+    unread = sorted(report["missing_keys"]) + sorted(map(str, report["mismatched_keys"]))
+    if unread:
+        raise StoreError(
+            f"{path}: {len(unread)} weights are not in the checkpoint or have another shape, the "
+            f"first is {unread[0]}; the checkpoint is incomplete or another model's"
+        )
 
 
 def _check_local(path: str) -> None:

@@ -11,9 +11,9 @@ from engramcka.config import EngramConfig
 from engramcka.models.engram.hashing import (
     NgramHash,
     layer_multipliers,
-    primes_from,
     table_primes,
 )
+from engramcka.models.primes import primes_from
 
 
 def config(orders, heads, layers=(2,), table_size=50, seed=0) -> EngramConfig:

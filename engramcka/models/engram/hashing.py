@@ -8,15 +8,12 @@ Letters: B sequences, T tokens, L modules, N the longest order, P = orders x hea
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import count
-from math import isqrt
-
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from engramcka.config.schema import EngramConfig
+from engramcka.models.primes import primes_from
 
 LAYER_STRIDE = 10007
 """What the seed grows by from one layer to the next (the authors' code)."""
@@ -31,14 +28,6 @@ def layer_multipliers(seed: int, layer: int, n_multipliers: int, n_ids: int) -> 
     bound = max(1, np.iinfo(np.int64).max // n_ids // 2)
     generator = np.random.default_rng(seed + LAYER_STRIDE * layer)
     return generator.integers(0, bound, size=n_multipliers, dtype=np.int64) * 2 + 1
-
-
-def primes_from(start: int) -> Iterator[int]:
-    """Primes from ``start`` upwards, ``start`` included, without end."""
-    for candidate in count(max(start, 2)):
-        divisors = np.arange(2, isqrt(candidate) + 1)
-        if candidate == 2 or (candidate % divisors).all():
-            yield candidate
 
 
 def table_primes(engram: EngramConfig) -> list[list[int]]:

@@ -1,0 +1,98 @@
+"""Sharing a sparse budget between experts and Engram tables, in closed form.
+
+A mixture of experts holds parameters that a token does not touch: its inactive experts. The
+allocation ratio rho is the experts' share of those,
+
+    rho = inactive experts / (inactive experts + Engram tables)
+
+(paper, sections 3 and 4.1: 72 experts of which 55 stay give rho = 74.3 %). Here the expert count
+and the table rows are solved for, so that the total stays that of the mixture of experts alone.
+Plain arithmetic: knows no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from engramcka.config.schema import EngramConfig
+from engramcka.errors import ConfigError
+from engramcka.models.primes import primes_from
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """A division of the budget.
+
+    Attributes:
+        experts: routed experts a block.
+        engram: the modules, table rows solved for.
+    """
+
+    experts: int
+    engram: EngramConfig
+
+
+def expert_parameters(numbers: Mapping[str, Any]) -> int:
+    """Parameters of one routed expert and its router row in every block that has experts."""
+    width = numbers["hidden_size"]
+    blocks = numbers["num_hidden_layers"] - numbers["first_k_dense_replace"]
+    return blocks * (3 * width * numbers["moe_intermediate_size"] + width)
+
+
+def table_parameters(engram: EngramConfig) -> int:
+    """Parameters of all tables; the rows are primes, so a little over table_size x d_mem each."""
+    tables = len(engram.orders) * engram.heads
+    rows = sum(islice(primes_from(engram.table_size), tables * len(engram.layers)))
+    return rows * engram.d_mem // tables
+
+
+def fusion_parameters(engram: EngramConfig, hidden_size: int, streams: int) -> int:
+    """Parameters of all modules beside their tables: projections, norms, convolution."""
+    branches = streams if engram.multi_branch else 1
+    value = engram.d_mem * hidden_size
+    gate = 0 if engram.gating == "none" else branches * (engram.d_mem + 2) * hidden_size
+    convolution = branches * hidden_size * (1 + engram.kernel_size) if engram.convolution else 0
+    return len(engram.layers) * (value + gate + convolution)
+
+
+def with_tables(engram: EngramConfig, parameters: int) -> EngramConfig:
+    """The modules with table_size such that all tables together come nearest to ``parameters``.
+
+    Raises:
+        ConfigError: not even two rows a table fit.
+    """
+    low, high = 2, max(3, parameters // (engram.d_mem * len(engram.layers)) + 1)
+    if table_parameters(engram.model_copy(update={"table_size": low})) > parameters:
+        raise ConfigError(
+            f"{parameters:,} parameters are too few for the tables of {len(engram.layers)} Engram "
+            f"modules with d_mem = {engram.d_mem}; take a larger model or a smaller d_mem"
+        )
+    while high - low > 1:
+        middle = (low + high) // 2
+        fits = table_parameters(engram.model_copy(update={"table_size": middle})) <= parameters
+        low, high = (middle, high) if fits else (low, middle)
+    candidates = [engram.model_copy(update={"table_size": size}) for size in (low, high)]
+    return min(candidates, key=lambda c: abs(table_parameters(c) - parameters))
+
+
+def allocate(numbers: Mapping[str, Any], engram: EngramConfig, rho: float) -> Allocation:
+    """Experts and tables at this rho, the total as near as can be to the experts' alone.
+
+    Args:
+        numbers: the backbone's config fields, with all its experts.
+        engram: modules; their table_size is replaced.
+        rho: share of the experts in the inactive parameters, 0 < rho < 1.
+
+    Raises:
+        ConfigError: no expert can be freed at this rho, or the freed ones are too few.
+    """
+    experts, active = numbers["n_routed_experts"], numbers["num_experts_per_tok"]
+    kept = active + round(rho * (experts - active))
+    if kept >= experts:
+        raise ConfigError(f"rho = {rho}: it leaves all {experts} experts in place and no tables")
+    freed = (experts - kept) * expert_parameters(numbers)
+    fusion = fusion_parameters(engram, numbers["hidden_size"], numbers.get("hc_mult", 1))
+    return Allocation(kept, with_tables(engram, freed - fusion))

@@ -1,0 +1,171 @@
+"""DeepSeek-V3 with hyper-connections: the paper's backbone, from transformers' own parts.
+
+Attention (MLA), experts and norms are transformers' DeepSeek-V3; the manifold-constrained
+hyper-connections (mHC) around them are its DeepSeek-V4's. Only the order in which a block calls
+them is ours. The residual is M parallel streams, (batch, tokens, M, hidden), from the embedding,
+which starts them all alike, to the head that makes them one before the final norm.
+
+Importing this registers the architecture with transformers.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCausalLM, DeepseekV3Config
+from transformers import initialization as init
+from transformers.cache_utils import Cache, DynamicCache
+from transformers.masking_utils import create_causal_mask
+from transformers.modeling_outputs import MoeModelOutputWithPast
+from transformers.models.deepseek_v3 import modeling_deepseek_v3 as v3
+from transformers.models.deepseek_v4 import modeling_deepseek_v4 as v4
+from transformers.utils.generic import merge_with_config_defaults
+from transformers.utils.output_capturing import capture_outputs
+
+
+class HyperDeepseekConfig(DeepseekV3Config):
+    """DeepSeek-V3's config and the hyper-connections'.
+
+    Attributes:
+        hc_mult: residual streams M (the expansion factor).
+        hc_sinkhorn_iters: normalisations that make the mixing matrix doubly stochastic.
+        hc_eps: least value in them.
+    """
+
+    model_type = "engramcka_hyper_deepseek"
+
+    hc_mult: int = 4
+    hc_sinkhorn_iters: int = 20
+    hc_eps: float = 1.0e-6
+
+
+class HyperDeepseekLayer(v3.DeepseekV3DecoderLayer):
+    """A DeepSeek-V3 block whose attention and feed-forward read and write M streams."""
+
+    def __init__(self, config: HyperDeepseekConfig, layer_idx: int) -> None:
+        super().__init__(config, layer_idx)
+        self.attn_hc = v4.DeepseekV4HyperConnection(config)
+        self.ffn_hc = v4.DeepseekV4HyperConnection(config)
+
+    def forward(self, hidden_states: Tensor, **kwargs: Any) -> Tensor:
+        """The streams after the block, (B, T, M, D), from those before it."""
+        post, mix, one = self.attn_hc(hidden_states)
+        out, _ = self.self_attn(hidden_states=self.input_layernorm(one), **kwargs)
+        hidden_states = _write(hidden_states, out, post, mix)
+        post, mix, one = self.ffn_hc(hidden_states)
+        out = self.mlp(self.post_attention_layernorm(one))
+        return _write(hidden_states, out, post, mix)
+
+
+def _write(streams: Tensor, out: Tensor, post: Tensor, mix: Tensor) -> Tensor:
+    """Mixed streams (transposed mix x streams), and a part's output on each by its weight."""
+    mixed = torch.matmul(mix.to(streams.dtype).transpose(-1, -2), streams)
+    return mixed + post.to(streams.dtype).unsqueeze(-1) * out.unsqueeze(-2)
+
+
+class HyperDeepseekPreTrainedModel(v3.DeepseekV3PreTrainedModel):
+    """Start weights, and what transformers has to know of the blocks."""
+
+    config_class = HyperDeepseekConfig
+    _no_split_modules: ClassVar[list[str]] = ["HyperDeepseekLayer"]
+    _keep_in_fp32_modules_strict: ClassVar[list[str]] = [
+        "e_score_correction_bias",
+        "attn_hc",
+        "ffn_hc",
+        "hc_head",
+    ]
+
+    @classmethod
+    def _can_set_experts_implementation(cls) -> bool:
+        return True  # the experts are V3's; transformers would look for them in this file
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        std = self.config.initializer_range
+        if isinstance(module, v4.DeepseekV4HyperConnection):
+            init.normal_(module.fn, mean=0.0, std=std)
+            init.zeros_(module.base)
+            init.ones_(module.scale)
+        elif isinstance(module, v4.DeepseekV4HyperHead):
+            init.normal_(module.hc_fn, mean=0.0, std=std)
+            init.zeros_(module.hc_base)
+            init.ones_(module.hc_scale)
+
+
+class HyperDeepseekModel(HyperDeepseekPreTrainedModel):
+    """The decoder without its unembedding."""
+
+    def __init__(self, config: HyperDeepseekConfig) -> None:
+        super().__init__(config)
+        self.embed_tokens = nn.Embedding(
+            config.vocab_size, config.hidden_size, padding_idx=config.pad_token_id
+        )
+        self.layers = nn.ModuleList(
+            HyperDeepseekLayer(config, i) for i in range(config.num_hidden_layers)
+        )
+        self.hc_head = v4.DeepseekV4HyperHead(config)
+        self.norm = v3.DeepseekV3RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        self.rotary_emb = v3.DeepseekV3RotaryEmbedding(config=config)
+        self.gradient_checkpointing = False
+        self.post_init()
+
+    @merge_with_config_defaults
+    @capture_outputs
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: Tensor | None = None,
+        use_cache: bool | None = None,
+        **kwargs: Any,
+    ) -> MoeModelOutputWithPast:
+        """Last hidden state after the final norm, (B, T, D), and the cache."""
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("give input_ids or inputs_embeds, one of them")
+        if use_cache and past_key_values is None:
+            past_key_values = DynamicCache(config=self.config)
+        embeds = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
+        if position_ids is None:
+            seen = past_key_values.get_seq_length() if past_key_values is not None else 0
+            position_ids = (torch.arange(embeds.shape[1], device=embeds.device) + seen)[None]
+        mask = create_causal_mask(
+            config=self.config,
+            inputs_embeds=embeds,
+            attention_mask=attention_mask,
+            past_key_values=past_key_values,
+            position_ids=position_ids,
+        )
+        rotary = self.rotary_emb(embeds, position_ids)
+        streams = embeds.unsqueeze(2).repeat(1, 1, self.config.hc_mult, 1)
+        for layer in self.layers:
+            streams = layer(
+                streams,
+                attention_mask=mask,
+                position_ids=position_ids,
+                past_key_values=past_key_values,
+                use_cache=use_cache,
+                position_embeddings=rotary,
+                **kwargs,
+            )
+        hidden = self.norm(self.hc_head(streams))
+        return MoeModelOutputWithPast(last_hidden_state=hidden, past_key_values=past_key_values)
+
+
+class HyperDeepseekForCausalLM(HyperDeepseekPreTrainedModel, v3.DeepseekV3ForCausalLM):
+    """The decoder and its unembedding; the forward pass is DeepSeek-V3's."""
+
+    def __init__(self, config: HyperDeepseekConfig) -> None:
+        v3.DeepseekV3PreTrainedModel.__init__(self, config)  # not V3's decoder: it is ours
+        self.model = HyperDeepseekModel(config)
+        self.vocab_size = config.vocab_size
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.post_init()
+
+
+AutoConfig.register(HyperDeepseekConfig.model_type, HyperDeepseekConfig)
+AutoModelForCausalLM.register(HyperDeepseekConfig, HyperDeepseekForCausalLM)

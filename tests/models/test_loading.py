@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from families import tiny
+from transformers import BertConfig, BertModel
+
+from engramcka.config import EngramConfig
+from engramcka.errors import ConfigError, StoreError
+from engramcka.models import find_blocks, graft, load_model
+
+
+@pytest.fixture
+def saved(tokenizer, tmp_path):
+    folder = tmp_path / "model"
+    tiny("llama", len(tokenizer)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_loads_in_eval_mode_and_keeps_the_dtype(saved, tokenizer):
+    model, loaded = load_model(str(saved))
+    assert not model.training
+    assert model.dtype == torch.float32
+    assert loaded("import os")["input_ids"] == tokenizer("import os")["input_ids"]
+    assert loaded("os", return_offsets_mapping=True)["offset_mapping"]
+    half, _ = load_model(str(saved), dtype="bfloat16", device="cpu")
+    assert half.dtype == torch.bfloat16
+
+
+def test_loads_a_grafted_model(saved, tokenizer, tmp_path):
+    backbone, _ = load_model(str(saved))
+    engram = EngramConfig(layers=(2,), d_mem=8, heads=2, table_size=50)
+    model = graft(backbone, engram, tokenizer)
+    model.save_pretrained(tmp_path / "grafted")
+    tokenizer.save_pretrained(tmp_path / "grafted")
+    loaded, _ = load_model(str(tmp_path / "grafted"))
+    ids = torch.randint(3, 300, (1, 9))
+    with torch.no_grad():
+        assert torch.equal(loaded(input_ids=ids).logits, model(input_ids=ids).logits)
+    assert len(find_blocks(loaded).modules) == 3
+
+
+def one_line(error) -> str:
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_missing_and_empty_folders(tmp_path):
+    with pytest.raises(StoreError) as error:
+        load_model(str(tmp_path / "nowhere"))
+    assert "no such folder" in one_line(error)
+    with pytest.raises(StoreError) as error:
+        load_model(str(tmp_path))
+    assert "no config.json" in one_line(error)
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(StoreError) as error:
+        load_model(str(tmp_path / "file"))
+    assert "a file" in one_line(error)
+
+
+def test_broken_weights(saved):
+    weights = saved / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    with pytest.raises(StoreError) as error:
+        load_model(str(saved))
+    assert "cannot be loaded" in one_line(error)
+
+
+def test_missing_weights_are_not_made_up(saved):
+    """transformers would fill them with random numbers and go on."""
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(saved / "model.safetensors")
+    weights.pop("model.layers.1.mlp.up_proj.weight")
+    save_file(weights, saved / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(StoreError) as error:
+        load_model(str(saved))
+    assert "model.layers.1.mlp.up_proj.weight" in one_line(error)
+
+
+def test_not_a_causal_lm(saved, tmp_path, tokenizer):
+    folder = tmp_path / "encoder"
+    small = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    BertModel(BertConfig(**small, vocab_size=400, intermediate_size=16)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    with pytest.raises(ConfigError) as error:
+        load_model(str(folder))
+    assert "BertModel" in one_line(error)
+    settings = json.loads((saved / "config.json").read_text())
+    settings["model_type"] = "never_heard_of"
+    (saved / "config.json").write_text(json.dumps(settings))
+    with pytest.raises(ConfigError) as error:
+        load_model(str(saved))
+    assert "never_heard_of" in one_line(error)
+
+
+def test_no_tokenizer(saved):
+    for file in saved.glob("tokenizer*"):
+        file.unlink()
+    with pytest.raises(StoreError) as error:
+        load_model(str(saved))
+    assert "tokenizer" in one_line(error)
