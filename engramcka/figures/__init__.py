@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from engramcka.figures.difference import difference_figure, plot_cka_difference
     from engramcka.figures.export import (
         FORMATS,
         figure_bytes,
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
         save_sweep,
     )
     from engramcka.figures.heatmap import CkaMapArtists, cka_figure, plot_cka_map
+    from engramcka.figures.panels import cka_panels
     from engramcka.figures.style import STYLES, Style
     from engramcka.figures.sweep import SweepArtists, plot_sweep, sweep_figure
 
@@ -31,7 +33,10 @@ _HOMES = {
     "Style": "style",
     "SweepArtists": "sweep",
     "cka_figure": "heatmap",
+    "cka_panels": "panels",
+    "difference_figure": "difference",
     "figure_bytes": "export",
+    "plot_cka_difference": "difference",
     "plot_cka_map": "heatmap",
     "plot_sweep": "sweep",
     "save_cka_map": "export",
@@ -47,7 +52,10 @@ __all__ = [
     "Style",
     "SweepArtists",
     "cka_figure",
+    "cka_panels",
+    "difference_figure",
     "figure_bytes",
+    "plot_cka_difference",
     "plot_cka_map",
     "plot_sweep",
     "save_cka_map",

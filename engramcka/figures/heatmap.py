@@ -6,7 +6,6 @@ cell is centred on its layer, row 1 at the bottom, as in the Engram paper's Figu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,13 +14,13 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection, QuadMesh
 from matplotlib.colorbar import Colorbar
-from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
+from matplotlib.ticker import MaxNLocator
 
 from engramcka import palettes
-from engramcka.errors import ComparisonError
+from engramcka.figures.cells import draw_cells, draw_missing, edges, layer_numbers
 from engramcka.figures.labels import as_plain, fit, size_in_points, tick_size
 from engramcka.figures.style import Style, as_style, compose, new_figure, on_own_axes
 from engramcka.figures.ticks import layer_ticks
@@ -29,8 +28,7 @@ from engramcka.results import CkaMap, jackknife_interval, soft_alignment
 
 Float = npt.NDArray[np.float64]
 
-LINED_LAYERS = 40  # up to this many layers a side, lines part the cells
-_RASTER_CELLS = 10_000  # above, cells are one image in a vector file, at its dpi
+_SLIM = 4.0  # a map with more layers one way than this many times the other is drawn so slim
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,7 @@ class CkaMapArtists:
     colour_bar: Colorbar | None
 
 
-@on_own_axes
+@on_own_axes(height=1.35)
 def plot_cka_map(
     cka: CkaMap,
     ax: Axes | None = None,
@@ -62,6 +60,7 @@ def plot_cka_map(
     low: float = 0.0,
     high: float = 1.0,
     halo: bool = True,
+    bar_label: str = "CKA",
 ) -> CkaMapArtists:
     """Draw a map on these axes, or on new ones of a figure of its own.
 
@@ -78,7 +77,9 @@ def plot_cka_map(
         title: plain text above the map.
         low: similarity of the first colour.
         high: similarity of the last colour.
-        halo: thin dark outline of the curve, which keeps it visible on the brightest cells.
+        halo: thin outlines that keep the curve visible on the brightest cells, the diagonal on the
+            darkest.
+        bar_label: plain text beside the colour bar.
 
     Returns:
         The artists.
@@ -88,18 +89,18 @@ def plot_cka_map(
         ComparisonError: a layer occurs twice on one axis, or k is below 1.
     """
     assert ax is not None
-    y, y_order = _layer_numbers(cka.y_layers, first_layer, "y_layers")
-    x, x_order = _layer_numbers(cka.x_layers, first_layer, "x_layers")
+    y, y_order = layer_numbers(cka.y_layers, first_layer, "y_layers")
+    x, x_order = layer_numbers(cka.x_layers, first_layer, "x_layers")
     values = cka.similarity[np.ix_(y_order, x_order)]
-    y_edges, x_edges = _edges(y), _edges(x)
-    cells = _draw_cells(ax, values, x_edges, y_edges, palette, low, high)
-    missing = _draw_missing(ax, values, x_edges, y_edges)
-    line = _draw_diagonal(ax, x_edges, y_edges) if diagonal else None
+    y_edges, x_edges = edges(y), edges(x)
+    cells = draw_cells(ax, values, x_edges, y_edges, palette, low, high)
+    missing = draw_missing(ax, values, x_edges, y_edges)
+    line = _draw_diagonal(ax, x_edges, y_edges, halo) if diagonal else None
     curve = _draw_curve(ax, cka, x, x_order, k, first_layer, halo) if alignment else None
     ends = alignment_interval(cka, k, first_layer) if alignment and interval else None
     band = _draw_band(ax, ends, x, x_order) if ends is not None else None
     _frame(ax, cka, x, y, x_edges, y_edges, title)
-    bar = draw_colour_bar(ax, cells, "CKA") if colour_bar else None
+    bar = draw_colour_bar(ax, cells, bar_label) if colour_bar else None
     return CkaMapArtists(ax, cells, missing, line, curve, band, bar)
 
 
@@ -113,7 +114,7 @@ def cka_figure(cka: CkaMap, style: Style | str = "plain", **options: Any) -> Fig
     """
     style = as_style(style)
     with style.context():
-        figure = new_figure(style, style.inches)
+        figure = new_figure(style, 1.35 * style.inches)
         axes = figure.subplots()
         compose(figure, lambda: plot_cka_map(cka, axes, **options), trim=True)
     return figure
@@ -132,101 +133,37 @@ def alignment_interval(cka: CkaMap, k: int, first_layer: int) -> tuple[Float, Fl
 
 
 def draw_colour_bar(ax: Axes, cells: QuadMesh, label: str) -> Colorbar:
-    """A bar as high as the axes at their right, inside the layout's reckoning."""
-    beside = ax.inset_axes((1.03, 0.0, 0.045, 1.0))
-    bar = ax.figure.colorbar(cells, cax=beside)
-    bar.set_label(label)
-    as_plain((beside.yaxis.label,))
-    bar.outline.set_linewidth(0.4)
-    if bar.solids is not None:
-        bar.solids.set_edgecolor("face")  # no hairlines between the colours in vector files
+    """A bar at the right of the axes and as high, inside the layout's reckoning."""
+    bar = ax.figure.colorbar(cells, cax=ax.inset_axes((1.03, 0.0, 0.045, 1.0)))
+    finish_colour_bar(bar, label, _map_size(ax)[1])
     return bar
 
 
-def _layer_numbers(
-    layers: Sequence[int], first_layer: int, name: str
-) -> tuple[Float, npt.NDArray[np.intp]]:
-    """Layer numbers in ascending order, and the order that sorts the map's rows or columns."""
-    numbers = np.asarray(layers, dtype=np.float64) + (first_layer - 1)
-    order = np.argsort(numbers, kind="stable")
-    twice = np.flatnonzero(np.diff(numbers[order]) == 0)
-    if len(twice):
-        raise ComparisonError(
-            f"{name} names layer {numbers[order][twice[0]]:g} twice; a map is drawn by layer number"
-        )
-    return numbers[order], order
+def finish_colour_bar(bar: Colorbar, label: str, height: float) -> None:
+    """Label, thin frame, and ticks for a bar of ``height`` points.
+
+    The ticks are fixed here: chosen anew at every layout, they would change the layout.
+    """
+    room = min(6, int(height / (2.2 * tick_size(bar.ax))))
+    low, high = bar.mappable.get_clim()
+    ticks = MaxNLocator(max(room, 2), steps=[1, 2, 5, 10]).tick_values(low, high)
+    slack = 1e-9 * (high - low)
+    bar.set_ticks([tick for tick in ticks if low - slack <= tick <= high + slack])
+    bar.ax.minorticks_off()
+    bar.set_label(label)
+    as_plain((bar.ax.yaxis.label,))
+    bar.outline.set_linewidth(0.4)
+    if bar.solids is not None:
+        bar.solids.set_edgecolor("face")  # no hairlines between the colours in vector files
 
 
-def _edges(numbers: Float) -> Float:
-    """Cell borders midway between layers; the outer ones as far out as the next is in."""
-    if len(numbers) == 1:
-        return np.array([numbers[0] - 0.5, numbers[0] + 0.5])
-    middle = (numbers[1:] + numbers[:-1]) / 2
-    first, last = 2 * numbers[:1] - middle[:1], 2 * numbers[-1:] - middle[-1:]
-    return np.concatenate((first, middle, last))
-
-
-def _draw_cells(
-    ax: Axes,
-    values: Float,
-    x_edges: Float,
-    y_edges: Float,
-    palette: str,
-    low: float,
-    high: float,
-) -> QuadMesh:
-    colours = ListedColormap(palettes.table(palette) / 255.0, name=palette)
-    lined = max(values.shape) <= LINED_LAYERS
-    return ax.pcolormesh(
-        x_edges,
-        y_edges,
-        np.ma.masked_invalid(values),
-        cmap=colours,
-        vmin=low,
-        vmax=high,
-        edgecolors="white" if lined else "face",
-        linewidth=min(0.8, 8.0 / max(values.shape)) if lined else 0.1,
-        antialiased=lined,
-        rasterized=values.size > _RASTER_CELLS,
-    )
-
-
-def _draw_missing(ax: Axes, values: Float, x_edges: Float, y_edges: Float) -> PolyCollection | None:
-    """Hatched grey where there is no value, a patch for each run of such cells."""
-    missing = ~np.isfinite(values)
-    if not missing.any():
-        return None
-    patches = [
-        [(x_edges[left], y_edges[bottom]), (x_edges[right], y_edges[bottom]),
-         (x_edges[right], y_edges[top]), (x_edges[left], y_edges[top])]
-        for bottom, top, left, right in _rectangles(missing)
-    ]  # fmt: skip
-    ground = PolyCollection(
-        patches, facecolor="#d9d9d9", edgecolor="#8c8c8c", hatch="/////", linewidth=0.0
-    )
-    ax.add_collection(ground, autolim=False)
-    return ground
-
-
-def _rectangles(mask: npt.NDArray[np.bool_]) -> list[tuple[int, int, int, int]]:
-    """Disjoint rectangles (bottom, top, left, right) that cover the mask: equal rows merged."""
-    found: list[tuple[int, int, int, int]] = []
-    row = 0
-    while row < len(mask):
-        top = row + 1
-        while top < len(mask) and (mask[top] == mask[row]).all():
-            top += 1
-        steps = np.flatnonzero(np.diff(mask[row].astype(np.int8), prepend=0, append=0))
-        found += [(row, top, int(a), int(b)) for a, b in zip(steps[::2], steps[1::2], strict=True)]
-        row = top
-    return found
-
-
-def _draw_diagonal(ax: Axes, x_edges: Float, y_edges: Float) -> Line2D | None:
+def _draw_diagonal(ax: Axes, x_edges: Float, y_edges: Float, halo: bool) -> Line2D | None:
     low, high = max(x_edges[0], y_edges[0]), min(x_edges[-1], y_edges[-1])
     if low >= high:
         return None
     (line,) = ax.plot([low, high], [low, high], color="black", linestyle=":", linewidth=0.8)
+    if halo:
+        line.set_path_effects([withStroke(linewidth=1.6, foreground="#ffffff60")])
     return line
 
 
@@ -251,7 +188,9 @@ def _draw_band(
     ax: Axes, ends: tuple[Float, Float], x: Float, x_order: npt.NDArray[np.intp]
 ) -> PolyCollection:
     low, high = (end[x_order] for end in ends)
-    return ax.fill_between(x, low, high, facecolor="white", alpha=0.3, linewidth=0.0)
+    return ax.fill_between(
+        x, low, high, facecolor="#ffffff4c", edgecolor="#ffffffb0", linewidth=0.4
+    )
 
 
 def _frame(
@@ -267,17 +206,24 @@ def _frame(
     ax.set_xlim(x_edges[0], x_edges[-1])
     ax.set_ylim(y_edges[0], y_edges[-1])
     across, up = x_edges[-1] - x_edges[0], y_edges[-1] - y_edges[0]
-    ax.set_aspect("equal" if max(across, up) <= 4 * min(across, up) else "auto")
-    wide, tall = size_in_points(ax)
-    width, height = min(wide, tall * across / up), min(tall, wide * up / across)
-    digits = len(f"{x[-1]:.0f}")
-    size = tick_size(ax)
+    if max(across, up) <= _SLIM * min(across, up):
+        ax.set_aspect("equal")
+    else:
+        ax.set_box_aspect(_SLIM if up > across else 1 / _SLIM)
+    width, height = _map_size(ax)
+    digits, size = len(f"{x[-1]:.0f}"), tick_size(ax)
     ax.set_xticks(layer_ticks(x, int(width / (size * (0.65 * digits + 0.6)))))
-    ax.set_yticks(layer_ticks(y, int(height / (size * 1.7))))
-    ax.set_xlabel(f"{cka.x_label} layer")
-    ax.set_ylabel(f"{cka.y_label} layer")
-    fit(ax.xaxis.label, width)
-    fit(ax.yaxis.label, height)
+    ax.set_yticks(layer_ticks(y, int(height / (size * 2.0))))
+    for axis, label, room in ((ax.xaxis, cka.x_label, width), (ax.yaxis, cka.y_label, height)):
+        axis.set_label_text(label)
+        fit(axis.label, 0.97 * room, " layer")
     if title is not None:
         ax.set_title(title)
-        fit(ax.title, width)
+        fit(ax.title, 0.97 * width)
+
+
+def _map_size(ax: Axes) -> tuple[float, float]:
+    """Width and height of the map once its aspect is applied, in points."""
+    width, height = size_in_points(ax)
+    ratio = ax.get_box_aspect() or np.ptp(ax.get_ylim()) / np.ptp(ax.get_xlim())
+    return min(width, height / ratio), min(height, width * ratio)

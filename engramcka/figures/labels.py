@@ -48,10 +48,12 @@ def elided(text: str, font: FontProperties, limit: float) -> str:
     return "…"
 
 
-def fit(text: Text, limit: float) -> None:
-    """Make one label plain and no wider than ``limit`` points."""
+def fit(text: Text, limit: float, ending: str = "") -> None:
+    """Make one label plain and no wider than ``limit`` points, with ``ending`` kept whole."""
+    font = text.get_fontproperties()
+    name = elided(plain(text.get_text()), font, limit - text_width(ending, font))
+    text.set_text(name + ending)
     as_plain((text,))
-    text.set_text(elided(text.get_text(), text.get_fontproperties(), limit))
 
 
 def as_plain(texts: Iterable[Text]) -> None:

@@ -164,9 +164,14 @@ def as_style(style: Style | str) -> Style:
     return style if isinstance(style, Style) else Style.named(style)
 
 
-def new_figure(style: Style, height: float) -> Figure:
-    """An empty figure of the style's width, outside pyplot; call within the style's context."""
-    figure = Figure(figsize=(style.inches, height), layout="constrained")
+def new_figure(
+    style: Style, height: float, layout: Literal["constrained", "compressed"] = "constrained"
+) -> Figure:
+    """An empty figure of the style's width, outside pyplot; call within the style's context.
+
+    ``compressed`` is for grids of axes of equal aspect: it leaves no room between them.
+    """
+    figure = Figure(figsize=(style.inches, height), layout=layout)
     FigureCanvasAgg(figure)
     return figure
 
@@ -185,13 +190,16 @@ def compose(figure: Figure, draw: Callable[[], Any], *, trim: bool = False) -> A
     Returns:
         What ``draw`` returned.
     """
+    own = list(figure.axes)
     draw()
     figure.draw_without_rendering()
-    for ax in figure.axes:
+    for ax in [ax for ax in figure.axes if ax not in own]:
+        ax.remove()  # colour bars, which are drawn again too
+    for ax in own:
         ax.clear()
     drawn = draw()
     figure.draw_without_rendering()
-    for _ in range(2 if trim else 0):
+    for _ in range(3 if trim else 0):
         content = figure.get_tightbbox(cast(Any, figure.canvas).get_renderer())
         figure.set_figheight(max(0.5, content.height + 2 * _PAD))
         figure.draw_without_rendering()
@@ -202,17 +210,24 @@ def compose(figure: Figure, draw: Callable[[], Any], *, trim: bool = False) -> A
 Plot = TypeVar("Plot", bound=Callable[..., Any])
 
 
-def on_own_axes(plot: Plot) -> Plot:
-    """Let ``plot(result, ax=None, ..)`` make a figure in the plain style where ``ax`` is None."""
+def on_own_axes(height: float) -> Callable[[Plot], Plot]:
+    """Let ``plot(result, ax=None, ..)`` make a figure in the plain style where ``ax`` is None.
 
-    @wraps(plot)
-    def drawn(result: Any, ax: Any = None, **options: Any) -> Any:
-        if ax is not None:
-            return plot(result, ax, **options)
-        style = STYLES["plain"]
-        with style.context():
-            figure = new_figure(style, style.inches)
-            axes = figure.subplots()
-            return compose(figure, lambda: plot(result, axes, **options), trim=True)
+    Args:
+        height: of that figure before it is cut to what it needs, in its widths.
+    """
 
-    return cast(Plot, drawn)
+    def wrapped(plot: Plot) -> Plot:
+        @wraps(plot)
+        def drawn(result: Any, ax: Any = None, **options: Any) -> Any:
+            if ax is not None:
+                return plot(result, ax, **options)
+            style = STYLES["plain"]
+            with style.context():
+                figure = new_figure(style, height * style.inches)
+                axes = figure.subplots()
+                return compose(figure, lambda: plot(result, axes, **options), trim=True)
+
+        return cast(Plot, drawn)
+
+    return wrapped

@@ -20,7 +20,7 @@ from matplotlib.text import Annotation
 
 from engramcka.figures.broken import Break, break_axis, find_break, set_ticks, span_of
 from engramcka.figures.labels import fit, size_in_points, tick_size
-from engramcka.figures.style import Style, as_style, compose, new_figure
+from engramcka.figures.style import Style, as_style, compose, new_figure, on_own_axes
 from engramcka.figures.sweep_names import draw_variants, limit_x, name_lines
 from engramcka.figures.ticks import layer_ticks
 from engramcka.results import LossSweep
@@ -46,6 +46,7 @@ class SweepArtists:
     broken: Break | None  # the stretch left out of the y axis
 
 
+@on_own_axes(height=0.68)
 def plot_sweep(
     sweep: LossSweep,
     ax: Axes | None = None,
