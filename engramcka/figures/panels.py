@@ -1,0 +1,110 @@
+"""Several maps in one figure, with one colour bar: pairs of models, series over checkpoints.
+
+Knows results, no files. Rows of panels share their y axis and columns their x axis where these
+show the same layers of the same model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from engramcka.errors import ConfigError
+from engramcka.figures.heatmap import (
+    CkaMapArtists,
+    draw_colour_bar,
+    finish_colour_bar,
+    plot_cka_map,
+)
+from engramcka.figures.labels import size_in_points
+from engramcka.figures.style import Style, as_style, compose, new_figure
+from engramcka.results import CkaMap
+
+_NARROWEST = 1.05  # inches a panel needs for its ticks and title
+
+Grid = npt.NDArray[np.object_]
+
+
+def cka_panels(
+    maps: Sequence[CkaMap],
+    style: Style | str = "plain",
+    *,
+    titles: Sequence[str] | None = None,
+    columns: int | None = None,
+    **options: Any,
+) -> Figure:
+    """Small multiples of maps, as wide as the style says, with one colour bar.
+
+    Args:
+        maps: at least one, in reading order.
+        style: a `Style` or the name of one.
+        titles: plain text above each map; without it (a), (b), ..
+        columns: panels a row; without it as many as stay legible.
+        options: those of `plot_cka_map`, but ``ax``, ``title`` and ``colour_bar``.
+
+    Raises:
+        ConfigError: there is no map, a title too few or too many, or no column.
+    """
+    style = as_style(style)
+    if not maps:
+        raise ConfigError("a figure of maps needs at least one map")
+    titles = letters(len(maps)) if titles is None else titles
+    if len(titles) != len(maps):
+        raise ConfigError(f"{len(maps)} maps have {len(titles)} titles; give one each")
+    fitting = max(1, int((style.inches - 0.5) / _NARROWEST))
+    columns = min(len(maps), fitting) if columns is None else columns
+    if not 1 <= columns <= len(maps):
+        raise ConfigError(f"{len(maps)} maps are drawn in 1 to {len(maps)} columns, not {columns}")
+    rows = -(-len(maps) // columns)
+    with style.context():
+        figure = new_figure(style, style.inches * (0.35 + 1.1 * rows / columns), "compressed")
+        grid = figure.subplots(rows, columns, squeeze=False, width_ratios=_widths(maps, columns))
+        compose(figure, lambda: draw_panels(grid, maps, titles, **options), trim=True)
+    return figure
+
+
+def draw_panels(
+    grid: Grid, maps: Sequence[CkaMap], titles: Sequence[str], **options: Any
+) -> list[CkaMapArtists]:
+    """Draw maps on a (rows, columns) array of axes, and one colour bar on the right of them all."""
+    bar_label = options.pop("bar_label", "CKA")
+    axes: list[Axes] = list(grid.ravel())
+    drawn = [
+        plot_cka_map(cka, ax, title=title, colour_bar=False, **options)
+        for cka, ax, title in zip(maps, axes, titles, strict=False)
+    ]
+    for ax in axes[len(maps) :]:
+        ax.set_axis_off()
+    columns = grid.shape[1]
+    same_y = len({(cka.y_label, cka.y_layers) for cka in maps}) == 1
+    same_x = len({(cka.x_label, cka.x_layers) for cka in maps}) == 1
+    for index, ax in enumerate(axes[: len(maps)]):
+        if same_y and index % columns:
+            ax.tick_params(labelleft=False)
+            ax.set_ylabel("")
+        if same_x and index + columns < len(maps):
+            ax.tick_params(labelbottom=False)
+            ax.set_xlabel("")
+    if len(grid) == 1:
+        draw_colour_bar(grid[0, -1], drawn[0].cells, bar_label)
+    else:
+        bar = axes[0].figure.colorbar(drawn[0].cells, ax=axes, pad=0.02, fraction=0.03, aspect=40)
+        finish_colour_bar(bar, bar_label, len(grid) * size_in_points(axes[0])[1])
+    return drawn
+
+
+def letters(count: int) -> list[str]:
+    """(a), (b), .. (z), (27), .."""
+    return [f"({chr(ord('a') + i)})" if i < 26 else f"({i + 1})" for i in range(count)]
+
+
+def _widths(maps: Sequence[CkaMap], columns: int) -> list[float]:
+    """Widths in proportion to the layers across, where one row then has one height."""
+    if len(maps) > columns:
+        return [1.0] * columns
+    return [float(len(cka.x_layers)) / len(cka.y_layers) for cka in maps]
