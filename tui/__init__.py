@@ -1,0 +1,44 @@
+"""The terminal app: maps and sweeps of runs, over SSH, while jobs write.
+
+Computes nothing, and imports neither torch nor transformers. Importing this package imports no
+Textual either; `browse` does.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+__all__ = ["browse"]
+
+
+def browse(paths: Sequence[Path], *, once: bool = False) -> None:
+    """Open run directories, folders of them, or results stores in the terminal app.
+
+    Args:
+        paths: what to open.
+        once: print the first result to standard output instead.
+
+    Raises:
+        ConfigError: a path is none of these, or there is no terminal to open the app in.
+        StoreError: with ``once``, the result cannot be read.
+    """
+    from engramcka.tui.catalog import find_places
+
+    places = find_places(paths)
+    from rich.console import Console
+
+    from engramcka.tui import memory
+    from engramcka.tui.app import BrowseApp
+    from engramcka.tui.terminal import capabilities
+
+    system = Console(force_terminal=True).color_system
+    app = BrowseApp(
+        paths,
+        places,
+        capabilities(os.environ, system),
+        memory.recall(paths, memory.state_file()),
+    )
+    app.run()
+    memory.remember(paths, app.left_off, memory.state_file())

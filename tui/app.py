@@ -1,0 +1,193 @@
+"""The Textual app: themes, what every screen can do, the command palette."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.segment import Segment
+from textual.app import App, SystemCommand
+from textual.binding import Binding
+from textual.color import Color
+from textual.filter import LineFilter
+from textual.screen import Screen
+from textual.theme import Theme
+
+from engramcka.errors import EngramckaError
+from engramcka.tui import exporting
+from engramcka.tui.exporting import Export
+from engramcka.tui.loading import Loaded
+from engramcka.tui.memory import Memory
+from engramcka.tui.screens.browse import BrowseScreen
+from engramcka.tui.screens.help import HelpScreen
+from engramcka.tui.screens.map import MapView
+from engramcka.tui.screens.sweep import SweepView
+from engramcka.tui.terminal import Capabilities, clean, to_ascii
+from engramcka.tui.watch import PAUSE
+
+if TYPE_CHECKING:
+    from engramcka.tui.catalog import Place
+
+THEMES = (
+    Theme(
+        "dark", primary="#7aa2f7", secondary="#bb9af7", accent="#5fd7ff", warning="#e0af68",
+        error="#f7768e", success="#9ece6a", foreground="#d5d8e0", background="#14151c",
+        surface="#14151c", panel="#1f2130", dark=True,
+    ),
+    Theme(
+        "light", primary="#1f5fbf", secondary="#7a3fb0", accent="#005f87", warning="#8a5a00",
+        error="#b00020", success="#2f6f1f", foreground="#20222a", background="#fafaf7",
+        surface="#fafaf7", panel="#e9e9e2", dark=False,
+    ),
+    Theme(
+        "high contrast", primary="#66b2ff", secondary="#ffff66", accent="#00ffff",
+        warning="#ffd000", error="#ff6060", success="#60ff60", foreground="#ffffff",
+        background="#000000", surface="#000000", panel="#000000", dark=True, text_alpha=1.0,
+    ),
+)  # fmt: skip
+
+
+class AsciiFilter(LineFilter):
+    """Writes ASCII only, for terminals that are not UTF-8."""
+
+    def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
+        """The same segments in ASCII, as wide as before."""
+        return [Segment(to_ascii(text), style, control) for text, style, control in segments]
+
+
+class BrowseApp(App[None]):
+    """Maps and sweeps in the terminal."""
+
+    TITLE = "engramcka"
+    CSS_PATH = "engramcka.tcss"
+    ENABLE_COMMAND_PALETTE = True
+
+    BINDINGS = [
+        Binding("question_mark,f1", "help", "Help", key_display="?"),
+        Binding("colon", "command_palette", "Commands", show=False),
+        Binding("T", "theme", "Theme", show=False),
+        Binding("q", "quit", "Quit"),
+        Binding("ctrl+c", "quit", show=False, priority=True),
+    ]
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        places: Sequence[Place],
+        capabilities: Capabilities,
+        memory: Memory | None = None,
+        pause: float = PAUSE,
+    ) -> None:
+        self.capabilities = capabilities
+        native = capabilities.colours in ("16", "none")
+        super().__init__(ansi_color=native)
+        memory = memory or Memory()
+        self.left_off = memory
+        self.browser = BrowseScreen(paths, places, capabilities, memory, pause)
+        for theme in THEMES:
+            self.register_theme(theme)
+        self._themes = ["ansi-dark", "ansi-light"] if native else [theme.name for theme in THEMES]
+        self.theme = memory.theme if memory.theme in self._themes else self._themes[0]
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        """Textual's filters, and ASCII where the terminal needs it."""
+        filters = super().get_line_filters()
+        return [*filters, AsciiFilter()] if self.capabilities.ascii else filters
+
+    def get_default_screen(self) -> Screen[None]:
+        """The one screen."""
+        return self.browser
+
+    def get_system_commands(self, screen: Screen) -> Iterable[SystemCommand]:
+        """What the command palette offers."""
+        for title, what, action in _COMMANDS:
+            yield SystemCommand(title, what, lambda action=action: self._act(action))
+        for theme in self._themes:
+            yield SystemCommand(
+                f"Theme: {theme}", "Colours of the app", lambda t=theme: setattr(self, "theme", t)
+            )
+
+    async def _act(self, action: str) -> None:
+        focused = self.browser.focused
+        name, _, rest = action.partition("(")
+        has = focused is not None and hasattr(focused, f"action_{name}")
+        await self.run_action(action, focused if has else self.browser)
+
+    async def action_quit(self) -> None:
+        """Leave, keeping in mind where the user was."""
+        self.left_off = self.browser.remembered()
+        self.exit()
+
+    def action_help(self) -> None:
+        """All keys."""
+        self.push_screen(HelpScreen())
+
+    def action_theme(self) -> None:
+        """The next theme."""
+        at = self._themes.index(self.theme) if self.theme in self._themes else -1
+        self.theme = self._themes[(at + 1) % len(self._themes)]
+
+    def action_copy(self, what: str) -> None:
+        """Copy the value, row or table under the cursor to the terminal's clipboard."""
+        view = self._view()
+        if view is None:
+            self.notify("Only a map or a sweep can be copied.", severity="warning", markup=False)
+            return
+        text, name = view.copied(what)
+        self.copy_to_clipboard(text)
+        shown = text if len(text) < 40 else f"{len(text)} characters"
+        self.notify(f"Copied {name}: {shown}", markup=False, timeout=2)
+
+    def _view(self) -> MapView | SweepView | None:
+        found = self.browser.found
+        if not isinstance(found, Loaded) or found.entry.kind == "log":
+            return None
+        return self.browser.query_one(MapView if found.entry.kind == "cka" else SweepView)
+
+    def action_export(self) -> None:
+        """Write what is on the screen as a PNG."""
+        self.export(Export())
+
+    def export(self, export: Export) -> None:
+        """Write what is on the screen, in a worker; a toast says where it went."""
+        found = self.browser.found
+        if self._view() is None or not isinstance(found, Loaded):
+            self.notify("Only a map or a sweep can be exported.", severity="warning", markup=False)
+            return
+        if found.entry.kind == "cka":
+            view = self.browser.query_one(MapView)
+            export.options.update(view.figure_options())
+        self.run_worker(lambda: self._write(found, export), thread=True, group="export")
+
+    def _write(self, found: Loaded, export: Export) -> None:
+        """Draw and write; in a thread."""
+        try:
+            path = exporting.write(found, export)
+        except EngramckaError as error:
+            text, severity = clean(error), "error"
+        except Exception as error:
+            text, severity = clean(f"{type(error).__name__}: {error}"), "error"
+        else:
+            text, severity = f"Wrote {clean(path)}", "information"
+        self.call_from_thread(self.notify, text, severity=severity, markup=False, timeout=8)
+
+
+_COMMANDS = (
+    ("Export as PNG", "Write the result into RUN/figures", "app.export"),
+    ("Copy the value", "To the terminal's clipboard", "app.copy('value')"),
+    ("Copy the row", "As tab-separated text", "app.copy('row')"),
+    ("Copy the table", "As tab-separated text", "app.copy('table')"),
+    ("Soft alignment", "Show or hide the curve", "alignment"),
+    ("Colours", "The next palette", "palette"),
+    ("Values", "Cells as numbers", "numbers"),
+    ("Range", "Colours over the values there are, or over 0 to 1", "range"),
+    ("Zoom in", "Larger cells", "zoom(1)"),
+    ("Zoom out", "Smaller cells", "zoom(-1)"),
+    ("Find", "A result by parts of its name", "find"),
+    ("Runs", "Show or hide the runs", "runs"),
+    ("Next result", "Of all runs", "step(1)"),
+    ("Previous result", "Of all runs", "step(-1)"),
+    ("Keys", "All keys on one page", "app.help"),
+    ("Quit", "Leave", "app.quit"),
+)

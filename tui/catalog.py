@@ -1,0 +1,214 @@
+"""Which runs and results there are under the paths given, from names of files alone.
+
+Opens no store and imports neither zarr nor NumPy: a folder of a thousand runs is listed at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from engramcka.errors import ConfigError
+from engramcka.stores import layout
+
+Kind = Literal["cka", "sweep", "log"]
+RESULT_KINDS: tuple[Kind, ...] = ("cka", "sweep")
+
+SILENT_SECONDS = 120.0  # after so long without a word, a job that did not end is "silent"
+_LOG_TAIL = 4096  # bytes read from the end of a log to know its last event
+
+
+@dataclass(frozen=True)
+class Place:
+    """One run directory, or a results store that stands alone (then ``run`` holds the store)."""
+
+    run: Path
+    results: Path
+    label: str
+
+    @property
+    def log(self) -> Path:
+        """The run's log.jsonl, which need not be there."""
+        return self.run / layout.LOG
+
+    @property
+    def figures(self) -> Path:
+        """Where exported figures go."""
+        return self.run / layout.FIGURES
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Something that can be shown: a result of a place, or its log."""
+
+    place: Place
+    kind: Kind
+    name: str = ""
+
+    @property
+    def title(self) -> str:
+        """kind/name, as on the command line."""
+        return f"{self.kind}/{self.name}" if self.name else self.kind
+
+    @property
+    def path(self) -> Path:
+        """The group or file that holds it."""
+        return self.place.log if self.kind == "log" else self.place.results / self.kind / self.name
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """A place with what it holds and whether a job works on it."""
+
+    place: Place
+    entries: tuple[Entry, ...]
+    state: str  # "", "running", "finished", "failed" or "silent"
+
+
+def find_places(paths: Sequence[Path]) -> list[Place]:
+    """The places that the paths name: runs, folders of runs (one level down), results stores.
+
+    Raises:
+        ConfigError: a path is none of these; one sentence.
+    """
+    found: dict[Path, Place] = {}
+    for path in paths:
+        for place in _places_of(path):
+            found.setdefault(place.results.absolute(), place)
+    return list(found.values())
+
+
+def _places_of(path: Path) -> list[Place]:
+    if not path.exists():
+        raise ConfigError(f"{path}: there is no such file or folder; give a run directory")
+    if not path.is_dir():
+        raise ConfigError(f"{path}: a file; browse opens run directories and results stores")
+    whole = path.resolve()
+    if whole.name == layout.RESULTS and (whole / "zarr.json").is_file():
+        return [Place(whole.parent, whole, whole.parent.name)]
+    if _is_run(path):
+        return [_run_place(path, whole.name)]
+    if store_type(path) == "results":
+        return [Place(whole.parent, whole, whole.name)]
+    try:
+        children = sorted(entry.path for entry in os.scandir(path) if entry.is_dir())
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror or error})") from error
+    places = [_run_place(Path(child), Path(child).name) for child in children if _is_run(child)]
+    if not places:
+        held = store_type(path)
+        what = f"a store of {held}" if held else "neither a run nor a folder of runs"
+        raise ConfigError(
+            f"{path}: {what}; browse opens a run directory (with {layout.CONFIG} or "
+            f"{layout.RESULTS}), a folder of them, or a results store"
+        )
+    return places
+
+
+def _run_place(path: Path, label: str) -> Place:
+    return Place(path, path / layout.RESULTS, label)
+
+
+def _is_run(path: str | Path) -> bool:
+    join = os.path.join
+    return os.path.isfile(join(path, layout.CONFIG)) or os.path.isfile(
+        join(path, layout.RESULTS, "zarr.json")
+    )
+
+
+def store_type(path: Path) -> str:
+    """What engramcka store a folder is: results, cka, sweep, activations, or "" for none."""
+    try:
+        attributes = json.loads((path / "zarr.json").read_text(encoding="utf-8"))["attributes"]
+        return str(attributes.get(layout.TYPE, ""))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return ""
+
+
+def facts(place: Place, now: float | None = None) -> RunFacts:
+    """What a place holds at this moment; never raises for what is on disk."""
+    entries = [
+        Entry(place, kind, name)
+        for kind in RESULT_KINDS
+        for name in sorted(_names(place.results / kind))
+    ]
+    if place.log.is_file():
+        entries.append(Entry(place, "log"))
+    return RunFacts(place, tuple(entries), run_state(place.log, now))
+
+
+def _names(folder: Path) -> Iterator[str]:
+    try:
+        with os.scandir(folder) as found:
+            for entry in found:
+                if not entry.name.startswith(".") and entry.is_dir():
+                    yield entry.name
+    except OSError:
+        return
+
+
+def run_state(log: Path, now: float | None = None) -> str:
+    """Whether a job works on the run, from the last event of its log and its age.
+
+    Nothing is asked of the process: the job may run on another machine that shares the disk.
+    """
+    try:
+        age = (time.time() if now is None else now) - log.stat().st_mtime
+        event = last_event(log)
+    except OSError:
+        return ""
+    if event in ("finished", "failed"):
+        return event
+    if event == "":
+        return ""
+    return "running" if age < SILENT_SECONDS else "silent"
+
+
+def last_event(log: Path) -> str:
+    """The name of the last whole event in the log, "" where there is none."""
+    for fields in reversed(read_tail(log, _LOG_TAIL)):
+        if isinstance(fields.get("event"), str):
+            return str(fields["event"])
+    return ""
+
+
+def read_tail(log: Path, limit: int) -> list[dict[str, Any]]:
+    """The events in the last ``limit`` bytes of a log, oldest first; cut-off lines passed over.
+
+    Raises:
+        OSError: the log cannot be read.
+    """
+    with log.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - limit))
+        lines = file.read().splitlines()
+    events = []
+    for line in lines:
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(event, dict):
+            events.append(event)
+    return events
+
+
+def signature(entry: Entry) -> tuple[tuple[str, int, int], ...]:
+    """What tells two states of an entry's files apart: names, sizes and times, sorted."""
+    found = []
+    stack = [str(entry.path)]
+    while stack:
+        path = stack.pop()
+        try:
+            info = os.stat(path)
+            found.append((path, info.st_mtime_ns, info.st_size))
+            if os.path.isdir(path):
+                stack.extend(child.path for child in os.scandir(path))
+        except OSError:
+            found.append((path, -1, -1))
+    return tuple(sorted(found))

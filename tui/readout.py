@@ -1,0 +1,167 @@
+"""What is said about one cell of a map or one point of a sweep, as short texts.
+
+Pure functions of the results; knows no widgets. Every number is read from the result, none is
+estimated here.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+
+from engramcka.results import CkaMap, LayerDiagnostics, LossSweep
+
+NONE = "–"
+
+
+def decimals(value: float, places: int = 3) -> str:
+    """A similarity with a fixed number of decimals; NaN as a dash, no negative zero."""
+    if value != value:
+        return NONE
+    text = f"{value:.{places}f}"
+    return text.removeprefix("-") if float(text) == 0 else text
+
+
+def short_decimals(value: float) -> str:
+    """The same without the zero before the point: .907."""
+    text = decimals(value)
+    return text.replace("0.", ".", 1) if text.lstrip("-").startswith("0.") else text
+
+
+def interval(cka: CkaMap, row: int, column: int) -> str | None:
+    """The 95 % interval of a cell, None where the map has none."""
+    if cka.ci_low is None or cka.ci_high is None:
+        return None
+    low, high = cka.ci_low[row, column], cka.ci_high[row, column]
+    return f"{short_decimals(low)}{_dash(low, high)}{short_decimals(high)}"
+
+
+def _dash(low: float, high: float) -> str:
+    return " to " if low < 0 or high < 0 else "–"
+
+
+def null(cka: CkaMap, row: int, column: int) -> str | None:
+    """The mean of the permutation null in a cell, None where the map has none."""
+    if cka.null is None or not len(cka.null):
+        return None
+    return decimals(float(_mean(cka.null[:, row, column])))
+
+
+def _mean(values: np.ndarray) -> float:
+    finite = values[np.isfinite(values)]
+    return float(finite.mean()) if len(finite) else float("nan")
+
+
+def column_maximum(cka: CkaMap, column: int) -> int | None:
+    """Index of the row with the highest similarity in a column; None where it has no number."""
+    values = cka.similarity[:, column]
+    return int(np.nanargmax(values)) if np.isfinite(values).any() else None
+
+
+def cell(cka: CkaMap, row: int, column: int, aligned: float, k: int) -> list[tuple[str, str]]:
+    """(label, value) of everything that is known about a cell, in reading order.
+
+    Args:
+        cka: the map.
+        row, column: indices of the cell.
+        aligned: soft alignment of the column over ``k`` rows, in y's layer numbers.
+        k: rows averaged.
+    """
+    value = float(cka.similarity[row, column])
+    lines = [("CKA", decimals(value) if value == value else "no value")]
+    for label, text in (("95 %", interval(cka, row, column)), ("null", null(cka, row, column))):
+        if text is not None:
+            lines.append((label, text))
+    best = column_maximum(cka, column)
+    lines.append(("col max", f"layer {cka.y_layers[best]}" if best is not None else NONE))
+    lines.append((f"a_{k}", decimals(aligned, 1)))
+    return lines
+
+
+def diagnostics(cka: CkaMap, row: int, column: int) -> list[tuple[str, str]]:
+    """Effective rank and share of the largest dimension of the cell's two layers: y, then x."""
+    sides = ((cka.y_diagnostics, row), (cka.x_diagnostics, column))
+    if any(side is None for side, _ in sides):
+        return []
+    known: list[tuple[LayerDiagnostics, int]] = [(s, i) for s, i in sides if s is not None]
+    rank = " / ".join(f"{side.effective_rank[i]:.3g}" for side, i in known)
+    share = " / ".join(f"{side.top_dimension_share[i]:.0%}" for side, i in known)
+    return [("rank", rank), ("top dim", share)]
+
+
+def facts(cka: CkaMap) -> str:
+    """The map's size and how it was computed, for the header."""
+    rows, columns = cka.similarity.shape
+    parts = [f"{rows} x {columns}", cka.estimator]
+    if cka.kernel != "linear":
+        parts.append(cka.kernel)
+    if cka.n_samples:
+        parts.append(f"n={cka.n_samples}")
+    return "  ".join(parts)
+
+
+def sweep_facts(sweep: LossSweep) -> str:
+    """The sweep's size, for the header."""
+    seeds = len(sweep.seeds)
+    return f"{len(sweep.layers)} layers  {seeds} seed{'s' * (seeds != 1)}  {sweep.unit}"
+
+
+def point(sweep: LossSweep, index: int) -> list[tuple[str, str]]:
+    """(label, value) of one insertion layer of a sweep."""
+    mean = float(sweep.mean[index])
+    there = sweep.loss[index][np.isfinite(sweep.loss[index])]
+    if not len(there):
+        return [("layer", str(sweep.layers[index])), ("loss", "not there yet")]
+    lines = [("layer", str(sweep.layers[index])), ("loss", f"{mean:.4f}")]
+    if len(there) > 1:
+        lines.append(("seeds", f"{there.min():.4f}–{there.max():.4f}"))
+    if np.isfinite(sweep.baseline_mean):
+        lines.append(("to base", f"{mean - sweep.baseline_mean:+.4f}".replace("-", "−")))
+    best = sweep.best
+    if best is not None:
+        lines.append(("best", f"layer {best[0]}"))
+    return lines
+
+
+def spark_levels(values: np.ndarray, width: int, top: float = 1.0) -> list[int]:
+    """A profile as ``width`` (or fewer) heights from 0 (nothing) to 8, values below 0 as 0.
+
+    Where there are more values than characters, each character is the highest of its values.
+    """
+    count = min(width, len(values))
+    edges = [i * len(values) // count for i in range(count + 1)]
+    heights = []
+    for start, stop in pairwise(edges):
+        part = values[start:stop]
+        part = part[np.isfinite(part)]
+        level = float(part.max()) / top if len(part) else 0.0
+        heights.append(int(np.clip(round(level * 8), 0, 8)))
+    return heights
+
+
+def table(cka: CkaMap) -> str:
+    """The whole map as tab-separated text: layer numbers in the first row and column."""
+    lines = ["\t".join([f"{cka.y_label}\\{cka.x_label}", *map(str, cka.x_layers)])]
+    for number, row in zip(cka.y_layers, cka.similarity, strict=True):
+        lines.append("\t".join([str(number), *(repr(float(value)) for value in row)]))
+    return "\n".join(lines) + "\n"
+
+
+def row_table(cka: CkaMap, row: int) -> str:
+    """One row of the map as tab-separated text, under its layer numbers."""
+    values = "\t".join(repr(float(value)) for value in cka.similarity[row])
+    numbers = "\t".join(map(str, cka.x_layers))
+    return f"{cka.y_label}\\{cka.x_label}\t{numbers}\n{cka.y_layers[row]}\t{values}\n"
+
+
+def sweep_table(sweep: LossSweep) -> str:
+    """A sweep as tab-separated text: a row for each layer, a column for each seed."""
+    lines = ["\t".join(["layer", *(f"seed {seed}" for seed in sweep.seeds)])]
+    for layer, losses in zip(sweep.layers, sweep.loss, strict=True):
+        lines.append("\t".join([str(layer), *(repr(float(loss)) for loss in losses)]))
+    baseline = "\t".join(repr(float(loss)) for loss in sweep.baseline)
+    lines.append(f"baseline\t{baseline}")
+    for name, loss in {**sweep.reference, **sweep.variants}.items():
+        lines.append(f"{name}\t{float(loss)!r}")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,1 @@
+"""What fills the screen: one view a kind of result, and the dialogs."""

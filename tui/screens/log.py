@@ -1,0 +1,166 @@
+"""A run's log: each piece of work with its progress, then the events, newest last.
+
+`summary` and `event_line` are pure functions of the events in log.jsonl.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import VerticalScroll
+from textual.widgets import Static
+
+from engramcka.tui.terminal import clean, fixed, shorten
+
+_BAR = 16  # characters of a progress bar
+_SHOWN_EVENTS = 400
+_MARKS = {"done": "✓", "failed": "✗", "progress": "▸", "start": "▸"}
+
+
+@dataclass(frozen=True)
+class Piece:
+    """The latest that the log says about one piece of work."""
+
+    stage: str
+    name: str
+    event: str
+    done: float
+    total: float
+    unit: str
+    seconds: float | None
+    info: str
+
+    @property
+    def share(self) -> float:
+        """Part that is done, 0 to 1."""
+        if self.event == "done":
+            return 1.0
+        return min(max(self.done / self.total, 0.0), 1.0) if self.total > 0 else 0.0
+
+
+def pieces(events: Sequence[dict[str, Any]]) -> list[Piece]:
+    """Every piece of work of the last run in the log, in the order of its start."""
+    latest: dict[tuple[str, str], Piece] = {}
+    for event in events:
+        if event.get("event") == "run":
+            latest.clear()
+        if "stage" in event and "name" in event and event.get("event") in _MARKS:
+            key = (clean(event["stage"]), clean(event["name"]))
+            latest[key] = _piece(key, event)
+    return list(latest.values())
+
+
+def _piece(key: tuple[str, str], event: dict[str, Any]) -> Piece:
+    seconds = event.get("seconds")
+    return Piece(
+        *key,
+        event=str(event["event"]),
+        done=_number(event.get("done")),
+        total=_number(event.get("total")),
+        unit=clean(event.get("unit", "")),
+        seconds=_number(seconds) if seconds is not None else None,
+        info=clean(event.get("info", "")),
+    )
+
+
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, int | float) else 0.0
+
+
+def piece_line(piece: Piece, width: int, name_width: int = 34) -> str:
+    """A piece of work in one line: mark, bar, name, count, time, reading."""
+    full = round(piece.share * _BAR)
+    bar = "█" * full + "░" * (_BAR - full)
+    count = f"{piece.done:.0f}/{piece.total:.0f} {piece.unit}" if piece.total else ""
+    took = duration(piece.seconds) if piece.seconds is not None else ""
+    rest = "  ".join(part for part in (count, took, piece.info) if part)
+    name = fixed(f"{piece.stage} {piece.name}", name_width)
+    return shorten(f"{_MARKS[piece.event]} {bar} {name} {rest}".rstrip(), width)
+
+
+def duration(seconds: float) -> str:
+    """A time span with the two largest units that it needs."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min {rest} s"
+
+
+def event_line(event: dict[str, Any], width: int) -> str:
+    """One event: local time, what happened, to what, and the reading that came with it."""
+    words = [_clock(event.get("time")), f"{clean(event.get('event', '?')):<9}"]
+    words += [clean(event[key]) for key in ("stage", "name") if key in event]
+    if "total" in event and event.get("event") == "progress":
+        words.append(f"{event.get('done')}/{event['total']} {event.get('unit', '')}")
+    if isinstance(event.get("seconds"), int | float):
+        words.append(f"in {duration(event['seconds'])}")
+    words += [f"{key} {event[key]}" for key in ("pieces", "device", "pid") if key in event]
+    words.append(event.get("info") or "")
+    return shorten(clean(" ".join(str(word) for word in words if word)), width)
+
+
+def _clock(time: object) -> str:
+    try:
+        return datetime.fromisoformat(str(time)).astimezone().strftime("%m-%d %H:%M:%S")
+    except ValueError:
+        return " " * 14
+
+
+def summary(events: Sequence[dict[str, Any]], width: int) -> Text:
+    """The whole screen as a text of lines at most ``width`` wide."""
+    text = Text(no_wrap=True, end="")
+    work = pieces(events)
+    if not work and not events:
+        return Text("The log is empty.", end="")
+    longest = max((len(f"{piece.stage} {piece.name}") for piece in work), default=0)
+    for piece in work:
+        style = {"done": "", "failed": "bold red"}.get(piece.event, "bold")
+        text.append(piece_line(piece, width, min(longest, max(12, width // 3))) + "\n", style)
+    if work:
+        text.append("\n")
+    for event in events[-_SHOWN_EVENTS:]:
+        text.append(event_line(event, width) + "\n", "dim")
+    return text
+
+
+class LogView(VerticalScroll, can_focus=True):
+    """The screen of a run's log; it follows the end while it is there."""
+
+    BINDINGS = [
+        Binding("j", "scroll_down", show=False),
+        Binding("k", "scroll_up", show=False),
+        Binding("g,home", "scroll_home", "Top", key_display="g"),
+        Binding("G,end", "scroll_end", "End", key_display="G"),
+        Binding("space,ctrl+f", "page_down", show=False),
+        Binding("b,ctrl+b", "page_up", show=False),
+    ]
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self.events: list[dict[str, Any]] = []
+
+    def compose(self) -> ComposeResult:
+        """The text."""
+        yield Static(id="log-text", markup=False)
+
+    def show(self, events: list[dict[str, Any]]) -> None:
+        """Show these events; stay at the end if the end was on screen."""
+        at_end = self.scroll_y >= self.max_scroll_y - 1
+        self.events = events
+        self._draw()
+        if at_end:
+            self.call_after_refresh(self.scroll_end, animate=False)
+
+    def on_resize(self) -> None:
+        """Lines are cut to the width."""
+        self._draw()
+
+    def _draw(self) -> None:
+        width = max(20, self.size.width - 1)
+        self.query_one("#log-text", Static).update(summary(self.events, width))

@@ -1,0 +1,288 @@
+"""One similarity map: the heatmap, what is known about the cell under the cursor, and its keys."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import Horizontal, Vertical
+from textual.widget import Widget
+
+from engramcka import palettes
+from engramcka.tui import readout
+from engramcka.tui.messages import CellMoved
+from engramcka.tui.terminal import Capabilities, clean
+from engramcka.tui.widgets.cell_panel import CellPanel, Readout
+from engramcka.tui.widgets.cells import Look
+from engramcka.tui.widgets.heatmap import Heatmap, matrix_of
+
+if TYPE_CHECKING:
+    from engramcka.results import CkaMap
+
+JUMP = 5  # layers that a jump moves the cursor
+
+MOVES = [
+    Binding("left,h", "move(0,-1)", "Left", show=False),
+    Binding("right,l", "move(0,1)", "Right", show=False),
+    Binding("up,k", "move(1,0)", "Up", show=False),
+    Binding("down,j", "move(-1,0)", "Down", show=False),
+    Binding("shift+left,H,b", f"move(0,-{JUMP})", "5 left", show=False),
+    Binding("shift+right,L,w", f"move(0,{JUMP})", "5 right", show=False),
+    Binding("shift+up,K,pageup,ctrl+u", f"move({JUMP},0)", "5 up", show=False),
+    Binding("shift+down,J,pagedown,ctrl+d,space", f"move(-{JUMP},0)", "5 down", show=False),
+    Binding("home,0", "column(0)", "First column", show=False),
+    Binding("end,dollar_sign", "column(-1)", "Last column", show=False),
+    Binding("g", "row(-1)", "Top row", show=False),
+    Binding("G", "row(0)", "Bottom row", show=False),
+]
+
+
+def look_for(capabilities: Capabilities, palette: str, mode: str = "") -> Look:
+    """How cells are drawn on this terminal."""
+    usual = "half" if capabilities.half_blocks else "shade"
+    return Look(
+        palette=palette,
+        mode=mode or usual,
+        coloured=capabilities.colours in ("true", "256"),
+        ascii=capabilities.ascii,
+    )
+
+
+class MapView(Widget, can_focus=True):
+    """The screen of one map."""
+
+    DEFAULT_CSS = """
+    MapView { layout: vertical; }
+    MapView #map-row { height: 1fr; }
+    """
+
+    BINDINGS = [
+        *MOVES,
+        Binding("a", "alignment", "Alignment"),
+        Binding("c", "palette", "Colours"),
+        Binding("v", "numbers", "Values"),
+        Binding("z,plus,equals_sign", "zoom(1)", "Zoom"),
+        Binding("Z,minus", "zoom(-1)", "Zoom out", show=False),
+        Binding("m", "maximum", "Column max", show=False),
+        Binding("r", "range", "Range", show=False),
+        Binding("comma", "neighbours(-1)", "Fewer rows in the alignment", show=False),
+        Binding("full_stop", "neighbours(1)", "More rows in the alignment", show=False),
+    ]
+
+    def __init__(self, capabilities: Capabilities, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self.capabilities = capabilities
+        self.map: CkaMap | None = None
+        self.k = 5
+        self._aligned: np.ndarray = np.empty(0)
+
+    def compose(self) -> ComposeResult:
+        """Heatmap and panel, and the line that stands in for the panel."""
+        with Horizontal(id="map-row"):
+            heatmap = Heatmap(id="heatmap")
+            heatmap.look = look_for(self.capabilities, palettes.PALETTES[0])
+            yield heatmap
+            with Vertical(id="cell"):
+                yield CellPanel(id="cell-panel")
+        yield Readout(cuts=[15, 22, 34], id="cell-line")
+
+    def on_mount(self) -> None:
+        """Name the panel."""
+        self.query_one("#cell").border_title = "cell"
+
+    @property
+    def heatmap(self) -> Heatmap:
+        """The heatmap."""
+        return self.query_one(Heatmap)
+
+    def show(self, cka: CkaMap) -> None:
+        """Show a map; the cursor stays on its cell if there is one."""
+        self.map = cka
+        self._align()
+        self._tell()
+
+    def _align(self) -> None:
+        assert self.map is not None
+        self._aligned = self.map.soft_alignment(self.k)
+        self.heatmap.show(
+            matrix_of(self.map.similarity, self.map.y_layers, self.map.x_layers, self._aligned)
+        )
+
+    def on_resize(self) -> None:
+        """The panel's texts depend on its width."""
+        self.call_after_refresh(self._tell)
+
+    def _tell(self) -> None:
+        """Say what is known about the cell under the cursor."""
+        if self.map is None:
+            return
+        row, column = self.heatmap.cursor
+        aligned = float(self._aligned[column])
+        cell = readout.cell(self.map, row, column, aligned, self.k)
+        if self.query_one("#cell").display:
+            panel = self.query_one(CellPanel)
+            panel.set_lines(cell_lines(panel, self.map, row, column, cell, self.capabilities.ascii))
+        line = self.query_one("#cell-line", Readout)
+        if line.display:
+            line.set_lines([cell_line(line, self.map, row, column, cell)])
+
+    def put_cursor(self, row: int, column: int) -> None:
+        """Move the cursor to a cell, or to the nearest there is."""
+        if self.map is None:
+            return
+        rows, columns = self.map.similarity.shape
+        self.heatmap.move(min(max(row, 0), rows - 1), min(max(column, 0), columns - 1))
+        self._tell()
+
+    def on_cell_moved(self, message: CellMoved) -> None:
+        """The mouse chose a cell."""
+        message.stop()
+        self.focus()
+        self.put_cursor(message.row, message.column)
+
+    def action_move(self, rows: int, columns: int) -> None:
+        """Move the cursor by so many layers."""
+        row, column = self.heatmap.cursor
+        self.put_cursor(row + rows, column + columns)
+
+    def action_column(self, column: int) -> None:
+        """Move the cursor to the first (0) or last (-1) column."""
+        count = self.map.similarity.shape[1] if self.map else 1
+        self.put_cursor(self.heatmap.cursor[0], column % count)
+
+    def action_row(self, row: int) -> None:
+        """Move the cursor to the lowest (0) or highest (-1) row."""
+        count = self.map.similarity.shape[0] if self.map else 1
+        self.put_cursor(row % count, self.heatmap.cursor[1])
+
+    def action_maximum(self) -> None:
+        """Move the cursor to the highest similarity of its column."""
+        if self.map is not None:
+            best = readout.column_maximum(self.map, self.heatmap.cursor[1])
+            if best is not None:
+                self.put_cursor(best, self.heatmap.cursor[1])
+
+    def action_alignment(self) -> None:
+        """Show or hide the soft alignment curve."""
+        self.heatmap.curve_shown = not self.heatmap.curve_shown
+        self.heatmap.change()
+
+    def action_palette(self) -> None:
+        """Draw in the next palette; after the last one in shades without colour."""
+        look = self.heatmap.look
+        usual = look_for(self.capabilities, look.palette)
+        names = list(palettes.PALETTES)
+        if look.mode == "shade" and usual.mode == "half":
+            new = replace(usual, palette=names[0], low=look.low, high=look.high)
+        elif look.palette == names[-1] and look.mode == "half":
+            new = replace(look, mode="shade")
+        else:
+            new = replace(look, palette=names[(names.index(look.palette) + 1) % len(names)])
+        self.heatmap.set_look(new)
+
+    def action_numbers(self) -> None:
+        """Show cells as numbers, or as colours again."""
+        look = self.heatmap.look
+        usual = look_for(self.capabilities, look.palette).mode
+        self.heatmap.set_look(replace(look, mode=usual if look.mode == "digits" else "digits"))
+
+    def action_zoom(self, steps: int) -> None:
+        """Make cells larger or smaller; the smallest show the most."""
+        self.heatmap.zoom = min(max(self.heatmap.zoom + steps, 0), 12)
+        self.heatmap.change()
+
+    def action_range(self) -> None:
+        """Stretch the colours over the values there are, or over 0 to 1 again."""
+        if self.map is None:
+            return
+        look, values = self.heatmap.look, self.map.similarity
+        finite = values[np.isfinite(values)]
+        if (look.low, look.high) == (0.0, 1.0) and len(finite) and finite.max() > finite.min():
+            look = replace(look, low=float(finite.min()), high=float(finite.max()))
+        else:
+            look = replace(look, low=0.0, high=1.0)
+        self.heatmap.set_look(look)
+
+    def action_neighbours(self, more: int) -> None:
+        """Average the alignment over one row more or fewer."""
+        if self.map is not None:
+            self.k = min(max(self.k + more, 1), self.map.similarity.shape[0])
+            self._align()
+            self._tell()
+
+    def figure_options(self) -> dict[str, object]:
+        """How an exported figure is to be drawn, so that it looks like the screen."""
+        look = self.heatmap.look
+        return {
+            "palette": look.palette,
+            "alignment": self.heatmap.curve_shown,
+            "k": self.k,
+            "low": look.low,
+            "high": look.high,
+        }
+
+    def copied(self, what: str) -> tuple[str, str]:
+        """(text, what it is) of the value, row or table to copy."""
+        assert self.map is not None
+        row, column = self.heatmap.cursor
+        if what == "table":
+            return readout.table(self.map), "the map as a table"
+        if what == "row":
+            return readout.row_table(self.map, row), f"row {self.map.y_layers[row]}"
+        return repr(float(self.map.similarity[row, column])), "the value"
+
+
+def cell_lines(
+    panel: CellPanel,
+    cka: CkaMap,
+    row: int,
+    column: int,
+    cell: list[tuple[str, str]],
+    ascii_only: bool,
+) -> list:
+    """The panel's lines for one cell."""
+    width = max(panel.size.width, 1)
+    across = readout.spark_levels(cka.similarity[row], width)
+    down = readout.spark_levels(cka.similarity[:, column], width)
+    rows, columns = cka.similarity.shape
+    extra = readout.diagnostics(cka, row, column)
+    lines = [
+        panel.heading(clean(cka.y_label)),
+        panel.pair("  layer", str(cka.y_layers[row])),
+        panel.heading(clean(cka.x_label)),
+        panel.pair("  layer", str(cka.x_layers[column])),
+        [],
+        *(panel.pair(label, value) for label, value in (*cell, *extra)),
+        [],
+        panel.pair("row", ""),
+        panel.profile(across, column * len(across) // columns, ascii_only),
+        panel.pair("column", ""),
+        panel.profile(down, row * len(down) // rows, ascii_only),
+    ]
+    if cka.warnings:
+        lines += [[], panel.pair("warnings", "")]
+        lines += panel.sentences([clean(warning) for warning in cka.warnings])
+    return lines
+
+
+def cell_line(
+    line: Readout, cka: CkaMap, row: int, column: int, cell: list[tuple[str, str]]
+) -> list:
+    """The same in one line: layers, value, interval, then what else fits."""
+    known = dict(cell)
+    layers = f"row {cka.y_layers[row]:>2} col {cka.x_layers[column]:>2}"
+    value, interval = known.pop("CKA"), known.pop("95 %", "")
+    best = known.pop("col max").removeprefix("layer ")
+    aligned = next(text for label, text in known.items() if label.startswith("a_"))
+    null = f"  null {known['null']}" if "null" in known else ""
+    warned = f"  {len(cka.warnings)} warnings" if cka.warnings else ""
+    return [
+        line.styled(f"{layers}  ", "label"),
+        line.styled(f"{value:<6} ", "value"),
+        line.styled(f"{interval:<10}  ", "label"),
+        line.styled(f"a {aligned:<5} max {best:<3}{null}", "label"),
+        line.styled(warned, "warning"),
+    ]

@@ -1,0 +1,109 @@
+"""What the terminal can show, and names made safe for it.
+
+Knows nothing of screens. A name may come from a stranger's store: it never reaches the terminal
+with control characters, and never as markup.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from rich.cells import cell_len, set_cell_size
+
+Colours = Literal["true", "256", "16", "none"]
+
+_SYSTEMS: dict[str | None, Colours] = {"truecolor": "true", "256": "256", None: "none"}
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What may be written: how many colours, and whether only ASCII."""
+
+    colours: Colours = "true"
+    ascii: bool = False
+
+    @property
+    def half_blocks(self) -> bool:
+        """Whether a character can show two cells in colours that tell them apart."""
+        return self.colours in ("true", "256") and not self.ascii
+
+
+def capabilities(environ: Mapping[str, str], colour_system: str | None) -> Capabilities:
+    """Read the environment.
+
+    Args:
+        environ: environment variables.
+        colour_system: what rich found: truecolor, 256, standard or None.
+    """
+    if "NO_COLOR" in environ or colour_system is None:
+        return Capabilities("none", ascii_only(environ))
+    return Capabilities(_SYSTEMS.get(colour_system, "16"), ascii_only(environ))
+
+
+def ascii_only(environ: Mapping[str, str]) -> bool:
+    """Whether the locale asks for something else than UTF-8.
+
+    Without any locale variable UTF-8 is taken, as in most containers. Python itself sets
+    LC_CTYPE=C.UTF-8 when it finds the C locale (PEP 538): next to LANG=C that is not the user's.
+    """
+    lang = environ.get("LANG", "")
+    ctype = environ.get("LC_CTYPE", "")
+    if lang in ("C", "POSIX") and ctype == "C.UTF-8":
+        ctype = ""
+    locale = environ.get("LC_ALL") or ctype or lang
+    return bool(locale) and "utf" not in locale.lower()
+
+
+def clean(name: object) -> str:
+    """The name on one line, without control, format, private-use and surrogate characters.
+
+    Format characters include those that turn the direction of text, with which a name could show
+    something else than it says.
+    """
+    shown = (c if unicodedata.category(c)[0] != "C" else " " for c in str(name))
+    return " ".join("".join(shown).split())
+
+
+def shorten(text: str, width: int, ellipsis: str = "…") -> str:
+    """The text in at most ``width`` terminal cells, its middle left out where it is longer."""
+    if cell_len(text) <= width:
+        return text
+    room = width - cell_len(ellipsis)
+    if room < 2:
+        return set_cell_size(text, max(0, width)).rstrip()
+    tail = text[len(text) - room // 2 :]
+    while cell_len(tail) > room // 2:
+        tail = tail[1:]
+    head = set_cell_size(text, room - cell_len(tail)).rstrip()
+    return f"{head}{ellipsis}{tail}"
+
+
+def fixed(text: str, width: int, ellipsis: str = "…") -> str:
+    """The text shortened or padded to exactly ``width`` terminal cells."""
+    return set_cell_size(shorten(text, width, ellipsis), max(0, width))
+
+
+_ASCII = str.maketrans(
+    {
+        "│": "|", "┃": "|", "║": "|", "▕": "|", "▏": "|", "▐": "|", "▌": "|", "╎": "|",
+        "─": "-", "━": "-", "═": "=", "╌": "-", "▔": "-", "▁": "_", "–": "-", "—": "-",
+        "╭": "+", "╮": "+", "╰": "+", "╯": "+", "┌": "+", "┐": "+", "└": "+", "┘": "+",
+        "├": "+", "┤": "+", "┬": "+", "┴": "+", "┼": "+", "▶": ">", "▸": ">", "▼": "v",
+        "▾": "v", "▲": "^", "◀": "<", "◂": "<", "●": "*", "•": "*", "○": "o", "✓": "+",
+        "✗": "x", "×": "x", "±": "~", "≥": ">", "≤": "<", "…": ".", "→": ">", "←": "<",
+        "↑": "^", "↓": "v", "·": ".", "█": "#", "▓": "%", "▒": "+", "░": ".", "▀": "#",
+        "▄": "#", "▊": "#", "⏎": "^", "Δ": "d", "−": "-", "‘": "'", "’": "'", "“": '"',
+        "”": '"', "⌕": "/", "🔎": "/ ",
+    }
+)  # fmt: skip
+
+
+def to_ascii(text: str) -> str:
+    """The text in ASCII, in as many terminal cells."""
+    if text.isascii():
+        return text
+    text = text.translate(_ASCII)
+    return "".join(c if c.isascii() else "?" * cell_len(c) for c in text)

@@ -1,0 +1,42 @@
+"""Looking at the disk again and again, from a thread, and saying what changed.
+
+Asks only for names, sizes and times of files. The pause grows with the time that one look takes,
+so that a thousand runs on a slow network disk are not asked for every second.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from engramcka.errors import ConfigError
+from engramcka.tui.catalog import Place, RunFacts, facts, find_places
+
+PAUSE = 1.0  # seconds between two looks
+SHARE = 0.1  # at most this part of the time is spent looking
+
+
+def look(paths: Sequence[Path], before: Sequence[RunFacts]) -> tuple[RunFacts, ...]:
+    """All places under the paths, or those known before where none is left to be found."""
+    try:
+        places: Sequence[Place] = find_places(paths)
+    except ConfigError:
+        places = [run.place for run in before]
+    return tuple(facts(place) for place in places)
+
+
+def watch(
+    once: Callable[[], None],
+    stopped: Callable[[], bool],
+    pause: float = PAUSE,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Call ``once`` until ``stopped``, with pauses that keep it a small part of the time."""
+    while not stopped():
+        started = time.monotonic()
+        once()
+        rest = max(pause, (time.monotonic() - started) / SHARE)
+        while rest > 0 and not stopped():
+            sleep(min(0.1, rest))
+            rest -= 0.1

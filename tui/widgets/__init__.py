@@ -1,0 +1,1 @@
+"""Parts of the screens, and the pure functions that draw them."""

@@ -1,0 +1,230 @@
+"""A map as a coloured text heatmap with its axes, cursor and colour bar.
+
+Knows what to draw and where; the cursor's value belongs to whoever shows the map.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+from rich.segment import Segment
+from rich.style import Style
+from textual import events
+
+from engramcka.tui.messages import CellMoved
+from engramcka.tui.widgets import axes
+from engramcka.tui.widgets.canvas import Canvas
+from engramcka.tui.widgets.cells import Field, Look, levels
+from engramcka.tui.widgets.geometry import Geometry, fit
+
+_AXIS_LINES = 2  # the cursor's mark and the layer numbers
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """What a heatmap shows: values with the layer numbers of both sides."""
+
+    values: npt.NDArray[np.float64]  # (rows, columns), row 0 at the bottom
+    y_numbers: Sequence[int]
+    x_numbers: Sequence[int]
+    curve: Sequence[float] | None = None  # for each column a height in rows
+
+
+class Heatmap(Canvas):
+    """The heatmap; `show` gives it a matrix, `look` says how to draw it, `cursor` is a cell."""
+
+    COMPONENT_CLASSES = {"heatmap--axis", "heatmap--cursor"}
+
+    DEFAULT_CSS = """
+    Heatmap > .heatmap--axis { color: $foreground 60%; }
+    Heatmap > .heatmap--cursor { color: $accent; text-style: bold; }
+    """
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self.matrix: Matrix | None = None
+        self.look = Look()
+        self.curve_shown = True
+        self.zoom = 0
+        self.cursor = (0, 0)
+        self._field: Field | None = None
+        self._left = self._top = self._gutter = 0
+        self._labels: dict[int, str] = {}
+        self._numbers_line = ""
+
+    @property
+    def geometry(self) -> Geometry | None:
+        """Where the cells are; None before the first `show`."""
+        return self._field.geometry if self._field else None
+
+    def show(self, matrix: Matrix) -> None:
+        """Draw this matrix; the cursor stays where it is if there is such a cell."""
+        self.matrix = matrix
+        rows, columns = matrix.values.shape
+        self.cursor = (min(self.cursor[0], rows - 1), min(self.cursor[1], columns - 1))
+        self.change()
+
+    def set_look(self, look: Look) -> None:
+        """Draw the cells in another way."""
+        self.look = look
+        self.change()
+
+    def change(self) -> None:
+        """The size or the theme changed: lay everything out anew."""
+        self._lay_out()
+        super().change()
+
+    def _lay_out(self) -> None:
+        if self.matrix is None or self.size.width < 8 or self.size.height < 4:
+            self._field = None
+            return
+        rows, columns = self.matrix.values.shape
+        longest = max(len(str(number)) for number in self.matrix.y_numbers)
+        self._gutter = longest + 1
+        lines = self.size.height - _AXIS_LINES - self._bar_lines
+        geometry = fit(
+            rows, columns, self.size.width - self._gutter - 1, lines,
+            sub=self.look.sub, zoom=self.zoom, digits=self.look.mode == "digits",
+        )  # fmt: skip
+        self._place(self._kept(geometry).reveal(*self.cursor))
+
+    def _kept(self, geometry: Geometry) -> Geometry:
+        """The geometry, from the same lower left cell as before, so that a redraw does not jump."""
+        if self._field is None:
+            return geometry
+        old = self._field.geometry
+        return replace(geometry, first_row=old.first_row, first_column=old.first_column)
+
+    def _place(self, geometry: Geometry) -> None:
+        assert self.matrix is not None
+        used = geometry.used_width + self._gutter
+        self._left = max(0, (self.size.width - used) // 2)
+        below = _AXIS_LINES + self._bar_lines
+        self._top = max(0, (self.size.height - geometry.used_lines - below) // 2)
+        self._labels = axes.y_labels(self.matrix.y_numbers, geometry)
+        self._numbers_line = axes.x_labels(self.matrix.x_numbers, geometry)
+        self._field = Field(
+            geometry,
+            self.look,
+            levels(self.matrix.values, self.look.low, self.look.high),
+            self.matrix.values,
+            self.matrix.curve if self.curve_shown else None,
+            self._ground(),
+        )
+
+    @property
+    def _bar_lines(self) -> int:
+        return 2 if self.size.height > 13 else 0
+
+    def _ground(self) -> str:
+        colour = self.rich_style.bgcolor
+        return "default" if colour is None else colour.name
+
+    def move(self, row: int, column: int) -> None:
+        """Put the cursor on a cell, and redraw only what that changes."""
+        before, self.cursor = self.cursor, (row, column)
+        if self._field is None or before == self.cursor:
+            return
+        geometry = self._field.geometry
+        moved = geometry.reveal(row, column)
+        if moved is not geometry:
+            self._place(moved)
+            super().change()
+            return
+        lines = {*geometry.lines_of(before[0]), *geometry.lines_of(row)}
+        for line in sorted(lines):
+            self.change_line(self._top + line)
+        self.change_line(self._top + geometry.used_lines)
+
+    def draw_line(self, y: int) -> list[Segment]:
+        """One line of map, axis or colour bar."""
+        if self._field is None or self.matrix is None:
+            return []
+        geometry = self._field.geometry
+        line = y - self._top
+        if 0 <= line < geometry.used_lines:
+            return [*self._y_axis(line), *self._field.line(line, self.cursor)]
+        axis = self.get_component_rich_style("heatmap--axis")
+        indent = Segment(" " * (self._left + self._gutter))
+        below = line - geometry.used_lines
+        if below == 0:
+            return [indent, *self._x_mark(geometry)]
+        if below == 1:
+            return [indent, Segment(self._numbers_line, axis)]
+        if below == 3 and self._bar_lines:
+            ground = self._ground()
+            room = self.size.width - self._left - self._gutter
+            return [indent, *axes.colour_bar(self.look, ground, room, axis)]
+        return []
+
+    def _y_axis(self, line: int) -> list[Segment]:
+        assert self._field is not None
+        assert self.matrix is not None
+        geometry = self._field.geometry
+        pad, room = " " * self._left, self._gutter - 1
+        if geometry.middle_line(self.cursor[0]) == line:
+            style = self.get_component_rich_style("heatmap--cursor")
+            number = str(self.matrix.y_numbers[self.cursor[0]])
+            return [Segment(pad), Segment(f"{number:>{room}}▸", style)]
+        style = self.get_component_rich_style("heatmap--axis")
+        return [
+            Segment(pad),
+            Segment(f"{self._labels.get(line, ''):>{room}}{self._more(line)}", style),
+        ]
+
+    def _x_mark(self, geometry: Geometry) -> list[Segment]:
+        style: Style = self.get_component_rich_style("heatmap--cursor")
+        line = [" "] * geometry.used_width
+        if geometry.first_column > 0:
+            line[0] = "←"
+        if geometry.first_column + geometry.shown_columns < geometry.columns:
+            line[-1] = "→"
+        line[axes.x_mark(geometry, self.cursor[1])] = "▲"
+        return [Segment("".join(line), style)]
+
+    def _more(self, line: int) -> str:
+        """An arrow at the edge of the rows shown, where there are more beyond it."""
+        assert self._field is not None
+        g = self._field.geometry
+        if line == 0 and g.first_row + g.shown_rows < g.rows:
+            return "↑"
+        return "↓" if line == g.used_lines - 1 and g.first_row > 0 else " "
+
+    def on_click(self, event: events.Click) -> None:
+        """A click puts the cursor there."""
+        if self._field is None:
+            return
+        x = int(event.screen_x) - self.region.x - self._left - self._gutter
+        y = int(event.screen_y) - self.region.y - self._top
+        geometry = self._field.geometry
+        if not 0 <= y < geometry.used_lines:
+            return
+        row, column = geometry.row_at(y), geometry.column_at(x)
+        row = geometry.row_at(y, geometry.sub - 1) if row is None else row
+        if row is not None and column is not None:
+            self.post_message(CellMoved(row, column))
+
+
+def matrix_of(
+    values: npt.NDArray[np.float64],
+    y_numbers: Sequence[int],
+    x_numbers: Sequence[int],
+    aligned: npt.NDArray[np.float64] | None = None,
+) -> Matrix:
+    """A matrix with its alignment curve turned from layer numbers into heights in rows."""
+    curve = None
+    if aligned is not None:
+        rows = np.arange(len(y_numbers), dtype=np.float64)
+        order = np.argsort(y_numbers, kind="stable")
+        numbers = np.asarray(y_numbers, dtype=np.float64)[order]
+        curve = np.interp(aligned, numbers, rows[order]).tolist()
+        curve = [h if a == a else a for h, a in zip(curve, aligned.tolist(), strict=True)]
+    return Matrix(values, tuple(y_numbers), tuple(x_numbers), curve)
+
+
+def with_range(look: Look, low: float, high: float) -> Look:
+    """The look with another clipping range; one that is empty is left as it was."""
+    return replace(look, low=low, high=high) if high > low else look

@@ -1,0 +1,201 @@
+"""The runs, their results and logs as a tree, with a filter and the state of their jobs.
+
+Knows names and states only; what an entry holds is read elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from rich.style import Style
+from rich.text import Text
+from textual.binding import Binding
+from textual.widgets import Tree
+from textual.widgets.tree import TreeNode
+
+from engramcka.tui.catalog import Entry, RunFacts
+from engramcka.tui.messages import EntryChosen
+from engramcka.tui.terminal import clean, shorten
+
+FOUND_LIMIT = 300  # entries shown at once while a filter is on
+
+Data = Path | Entry | str
+
+
+class RunTree(Tree[Data]):
+    """The tree; its leaves carry an `Entry`, runs the path of their results."""
+
+    ICON_NODE = "▸ "
+    ICON_NODE_EXPANDED = "▾ "
+
+    BINDINGS = [
+        Binding("j", "cursor_down", show=False),
+        Binding("k", "cursor_up", show=False),
+        Binding("l,right", "open", "Open", show=False),
+        Binding("h,left", "close", "Close", show=False),
+        Binding("g,home", "scroll_home", show=False),
+        Binding("G,end", "scroll_end", show=False),
+    ]
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__("runs", id=id)
+        self.show_root = False
+        self.guide_depth = 2
+        self.show_guides = False
+        self.facts: tuple[RunFacts, ...] = ()
+        self.pattern = ""
+
+    def set_facts(self, facts: Sequence[RunFacts]) -> None:
+        """Show these runs; nodes that are still there keep their place, state and cursor."""
+        facts = tuple(facts)
+        if facts == self.facts and self.root.children:
+            return
+        self.facts = facts
+        self._sync()
+
+    def set_pattern(self, pattern: str) -> None:
+        """Show only entries whose run and name have all words of the pattern."""
+        self.pattern = pattern
+        self._sync()
+
+    def first_match(self) -> Entry | None:
+        """The first entry that the filter leaves."""
+        return next((e for run in self.facts for e in matching(run, self.pattern)), None)
+
+    def select_entry(self, entry: Entry) -> None:
+        """Open the tree down to this entry and put the cursor on it."""
+        run = next((n for n in self.root.children if n.data == entry.place.results), None)
+        if run is None:
+            return
+        run.expand()
+        self._fill(run)
+        for node in _below(run):
+            if node.data == entry:
+                if node.parent is not None:
+                    node.parent.expand()
+                self.call_after_refresh(self.move_cursor, node)
+
+    def render_label(self, node: TreeNode[Data], base_style: Style, style: Style) -> Text:
+        """The label, its middle left out where it is longer than the tree is wide."""
+        depth = -1 if not self.show_root else 0
+        above = node.parent
+        while above is not None:
+            depth, above = depth + 1, above.parent
+        icon = ""
+        if node.allow_expand:
+            icon = self.ICON_NODE_EXPANDED if node.is_expanded else self.ICON_NODE
+        room = self.size.width - self.guide_depth * (depth + 1) - len(icon)
+        label = Text(icon, style=base_style)
+        name = node.label.copy() if isinstance(node.label, Text) else Text(str(node.label))
+        name.stylize(style)
+        if name.cell_len > room:
+            name = Text(shorten(name.plain, max(room, 3)), style=style)
+        return label + name
+
+    def _sync(self) -> None:
+        under = self.cursor_node.data if self.cursor_node else None
+        opened = {node.data for node in _below(self.root) if node.is_expanded}
+        known = bool(self.root.children)
+        self.root.remove_children()
+        single = len(self.facts) == 1
+        left = FOUND_LIMIT
+        for run in self.facts:
+            entries = matching(run, self.pattern)
+            if self.pattern and (not entries or left <= 0):
+                continue
+            left -= len(entries)
+            node = self.root.add(self._run_label(run), data=run.place.results)
+            was_open = run.place.results in opened or (single and not known)
+            if self.pattern or was_open:
+                self._fill(node)
+                node.expand()
+        self._restore(under)
+
+    def _restore(self, under: Data | None) -> None:
+        for node in _below(self.root):
+            if node.data == under:
+                self.call_after_refresh(self.move_cursor, node)
+                return
+
+    def _run_label(self, run: RunFacts) -> Text:
+        label = Text(clean(run.place.label) or "?", end="", no_wrap=True)
+        if run.state in ("running", "failed", "silent"):
+            label.append(f" [{run.state}]", Style(italic=True, bold=run.state == "running"))
+        return label
+
+    def _fill(self, node: TreeNode[Data]) -> None:
+        """Add a run's entries under its node when they are first wanted."""
+        run = next((r for r in self.facts if r.place.results == node.data), None)
+        if run is None or node.children:
+            return
+        kinds: dict[str, TreeNode[Data]] = {}
+        for entry in matching(run, self.pattern):
+            if entry.kind == "log":
+                node.add_leaf("log", data=entry)
+                continue
+            if entry.kind not in kinds:
+                kinds[entry.kind] = node.add(
+                    entry.kind, data=f"{run.place.results}:{entry.kind}", expand=True
+                )
+            kinds[entry.kind].add_leaf(_entry_label(entry), data=entry)
+        if not run.entries:
+            node.add_leaf(Text("nothing here yet", Style(italic=True)), data="")
+
+    def on_tree_node_expanded(self, event: Tree.NodeExpanded[Data]) -> None:
+        """Fill a run as it is opened."""
+        if isinstance(event.node.data, Path):
+            self._fill(event.node)
+
+    def on_tree_node_highlighted(self, event: Tree.NodeHighlighted[Data]) -> None:
+        """Show what the cursor is on."""
+        event.stop()
+        if self.has_focus and isinstance(event.node.data, Entry):
+            self.post_message(EntryChosen(event.node.data))
+
+    def on_tree_node_selected(self, event: Tree.NodeSelected[Data]) -> None:
+        """Show it and go there."""
+        event.stop()
+        if isinstance(event.node.data, Entry):
+            self.post_message(EntryChosen(event.node.data, focus=True))
+
+    def action_open(self) -> None:
+        """Open a branch, or go to the entry."""
+        node = self.cursor_node
+        if node is None:
+            return
+        if isinstance(node.data, Entry):
+            self.post_message(EntryChosen(node.data, focus=True))
+        else:
+            node.expand()
+
+    def action_close(self) -> None:
+        """Close a branch, or go to the one above."""
+        node = self.cursor_node
+        if node is None:
+            return
+        if node.is_expanded and node.allow_expand:
+            node.collapse()
+        elif node.parent is not None and node.parent is not self.root:
+            self.move_cursor(node.parent)
+
+
+def _entry_label(entry: Entry) -> Text:
+    return Text(shorten(clean(entry.name) or "?", 60), end="", no_wrap=True)
+
+
+def _below(node: TreeNode[Data]) -> Iterable[TreeNode[Data]]:
+    for child in node.children:
+        yield child
+        yield from _below(child)
+
+
+def matching(run: RunFacts, pattern: str) -> list[Entry]:
+    """The entries of a run whose names have all words of the pattern, in any case."""
+    words = pattern.lower().split()
+    label = clean(run.place.label).lower()
+    return [
+        entry
+        for entry in run.entries
+        if all(word in f"{label} {entry.kind}/{clean(entry.name).lower()}" for word in words)
+    ]
