@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     )
     from engramcka.figures.heatmap import CkaMapArtists, cka_figure, plot_cka_map
     from engramcka.figures.panels import cka_panels
+    from engramcka.figures.paper import paper_figure
     from engramcka.figures.style import STYLES, Style
     from engramcka.figures.sweep import SweepArtists, plot_sweep, sweep_figure
 
@@ -36,6 +37,7 @@ _HOMES = {
     "cka_panels": "panels",
     "difference_figure": "difference",
     "figure_bytes": "export",
+    "paper_figure": "paper",
     "plot_cka_difference": "difference",
     "plot_cka_map": "heatmap",
     "plot_sweep": "sweep",
@@ -55,6 +57,7 @@ __all__ = [
     "cka_panels",
     "difference_figure",
     "figure_bytes",
+    "paper_figure",
     "plot_cka_difference",
     "plot_cka_map",
     "plot_sweep",
