@@ -9,6 +9,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from engramcka.models.registration import register_architectures
+
 if TYPE_CHECKING:
     from engramcka.results import CkaMap, LossSweep
     from engramcka.similarity import cka_map
@@ -35,3 +37,6 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+register_architectures()

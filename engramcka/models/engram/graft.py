@@ -153,6 +153,9 @@ class EngramForCausalLM(PreTrainedModel, GenerationMixin):
         past = find_layer(past_key_values)
         canonical = self.hashing.canonical(input_ids, keep, past and past.ids)
         rows = dict(zip(self.engrams, self.hashing(canonical).unbind(0), strict=True))
+        for name, module in self.engrams.items():
+            if module.enabled:
+                module.memory.prefetch(rows[name])
         call = _Call(rows, keep, past.tails if past else {})
         with self._running(call):
             outputs = self.backbone(

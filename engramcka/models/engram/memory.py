@@ -1,13 +1,18 @@
-"""The tables of one Engram module: rows in, vectors out.
+"""The tables of one Engram module: row numbers in, vectors out.
 
-All tables of a module are one matrix, one below the other. Knows nothing of hashing: it is given
-row numbers.
+All tables of a module are one matrix, one below the other. Knows nothing of hashing.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+import torch
 import torch.nn.functional as F
-from torch import Tensor, empty, nn
+from torch import Tensor, nn
+
+from engramcka.models.engram.host import Fetch, HostLookup
 
 
 class EngramMemory(nn.Module):
@@ -16,12 +21,42 @@ class EngramMemory(nn.Module):
     Args:
         n_rows: rows of all tables together.
         row_width: columns of a row, d_mem / (orders x heads).
+        on_host: keep the matrix in host memory wherever the model goes; ``.to("cuda")`` then moves
+            everything else. Trains on one GPU; DistributedDataParallel wants all on the GPU.
     """
 
-    def __init__(self, n_rows: int, row_width: int) -> None:
+    def __init__(self, n_rows: int, row_width: int, on_host: bool = False) -> None:
         super().__init__()
-        self.weight = nn.Parameter(empty(n_rows, row_width))
+        self.weight = nn.Parameter(torch.empty(n_rows, row_width))
+        self.on_host = on_host
+        self._fetch: Fetch | None = None
+
+    def prefetch(self, rows: Tensor) -> None:
+        """Send for rows ahead of time; nothing to do where the matrix is beside them."""
+        if rows.device != self.weight.device:
+            self._fetch = Fetch(self.weight, rows)
 
     def forward(self, rows: Tensor) -> Tensor:
         """The memory e_t of each token, (B, T, d_mem), from row numbers (B, T, P)."""
-        return F.embedding(rows, self.weight).flatten(-2)
+        if rows.device == self.weight.device:
+            return F.embedding(rows, self.weight).flatten(-2)
+        fetch, self._fetch = self._fetch, None
+        if fetch is None or fetch.rows is not rows:  # recomputed under gradient checkpointing
+            fetch = Fetch(self.weight, rows)
+        found: Tensor = HostLookup.apply(self.weight, *fetch.result())
+        return found.flatten(-2)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        if not self.on_host:
+            return super()._apply(fn, recurse)
+
+        def stay(tensor: Tensor) -> Tensor:
+            """Only what ``fn`` does to the dtype, learnt without moving the matrix."""
+            probe = fn(tensor.new_empty(0))
+            if probe.is_meta:
+                return fn(tensor)
+            if tensor.is_meta:
+                return torch.empty_like(tensor, dtype=probe.dtype, device="cpu")
+            return tensor.to(dtype=probe.dtype)
+
+        return super()._apply(stay, recurse)

@@ -107,7 +107,7 @@ class Engram(GradientCheckpointingLayer):
         self.streams = 1 if self.pools_streams else streams
         self.enabled = True
         row_width = engram.d_mem // (len(engram.orders) * engram.heads)
-        self.memory = EngramMemory(n_rows, row_width)
+        self.memory = EngramMemory(n_rows, row_width, engram.host_memory)
         self.value = nn.Linear(engram.d_mem, hidden_size, bias=False)
         self.gate = None
         if engram.gating != "none":

@@ -1,0 +1,97 @@
+"""What an Engram module costs: forward and backward of a backbone with it and without.
+
+    python benchmarks/models.py [--preset moe-100m] [--sequences 4] [--rounds 7] [--threads 1]
+
+Both models live in one process and take turns; the share is the median over rounds of the ratio
+within a round, so that a busy machine slows both alike. On a CPU the time is the process's own
+(one thread by default), which others on the machine do not add to. The backbone and its weights are the same;
+the modules are the preset's own Engram partner's (two modules at 100m, rho 74 %). On a GPU the
+table is tried in host memory too. Limits: 10 % on a CPU, 5 % on a GPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from engramcka.config import EngramConfig
+from engramcka.models.engram import EngramForCausalLM, EngramModelConfig
+from engramcka.models.presets import find_preset, preset_config, preset_engram
+
+
+def build(preset: str, engram: EngramConfig | None, device: str) -> PreTrainedModel:
+    """The preset at its own vocabulary; token ids stand for themselves (hashing costs the same)."""
+    vocab_size = find_preset(preset).vocab_size
+    config = preset_config(preset, vocab_size)
+    torch.manual_seed(0)
+    if engram is None:
+        return AutoModelForCausalLM.from_config(config).to(device).train()
+    grafted = EngramModelConfig(
+        text_config=config, engram=engram.model_dump(mode="json"), n_canonical_ids=vocab_size
+    )
+    model = EngramForCausalLM(grafted)
+    model.hashing.token_map.copy_(torch.arange(vocab_size))
+    return model.to(device).train()
+
+
+def step(model: PreTrainedModel, ids: torch.Tensor) -> Callable[[], None]:
+    """One forward and backward pass, in bfloat16 autocast on a GPU."""
+
+    def run() -> None:
+        model.zero_grad(set_to_none=True)
+        with torch.autocast(ids.device.type, torch.bfloat16, enabled=ids.is_cuda):
+            loss = model(input_ids=ids, labels=ids, use_cache=False).loss
+        loss.backward()
+        if ids.is_cuda:
+            torch.cuda.synchronize()
+
+    return run
+
+
+def seconds(run: Callable[[], None], clock: Callable[[], float]) -> float:
+    start = clock()
+    run()
+    return clock() - start
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--preset", default="moe-100m")
+    parser.add_argument("--sequences", type=int, default=4)
+    parser.add_argument("--tokens", type=int, default=512)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    partner = preset_engram(options.preset.replace("moe", "engram"))
+    assert partner is not None
+    variants: dict[str, EngramConfig | None] = {"backbone": None, "engram": partner}
+    if device == "cuda":
+        variants["engram, host table"] = partner.model_copy(update={"host_memory": True})
+    size = (options.sequences, options.tokens)
+    ids = torch.randint(0, find_preset(options.preset).vocab_size, size, device=device)
+    runs = {name: step(build(options.preset, e, device), ids) for name, e in variants.items()}
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    clock = time.perf_counter if device == "cuda" else time.process_time
+    for run in runs.values():
+        run()
+    for _ in range(options.rounds):
+        for name, run in runs.items():
+            times[name].append(seconds(run, clock))
+    where = torch.cuda.get_device_name() if device == "cuda" else platform.processor()
+    print(f"{options.preset}, {size[0]} x {size[1]} tokens, {where}, {options.threads} threads")
+    for name, found in times.items():
+        ratio = statistics.median(t / b for t, b in zip(found, times["backbone"], strict=True))
+        rate = size[0] * size[1] / statistics.median(found)
+        print(f"{name:20} {min(found):8.3f} s  {rate:9.0f} tokens/s  {ratio - 1:+7.1%}")
+
+
+if __name__ == "__main__":
+    main()
