@@ -4,7 +4,8 @@ Knows results and the one output file; nothing of models, runs or other paths. N
 use (PEP 562): importing this package imports no matplotlib.
 
 `plot_cka_map` and `plot_sweep` draw on the caller's axes and return the artists. `cka_figure` and
-`sweep_figure` make a whole figure in the style of a venue, `save_figure` writes one.
+`sweep_figure` make a whole figure in the style of a venue, `save_figure` writes one. `cka_panels`,
+`difference_figure` and `paper_figure` compose several results; `save_table` writes numbers.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from engramcka.figures.captions import cka_caption, sweep_caption
     from engramcka.figures.difference import difference_figure, plot_cka_difference
     from engramcka.figures.export import (
         FORMATS,
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from engramcka.figures.paper import paper_figure
     from engramcka.figures.style import STYLES, Style
     from engramcka.figures.sweep import SweepArtists, plot_sweep, sweep_figure
+    from engramcka.figures.tables import TABLE_FORMATS, save_table, to_csv, to_latex, to_xarray
 
 _HOMES = {
     "CkaMapArtists": "heatmap",
@@ -33,6 +36,8 @@ _HOMES = {
     "STYLES": "style",
     "Style": "style",
     "SweepArtists": "sweep",
+    "TABLE_FORMATS": "tables",
+    "cka_caption": "captions",
     "cka_figure": "heatmap",
     "cka_panels": "panels",
     "difference_figure": "difference",
@@ -44,15 +49,22 @@ _HOMES = {
     "save_cka_map": "export",
     "save_figure": "export",
     "save_sweep": "export",
+    "save_table": "tables",
+    "sweep_caption": "captions",
     "sweep_figure": "sweep",
+    "to_csv": "tables",
+    "to_latex": "tables",
+    "to_xarray": "tables",
 }
 
 __all__ = [
     "FORMATS",
     "STYLES",
+    "TABLE_FORMATS",
     "CkaMapArtists",
     "Style",
     "SweepArtists",
+    "cka_caption",
     "cka_figure",
     "cka_panels",
     "difference_figure",
@@ -64,7 +76,12 @@ __all__ = [
     "save_cka_map",
     "save_figure",
     "save_sweep",
+    "save_table",
+    "sweep_caption",
     "sweep_figure",
+    "to_csv",
+    "to_latex",
+    "to_xarray",
 ]
 
 

@@ -19,7 +19,7 @@ from engramcka.figures.labels import size_in_points
 
 Float = npt.NDArray[np.float64]
 
-_LINED = 2.8  # points: lines part cells at least so large
+_LINED = 2.5  # points: lines part cells at least so large
 _RASTER_CELLS = 10_000  # above, cells are one image in a vector file, at its dpi
 
 

@@ -7,7 +7,6 @@ fixed salt, fonts are embedded (Type 42 in PDF, outlines in SVG). The file appea
 from __future__ import annotations
 
 import os
-import secrets
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,8 @@ from typing import Any
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from engramcka.errors import ConfigError, EngramckaError
+from engramcka.errors import ConfigError
+from engramcka.figures.files import checked_extension, write_whole
 from engramcka.figures.heatmap import cka_figure
 from engramcka.figures.style import PNG_DPI, Style, settings_for
 from engramcka.figures.sweep import sweep_figure
@@ -68,7 +68,7 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> Path:
         EngramckaError: the file or its folder cannot be written.
     """
     target = Path(path)
-    content = figure_bytes(figure, checked_format(target))
+    content = figure_bytes(figure, checked_extension(target, FORMATS, "figure"))
     write_whole(target, content)
     return target
 
@@ -77,7 +77,7 @@ def save_cka_map(
     cka: CkaMap, path: str | os.PathLike[str], style: Style | str = "plain", **options: Any
 ) -> Path:
     """Draw one map and write it; ``options`` are `plot_cka_map`'s. Raises as `save_figure`."""
-    checked_format(Path(path))
+    checked_extension(Path(path), FORMATS, "figure")
     return save_figure(cka_figure(cka, style, **options), path)
 
 
@@ -85,40 +85,5 @@ def save_sweep(
     sweep: LossSweep, path: str | os.PathLike[str], style: Style | str = "plain", **options: Any
 ) -> Path:
     """Draw one sweep and write it; ``options`` are `plot_sweep`'s. Raises as `save_figure`."""
-    checked_format(Path(path))
+    checked_extension(Path(path), FORMATS, "figure")
     return save_figure(sweep_figure(sweep, style, **options), path)
-
-
-def checked_format(path: Path) -> str:
-    """The format that the path's extension names.
-
-    Raises:
-        ConfigError: it names none.
-    """
-    found = path.suffix.lower().removeprefix(".")
-    if found not in FORMATS:
-        allowed = ", ".join(f".{name}" for name in FORMATS)
-        shown = f"ends in .{found}" if found else "has no extension"
-        raise ConfigError(f"{path}: a figure is written as {allowed}; this name {shown}")
-    return found
-
-
-def write_whole(target: Path, content: bytes) -> None:
-    """Write the file so that nobody ever sees half of it.
-
-    Raises:
-        EngramckaError: it cannot be written.
-    """
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            temporary.write_bytes(content)
-            os.replace(temporary, target)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise EngramckaError(
-            f"{target}: cannot be written ({reason}); choose another folder or file name"
-        ) from error

@@ -20,11 +20,12 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
 from engramcka import palettes
+from engramcka.figures.alignment import alignment_interval
 from engramcka.figures.cells import draw_cells, draw_missing, edges, layer_numbers
 from engramcka.figures.labels import as_plain, fit, size_in_points, tick_size
 from engramcka.figures.style import Style, as_style, compose, new_figure, on_own_axes
 from engramcka.figures.ticks import layer_ticks
-from engramcka.results import CkaMap, jackknife_interval, soft_alignment
+from engramcka.results import CkaMap
 
 Float = npt.NDArray[np.float64]
 
@@ -118,18 +119,6 @@ def cka_figure(cka: CkaMap, style: Style | str = "plain", **options: Any) -> Fig
         axes = figure.subplots()
         compose(figure, lambda: plot_cka_map(cka, axes, **options), trim=True)
     return figure
-
-
-def alignment_interval(cka: CkaMap, k: int, first_layer: int) -> tuple[Float, Float] | None:
-    """Ends of the soft alignment curve's 95 % interval, each (x layers,).
-
-    None where the map has no jackknife.
-    """
-    if cka.jackknife is None or len(cka.jackknife) < 2:
-        return None
-    numbers = np.asarray(cka.y_layers, dtype=np.float64) + (first_layer - 1)
-    without = soft_alignment(cka.jackknife, numbers, k)
-    return jackknife_interval(cka.soft_alignment(k, first_layer), without)
 
 
 def draw_colour_bar(ax: Axes, cells: QuadMesh, label: str) -> Colorbar:

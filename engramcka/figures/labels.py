@@ -1,12 +1,11 @@
 """Names of models and variants as plain text on a figure.
 
 Knows nothing of results. A name is never read as TeX or mathematics: ``$``, ``_``, ``^`` and
-backslashes are drawn as they are; control characters, which no font has, are left out.
+backslashes are drawn as they are.
 """
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable
 
 from matplotlib.axes import Axes
@@ -14,20 +13,7 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.text import Text
 from matplotlib.textpath import TextToPath
 
-_JOINERS = "\u200c\u200d"  # some scripts need them
-
-
-def plain(name: str) -> str:
-    """The name on one line, without control, format and surrogate characters.
-
-    Format characters include those that turn the direction of text, which can make a label show
-    something else than it says.
-    """
-    shown = (
-        character if unicodedata.category(character)[0] != "C" or character in _JOINERS else " "
-        for character in str(name)
-    )
-    return " ".join("".join(shown).split())
+from engramcka.figures.plain import plain
 
 
 def text_width(text: str, font: FontProperties) -> float:

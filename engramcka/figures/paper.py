@@ -17,8 +17,9 @@ from engramcka.figures.style import Style, as_style, compose, new_figure
 from engramcka.figures.sweep import plot_sweep
 from engramcka.results import CkaMap, LossSweep
 
-_SWEEP_WIDTH = 1.3  # of a map's
-_NARROWEST = 5.0  # inches; below, the sweep stands under the maps
+_SWEEP_WIDTH = 1.35  # of a map's, and over its height
+_SWEEP_BELOW = 1.7, 2.4  # width over height, in one column and in a page
+_NARROWEST = 6.0  # inches; below, the sweep stands under the maps
 
 
 def paper_figure(
@@ -47,20 +48,22 @@ def paper_figure(
     count = len(maps)
     options = {"halo": False, "first_layer": first_layer, **options}
     wide = style.inches >= _NARROWEST
+    across = _SWEEP_WIDTH if wide else _SWEEP_BELOW[style.inches > 4.0]
     with style.context():
         figure = new_figure(style, style.inches * (1.0 if wide else 1.6))
         if wide:
-            widths = [1.0] * count + [_SWEEP_WIDTH]
-            *left, right = figure.subplots(1, count + 1, width_ratios=widths)
+            *left, right = figure.subplots(1, count + 1, width_ratios=[1.0] * count + [across])
         else:
-            grid = figure.add_gridspec(2, count, height_ratios=[1.0, 0.9])
+            grid = figure.add_gridspec(2, count, height_ratios=[1.0, count / across])
             left = [figure.add_subplot(grid[0, column]) for column in range(count)]
             right = figure.add_subplot(grid[1, :])
 
         def draw() -> None:
             draw_panels(np.array([left]), maps, letters(count + 1)[:count], **options)
-            if wide:
-                right.set_box_aspect(1 / _SWEEP_WIDTH)
+            right.set_box_aspect(1 / across)
+            for ax in left if not wide else ():
+                ax.set_anchor("S")
+            right.set_anchor("C" if wide else "N")
             plot_sweep(sweep, right, title=letters(count + 1)[-1])
 
         compose(figure, draw, trim=True)

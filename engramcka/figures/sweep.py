@@ -18,10 +18,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Annotation
 
+from engramcka.figures.ablations import draw_ablations
 from engramcka.figures.broken import Break, break_axis, find_break, set_ticks, span_of
-from engramcka.figures.labels import fit, size_in_points, tick_size
+from engramcka.figures.labels import fit, size_in_points, text_width, tick_size
+from engramcka.figures.line_names import name_lines
+from engramcka.figures.plain import plain
 from engramcka.figures.style import Style, as_style, compose, new_figure, on_own_axes
-from engramcka.figures.sweep_names import draw_variants, limit_x, name_lines
 from engramcka.figures.ticks import layer_ticks
 from engramcka.results import LossSweep
 
@@ -81,19 +83,18 @@ def plot_sweep(
     lines = _draw_lines(ax, sweep)
     broken = _limit_y(ax, sweep, mean, spread, break_far)
     ax.set_xlabel("insertion layer")
-    ax.set_ylabel(f"validation loss ({sweep.unit})")
     width, height = size_in_points(ax)
-    share = limit_x(ax, x, list(sweep.variants), width)
-    ax.set_xticks(layer_ticks(x, int(width * share / (tick_size(ax) * 1.9))))
-    crosses, names = draw_variants(ax, sweep.variants, x)
-    names += name_lines(ax, lines, _line_names(sweep), x, mean, names)
+    ablations = draw_ablations(ax, sweep.variants, x, mean)
+    ax.set_xticks(layer_ticks(x, int(width * ablations.share / (tick_size(ax) * 1.9))))
+    names = ablations.names + name_lines(ax, lines, _line_names(sweep), x, mean, ablations.taken)
+    ax.set_ylabel(_loss_label(ax, sweep.unit, height))
     fit(ax.yaxis.label, height)
     if title is not None:
         ax.set_title(title)
         fit(ax.title, width)
     baseline = lines[0] if np.isfinite(sweep.baseline_mean) else None
     references = lines[1:] if baseline is not None else lines
-    return SweepArtists(ax, points, dots, baseline, references, crosses, names, broken)
+    return SweepArtists(ax, points, dots, baseline, references, ablations.crosses, names, broken)
 
 
 def sweep_figure(sweep: LossSweep, style: Style | str = "plain", **options: Any) -> Figure:
@@ -115,6 +116,13 @@ def sweep_figure(sweep: LossSweep, style: Style | str = "plain", **options: Any)
 def _line_names(sweep: LossSweep) -> list[str]:
     baseline = [sweep.baseline_label] if np.isfinite(sweep.baseline_mean) else []
     return baseline + list(sweep.reference)
+
+
+def _loss_label(ax: Axes, unit: str, room: float) -> str:
+    """With its unit where that fits."""
+    full = f"validation loss ({plain(unit)})"
+    fits = text_width(full, ax.yaxis.label.get_fontproperties()) <= room
+    return full if fits else "validation loss"
 
 
 def _deviation(loss: Float) -> Float:

@@ -1,0 +1,56 @@
+"""What a reader must know to read a figure, as plain text to start a caption from.
+
+Knows results, no figures and no files. Says only what the result says: what is unknown is called
+unknown.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from engramcka.figures.plain import plain
+from engramcka.results import CkaMap, LossSweep
+
+
+def cka_caption(cka: CkaMap, *, k: int = 5, first_layer: int = 1) -> str:
+    """Models, estimator, samples, curve, and the layers that have no value, in a few sentences."""
+    y, x = plain(cka.y_label), plain(cka.x_label)
+    batch = f", batches of {cka.batch_size:,} samples" if cka.batch_size else ""
+    samples = f"{cka.n_samples:,} samples" if cka.n_samples else "an unknown number of samples"
+    parts = [
+        f"CKA of the hidden states after each layer of {y} (rows) and {x} (columns), "
+        f"{cka.kernel} kernel, {cka.estimator} estimator{batch}, on {samples}.",
+        f"Dashed: soft alignment index over the {k} most similar rows of each column"
+        + (" with its 95 % jackknife interval." if cka.jackknife is not None else "."),
+        f"Dotted: equal layers. Layers count from {first_layer}.",
+    ]
+    missing = _missing(cka, first_layer)
+    return " ".join(parts + ([f"Hatched: no value ({missing})."] if missing else []))
+
+
+def sweep_caption(sweep: LossSweep) -> str:
+    """What the points, bars and lines are."""
+    seeds = len(sweep.seeds)
+    spread = (
+        f"Points are means over {seeds} seeds (faint), bars one standard deviation."
+        if seeds > 1
+        else "One seed: the spread between seeds is unknown."
+    )
+    return f"Validation loss ({plain(sweep.unit)}) against the insertion layer. {spread}"
+
+
+def _missing(cka: CkaMap, first_layer: int) -> str:
+    """Rows and columns without any value by layer number, and how many cells beside them."""
+    absent = ~np.isfinite(cka.similarity)
+    rows, columns = absent.all(axis=1), absent.all(axis=0)
+    named = []
+    axes = ((cka.y_label, cka.y_layers, rows), (cka.x_label, cka.x_layers, columns))
+    for label, layers, gone in axes:
+        numbers = [str(layers[at] + first_layer - 1) for at in np.flatnonzero(gone)]
+        if numbers:
+            plural = "s" if len(numbers) > 1 else ""
+            named.append(f"{plain(label)} layer{plural} {', '.join(numbers)}")
+    others = int(absent[np.ix_(~rows, ~columns)].sum())
+    if others:
+        named.append(f"{others} single cell{'s' if others > 1 else ''}")
+    return "; ".join(named)

@@ -1,0 +1,48 @@
+"""Writing one output file: its extension checked, its content whole or not there.
+
+Knows the output file and no other path.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+
+from engramcka.errors import ConfigError, EngramckaError
+
+
+def checked_extension(path: Path, allowed: Sequence[str], what: str) -> str:
+    """The path's extension in lower case, without its dot.
+
+    Raises:
+        ConfigError: it is none of ``allowed``.
+    """
+    found = path.suffix.lower().removeprefix(".")
+    if found not in allowed:
+        names = ", ".join(f".{name}" for name in allowed)
+        shown = f"ends in .{found}" if found else "has no extension"
+        raise ConfigError(f"{path}: a {what} is written as {names}; this name {shown}")
+    return found
+
+
+def write_whole(target: Path, content: bytes) -> None:
+    """Write the file so that nobody ever sees half of it; folders on the way are made.
+
+    Raises:
+        EngramckaError: it cannot be written.
+    """
+    temporary = target.with_name(f".{secrets.token_hex(6)}.tmp")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            temporary.write_bytes(content)
+            os.replace(temporary, target)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise EngramckaError(
+            f"{target}: cannot be written ({reason}); choose another folder or file name"
+        ) from error
