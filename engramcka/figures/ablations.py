@@ -24,7 +24,7 @@ Float = npt.NDArray[np.float64]
 
 _CROSSES = "#c8383c"
 _QUIET = "#808080"
-_WIDEST = {"left": 0.6, "right": 0.46}  # share of the axes that names may take
+_WIDEST_LEFT, _WIDEST_RIGHT = 0.6, 0.46  # share of the axes that names may take
 _BESIDE = 8.0  # points from the dotted line to the crosses, and from them to names on the right
 _CLEAR = 3.0  # points from names on the left to the dotted line
 LINE = 1.2  # line height, in font sizes
@@ -59,32 +59,49 @@ def draw_ablations(ax: Axes, variants: Mapping[str, float], x: Float, mean: Floa
     losses = np.array(list(there.values()))
     own = heights_of(ax, losses)
     shown = spread_apart(own, LINE * size, size / 2, height - size / 2)
-    font = FontProperties(family=ax.xaxis.label.get_fontfamily(), size=size)
-    for side in ("left", "right"):
-        names = [elided(name, font, _WIDEST[side] * width) for name in there]
-        widths = np.array([text_width(name, font) for name in names])
-        share = 1.0 - (2 * _BESIDE + (_BESIDE / 2 + widths.max()) * (side == "right")) / width
-        ax.set_xlim(x[0] - half, x[0] - half + (x[-1] - x[0] + 2 * half) / share)
-        at = share * width + _BESIDE
-        start = (
-            at - _BESIDE - _CLEAR - widths if side == "left" else np.full(len(names), at + _BESIDE)
-        )
-        if side == "right" or _is_free(ax, x, mean, start.min(), shown, size):
-            break
-    boxes = np.linspace(start, start + widths, 9)
-    taken = np.column_stack([boxes.ravel(), np.tile(shown, 9)])
-    taken = np.concatenate([taken, np.column_stack([np.full(len(own), at), own])])
+    plan = _place_names(ax, list(there), x, mean, shown)
     ax.axvline(x[-1] + half, color=_QUIET, linestyle=":", linewidth=0.8, zorder=1)
-    place = x[-1] + half + _BESIDE * float(np.ptp(ax.get_xlim())) / width
+    at = x[-1] + half + _BESIDE * float(np.ptp(ax.get_xlim())) / width
     (crosses,) = ax.plot(
-        np.full(len(losses), place), losses, linestyle="none", marker="x", markersize=4.0,
+        np.full(len(losses), at), losses, linestyle="none", marker="x", markersize=4.0,
         markeredgewidth=1.1, color=_CROSSES, zorder=3,
     )  # fmt: skip
     texts = [
-        _beside(ax, name, (place, loss), (away, raised), size)
-        for name, loss, raised in zip(names, losses, shown - own, strict=True)
+        _beside(ax, name, (at, loss), (plan.away, raised), size)
+        for name, loss, raised in zip(plan.names, losses, shown - own, strict=True)
     ]
-    return Ablations(share, crosses, texts, taken)
+    boxes = np.linspace(plan.start, plan.end, 9)
+    taken = np.column_stack([boxes.ravel(), np.tile(shown, 9)])
+    marks = np.column_stack([np.full(len(own), plan.share * width + _BESIDE), own])
+    return Ablations(plan.share, crosses, texts, np.concatenate([taken, marks]))
+
+
+@dataclass(frozen=True)
+class _Plan:
+    names: list[str]
+    share: float  # of the axes, for the layers
+    away: float  # from a cross to its name, in points; below 0 to the left
+    start: Float  # of each name, in points
+    end: Float
+
+
+def _place_names(ax: Axes, names: list[str], x: Float, mean: Float, shown: Float) -> _Plan:
+    """Choose the side of the names, and set the x limits to it."""
+    width, size = size_in_points(ax)[0], tick_size(ax)
+    half = 0.6 * (float(np.diff(x).min()) if len(x) > 1 else 1.0)
+    font = FontProperties(family=ax.xaxis.label.get_fontfamily(), size=size)
+    for left in (True, False):
+        widest = (_WIDEST_LEFT if left else _WIDEST_RIGHT) * width
+        fitting = [elided(name, font, widest) for name in names]
+        widths = np.array([text_width(name, font) for name in fitting])
+        beyond = 2 * _BESIDE + (0.0 if left else widths.max() + _BESIDE / 2)
+        share = 1.0 - beyond / width
+        ax.set_xlim(x[0] - half, x[0] - half + (x[-1] - x[0] + 2 * half) / share)
+        away = -_BESIDE - _CLEAR if left else _BESIDE
+        end = share * width + _BESIDE + away + (0.0 * widths if left else widths)
+        if left and _is_free(ax, x, mean, float((end - widths).min()), shown, size):
+            break
+    return _Plan(fitting, share, away, end - widths, end)
 
 
 def _is_free(ax: Axes, x: Float, mean: Float, start: float, shown: Float, size: float) -> bool:
