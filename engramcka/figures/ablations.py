@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -154,7 +155,14 @@ def _beside(
     ax: Axes, name: str, at: tuple[float, float], off: tuple[float, float], size: float
 ) -> Annotation:
     """A name ``off`` a point, in points, joined to it by a thin line where it had to move."""
-    line = {"arrowstyle": "-", "color": _QUIET, "linewidth": 0.4, "shrinkA": 1, "shrinkB": 3}
+    line: dict[str, Any] = {
+        "arrowstyle": "-",
+        "color": _QUIET,
+        "linewidth": 0.4,
+        "shrinkA": 1,
+        "shrinkB": 3,
+    }
+    line["relpos"] = (1.0, 0.5) if off[0] < 0 else (0.0, 0.5)
     text = ax.annotate(
         name, at, off, textcoords="offset points", va="center", fontsize=size,
         ha="right" if off[0] < 0 else "left", annotation_clip=False,

@@ -15,11 +15,13 @@ from matplotlib.textpath import TextToPath
 
 from engramcka.figures.plain import plain
 
+_HINTED = 1.03  # text on a grid of pixels is up to so much wider than its outlines
+
 
 def text_width(text: str, font: FontProperties) -> float:
-    """Width of the text set in this font, in points."""
+    """Width of the text set in this font, in points, and a little for what hinting adds."""
     width, _, _ = TextToPath().get_text_width_height_descent(text, font, ismath=False)
-    return float(width)
+    return _HINTED * float(width)
 
 
 def elided(text: str, font: FontProperties, limit: float) -> str:

@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import wraps
+from functools import cache, wraps
 from typing import Any, Literal, TypeAlias, TypeVar, cast
 
 import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import fontManager
 
 from engramcka.errors import ConfigError
 
@@ -23,6 +24,13 @@ Width: TypeAlias = Literal["half", "column", "page"]
 
 _SERIF = ("STIXGeneral", "DejaVu Sans")  # Times-like, as these venues set their text
 _SANS = ("DejaVu Sans",)
+
+# For what the fonts above lack; taken where the machine has them.
+_SCRIPTS = (
+    "Noto Sans CJK SC", "Noto Sans CJK JP", "Source Han Sans SC", "WenQuanYi Zen Hei",
+    "Microsoft YaHei", "PingFang SC", "Hiragino Sans", "Malgun Gothic", "Noto Sans Devanagari",
+    "Noto Sans Thai",
+)  # fmt: skip
 
 PNG_DPI = 300
 _PAD = 0.02  # inches around everything
@@ -60,7 +68,7 @@ class Style:
             font: a font of this machine to use before the style's own.
 
         Raises:
-            ConfigError: no style or width of that name.
+            ConfigError: no style, width or font of that name.
         """
         if name not in STYLES:
             raise ConfigError(f"no figure style {name!r}; there are {', '.join(STYLES)}")
@@ -70,6 +78,8 @@ class Style:
             )
         if not isinstance(width, str) and not 1.0 <= width <= 40.0:
             raise ConfigError(f"figure width is 1 to 40 inches, found {width:g}")
+        if font is not None and font not in fontManager.get_font_names():
+            raise ConfigError(f"no font {font!r} on this machine; leave it out for the style's own")
         style = STYLES[name]
         fonts = (font, *style.fonts) if font else style.fonts
         return replace(style, width=width, dark=dark, fonts=fonts)
@@ -102,7 +112,7 @@ class Style:
         grounds = ("figure.facecolor", "axes.facecolor", "savefig.facecolor")
         return {
             **dict(matplotlib.rcParamsDefault.items()),
-            "font.family": list(self.fonts),
+            "font.family": [*self.fonts, *_further_fonts()],
             "font.size": self.font_size,
             **sizes,
             **dict.fromkeys(small, self.small_size),
@@ -205,6 +215,12 @@ def compose(figure: Figure, draw: Callable[[], Any], *, trim: bool = False) -> A
         figure.draw_without_rendering()
     figure.set_layout_engine("none")
     return drawn
+
+
+@cache
+def _further_fonts() -> tuple[str, ...]:
+    """Those of `_SCRIPTS` that this machine has."""
+    return tuple(name for name in _SCRIPTS if name in fontManager.get_font_names())
 
 
 Plot = TypeVar("Plot", bound=Callable[..., Any])

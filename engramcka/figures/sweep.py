@@ -76,8 +76,9 @@ def plot_sweep(
     spread = _deviation(loss)
     seeded = loss.shape[1] > 1
     dots = _draw_seeds(ax, x, loss) if seeded else None
+    size = min(3.5, 0.75 * size_in_points(ax)[0] / len(x))
     points = ax.errorbar(
-        x, mean, spread if seeded else None, color=_POINTS, marker="o", markersize=3.5,
+        x, mean, spread if seeded else None, color=_POINTS, marker="o", markersize=size,
         linewidth=1.1, elinewidth=0.8, capsize=1.6, zorder=3,
     )  # fmt: skip
     lines = _draw_lines(ax, sweep)
@@ -171,6 +172,7 @@ def _limit_y(
     near, far = near[np.isfinite(near)], sweep.baseline[np.isfinite(sweep.baseline)]
     if not len(near) and not len(far):
         ax.set_yticks([])
+        ax.text(0.5, 0.5, "no loss yet", transform=ax.transAxes, ha="center", va="center")
         return None
     found = find_break(near, far) if break_far and len(near) and len(far) else None
     if found is not None:
