@@ -7,8 +7,11 @@ Textual either; `browse` does.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+from engramcka.errors import ConfigError
 
 __all__ = ["browse"]
 
@@ -27,6 +30,13 @@ def browse(paths: Sequence[Path], *, once: bool = False) -> None:
     from engramcka.tui.catalog import find_places
 
     places = find_places(paths)
+    if once:
+        from engramcka.tui.once import print_first
+
+        print_first(places)
+        return
+    if not sys.stdout.isatty() or not sys.stdin.isatty():
+        raise ConfigError("browse needs a terminal; with --once it prints the first result instead")
     from rich.console import Console
 
     from engramcka.tui import memory

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.segment import Segment
 from textual.app import App, SystemCommand
@@ -16,13 +16,11 @@ from textual.theme import Theme
 
 from engramcka.errors import EngramckaError
 from engramcka.tui import exporting
-from engramcka.tui.exporting import Export
-from engramcka.tui.loading import Loaded
+from engramcka.tui.exporting import Export, Subject
 from engramcka.tui.memory import Memory
 from engramcka.tui.screens.browse import BrowseScreen
+from engramcka.tui.screens.export import ExportScreen
 from engramcka.tui.screens.help import HelpScreen
-from engramcka.tui.screens.map import MapView
-from engramcka.tui.screens.sweep import SweepView
 from engramcka.tui.terminal import Capabilities, clean, to_ascii
 from engramcka.tui.watch import PAUSE
 
@@ -99,7 +97,7 @@ class BrowseApp(App[None]):
         """The one screen."""
         return self.browser
 
-    def get_system_commands(self, screen: Screen) -> Iterable[SystemCommand]:
+    def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         """What the command palette offers."""
         for title, what, action in _COMMANDS:
             yield SystemCommand(title, what, lambda action=action: self._act(action))
@@ -110,7 +108,7 @@ class BrowseApp(App[None]):
 
     async def _act(self, action: str) -> None:
         focused = self.browser.focused
-        name, _, rest = action.partition("(")
+        name = action.partition("(")[0]
         has = focused is not None and hasattr(focused, f"action_{name}")
         await self.run_action(action, focused if has else self.browser)
 
@@ -130,7 +128,7 @@ class BrowseApp(App[None]):
 
     def action_copy(self, what: str) -> None:
         """Copy the value, row or table under the cursor to the terminal's clipboard."""
-        view = self._view()
+        view = self.browser.view()
         if view is None:
             self.notify("Only a map or a sweep can be copied.", severity="warning", markup=False)
             return
@@ -139,42 +137,41 @@ class BrowseApp(App[None]):
         shown = text if len(text) < 40 else f"{len(text)} characters"
         self.notify(f"Copied {name}: {shown}", markup=False, timeout=2)
 
-    def _view(self) -> MapView | SweepView | None:
-        found = self.browser.found
-        if not isinstance(found, Loaded) or found.entry.kind == "log":
-            return None
-        return self.browser.query_one(MapView if found.entry.kind == "cka" else SweepView)
-
     def action_export(self) -> None:
         """Write what is on the screen as a PNG."""
         self.export(Export())
 
-    def export(self, export: Export) -> None:
+    def action_export_dialog(self) -> None:
+        """Ask for format, venue, width and ground, then write."""
+        self.push_screen(ExportScreen(), self.export)
+
+    def export(self, export: Export | None) -> None:
         """Write what is on the screen, in a worker; a toast says where it went."""
-        found = self.browser.found
-        if self._view() is None or not isinstance(found, Loaded):
+        subject = self.browser.subject()
+        if export is None:
+            return
+        if subject is None:
             self.notify("Only a map or a sweep can be exported.", severity="warning", markup=False)
             return
-        if found.entry.kind == "cka":
-            view = self.browser.query_one(MapView)
-            export.options.update(view.figure_options())
-        self.run_worker(lambda: self._write(found, export), thread=True, group="export")
+        self.run_worker(lambda: self._write(subject, export), thread=True, group="export")
 
-    def _write(self, found: Loaded, export: Export) -> None:
+    def _write(self, subject: Subject, export: Export) -> None:
         """Draw and write; in a thread."""
+        severity: Literal["information", "error"] = "error"
         try:
-            path = exporting.write(found, export)
+            text = f"Wrote {clean(exporting.write(subject, export))}"
+            severity = "information"
         except EngramckaError as error:
-            text, severity = clean(error), "error"
-        except Exception as error:
-            text, severity = clean(f"{type(error).__name__}: {error}"), "error"
-        else:
-            text, severity = f"Wrote {clean(path)}", "information"
+            text = clean(error)
+        except Exception as error:  # a figure may fail in ways that nobody foresaw
+            text = clean(f"{type(error).__name__}: {error}")
         self.call_from_thread(self.notify, text, severity=severity, markup=False, timeout=8)
 
 
 _COMMANDS = (
     ("Export as PNG", "Write the result into RUN/figures", "app.export"),
+    ("Export as ..", "Choose format, venue, width and ground", "app.export_dialog"),
+    ("Compare", "With another map, side by side or subtracted", "screen.compare"),
     ("Copy the value", "To the terminal's clipboard", "app.copy('value')"),
     ("Copy the row", "As tab-separated text", "app.copy('row')"),
     ("Copy the table", "As tab-separated text", "app.copy('table')"),

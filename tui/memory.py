@@ -44,8 +44,12 @@ def recall(paths: Sequence[Path], file: Path) -> Memory:
     known = _read(file).get(key(paths))
     if not isinstance(known, dict):
         return Memory()
-    types = {f.name: type(f.default) for f in fields(Memory)}
-    return Memory(**{n: v for n, v in known.items() if n in types and type(v) is types[n]})
+    memory = Memory()
+    for entry in fields(Memory):
+        value = known.get(entry.name)
+        if type(value) is type(entry.default):
+            setattr(memory, entry.name, value)
+    return memory
 
 
 def remember(paths: Sequence[Path], memory: Memory, file: Path) -> None:

@@ -1,7 +1,4 @@
-"""The one screen of the app: runs on the left, the chosen result or log beside them.
-
-Reads and watches in worker threads; what they find comes back as messages.
-"""
+"""The one screen of the app: runs on the left, the chosen result or log beside them."""
 
 from __future__ import annotations
 
@@ -12,29 +9,32 @@ from typing import TYPE_CHECKING, Any
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Horizontal, Vertical
-from textual.screen import Screen
 from textual.widgets import ContentSwitcher, Footer, Input, Static
-from textual.worker import get_current_worker
 
-from engramcka.tui import loading, readout
-from engramcka.tui.catalog import Entry, RunFacts, facts, signature
+from engramcka.tui.catalog import Entry, facts
+from engramcka.tui.exporting import Subject
 from engramcka.tui.loading import Broken, Loaded
 from engramcka.tui.memory import Memory
 from engramcka.tui.messages import EntryChanged, EntryChosen, EntryRead, RunsChanged
+from engramcka.tui.screens import titles
+from engramcka.tui.screens.choose import ChooseScreen
+from engramcka.tui.screens.compare import CompareView, Pair
 from engramcka.tui.screens.log import LogView
 from engramcka.tui.screens.map import MapView
+from engramcka.tui.screens.reading import ReadingScreen
 from engramcka.tui.screens.sweep import SweepView
 from engramcka.tui.terminal import Capabilities, clean
-from engramcka.tui.watch import PAUSE, look, watch
+from engramcka.tui.watch import PAUSE
 from engramcka.tui.widgets.run_tree import RunTree
 
 if TYPE_CHECKING:
     from engramcka.tui.catalog import Place
 
 SMALLEST = (40, 12)
+_VIEWS = {"cka": "map", "sweep": "sweep", "log": "log"}
 
 
-class BrowseScreen(Screen[None]):
+class BrowseScreen(ReadingScreen):
     """Runs and results."""
 
     HORIZONTAL_BREAKPOINTS = [
@@ -42,6 +42,7 @@ class BrowseScreen(Screen[None]):
         (SMALLEST[0], "-small"),
         (80, "-medium"),
         (100, "-wide"),
+        (140, "-huge"),
     ]
     VERTICAL_BREAKPOINTS = [(0, "-flat"), (SMALLEST[1], "-low"), (20, "-high")]
 
@@ -67,12 +68,11 @@ class BrowseScreen(Screen[None]):
         memory: Memory,
         pause: float = PAUSE,
     ) -> None:
-        super().__init__()
-        self.paths, self.places = list(paths), list(places)
-        self.capabilities, self.memory, self.pause = capabilities, memory, pause
-        self.runs: tuple[RunFacts, ...] = ()
+        super().__init__(paths, pause)
+        self.capabilities, self.memory = capabilities, memory
+        self.runs = tuple(facts(place) for place in places)
         self.entry: Entry | None = None  # what the user wants to see
-        self.found: Loaded | Broken | None = None  # what is on screen
+        self.second: Entry | None = None  # what it is to be compared with
 
     def compose(self) -> ComposeResult:
         """Header, runs, content and keys."""
@@ -84,6 +84,7 @@ class BrowseScreen(Screen[None]):
             with Vertical(id="content"), ContentSwitcher(initial="message", id="views"):
                 yield Static("", id="message", markup=False)
                 yield MapView(self.capabilities, id="map")
+                yield CompareView(self.capabilities, id="compare")
                 yield SweepView(self.capabilities, id="sweep")
                 yield LogView(id="log")
         yield Static("", id="too-small", markup=False)
@@ -93,7 +94,6 @@ class BrowseScreen(Screen[None]):
         """List the runs, show the first frame, then read."""
         self.query_one("#runs").border_title = "runs"
         self.query_one("#find").display = False
-        self.runs = tuple(facts(place) for place in self.places)
         self.query_one(RunTree).set_facts(self.runs)
         entry = self._first_entry()
         if entry is None:
@@ -101,7 +101,7 @@ class BrowseScreen(Screen[None]):
             self.query_one(RunTree).focus()
         else:
             self.choose(entry, focus=True)
-        self.call_after_refresh(self._start_watching)
+        self.call_after_refresh(self.start_watching)
 
     def _first_entry(self) -> Entry | None:
         entries = [entry for run in self.runs for entry in run.entries]
@@ -116,18 +116,14 @@ class BrowseScreen(Screen[None]):
 
     def choose(self, entry: Entry, focus: bool = False) -> None:
         """Show an entry, reading it if it is not the one on screen."""
-        self.entry = entry
+        self.entry, self.second = entry, None
         self.query_one(RunTree).select_entry(entry)
         if focus:
             self.query_one(f"#{_VIEWS[entry.kind]}").focus()
         if self.found is None or self.found.entry != entry:
-            self._read(entry)
-
-    def _read(self, entry: Entry) -> None:
-        self.run_worker(
-            lambda: self.post_message(EntryRead(loading.load(entry))),
-            thread=True, group="read", exclusive=True,
-        )  # fmt: skip
+            self.read(entry)
+        elif self.other is not None:
+            self.action_leave_compare()
 
     def on_entry_chosen(self, message: EntryChosen) -> None:
         """The tree's cursor is on an entry."""
@@ -135,50 +131,53 @@ class BrowseScreen(Screen[None]):
 
     def on_entry_read(self, message: EntryRead) -> None:
         """Put what was read on the screen, unless the user has gone on."""
-        if message.found.entry != self.entry:
-            return
-        first, self.found = self.found is None, message.found
-        focused = self.focused is not None and self.focused.id in _VIEWS.values()
-        if isinstance(message.found, Broken):
-            self._say(message.found.sentence)
-        else:
-            self._show(message.found)
-            if first:
+        if message.found.entry == self.second:
+            self.other = message.found
+        elif message.found.entry == self.entry:
+            first, self.found = self.found is None, message.found
+            self._show_found()
+            if first and isinstance(message.found, Loaded):
                 self._recall()
-        if focused and self.entry is not None:
-            self.query_one(f"#{_VIEWS[self.entry.kind]}").focus()
+        else:
+            return
+        self._show_pair()
         self._title()
 
-    def _show(self, loaded: Loaded) -> None:
-        view: Any = self.query_one(f"#{_VIEWS[loaded.entry.kind]}")
-        self.query_one(ContentSwitcher).current = view.id
-        view.show(loaded.value)
+    def _show_found(self) -> None:
+        found = self.found
+        focused = self.focused is not None and self.focused.id in (*_VIEWS.values(), "compare")
+        if isinstance(found, Broken):
+            self._say(found.sentence)
+        elif isinstance(found, Loaded):
+            view: Any = self.query_one(f"#{_VIEWS[found.entry.kind]}")
+            view.show(found.value)
+            self._switch(view.id, focused)
+
+    def _switch(self, view: str, focus: bool) -> None:
+        self.query_one(ContentSwitcher).current = view
+        if focus:
+            self.query_one(f"#{view}").focus()
 
     def _recall(self) -> None:
-        """The cursor where it was left."""
+        """Cursor and palette as they were left."""
+        view = self.query_one(MapView)
+        if self.memory.palette:
+            view.use_palette(self.memory.palette)
         if self.memory.kind == "cka" and self.entry is not None and self.entry.kind == "cka":
-            self.query_one(MapView).put_cursor(self.memory.row, self.memory.column)
+            view.put_cursor(self.memory.row, self.memory.column)
 
     def _say(self, sentence: str) -> None:
         self.query_one("#message", Static).update(sentence)
         self.query_one(ContentSwitcher).current = "message"
 
     def _title(self) -> None:
-        entry, found = self.entry, self.found
+        entry = self.entry
         left = f"engramcka  {clean(entry.place.run)}" if entry else "engramcka"
-        right = ""
-        if isinstance(found, Loaded):
-            if found.entry.kind == "cka":
-                right = readout.facts(found.value)  # type: ignore[arg-type]
-            elif found.entry.kind == "sweep":
-                right = readout.sweep_facts(found.value)  # type: ignore[arg-type]
-        self.query_one("#header", Static).update(header_line(left, right, self.size.width))
+        line = titles.header_line(left, titles.facts(self.found), self.size.width)
+        self.query_one("#header", Static).update(line)
         content = self.query_one("#content")
-        content.border_title = border_text(entry.title) if entry else ""
-        content.border_subtitle = ""
-        if isinstance(found, Loaded) and found.entry.kind == "cka":
-            value: Any = found.value
-            content.border_subtitle = border_text(f"rows {value.y_label}, columns {value.x_label}")
+        content.border_title = titles.border_text(entry.title) if entry else ""
+        content.border_subtitle = titles.sides(self.found) if self.second is None else ""
 
     def on_resize(self) -> None:
         """The header is laid out by hand; below the smallest size only a sentence stays."""
@@ -189,23 +188,51 @@ class BrowseScreen(Screen[None]):
             f"this terminal has {width} x {height}."
         )
 
+    # Two maps
+
+    def action_compare(self) -> None:
+        """Choose a second map, and show both."""
+        others = [e for run in self.runs for e in run.entries if e.kind == "cka"]
+        others = [entry for entry in others if entry != self.entry]
+        if not others:
+            self.notify("There is no second map to compare with.", markup=False)
+        elif len(others) == 1:
+            self._compare_with(others[0])
+        else:
+            self.app.push_screen(ChooseScreen("compare with", others), self._compare_with)
+
+    def _compare_with(self, entry: Entry | None) -> None:
+        if entry is not None:
+            self.second = entry
+            self.read(entry)
+
+    def _show_pair(self) -> None:
+        """Both maps, if there are two."""
+        found, other = self.found, self.other
+        if self.second is None or other is None or other.entry != self.second:
+            return
+        if isinstance(other, Broken):
+            self.notify(other.sentence, severity="error", markup=False)
+            self.action_leave_compare()
+        elif isinstance(found, Loaded):
+            view, single = self.query_one(CompareView), self.query_one(MapView)
+            one: Any = found.value
+            another: Any = other.value
+            pair = Pair(one, another, found.entry.name, other.entry.name)
+            cursor = view.cursor if view.pair is not None and view.display else single.cursor
+            view.show(pair, single.heatmap.look, cursor)
+            self._switch("compare", focus=True)
+
+    def action_leave_compare(self) -> None:
+        """Back to the first map, the cursor where it is."""
+        view, single = self.query_one(CompareView), self.query_one(MapView)
+        if view.pair is not None and view.display:
+            single.put_cursor(*view.cursor)
+        self.second = self.other = view.pair = None
+        self._switch("map", focus=True)
+        self._title()
+
     # The disk
-
-    def _start_watching(self) -> None:
-        self.run_worker(self._watch, thread=True, group="watch")
-
-    def _watch(self) -> None:
-        worker = get_current_worker()
-        watch(self._look, lambda: worker.is_cancelled or not self.is_running, self.pause)
-
-    def _look(self) -> None:
-        """Compare the disk with the screen; in the watching thread."""
-        runs = look(self.paths, self.runs)
-        if runs != self.runs:
-            self.post_message(RunsChanged(runs))
-        found = self.found
-        if found is not None and signature(found.entry) != found.signature:
-            self.post_message(EntryChanged(found.entry))
 
     def on_runs_changed(self, message: RunsChanged) -> None:
         """Show the new state of the runs; a run's first result appears by itself."""
@@ -218,27 +245,26 @@ class BrowseScreen(Screen[None]):
 
     def on_entry_changed(self, message: EntryChanged) -> None:
         """Read again what is on screen."""
-        if message.entry == self.entry:
-            self._read(message.entry)
+        if message.entry in (self.entry, self.second):
+            self.read(message.entry)
 
     # Keys
 
     def action_switch(self) -> None:
         """From the runs to the result and back."""
         tree = self.query_one(RunTree)
-        if tree.has_focus or not self.query_one("#runs").display:
-            current = self.query_one(ContentSwitcher).current
-            if current and current != "message":
-                self.query_one(f"#{current}").focus()
-        else:
+        if not tree.has_focus and self.query_one("#runs").display:
             tree.focus()
+            return
+        current = self.query_one(ContentSwitcher).current
+        if current and current != "message":
+            self.query_one(f"#{current}").focus()
 
     def action_runs(self) -> None:
         """Show or hide the runs."""
         self.toggle_class("-toggled")
-        tree = self.query_one(RunTree)
         if self.query_one("#runs").display:
-            tree.focus()
+            self.query_one(RunTree).focus()
         else:
             self.action_switch()
 
@@ -251,7 +277,8 @@ class BrowseScreen(Screen[None]):
 
     def action_find(self) -> None:
         """Type parts of a name; the tree shows what has them."""
-        self.remove_class("-toggled") if self.has_class("-wide", "-medium") else None
+        if not self.query_one("#runs").display:
+            self.toggle_class("-toggled")
         field = self.query_one("#find", Input)
         field.display = True
         field.focus()
@@ -277,38 +304,41 @@ class BrowseScreen(Screen[None]):
         field = self.query_one("#find", Input)
         field.value = ""
         field.display = False
+        if self.has_class("-small"):
+            self.remove_class("-toggled")
+
+    def view(self) -> MapView | SweepView | None:
+        """The view of the map or sweep that is on screen."""
+        if not isinstance(self.found, Loaded) or self.found.entry.kind == "log":
+            return None
+        if self.found.entry.kind == "cka":
+            return self.query_one(MapView)
+        return self.query_one(SweepView)
+
+    def subject(self) -> Subject | None:
+        """What an export draws."""
+        view, found = self.view(), self.found
+        if view is None or not isinstance(found, Loaded):
+            return None
+        options = view.figure_options() if isinstance(view, MapView) else {}
+        compared = self.query_one(CompareView)
+        if compared.pair is not None and isinstance(self.other, Loaded):
+            options = {name: options[name] for name in ("palette", "alignment", "low", "high")}
+            return Subject(found, self.other, compared.subtracted, options)
+        return Subject(found, options=options)
 
     def remembered(self) -> Memory:
         """Where the user leaves off."""
         if self.entry is None:
             return self.memory
-        row, column = self.query_one(MapView).heatmap.cursor
+        view = self.query_one(MapView)
+        row, column = view.cursor
         return Memory(
             run=str(self.entry.place.results.absolute()),
             kind=self.entry.kind,
             name=self.entry.name,
-            palette=self.query_one(MapView).heatmap.look.palette,
+            palette=view.heatmap.look.palette,
             theme=self.app.theme,
             row=row,
             column=column,
         )
-
-
-_VIEWS = {"cka": "map", "sweep": "sweep", "log": "log"}
-
-
-def header_line(left: str, right: str, width: int) -> str:
-    """Left and right text on one line; the left one is shortened first."""
-    from engramcka.tui.terminal import fixed, shorten
-
-    width = max(width - 2, 1)
-    right = shorten(right, width)
-    room = width - len(right) - 2
-    return f"{fixed(left, room)}  {right}" if room > 12 else shorten(left, width)
-
-
-def border_text(text: str) -> str:
-    """A name for a border's title, in which no part is markup."""
-    from rich.markup import escape
-
-    return escape(clean(text))

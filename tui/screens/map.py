@@ -9,35 +9,18 @@ import numpy as np
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Horizontal, Vertical
-from textual.widget import Widget
 
 from engramcka import palettes
 from engramcka.tui import readout
 from engramcka.tui.messages import CellMoved
-from engramcka.tui.terminal import Capabilities, clean
-from engramcka.tui.widgets.cell_panel import CellPanel, Readout
+from engramcka.tui.screens.cursor import CursorView
+from engramcka.tui.terminal import Capabilities
+from engramcka.tui.widgets.cell_panel import CellPanel, Readout, cell_line, cell_lines
 from engramcka.tui.widgets.cells import Look
 from engramcka.tui.widgets.heatmap import Heatmap, matrix_of
 
 if TYPE_CHECKING:
     from engramcka.results import CkaMap
-
-JUMP = 5  # layers that a jump moves the cursor
-
-MOVES = [
-    Binding("left,h", "move(0,-1)", "Left", show=False),
-    Binding("right,l", "move(0,1)", "Right", show=False),
-    Binding("up,k", "move(1,0)", "Up", show=False),
-    Binding("down,j", "move(-1,0)", "Down", show=False),
-    Binding("shift+left,H,b", f"move(0,-{JUMP})", "5 left", show=False),
-    Binding("shift+right,L,w", f"move(0,{JUMP})", "5 right", show=False),
-    Binding("shift+up,K,pageup,ctrl+u", f"move({JUMP},0)", "5 up", show=False),
-    Binding("shift+down,J,pagedown,ctrl+d,space", f"move(-{JUMP},0)", "5 down", show=False),
-    Binding("home,0", "column(0)", "First column", show=False),
-    Binding("end,dollar_sign", "column(-1)", "Last column", show=False),
-    Binding("g", "row(-1)", "Top row", show=False),
-    Binding("G", "row(0)", "Bottom row", show=False),
-]
 
 
 def look_for(capabilities: Capabilities, palette: str, mode: str = "") -> Look:
@@ -51,7 +34,7 @@ def look_for(capabilities: Capabilities, palette: str, mode: str = "") -> Look:
     )
 
 
-class MapView(Widget, can_focus=True):
+class MapView(CursorView):
     """The screen of one map."""
 
     DEFAULT_CSS = """
@@ -60,12 +43,12 @@ class MapView(Widget, can_focus=True):
     """
 
     BINDINGS = [
-        *MOVES,
         Binding("a", "alignment", "Alignment"),
         Binding("c", "palette", "Colours"),
         Binding("v", "numbers", "Values"),
         Binding("z,plus,equals_sign", "zoom(1)", "Zoom"),
         Binding("Z,minus", "zoom(-1)", "Zoom out", show=False),
+        Binding("d", "screen.compare", "Compare"),
         Binding("m", "maximum", "Column max", show=False),
         Binding("r", "range", "Range", show=False),
         Binding("comma", "neighbours(-1)", "Fewer rows in the alignment", show=False),
@@ -129,12 +112,19 @@ class MapView(Widget, can_focus=True):
         if line.display:
             line.set_lines([cell_line(line, self.map, row, column, cell)])
 
-    def put_cursor(self, row: int, column: int) -> None:
-        """Move the cursor to a cell, or to the nearest there is."""
-        if self.map is None:
-            return
-        rows, columns = self.map.similarity.shape
-        self.heatmap.move(min(max(row, 0), rows - 1), min(max(column, 0), columns - 1))
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of the map."""
+        return self.map.similarity.shape if self.map is not None else (1, 1)
+
+    @property
+    def cursor(self) -> tuple[int, int]:
+        """The cell under the cursor."""
+        return self.heatmap.cursor
+
+    def move_cursor(self, row: int, column: int) -> None:
+        """Put the cursor on a cell of the map."""
+        self.heatmap.move(row, column)
         self._tell()
 
     def on_cell_moved(self, message: CellMoved) -> None:
@@ -142,21 +132,6 @@ class MapView(Widget, can_focus=True):
         message.stop()
         self.focus()
         self.put_cursor(message.row, message.column)
-
-    def action_move(self, rows: int, columns: int) -> None:
-        """Move the cursor by so many layers."""
-        row, column = self.heatmap.cursor
-        self.put_cursor(row + rows, column + columns)
-
-    def action_column(self, column: int) -> None:
-        """Move the cursor to the first (0) or last (-1) column."""
-        count = self.map.similarity.shape[1] if self.map else 1
-        self.put_cursor(self.heatmap.cursor[0], column % count)
-
-    def action_row(self, row: int) -> None:
-        """Move the cursor to the lowest (0) or highest (-1) row."""
-        count = self.map.similarity.shape[0] if self.map else 1
-        self.put_cursor(row % count, self.heatmap.cursor[1])
 
     def action_maximum(self) -> None:
         """Move the cursor to the highest similarity of its column."""
@@ -169,6 +144,11 @@ class MapView(Widget, can_focus=True):
         """Show or hide the soft alignment curve."""
         self.heatmap.curve_shown = not self.heatmap.curve_shown
         self.heatmap.change()
+
+    def use_palette(self, name: str) -> None:
+        """Draw in this palette, if there is such a one."""
+        if name in palettes.PALETTES:
+            self.heatmap.set_look(replace(self.heatmap.look, palette=name))
 
     def action_palette(self) -> None:
         """Draw in the next palette; after the last one in shades without colour."""
@@ -233,56 +213,3 @@ class MapView(Widget, can_focus=True):
         if what == "row":
             return readout.row_table(self.map, row), f"row {self.map.y_layers[row]}"
         return repr(float(self.map.similarity[row, column])), "the value"
-
-
-def cell_lines(
-    panel: CellPanel,
-    cka: CkaMap,
-    row: int,
-    column: int,
-    cell: list[tuple[str, str]],
-    ascii_only: bool,
-) -> list:
-    """The panel's lines for one cell."""
-    width = max(panel.size.width, 1)
-    across = readout.spark_levels(cka.similarity[row], width)
-    down = readout.spark_levels(cka.similarity[:, column], width)
-    rows, columns = cka.similarity.shape
-    extra = readout.diagnostics(cka, row, column)
-    lines = [
-        panel.heading(clean(cka.y_label)),
-        panel.pair("  layer", str(cka.y_layers[row])),
-        panel.heading(clean(cka.x_label)),
-        panel.pair("  layer", str(cka.x_layers[column])),
-        [],
-        *(panel.pair(label, value) for label, value in (*cell, *extra)),
-        [],
-        panel.pair("row", ""),
-        panel.profile(across, column * len(across) // columns, ascii_only),
-        panel.pair("column", ""),
-        panel.profile(down, row * len(down) // rows, ascii_only),
-    ]
-    if cka.warnings:
-        lines += [[], panel.pair("warnings", "")]
-        lines += panel.sentences([clean(warning) for warning in cka.warnings])
-    return lines
-
-
-def cell_line(
-    line: Readout, cka: CkaMap, row: int, column: int, cell: list[tuple[str, str]]
-) -> list:
-    """The same in one line: layers, value, interval, then what else fits."""
-    known = dict(cell)
-    layers = f"row {cka.y_layers[row]:>2} col {cka.x_layers[column]:>2}"
-    value, interval = known.pop("CKA"), known.pop("95 %", "")
-    best = known.pop("col max").removeprefix("layer ")
-    aligned = next(text for label, text in known.items() if label.startswith("a_"))
-    null = f"  null {known['null']}" if "null" in known else ""
-    warned = f"  {len(cka.warnings)} warnings" if cka.warnings else ""
-    return [
-        line.styled(f"{layers}  ", "label"),
-        line.styled(f"{value:<6} ", "value"),
-        line.styled(f"{interval:<10}  ", "label"),
-        line.styled(f"a {aligned:<5} max {best:<3}{null}", "label"),
-        line.styled(warned, "warning"),
-    ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from rich.segment import Segment
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Horizontal, Vertical
@@ -122,7 +123,7 @@ class SweepView(Widget, can_focus=True):
 
 def point_lines(
     panel: CellPanel, sweep: LossSweep, index: int, pairs: list[tuple[str, str]]
-) -> list:
+) -> list[list[Segment]]:
     """The panel's lines for one point."""
     lines = [panel.heading(clean(sweep.label)), *(panel.pair(*pair) for pair in pairs), []]
     if len(sweep.seeds) > 1:

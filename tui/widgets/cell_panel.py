@@ -11,7 +11,9 @@ from collections.abc import Sequence
 from rich.segment import Segment
 
 from engramcka import palettes
-from engramcka.tui.terminal import fixed
+from engramcka.results import CkaMap
+from engramcka.tui import readout
+from engramcka.tui.terminal import clean, fixed
 from engramcka.tui.widgets.canvas import Canvas
 
 _SPARKS = " ▁▂▃▄▅▆▇█"
@@ -93,3 +95,56 @@ class CellPanel(Readout):
             for line in textwrap.wrap(sentence, width, subsequent_indent=" ") or [""]
         ]
         return [[self.styled(line, "warning")] for line in lines]
+
+
+def cell_lines(
+    panel: CellPanel,
+    cka: CkaMap,
+    row: int,
+    column: int,
+    cell: list[tuple[str, str]],
+    ascii_only: bool,
+) -> list[list[Segment]]:
+    """The panel's lines for one cell."""
+    width = max(panel.size.width, 1)
+    across = readout.spark_levels(cka.similarity[row], width)
+    down = readout.spark_levels(cka.similarity[:, column], width)
+    rows, columns = cka.similarity.shape
+    extra = readout.diagnostics(cka, row, column)
+    lines = [
+        panel.heading(clean(cka.y_label)),
+        panel.pair("  layer", str(cka.y_layers[row])),
+        panel.heading(clean(cka.x_label)),
+        panel.pair("  layer", str(cka.x_layers[column])),
+        [],
+        *(panel.pair(label, value) for label, value in (*cell, *extra)),
+        [],
+        panel.pair("row", ""),
+        panel.profile(across, column * len(across) // columns, ascii_only),
+        panel.pair("column", ""),
+        panel.profile(down, row * len(down) // rows, ascii_only),
+    ]
+    if cka.warnings:
+        lines += [[], panel.pair("warnings", "")]
+        lines += panel.sentences([clean(warning) for warning in cka.warnings])
+    return lines
+
+
+def cell_line(
+    line: Readout, cka: CkaMap, row: int, column: int, cell: list[tuple[str, str]]
+) -> list[Segment]:
+    """The same in one line: layers, value, interval, then what else fits."""
+    known = dict(cell)
+    layers = f"row {cka.y_layers[row]:>2} col {cka.x_layers[column]:>2}"
+    value, interval = known.pop("CKA"), known.pop("95 %", "")
+    best = known.pop("col max").removeprefix("layer ")
+    aligned = next(text for label, text in known.items() if label.startswith("a_"))
+    null = f"  null {known['null']}" if "null" in known else ""
+    warned = f"  {len(cka.warnings)} warnings" if cka.warnings else ""
+    return [
+        line.styled(f"{layers}  ", "label"),
+        line.styled(f"{value:<6} ", "value"),
+        line.styled(f"{interval:<10}  ", "label"),
+        line.styled(f"a {aligned:<5} max {best:<3}{null}", "label"),
+        line.styled(warned, "warning"),
+    ]

@@ -60,6 +60,19 @@ def levels(values: npt.ArrayLike, low: float, high: float) -> npt.NDArray[np.int
     return np.where(np.isfinite(scaled), index, np.int16(NAN))
 
 
+def curve_heights(numbers: Sequence[int], aligned: npt.NDArray[np.float64]) -> list[float]:
+    """Alignment in y's layer numbers as heights in rows, between rows where it is between layers.
+
+    Args:
+        numbers: the rows' layer numbers.
+        aligned: (columns,); NaN stays NaN.
+    """
+    order = np.argsort(numbers, kind="stable")
+    rows = np.arange(len(numbers), dtype=np.float64)[order]
+    heights = np.interp(aligned, np.asarray(numbers, dtype=np.float64)[order], rows)
+    return np.where(np.isfinite(aligned), heights, np.nan).tolist()  # type: ignore[no-any-return]
+
+
 @lru_cache(maxsize=32)
 def key_colours(palette: str, ground: str) -> tuple[Color, ...]:
     """The colour of every key, in order."""
@@ -108,7 +121,8 @@ class Field:
         if row is None:
             return [GROUND] * g.used_width
         columns = slice(g.first_column, g.first_column + g.shown_columns)
-        keys = np.repeat(self.levels[row, columns], g.cell_width)[: g.used_width].tolist()
+        wide = np.repeat(self.levels[row, columns], g.cell_width)[: g.used_width]
+        keys: list[int] = wide.tolist()
         if self.curve is not None:
             self._mark_curve(keys, y * g.sub + part)
         if cursor is not None and cursor[0] == row:

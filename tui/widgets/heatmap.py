@@ -17,7 +17,7 @@ from textual import events
 from engramcka.tui.messages import CellMoved
 from engramcka.tui.widgets import axes
 from engramcka.tui.widgets.canvas import Canvas
-from engramcka.tui.widgets.cells import Field, Look, levels
+from engramcka.tui.widgets.cells import Field, Look, curve_heights, levels
 from engramcka.tui.widgets.geometry import Geometry, fit
 
 _AXIS_LINES = 2  # the cursor's mark and the layer numbers
@@ -215,16 +215,5 @@ def matrix_of(
     aligned: npt.NDArray[np.float64] | None = None,
 ) -> Matrix:
     """A matrix with its alignment curve turned from layer numbers into heights in rows."""
-    curve = None
-    if aligned is not None:
-        rows = np.arange(len(y_numbers), dtype=np.float64)
-        order = np.argsort(y_numbers, kind="stable")
-        numbers = np.asarray(y_numbers, dtype=np.float64)[order]
-        curve = np.interp(aligned, numbers, rows[order]).tolist()
-        curve = [h if a == a else a for h, a in zip(curve, aligned.tolist(), strict=True)]
+    curve = None if aligned is None else curve_heights(y_numbers, aligned)
     return Matrix(values, tuple(y_numbers), tuple(x_numbers), curve)
-
-
-def with_range(look: Look, low: float, high: float) -> Look:
-    """The look with another clipping range; one that is empty is left as it was."""
-    return replace(look, low=low, high=high) if high > low else look

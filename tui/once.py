@@ -1,0 +1,129 @@
+"""`--once`: the first result as text on standard output, for logs and scripts.
+
+As wide as the terminal, or 80 characters; in colour only where the output is a terminal.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from rich.console import Console
+from rich.segment import Segment
+from rich.style import Style
+from rich.text import Text
+
+from engramcka.errors import ConfigError, StoreError
+from engramcka.results import CkaMap, LossSweep
+from engramcka.tui import readout
+from engramcka.tui.catalog import Place, facts
+from engramcka.tui.loading import Broken, load
+from engramcka.tui.terminal import Capabilities, ascii_only, capabilities, clean, to_ascii
+from engramcka.tui.widgets import axes
+from engramcka.tui.widgets.cells import Field, Look, curve_heights, levels
+from engramcka.tui.widgets.geometry import fit
+from engramcka.tui.widgets.sweep_drawing import draw_sweep
+
+_LINES = 40  # of a map at most, where it has fewer rows
+_SWEEP_LINES = 22
+_PARTS = {
+    "curve": "bright_blue",
+    "seeds": "blue",
+    "baseline": "yellow",
+    "reference": "green",
+    "variant": "magenta",
+}
+
+
+def print_first(places: Sequence[Place], console: Console | None = None) -> None:
+    """Print the first map or sweep.
+
+    Raises:
+        ConfigError: there is no result.
+        StoreError: it cannot be read.
+    """
+    entries = [e for place in places for e in facts(place).entries if e.kind != "log"]
+    if not entries:
+        raise ConfigError(f"{places[0].run}: there is no result to print yet")
+    found = load(entries[0])
+    if isinstance(found, Broken):
+        raise StoreError(found.sentence)
+    console = console or Console(highlight=False, emoji=False)
+    if console.is_terminal:
+        known = capabilities(os.environ, console.color_system)
+    else:
+        known = Capabilities("none", ascii_only(os.environ))
+    width = min(console.width, 200)
+    value: Any = found.value
+    said = readout.facts(value) if found.entry.kind == "cka" else readout.sweep_facts(value)
+    lines = [[Segment(f"{clean(found.entry.place.run)}  {found.entry.title}  {said}")], []]
+    draw = map_lines if found.entry.kind == "cka" else sweep_lines
+    for line in [*lines, *draw(value, width, known)]:
+        parts = ((text, style or "") for text, style, _ in _safe(line, known.ascii))
+        console.print(Text.assemble(*parts), soft_wrap=True)
+
+
+def _safe(line: list[Segment], ascii_text: bool) -> list[Segment]:
+    shown = line
+    if line and not (line[-1].style and line[-1].style.bgcolor):
+        shown = [*line[:-1], Segment(line[-1].text.rstrip(), line[-1].style)]
+    if not ascii_text:
+        return shown
+    return [Segment(to_ascii(text), style) for text, style, _ in shown]
+
+
+def map_lines(cka: CkaMap, width: int, known: Capabilities) -> list[list[Segment]]:
+    """A map with its axes, colour bar, alignment and warnings."""
+    rows, columns = cka.similarity.shape
+    gutter = max(len(str(layer)) for layer in cka.y_layers) + 1
+    look = Look(ascii=known.ascii, coloured=known.half_blocks)
+    if not known.half_blocks:
+        fits = columns * 4 + gutter <= width
+        look = replace(look, mode="digits" if fits else "shade")
+    lines_there = max(_LINES, rows if look.sub == 1 else rows // 2 + 1)
+    geometry = fit(
+        rows, columns, width - gutter, lines_there, sub=look.sub, digits=look.mode == "digits"
+    )
+    aligned = cka.soft_alignment()
+    field = Field(
+        geometry, look, levels(cka.similarity, look.low, look.high), cka.similarity,
+        curve_heights(cka.y_layers, aligned) if look.mode != "digits" else None, "default",
+    )  # fmt: skip
+    labels = axes.y_labels(cka.y_layers, geometry)
+    pad = Segment(" " * gutter)
+    lines = [
+        [Segment(f"{labels.get(y, ''):>{gutter - 1}} "), *field.line(y, None)]
+        for y in range(geometry.used_lines)
+    ]
+    lines.append([pad, Segment(axes.x_labels(cka.x_layers, geometry))])
+    lines.append([pad, *axes.colour_bar(look, "default", width - gutter, Style())])
+    lines.append([Segment(f"rows {clean(cka.y_label)}, columns {clean(cka.x_label)}")])
+    if not geometry.whole:
+        shown = f"{geometry.shown_rows} x {geometry.shown_columns}"
+        lines.append([Segment(f"only {shown} of {rows} x {columns} layers fit this width")])
+    values = " ".join(readout.decimals(float(a), 1) for a in aligned)
+    lines.append([Segment(f"soft alignment of the columns, k = 5: {values}")])
+    lines += [[Segment(f"warning: {clean(warning)}")] for warning in cka.warnings]
+    return lines
+
+
+def sweep_lines(sweep: LossSweep, width: int, known: Capabilities) -> list[list[Segment]]:
+    """A sweep as a curve, then as a table."""
+    drawn = draw_sweep(
+        sweep, min(width, 100), _SWEEP_LINES, None, close=True, ascii_only=known.ascii
+    )
+    lines = [
+        [Segment(text, Style(color=_PARTS.get(part)) if known.colours != "none" else None)
+         for text, part in line]
+        for line in drawn
+    ]  # fmt: skip
+    for index in range(len(sweep.layers)):
+        pairs = readout.point(sweep, index)
+        lines.append([Segment("  ".join(f"{a} {b}" for a, b in pairs if a != "best"))])
+    if sweep.baseline_mean == sweep.baseline_mean:
+        lines.append([Segment(f"{clean(sweep.baseline_label)} {sweep.baseline_mean:.4f}")])
+    for name, loss in {**sweep.reference, **sweep.variants}.items():
+        lines.append([Segment(f"{clean(name)} {loss:.4f}")])
+    return lines

@@ -1,0 +1,81 @@
+"""Choosing one entry of a list, by arrows or by typing parts of its name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+from textual.widgets import Input, OptionList
+from textual.widgets.option_list import Option
+
+from engramcka.tui.catalog import Entry
+from engramcka.tui.terminal import clean
+
+SHOWN = 200  # entries at once; typing finds the rest
+
+
+class ChooseScreen(ModalScreen[Entry | None]):
+    """A list of entries with a field to filter it."""
+
+    BINDINGS = [
+        Binding("escape", "dismiss", "Close"),
+        Binding("down", "move(1)", show=False, priority=True),
+        Binding("up", "move(-1)", show=False, priority=True),
+    ]
+
+    def __init__(self, title: str, entries: Sequence[Entry]) -> None:
+        super().__init__()
+        self._title, self._entries = title, list(entries)
+        self._shown: list[Entry] = []
+
+    def compose(self) -> ComposeResult:
+        """The field above the list."""
+        with Vertical(id="choose") as box:
+            box.border_title = self._title
+            box.border_subtitle = "enter chooses, esc closes"
+            yield Input(placeholder="type to find", compact=True)
+            yield OptionList(id="choices")
+
+    def on_mount(self) -> None:
+        """Show all."""
+        self._fill("")
+        self.query_one(Input).focus()
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        """Filter while typing."""
+        self._fill(event.value)
+
+    def _fill(self, pattern: str) -> None:
+        words = pattern.lower().split()
+        found = [e for e in self._entries if all(word in label(e).lower() for word in words)]
+        self._shown = found[:SHOWN]
+        choices = self.query_one(OptionList)
+        choices.clear_options()
+        choices.add_options([Option(Text(label(entry))) for entry in self._shown])
+        choices.highlighted = 0 if self._shown else None
+
+    def action_move(self, step: int) -> None:
+        """Move in the list while the field has the keys."""
+        choices = self.query_one(OptionList)
+        if self._shown:
+            at = 0 if choices.highlighted is None else choices.highlighted
+            choices.highlighted = (at + step) % len(self._shown)
+
+    def on_input_submitted(self) -> None:
+        """Take the one under the cursor."""
+        at = self.query_one(OptionList).highlighted
+        if at is not None and self._shown:
+            self.dismiss(self._shown[at])
+
+    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+        """Take the one that was clicked."""
+        self.dismiss(self._shown[event.option_index])
+
+
+def label(entry: Entry) -> str:
+    """An entry's run and name."""
+    return f"{clean(entry.place.label)}  {clean(entry.title)}"

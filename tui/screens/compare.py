@@ -1,0 +1,236 @@
+"""Two maps with one cursor: side by side, or their difference cell by cell."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import Horizontal, Vertical
+from textual.widgets import Static
+
+from engramcka import palettes
+from engramcka.results import CkaMap
+from engramcka.tui import readout
+from engramcka.tui.messages import CellMoved
+from engramcka.tui.screens.cursor import CursorView
+from engramcka.tui.screens.map import look_for
+from engramcka.tui.terminal import Capabilities, clean
+from engramcka.tui.widgets.cell_panel import Readout
+from engramcka.tui.widgets.cells import Look
+from engramcka.tui.widgets.heatmap import Heatmap, matrix_of
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two maps and what they are called."""
+
+    first: CkaMap
+    second: CkaMap
+    first_name: str
+    second_name: str
+
+    @property
+    def obstacle(self) -> str:
+        """Why the two cannot be subtracted; "" where they can."""
+        for side in ("y", "x"):
+            one, other = (getattr(m, f"{side}_layers") for m in (self.first, self.second))
+            if one != other:
+                return (
+                    f"The difference needs maps of the same layers: on the {side} axis one has "
+                    f"{one[0]} to {one[-1]} ({len(one)}), the other {other[0]} to {other[-1]} "
+                    f"({len(other)})."
+                )
+        return ""
+
+
+def limit(difference: np.ndarray) -> float:
+    """End of the colour range: the largest difference, up to its first digit; 1 where none is."""
+    finite = np.abs(difference[np.isfinite(difference)])
+    largest = float(finite.max()) if len(finite) else 0.0
+    if largest < 1e-12:
+        return 1.0
+    power = 10.0 ** np.floor(np.log10(largest))
+    return float(np.ceil(largest / power - 1e-9) * power)
+
+
+class CompareView(CursorView):
+    """The screen of two maps."""
+
+    DEFAULT_CSS = """
+    CompareView { layout: vertical; }
+    CompareView #pair { height: 1fr; }
+    CompareView Vertical { width: 1fr; }
+    CompareView .name { height: 1; padding: 0 1; color: $foreground 60%; text-wrap: nowrap;
+        text-overflow: ellipsis; }
+    CompareView #pair-line { height: 1; }
+    """
+
+    BINDINGS = [
+        Binding("d", "difference", "Difference"),
+        Binding("a", "alignment", "Alignment"),
+        Binding("c", "palette", "Colours"),
+        Binding("v", "numbers", "Values"),
+        Binding("z,plus,equals_sign", "zoom(1)", "Zoom"),
+        Binding("Z,minus", "zoom(-1)", "Zoom out", show=False),
+        Binding("escape", "screen.leave_compare", "One map"),
+    ]
+
+    def __init__(self, capabilities: Capabilities, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self.capabilities = capabilities
+        self.pair: Pair | None = None
+        self.subtracted = False
+
+    def compose(self) -> ComposeResult:
+        """Three heatmaps, of which one or two are shown, and the readout."""
+        with Horizontal(id="pair"):
+            for part in ("first", "second", "apart"):
+                with Vertical(id=f"{part}-side"):
+                    yield Static("", id=f"{part}-name", classes="name", markup=False)
+                    heatmap = Heatmap(id=part)
+                    heatmap.look = look_for(self.capabilities, palettes.PALETTES[0])
+                    yield heatmap
+        yield Readout(cuts=[17, 24, 33, 37], id="pair-line")
+
+    def _heatmap(self, part: str) -> Heatmap:
+        return self.query_one(f"#{part}", Heatmap)
+
+    def _heatmaps(self) -> list[Heatmap]:
+        return list(self.query(Heatmap))
+
+    def show(self, pair: Pair, look: Look, cursor: tuple[int, int]) -> None:
+        """Show two maps side by side, drawn like the single one, the cursor on its cell."""
+        self.pair = pair
+        for part, cka, name in (
+            ("first", pair.first, f"A  {pair.first_name}"),
+            ("second", pair.second, f"B  {pair.second_name}"),
+        ):
+            self.query_one(f"#{part}-name", Static).update(clean(name))
+            self._heatmap(part).look = look
+            aligned = cka.soft_alignment()
+            self._heatmap(part).show(matrix_of(cka.similarity, cka.y_layers, cka.x_layers, aligned))
+        if pair.obstacle:
+            self.subtracted = False
+        else:
+            self._subtract(pair)
+        self._arrange_sides()
+        self.put_cursor(*cursor)
+        self._tell()
+
+    def _subtract(self, pair: Pair) -> None:
+        apart = pair.first.similarity - pair.second.similarity
+        end = limit(apart)
+        heatmap = self._heatmap("apart")
+        usual = look_for(self.capabilities, "diverging")
+        mode = usual.mode if usual.mode == "half" else "digits"
+        heatmap.look = replace(usual, low=-end, high=end, mode=mode, signed=True)
+        heatmap.show(matrix_of(apart, pair.first.y_layers, pair.first.x_layers))
+        self.query_one("#apart-name", Static).update("A − B")
+
+    def _arrange_sides(self) -> None:
+        self.query_one("#first-side").display = not self.subtracted
+        self.query_one("#second-side").display = not self.subtracted
+        self.query_one("#apart-side").display = self.subtracted
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of the first map."""
+        return self.pair.first.similarity.shape if self.pair else (1, 1)
+
+    @property
+    def cursor(self) -> tuple[int, int]:
+        """The cell of the first map."""
+        return self._heatmap("first").cursor
+
+    def move_cursor(self, row: int, column: int) -> None:
+        """Put the cursor on a cell of the first map, and on the same layers of the second."""
+        if self.pair is None:
+            return
+        self._heatmap("first").move(row, column)
+        self._heatmap("second").move(*self._in_second(row, column)[:2])
+        if not self.pair.obstacle:
+            self._heatmap("apart").move(row, column)
+        self._tell()
+
+    def _in_second(self, row: int, column: int) -> tuple[int, int, bool]:
+        """(row, column, whether it has these layers) of the second map."""
+        assert self.pair is not None
+        places, there = [], True
+        for side, index in (("y", row), ("x", column)):
+            layer = getattr(self.pair.first, f"{side}_layers")[index]
+            layers = getattr(self.pair.second, f"{side}_layers")
+            there = there and layer in layers
+            places.append(min(range(len(layers)), key=lambda i: abs(layers[i] - layer)))
+        return places[0], places[1], there
+
+    def on_cell_moved(self, message: CellMoved) -> None:
+        """The mouse chose a cell; in the second map only layers that the first has."""
+        message.stop()
+        self.focus()
+        self.put_cursor(message.row, message.column)
+
+    def _tell(self) -> None:
+        if self.pair is None:
+            return
+        line = self.query_one("#pair-line", Readout)
+        row, column = self.cursor
+        second_row, second_column, there = self._in_second(row, column)
+        one = self.pair.first.similarity[row, column]
+        other = self.pair.second.similarity[second_row, second_column] if there else np.nan
+        first, second = self.pair.first, self.pair.second
+        intervals = [readout.interval(first, row, column) or ""]
+        intervals.append(readout.interval(second, second_row, second_column) or "" if there else "")
+        layers = f"row {first.y_layers[row]:>2} col {first.x_layers[column]:>2}"
+        apart = f"{one - other:+.3f}" if np.isfinite(one - other) else readout.NONE
+        line.set_lines(
+            [
+                [
+                    line.styled(f"{layers}  A ", "label"),
+                    line.styled(f"{readout.decimals(float(one)):<7}", "value"),
+                    line.styled("B ", "label"),
+                    line.styled(f"{readout.decimals(float(other)):<7}", "value"),
+                    line.styled("A\N{MINUS SIGN}B ", "label"),
+                    line.styled(f"{apart:<8}", "mark"),
+                    line.styled("  ".join(intervals), "label"),
+                ]
+            ]
+        )
+
+    def action_difference(self) -> None:
+        """Side by side, or the difference."""
+        if self.pair is None:
+            return
+        if self.pair.obstacle:
+            self.app.notify(self.pair.obstacle, severity="warning", markup=False)
+            return
+        self.subtracted = not self.subtracted
+        self._arrange_sides()
+
+    def action_alignment(self) -> None:
+        """Show or hide the soft alignment curves."""
+        for heatmap in self._heatmaps():
+            heatmap.curve_shown = not heatmap.curve_shown
+            heatmap.change()
+
+    def action_palette(self) -> None:
+        """The next palette, in both maps."""
+        names = palettes.PALETTES
+        for part in ("first", "second"):
+            look = self._heatmap(part).look
+            following = names[(names.index(look.palette) + 1) % len(names)]
+            self._heatmap(part).set_look(replace(look, palette=following))
+
+    def action_numbers(self) -> None:
+        """Cells as numbers, or as colours again."""
+        for heatmap in self._heatmaps():
+            usual = look_for(self.capabilities, heatmap.look.palette).mode
+            mode = usual if heatmap.look.mode == "digits" else "digits"
+            heatmap.set_look(replace(heatmap.look, mode=mode))
+
+    def action_zoom(self, steps: int) -> None:
+        """Larger or smaller cells."""
+        for heatmap in self._heatmaps():
+            heatmap.zoom = min(max(heatmap.zoom + steps, 0), 12)
+            heatmap.change()
