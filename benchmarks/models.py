@@ -4,7 +4,7 @@
 
 Both models live in one process and take turns; the share is the median over rounds of the ratio
 within a round, so that a busy machine slows both alike. On a CPU the time is the process's own
-(one thread by default), which others on the machine do not add to. The backbone and its weights are the same;
+(one thread by default), which others on the machine do not add to. The backbone is the same in all;
 the modules are the preset's own Engram partner's (two modules at 100m, rho 74 %). On a GPU the
 table is tried in host memory too. Limits: 10 % on a CPU, 5 % on a GPU.
 """

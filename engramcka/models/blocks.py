@@ -7,7 +7,7 @@ norm is the last norm beside them. Knows no model classes.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -67,7 +67,7 @@ def find_blocks(model: PreTrainedModel) -> Blocks:
     embedding = model.get_input_embeddings()
     path, blocks = _block_list(model)
     parent = model.get_submodule(path.rpartition(".")[0])
-    width = embedding.weight.shape[-1]
+    width = int(cast(Tensor, embedding.weight).shape[-1])
     beside = [child for child in parent.children() if child is not blocks]
     norms = [child for child in beside if _is_norm(child)]
     if not norms:

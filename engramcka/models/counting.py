@@ -65,8 +65,8 @@ def count_parameters(model: PreTrainedModel) -> ParameterCount:
     looked_up = sum(module.value.in_features for module in modules)
     inactive_experts = sum(_inactive_experts(module, model) for module in model.modules())
     total = sum(p.numel() for p in model.parameters())
-    embedding = model.get_input_embeddings().weight
-    head = model.get_output_embeddings().weight
+    embedding = model.get_input_embeddings().get_parameter("weight")
+    head = model.get_output_embeddings().get_parameter("weight")
     only_looked_up = 0 if embedding is head else embedding.numel() - embedding.shape[-1]
     return ParameterCount(
         total=total,

@@ -10,7 +10,7 @@ Importing this registers the architecture with transformers.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -44,15 +44,15 @@ class HyperDeepseekConfig(DeepseekV3Config):
 class HyperDeepseekLayer(v3.DeepseekV3DecoderLayer):
     """A DeepSeek-V3 block whose attention and feed-forward read and write M streams."""
 
-    def __init__(self, config: HyperDeepseekConfig, layer_idx: int) -> None:
+    def __init__(self, config: Any, layer_idx: int) -> None:
         super().__init__(config, layer_idx)
         self.attn_hc = v4.DeepseekV4HyperConnection(config)
         self.ffn_hc = v4.DeepseekV4HyperConnection(config)
 
-    def forward(self, hidden_states: Tensor, **kwargs: Any) -> Tensor:
+    def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """The streams after the block, (B, T, M, D), from those before it."""
         post, mix, one = self.attn_hc(hidden_states)
-        out, _ = self.self_attn(hidden_states=self.input_layernorm(one), **kwargs)
+        out, _ = self.self_attn(self.input_layernorm(one), *args, **kwargs)
         hidden_states = _write(hidden_states, out, post, mix)
         post, mix, one = self.ffn_hc(hidden_states)
         out = self.mlp(self.post_attention_layernorm(one))
@@ -69,8 +69,8 @@ class HyperDeepseekPreTrainedModel(v3.DeepseekV3PreTrainedModel):
     """Start weights, and what transformers has to know of the blocks."""
 
     config_class = HyperDeepseekConfig
-    _no_split_modules: ClassVar[list[str]] = ["HyperDeepseekLayer"]
-    _keep_in_fp32_modules_strict: ClassVar[list[str]] = [
+    _no_split_modules = ["HyperDeepseekLayer"]  # noqa: RUF012
+    _keep_in_fp32_modules_strict = [  # noqa: RUF012
         "e_score_correction_bias",
         "attn_hc",
         "ffn_hc",
@@ -98,7 +98,7 @@ class HyperDeepseekPreTrainedModel(v3.DeepseekV3PreTrainedModel):
 class HyperDeepseekModel(HyperDeepseekPreTrainedModel):
     """The decoder without its unembedding."""
 
-    def __init__(self, config: HyperDeepseekConfig) -> None:
+    def __init__(self, config: Any) -> None:
         super().__init__(config)
         self.embed_tokens = nn.Embedding(
             config.vocab_size, config.hidden_size, padding_idx=config.pad_token_id

@@ -39,13 +39,14 @@ def load_model(
     tokenizer = _tokenizer(path, shared)
     _check_causal(path, shared)
     try:
-        model, report = AutoModelForCausalLM.from_pretrained(
+        found: Any = AutoModelForCausalLM.from_pretrained(
             path, dtype=dtype, output_loading_info=True, **shared
         )
     except ValueError as error:
         raise ConfigError(f"{path}: not a causal LM that can be loaded ({_line(error)})") from error
     except Exception as error:
         raise StoreError(f"{path}: the model cannot be loaded ({_line(error)})") from error
+    model, report = found
     _check_complete(path, report)
     model.eval()
     return model.to(device), tokenizer

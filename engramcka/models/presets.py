@@ -45,7 +45,9 @@ class Preset:
     pair: str | None = None
 
 
-def _mla(heads: int, ranks: tuple[int | None, int], nope: int, rope: int, value: int) -> dict:
+def _mla(
+    heads: int, ranks: tuple[int | None, int], nope: int, rope: int, value: int
+) -> dict[str, Any]:
     """Multi-head latent attention: heads, (query, key-value) rank, head widths."""
     return {
         "num_attention_heads": heads,
@@ -58,7 +60,9 @@ def _mla(heads: int, ranks: tuple[int | None, int], nope: int, rope: int, value:
     }
 
 
-def _moe(routed: int, active: int, shared: int, width: int, dense_blocks: int = 1) -> dict:
+def _moe(
+    routed: int, active: int, shared: int, width: int, dense_blocks: int = 1
+) -> dict[str, Any]:
     """Experts of one width; the first ``dense_blocks`` blocks have none."""
     return {
         "n_routed_experts": routed,

@@ -215,6 +215,9 @@ def test_start_weights_depend_on_the_seed_alone(tokenizer):
         assert torch.equal(weight, one.backbone.state_dict()[name])
     for name in ("backbone.model.layers.3.mlp.gate.weight", "engrams.2.memory.weight"):
         assert not torch.equal(one.state_dict()[name], other.state_dict()[name])
+    moved = build_model("moe-tiny", ENGRAM.model_copy(update={"layers": (3, 5)}), tokenizer, 5)
+    assert torch.equal(moved.module("3").value.weight, one.module("1").value.weight)
+    assert not torch.equal(moved.module("3").value.weight, moved.module("5").value.weight)
 
 
 def test_table_parameters_learn_faster_and_undecayed(model):

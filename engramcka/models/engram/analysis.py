@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -45,7 +46,7 @@ def read_gates(model: nn.Module) -> Iterator[dict[int, list[Tensor]]]:
     handles = []
 
     def record(layer: int, gate: EngramGate) -> None:
-        def hook(_module: nn.Module, _args: tuple, alpha: Tensor) -> None:
+        def hook(_module: nn.Module, _args: tuple[Any, ...], alpha: Tensor) -> None:
             gates[layer].append(alpha.detach())
 
         handles.append(gate.register_forward_hook(hook))

@@ -30,8 +30,8 @@ class EngramModelConfig(PreTrainedConfig):
         "text_config": SubConfigSpec(config_class=AutoConfig, model_type="llama")
     }
 
-    text_config: dict | PreTrainedConfig | None = None
-    engram: dict | None = None
+    text_config: dict[str, Any] | PreTrainedConfig | None = None
+    engram: dict[str, Any] | None = None
     n_canonical_ids: int = 0
     pad_canonical_id: int = 0
     tie_word_embeddings: bool = False

@@ -151,6 +151,11 @@ class Engram(GradientCheckpointingLayer):
         out = values if hidden.dim() == 4 else values.squeeze(2)
         return out.to(hidden.dtype).expand_as(hidden), tail
 
+    def prefetch(self, rows: Tensor) -> None:
+        """Send for rows that `forward` will want, where the tables are in host memory."""
+        if self.enabled:
+            self.memory.prefetch(rows)
+
     @torch.no_grad()
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """Start weights: tables and projections normal, norms one, convolution zero.
@@ -162,7 +167,7 @@ class Engram(GradientCheckpointingLayer):
         init.normal_(self.value.weight, std=d_mem**-0.5, generator=generator)
         if self.gate is not None:
             for key in self.gate.keys:
-                init.normal_(key.weight, std=d_mem**-0.5, generator=generator)
+                init.normal_(key.get_parameter("weight"), std=d_mem**-0.5, generator=generator)
             init.ones_(self.gate.query_norm)
             init.ones_(self.gate.key_norm)
         if self.convolution is not None:

@@ -1,0 +1,239 @@
+"""A decoder with Engram modules: one class for every backbone.
+
+`EngramForCausalLM` holds any transformers causal LM, untouched, and adds to the residual stream
+through forward pre-hooks on the named blocks. It is built as transformers builds its composite
+models (a config that nests the decoder's config under ``text_config``, a model that holds another
+model), because that path already gives right saving, loading, weight tying, generation, caches and
+Trainer. The other way, a subclass made on the fly for each backbone class, would need a config
+class for each too, and classes that exist only at run time cannot be pickled or named in a
+checkpoint. The backbone's weights keep their names behind ``backbone.``, the modules are
+``engrams.LAYER``, and the hash's integers are ``hashing``.
+
+Hooks rather than wrapped blocks, because a model's forward may read attributes off its blocks, and
+because transformers keeps hooks out of gradient checkpointing (each module is a checkpoint of its
+own). A hook that is called outside this model's forward has no token ids and raises.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    GenerationMixin,
+    PreTrainedModel,
+)
+from transformers.cache_utils import Cache
+from transformers.utils.generic import can_return_tuple
+
+from engramcka.config.schema import EngramConfig
+from engramcka.errors import ConfigError
+from engramcka.models.blocks import find_blocks
+from engramcka.models.engram.cache import find_layer, store_layer
+from engramcka.models.engram.config import EngramModelConfig
+from engramcka.models.engram.hashing import NgramHash
+from engramcka.models.engram.module import Engram
+
+
+@dataclass
+class _Call:
+    """What the hooks need while one forward pass runs."""
+
+    rows: dict[str, Tensor]
+    keep: Tensor | None
+    tails: dict[str, Tensor]
+    new_tails: dict[str, Tensor] = field(default_factory=dict)
+
+
+class EngramForCausalLM(PreTrainedModel, GenerationMixin):
+    """A causal LM with Engram modules at the input of some blocks.
+
+    Args:
+        config: backbone and modules.
+        backbone: a ready model to graft onto; built from the config if left out.
+    """
+
+    config_class = EngramModelConfig
+    base_model_prefix = "backbone"
+    supports_gradient_checkpointing = True
+    _supports_flash_attn = True
+    _supports_sdpa = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+    _is_stateful = True  # tails cannot be rolled back: no assisted generation
+    _can_compile_fullgraph = False
+
+    def __init__(self, config: EngramModelConfig, backbone: PreTrainedModel | None = None) -> None:
+        super().__init__(config)
+        engram = config.modules
+        if backbone is None:
+            backbone = AutoModelForCausalLM.from_config(config.text_config)
+        self.backbone = backbone
+        self.generation_config = copy.deepcopy(backbone.generation_config)
+        blocks = find_blocks(backbone)
+        _check_layers(engram, len(blocks.modules))
+        self.hashing = NgramHash(
+            engram,
+            torch.zeros(config.vocab_size, dtype=torch.int64),
+            config.n_canonical_ids,
+            config.pad_canonical_id,
+        )
+        streams = config.backbone("hc_mult", 1)
+        rows = self.hashing.rows_per_layer
+        self.engrams = nn.ModuleDict(
+            {
+                str(layer): Engram(engram, config.hidden_size, streams, rows[layer])
+                for layer in sorted(engram.layers)
+            }
+        )
+        self._call: _Call | None = None
+        for name in self.engrams:
+            hook = partial(self._insert, name)
+            blocks.modules[int(name) - 1].register_forward_pre_hook(hook, with_kwargs=True)
+        self.post_init()
+
+    @classmethod
+    def _can_set_experts_implementation(cls) -> bool:
+        return True  # the backbone's choice; transformers would look for experts in this file
+
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, Engram):
+            module.reset_parameters()
+
+    def get_input_embeddings(self) -> nn.Module:
+        """The backbone's."""
+        return self.backbone.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Set the backbone's."""
+        self.backbone.set_input_embeddings(value)
+
+    def get_output_embeddings(self) -> nn.Module:
+        """The backbone's."""
+        return self.backbone.get_output_embeddings()
+
+    def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
+        """Set the backbone's."""
+        self.backbone.set_output_embeddings(new_embeddings)
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        past_key_values: Cache | None = None,
+        token_mask: Tensor | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """The backbone's output, with the modules at work.
+
+        Args:
+            input_ids: (B, T); needed, since addresses are made of them.
+            attention_mask: as the backbone takes it; a 2-D one also says what is padding.
+            past_key_values: cache of the tokens before.
+            token_mask: (B, T), 0 where a position is padding; only needed beside an
+                attention_mask that is not 2-D.
+            **kwargs: to the backbone as they are.
+
+        A padded position counts, for n-grams and convolution, as one before the start.
+        """
+        if input_ids is None:
+            raise ValueError("an Engram model needs input_ids: addresses are made of token ids")
+        keep = _kept(token_mask, attention_mask, input_ids.shape[1])
+        past = find_layer(past_key_values)
+        canonical = self.hashing.canonical(input_ids, keep, past.ids if past else None)
+        rows = dict(zip(self.engrams, self.hashing(canonical).unbind(0), strict=True))
+        for name in rows:
+            self.module(name).prefetch(rows[name])
+        call = _Call(rows, keep, past.tails if past else {})
+        with self._running(call):
+            outputs = self.backbone(
+                input_ids=input_ids,
+                attention_mask=attention_mask,
+                past_key_values=past_key_values,
+                **kwargs,
+            )
+        cache = getattr(outputs, "past_key_values", None)
+        if cache is not None:
+            window = self.hashing.window
+            store_layer(cache, canonical[:, canonical.shape[1] - window + 1 :], call.new_tails)
+        return outputs
+
+    def module(self, name: str) -> Engram:
+        """The Engram module of a block, by its number from 1 as a string."""
+        return cast(Engram, self.engrams[name])
+
+    @contextmanager
+    def _running(self, call: _Call) -> Iterator[None]:
+        self._call = call
+        try:
+            yield
+        finally:
+            self._call = None
+
+    def _insert(
+        self, name: str, block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """H <- H + Y at the input of a block."""
+        engram, call = self.module(name), self._call
+        if not engram.enabled:
+            return args, kwargs
+        if call is None:
+            raise RuntimeError(
+                f"block {name} has an Engram module but runs outside its model's forward, so the "
+                "token ids are not known; call the EngramForCausalLM, not its backbone"
+            )
+        hidden = args[0] if args else kwargs["hidden_states"]
+        added, tail = engram(hidden, call.rows[name], call.keep, call.tails.get(name))
+        if tail is not None:
+            call.new_tails[name] = tail
+        hidden = hidden + added.to(hidden.device)
+        if args:
+            return (hidden, *args[1:]), kwargs
+        return args, {**kwargs, "hidden_states": hidden}
+
+    def prepare_inputs_for_generation(  # type: ignore[override]
+        self, input_ids: Tensor, **kwargs: Any
+    ) -> dict[str, Any]:
+        """The backbone's, and which of the positions are padding."""
+        mask = kwargs.get("attention_mask")
+        backbone: Any = self.backbone
+        inputs: dict[str, Any] = backbone.prepare_inputs_for_generation(input_ids, **kwargs)
+        if isinstance(mask, Tensor) and mask.dim() == 2:
+            inputs["token_mask"] = mask[:, -inputs["input_ids"].shape[1] :]
+        return inputs
+
+
+def _kept(token_mask: Tensor | None, attention_mask: Any, n_tokens: int) -> Tensor | None:
+    """Which positions are no padding, (B, T) bool; None if all are."""
+    if token_mask is not None:
+        return token_mask.bool()
+    if attention_mask is None:
+        return None
+    if isinstance(attention_mask, Tensor) and attention_mask.dim() == 2:
+        return attention_mask[:, -n_tokens:].bool()
+    raise ValueError(
+        "attention_mask is not 2-D, so padding cannot be read off it; pass token_mask (batch, "
+        "tokens) as well, 0 where a position is padding"
+    )
+
+
+def _check_layers(engram: EngramConfig, n_blocks: int) -> None:
+    outside = [layer for layer in engram.layers if layer > n_blocks]
+    if outside:
+        raise ConfigError(
+            f"engram.layers = {list(engram.layers)}: the model has blocks 1 to {n_blocks}, so "
+            f"{', '.join(map(str, outside))} cannot be"
+        )
+
+
+AutoConfig.register(EngramModelConfig.model_type, EngramModelConfig)
+AutoModelForCausalLM.register(EngramModelConfig, EngramForCausalLM)
