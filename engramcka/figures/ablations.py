@@ -100,23 +100,22 @@ def _place_names(ax: Axes, names: list[str], x: Float, mean: Float, shown: Float
         ax.set_xlim(x[0] - half, x[0] - half + (x[-1] - x[0] + 2 * half) / share)
         away = -_BESIDE - _CLEAR if left else _BESIDE
         end = share * width + _BESIDE + away + (0.0 * widths if left else widths)
-        if left and _is_free(ax, x, mean, float((end - widths).min()), shown, size):
+        if left and _is_free(ax, x, mean, end - widths, shown, size):
             break
     return _Plan(fitting, share, away, end - widths, end)
 
 
-def _is_free(ax: Axes, x: Float, mean: Float, start: float, shown: Float, size: float) -> bool:
+def _is_free(ax: Axes, x: Float, mean: Float, start: Float, shown: Float, size: float) -> bool:
     """Whether the curve stays clear of names from ``start`` to the right, at these heights."""
-    width, _ = size_in_points(ax)
-    left, right = ax.get_xlim()
     there = np.isfinite(mean)
     if not there.any():
         return True
+    left, right = ax.get_xlim()
     fine = np.linspace(x[0], x[-1], 400)
+    across = (fine - left) / (right - left) * size_in_points(ax)[0]
     curve = heights_of(ax, np.interp(fine, x[there], mean[there]))
-    across = (fine - left) / (right - left) * width
-    below, above = shown.min() - size, shown.max() + size
-    return not ((across > start - size) & (curve > below) & (curve < above)).any()
+    beside = across[None, :] > start[:, None] - size
+    return not (beside & (np.abs(curve - shown[:, None]) < size)).any()
 
 
 def spread_apart(wanted: Float, gap: float, low: float, high: float) -> Float:

@@ -18,7 +18,8 @@ from matplotlib.ticker import FixedLocator, FormatStrFormatter, MaxNLocator
 Float = npt.NDArray[np.float64]
 
 FAR = 0.75  # of the others' span: a line farther away than this breaks the axis
-_MARGIN = 0.14  # of the others' span, around each part
+_MARGIN = 0.13  # of the others' span, around each part
+_UNDER = 0.2  # of it, at the bottom, where the name of the lowest line may have to stand
 _GAP = 0.09  # of the others' span, drawn between the parts
 _STROKE = ((-1.0, -0.5), (1.0, 0.5))  # a slanted line as a marker
 
@@ -70,7 +71,7 @@ def find_break(values: Float, far: Float) -> Break | None:
     else:
         return None
     return Break(
-        float(lower.min()) - margin,
+        float(lower.min()) - _UNDER * span,
         float(lower.max()) + margin,
         float(upper.min()) - margin,
         float(upper.max()) + margin,
@@ -88,12 +89,24 @@ def break_axis(ax: Axes, found: Break) -> list[Line2D]:
 
 
 def set_ticks(ax: Axes, parts: Sequence[tuple[float, float]]) -> None:
-    """Ticks at multiples of one round step in each part of the axis, all with the same decimals."""
+    """Ticks at multiples of one round step in each part of the axis, all with the same decimals.
+
+    A part too short for any gets one at its middle, where a lone line is.
+    """
     step = _step(*max(parts, key=lambda part: part[1] - part[0]))
-    ticks = np.concatenate([_multiples(*part, step) for part in parts])
-    ax.yaxis.set_major_locator(FixedLocator(ticks.tolist()))
+    places = decimals(step)
+    ticks: list[float] = []
+    for bottom, top in parts:
+        inside = _multiples(bottom, top, step)
+        if not inside:
+            middle = (bottom + top) / 2
+            while not bottom <= round(middle, places) <= top:
+                places += 1
+            inside = [round(middle, places)]
+        ticks += inside
+    ax.yaxis.set_major_locator(FixedLocator(ticks))
     ax.yaxis.set_minor_locator(FixedLocator([]))
-    ax.yaxis.set_major_formatter(FormatStrFormatter(f"%.{decimals(step)}f"))
+    ax.yaxis.set_major_formatter(FormatStrFormatter(f"%.{places}f"))
 
 
 def decimals(step: float) -> int:
@@ -103,12 +116,12 @@ def decimals(step: float) -> int:
 
 def _step(bottom: float, top: float) -> float:
     ticks = MaxNLocator(nbins=5, steps=[1, 2, 5, 10]).tick_values(bottom, top)
-    return float(ticks[1] - ticks[0])
+    return float(f"{ticks[1] - ticks[0]:.1g}")
 
 
-def _multiples(bottom: float, top: float, step: float) -> Float:
-    inside = np.arange(np.ceil(bottom / step - 1e-9), np.floor(top / step + 1e-9) + 1)
-    return inside * step
+def _multiples(bottom: float, top: float, step: float) -> list[float]:
+    first, last = np.ceil(bottom / step - 1e-9), np.floor(top / step + 1e-9)
+    return [round(count * step, decimals(step)) for count in np.arange(first, last + 1)]
 
 
 def _strokes(ax: Axes, found: Break) -> list[Line2D]:

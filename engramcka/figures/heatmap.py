@@ -143,6 +143,7 @@ def finish_colour_bar(bar: Colorbar, label: str, height: float) -> None:
     as_plain((bar.ax.yaxis.label,))
     bar.outline.set_linewidth(0.4)
     if bar.solids is not None:
+        bar.solids.set_rasterized(False)
         bar.solids.set_edgecolor("face")  # no hairlines between the colours in vector files
 
 

@@ -28,12 +28,19 @@ def elided(text: str, font: FontProperties, limit: float) -> str:
     """The text, its middle left out for an ellipsis where it is wider than ``limit`` points."""
     if text_width(text, font) <= limit:
         return text
-    for kept in range(len(text) - 1, 0, -1):
+
+    def shortened(kept: int) -> str:
         head, tail = text[: (kept + 1) // 2], text[len(text) - kept // 2 :]
-        shorter = f"{head.rstrip()}…{tail.lstrip()}"
-        if text_width(shorter, font) <= limit:
-            return shorter
-    return "…"
+        return f"{head.rstrip()}…{tail.lstrip()}"
+
+    fits, too_long = 0, len(text)
+    while too_long - fits > 1:
+        kept = (fits + too_long) // 2
+        if text_width(shortened(kept), font) <= limit:
+            fits = kept
+        else:
+            too_long = kept
+    return shortened(fits)
 
 
 def fit(text: Text, limit: float, ending: str = "") -> None:

@@ -179,7 +179,7 @@ def _limit_y(
         break_axis(ax, found)
         return found
     values = np.concatenate([near, far])
-    margin = 0.12 * span_of(values)
+    margin = 0.16 * span_of(values)
     limits = float(values.min()) - margin, float(values.max()) + margin
     ax.set_ylim(*limits)
     set_ticks(ax, (limits,))
