@@ -1,0 +1,125 @@
+"""What each piece of a plan will cost, from shapes alone: floating-point operations and bytes.
+
+Estimates to the leading term: 2 operations a parameter and token in a forward pass, three times
+that in training. Models are built without memory (torch's meta device) to count their parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from engramcka.config import Config, LoadedModel
+from engramcka.errors import ConfigError
+from engramcka.pipeline.pieces import Piece
+
+CHARACTERS_A_TOKEN = 3.5  # of code and English under a usual byte-level tokenizer
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Leading-order cost of one piece; 0 where nothing to speak of."""
+
+    flops: float = 0.0
+    bytes: float = 0.0
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a model's config says about its size."""
+
+    layers: int
+    width: int
+    parameters: int
+    active: int  # parameters that one token's forward pass uses
+    itemsize: int  # bytes a hidden-state value
+
+
+def estimate(config: Config, pieces: Sequence[Piece]) -> list[Cost]:
+    """The cost of every piece, in order.
+
+    Raises:
+        ConfigError: the config of a model that is to be loaded cannot be read.
+    """
+    shapes = {name: _shape_of_model(config, name) for name in config.models}
+    tables = {table.name: table for table in config.cka}
+    costs = []
+    for piece in pieces:
+        if piece.unit == "steps":
+            costs.append(_training(config, piece))
+        elif piece.stage == "extract":
+            costs.append(_extraction(config, shapes[piece.name]))
+        elif piece.stage == "cka":
+            table = tables[piece.name]
+            y, x = shapes[table.y], shapes[table.x]
+            batch = table.batch_size if table.estimator == "minibatch" else config.data.samples
+            costs.append(_map(config.data.samples, min(batch, config.data.samples), y, x))
+        else:
+            costs.append(Cost())
+    return costs
+
+
+def _training(config: Config, piece: Piece) -> Cost:
+    shape = _shape_of_preset(str(piece.inputs["preset"]), config.data.vocabulary)
+    engram = piece.inputs["engram"]
+    tables = len(engram["layers"]) * engram["table_size"] * engram["d_mem"] if engram else 0
+    options = config.training
+    tokens = options.steps * options.batch_size * options.sequence_length
+    return Cost(6.0 * shape.active * tokens, 4.0 * (shape.parameters + tables))
+
+
+def _extraction(config: Config, shape: Shape) -> Cost:
+    samples = config.data.samples
+    tokens = samples * config.data.passage_length / CHARACTERS_A_TOKEN
+    stored = samples * shape.layers * shape.width * shape.itemsize
+    return Cost(2.0 * shape.active * tokens, float(stored))
+
+
+def _map(samples: int, batch: int, y: Shape, x: Shape) -> Cost:
+    """Gram matrices of every layer, then one product of all pairs; half of each by symmetry."""
+    grams = samples * batch * (y.layers * y.width + x.layers * x.width)
+    pairs = samples * batch * y.layers * x.layers
+    return Cost(float(grams + pairs), 8.0 * y.layers * x.layers * 64)
+
+
+def _shape_of_model(config: Config, name: str) -> Shape:
+    model = config.models[name]
+    if not isinstance(model, LoadedModel):
+        return _shape_of_preset(model.preset, config.data.vocabulary)
+    from transformers import AutoConfig
+
+    try:
+        found = AutoConfig.from_pretrained(
+            model.path, revision=model.revision, trust_remote_code=model.trust_remote_code
+        )
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0][:160]
+        raise config.error(("models", name, "path"), f"no model to be read ({reason})") from error
+    return _count(found, 4 if model.dtype == "float32" else 2)
+
+
+@cache
+def _shape_of_preset(preset: str, vocabulary: int) -> Shape:
+    from engramcka.models import preset_config
+
+    return _count(preset_config(preset, vocabulary), 4)
+
+
+def _count(config: Any, itemsize: int) -> Shape:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    try:
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config)
+    except ValueError as error:
+        raise ConfigError(f"{config.model_type}: not a causal LM ({error})") from error
+    text = config.get_text_config(decoder=True)
+    experts = sum(p.numel() for n, p in model.named_parameters() if ".experts." in n)
+    total = sum(p.numel() for p in model.parameters())
+    routed = getattr(text, "n_routed_experts", None) or getattr(text, "num_experts", None) or 1
+    used = getattr(text, "num_experts_per_tok", None) or routed
+    active = total - experts + experts * used // routed
+    return Shape(text.num_hidden_layers, text.hidden_size, total, active, itemsize)
