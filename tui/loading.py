@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from engramcka.errors import EngramckaError
+from engramcka.errors import EngramckaError, StoreError
 from engramcka.tui.catalog import Entry, read_tail, signature
 from engramcka.tui.terminal import clean
 
@@ -59,6 +59,8 @@ def _read(entry: Entry) -> CkaMap | LossSweep | list[dict[str, Any]]:
         return read_tail(entry.path, LOG_BYTES)
     from engramcka.stores import read_cka, read_sweep
 
+    if not (entry.path / "zarr.json").is_file():
+        raise StoreError(f"{entry.path}: half-written or gone (no zarr.json in it)")
     if entry.kind == "cka":
         return read_cka(entry.place.results, entry.name)
     return read_sweep(entry.place.results, entry.name)

@@ -176,8 +176,8 @@ class BrowseScreen(ReadingScreen):
         line = titles.header_line(left, titles.facts(self.found), self.size.width)
         self.query_one("#header", Static).update(line)
         content = self.query_one("#content")
-        content.border_title = titles.border_text(entry.title) if entry else ""
-        content.border_subtitle = titles.sides(self.found) if self.second is None else ""
+        content.border_title = titles.border_text(entry.title) if entry else None
+        content.border_subtitle = titles.sides(self.found) if self.second is None else None
 
     def on_resize(self) -> None:
         """The header is laid out by hand; below the smallest size only a sentence stays."""

@@ -187,13 +187,13 @@ class CompareView(CursorView):
         line.set_lines(
             [
                 [
-                    line.styled(f"{layers}  A ", "label"),
-                    line.styled(f"{readout.decimals(float(one)):<7}", "value"),
-                    line.styled("B ", "label"),
-                    line.styled(f"{readout.decimals(float(other)):<7}", "value"),
-                    line.styled("A\N{MINUS SIGN}B ", "label"),
-                    line.styled(f"{apart:<8}", "mark"),
-                    line.styled("  ".join(intervals), "label"),
+                    (f"{layers}  A ", "label"),
+                    (f"{readout.decimals(float(one)):<7}", "value"),
+                    ("B ", "label"),
+                    (f"{readout.decimals(float(other)):<7}", "value"),
+                    ("A\N{MINUS SIGN}B ", "label"),
+                    (f"{apart:<8}", "mark"),
+                    ("  ".join(intervals), "label"),
                 ]
             ]
         )

@@ -110,7 +110,7 @@ class MapView(CursorView):
             panel.set_lines(cell_lines(panel, self.map, row, column, cell, self.capabilities.ascii))
         line = self.query_one("#cell-line", Readout)
         if line.display:
-            line.set_lines([cell_line(line, self.map, row, column, cell)])
+            line.set_lines([cell_line(self.map, row, column, cell)])
 
     @property
     def shape(self) -> tuple[int, int]:

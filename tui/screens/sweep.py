@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from rich.segment import Segment
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Horizontal, Vertical
@@ -13,7 +12,7 @@ from textual.widget import Widget
 
 from engramcka.tui import readout
 from engramcka.tui.terminal import Capabilities, clean
-from engramcka.tui.widgets.cell_panel import CellPanel, Readout
+from engramcka.tui.widgets.cell_panel import CellPanel, Line, Readout
 from engramcka.tui.widgets.curve import SweepPlot
 
 if TYPE_CHECKING:
@@ -80,7 +79,7 @@ class SweepView(Widget, can_focus=True):
         line = self.query_one("#point-line", Readout)
         if line.display:
             text = "  ".join(f"{label} {value}" for label, value in pairs)
-            line.set_lines([[line.styled(text, "value")]])
+            line.set_lines([[(text, "value")]])
 
     def put_cursor(self, index: int) -> None:
         """Move the cursor to a point, or to the nearest there is."""
@@ -123,7 +122,7 @@ class SweepView(Widget, can_focus=True):
 
 def point_lines(
     panel: CellPanel, sweep: LossSweep, index: int, pairs: list[tuple[str, str]]
-) -> list[list[Segment]]:
+) -> list[Line]:
     """The panel's lines for one point."""
     lines = [panel.heading(clean(sweep.label)), *(panel.pair(*pair) for pair in pairs), []]
     if len(sweep.seeds) > 1:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rich.markup import escape
+from textual.content import Content
 
 from engramcka.tui import readout
 from engramcka.tui.loading import Broken, Loaded
@@ -17,9 +17,10 @@ def header_line(left: str, right: str, width: int) -> str:
     return f"{fixed(left, room)}  {right}" if room > 12 else shorten(left, width)
 
 
-def border_text(text: str) -> str:
+def border_text(text: str) -> Content | None:
     """A name for a border's title, in which no part is markup."""
-    return escape(clean(text))
+    text = clean(text)
+    return Content(text) if text else None
 
 
 def facts(found: Loaded | Broken | None) -> str:
@@ -31,9 +32,9 @@ def facts(found: Loaded | Broken | None) -> str:
     return ""
 
 
-def sides(found: Loaded | Broken | None) -> str:
+def sides(found: Loaded | Broken | None) -> Content | None:
     """Which model is on which side of a map."""
     if isinstance(found, Loaded) and found.entry.kind == "cka":
         value = found.value
         return border_text(f"rows {value.y_label}, columns {value.x_label}")  # type: ignore[union-attr]
-    return ""
+    return None

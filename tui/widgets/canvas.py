@@ -79,7 +79,7 @@ class Canvas(Horizontal):
     def notify_style_update(self) -> None:
         """Colours of the theme are in the lines: draw them anew."""
         super().notify_style_update()
-        self._strips.clear()
+        self.change()
 
     def strip(self, y: int) -> Strip:
         """Line ``y`` of the whole canvas."""

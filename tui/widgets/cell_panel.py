@@ -19,6 +19,10 @@ from engramcka.tui.widgets.canvas import Canvas
 _SPARKS = " ▁▂▃▄▅▆▇█"
 
 
+Line = list[tuple[str, str]]
+"""Texts with their parts: label, value, mark or warning."""
+
+
 class Readout(Canvas):
     """Lines of text whose changed characters alone are sent."""
 
@@ -33,13 +37,9 @@ class Readout(Canvas):
 
     def __init__(self, *, cuts: Sequence[int], id: str | None = None) -> None:
         super().__init__(cuts=cuts, id=id)
-        self._lines: list[list[Segment]] = []
+        self._lines: list[Line] = []
 
-    def styled(self, text: str, part: str) -> Segment:
-        """A text in the style of a part: label, value, mark or warning."""
-        return Segment(text, self.get_component_rich_style(f"readout--{part}"))
-
-    def set_lines(self, lines: list[list[Segment]]) -> None:
+    def set_lines(self, lines: list[Line]) -> None:
         """Show these lines; only what differs is redrawn."""
         longest = max(len(lines), len(self._lines))
         self._lines = lines
@@ -48,7 +48,12 @@ class Readout(Canvas):
 
     def draw_line(self, y: int) -> list[Segment]:
         """Line ``y`` of those set."""
-        return self._lines[y] if y < len(self._lines) else []
+        if y >= len(self._lines):
+            return []
+        return [
+            Segment(text, self.get_component_rich_style(f"readout--{part}"))
+            for text, part in self._lines[y]
+        ]
 
 
 LABEL_WIDTH = 8
@@ -60,19 +65,19 @@ class CellPanel(Readout):
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(cuts=[LABEL_WIDTH], id=id)
 
-    def pair(self, label: str, value: str) -> list[Segment]:
+    def pair(self, label: str, value: str) -> Line:
         """A label and its value."""
         room = max(0, self.size.width - LABEL_WIDTH)
         return [
-            self.styled(fixed(label, LABEL_WIDTH), "label"),
-            self.styled(fixed(value, room), "value"),
+            (fixed(label, LABEL_WIDTH), "label"),
+            (fixed(value, room), "value"),
         ]
 
-    def heading(self, text: str) -> list[Segment]:
+    def heading(self, text: str) -> Line:
         """A model's name, over the whole width."""
-        return [self.styled(fixed(text, self.size.width), "label")]
+        return [(fixed(text, self.size.width), "label")]
 
-    def profile(self, heights: Sequence[int], at: int, ascii_only: bool) -> list[Segment]:
+    def profile(self, heights: Sequence[int], at: int, ascii_only: bool) -> Line:
         """A sparkline with the cursor's place in it marked."""
         shades = palettes.ASCII_SHADES
         marks = [shades[h] for h in heights] if ascii_only else [_SPARKS[h] for h in heights]
@@ -81,12 +86,12 @@ class CellPanel(Readout):
         elif marks[at] == " ":
             marks[at] = "▁"
         return [
-            self.styled("".join(marks[:at]), "label"),
-            self.styled(marks[at], "mark"),
-            self.styled("".join(marks[at + 1 :]), "label"),
+            ("".join(marks[:at]), "label"),
+            (marks[at], "mark"),
+            ("".join(marks[at + 1 :]), "label"),
         ]
 
-    def sentences(self, sentences: Sequence[str]) -> list[list[Segment]]:
+    def sentences(self, sentences: Sequence[str]) -> list[Line]:
         """Warnings, wrapped to the panel."""
         width = max(8, self.size.width)
         lines = [
@@ -94,7 +99,7 @@ class CellPanel(Readout):
             for sentence in sentences
             for line in textwrap.wrap(sentence, width, subsequent_indent=" ") or [""]
         ]
-        return [[self.styled(line, "warning")] for line in lines]
+        return [[(line, "warning")] for line in lines]
 
 
 def cell_lines(
@@ -104,7 +109,7 @@ def cell_lines(
     column: int,
     cell: list[tuple[str, str]],
     ascii_only: bool,
-) -> list[list[Segment]]:
+) -> list[Line]:
     """The panel's lines for one cell."""
     width = max(panel.size.width, 1)
     across = readout.spark_levels(cka.similarity[row], width)
@@ -130,9 +135,7 @@ def cell_lines(
     return lines
 
 
-def cell_line(
-    line: Readout, cka: CkaMap, row: int, column: int, cell: list[tuple[str, str]]
-) -> list[Segment]:
+def cell_line(cka: CkaMap, row: int, column: int, cell: list[tuple[str, str]]) -> Line:
     """The same in one line: layers, value, interval, then what else fits."""
     known = dict(cell)
     layers = f"row {cka.y_layers[row]:>2} col {cka.x_layers[column]:>2}"
@@ -142,9 +145,9 @@ def cell_line(
     null = f"  null {known['null']}" if "null" in known else ""
     warned = f"  {len(cka.warnings)} warnings" if cka.warnings else ""
     return [
-        line.styled(f"{layers}  ", "label"),
-        line.styled(f"{value:<6} ", "value"),
-        line.styled(f"{interval:<10}  ", "label"),
-        line.styled(f"a {aligned:<5} max {best:<3}{null}", "label"),
-        line.styled(warned, "warning"),
+        (f"{layers}  ", "label"),
+        (f"{value:<6} ", "value"),
+        (f"{interval:<10}  " if interval else "", "label"),
+        (f"a {aligned:<5} max {best:<3}{null}", "label"),
+        (warned, "warning"),
     ]
