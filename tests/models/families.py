@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
+import engramcka.models.hyper  # noqa: F401  (registers our own backbone)
+
 _COMMON = {
     "hidden_size": 32,
     "intermediate_size": 48,
@@ -54,6 +56,7 @@ FAMILIES = {
         "mlp_layer_types": ["moe"] * 3,
         "partial_rotary_factor": 0.5,
     },
+    "engramcka_hyper_deepseek": {**_EXPERTS, **_MLA, "hc_mult": 4},
     "gpt2": {"n_positions": 128},
     "gpt_neox": {},
     "gemma3_text": {"head_dim": 8, "sliding_window": 64},

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM
 from engramcka.config import EngramConfig
 from engramcka.errors import ConfigError
 from engramcka.models import build_model, graft, memory_off, parameter_groups, read_gates
-from engramcka.models.engram import EngramForCausalLM
+from engramcka.models.engram import EngramForCausalLM, token_map
 
 ENGRAM = EngramConfig(layers=(1, 2), table_size=60, d_mem=16, heads=2, orders=(2, 3))
 
@@ -81,7 +81,7 @@ def test_cached_steps_equal_the_full_pass(family, tokenizer):
     torch.testing.assert_close(stepped[real], full[real], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("family", ["llama", "gpt2", "deepseek_v4", "gpt_oss"])
+@pytest.mark.parametrize("family", ["llama", "gpt2", "deepseek_v4", "engramcka_hyper_deepseek"])
 def test_saved_and_loaded_it_is_the_same(family, tokenizer, tmp_path):
     model = strong(tiny(family, len(tokenizer)), tokenizer)
     model.save_pretrained(tmp_path)
@@ -237,7 +237,19 @@ def test_table_parameters_learn_faster_and_undecayed(model):
     assert grouped == sum(p.numel() for p in model.parameters())
 
 
+def test_without_a_pad_token_the_start_has_an_id_of_its_own(tokenizer):
+    padless = copy.deepcopy(tokenizer)
+    padless.pad_token = None
+    config = graft(tiny("llama", len(tokenizer)), ENGRAM, padless).config
+    ids, n_ids = token_map(tokenizer, len(tokenizer))
+    assert config.pad_canonical_id == n_ids == config.n_canonical_ids - 1
+    padded = graft(tiny("llama", len(tokenizer)), ENGRAM, tokenizer).config
+    assert padded.pad_canonical_id == ids[tokenizer.pad_token_id]
+
+
 def test_refuses_what_it_cannot_do_right(model, tokenizer):
+    with pytest.raises(ConfigError, match="EngramForCausalLM is made of several models"):
+        graft(model, ENGRAM, tokenizer)
     with pytest.raises(ConfigError, match=r"layers = \[9\]: the model has blocks 1 to 3"):
         graft(tiny("llama", len(tokenizer)), EngramConfig(layers=(9,), d_mem=8, heads=2), tokenizer)
     with pytest.raises(ConfigError, match="vocabulary only 100"):

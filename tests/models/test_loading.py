@@ -41,6 +41,10 @@ def test_loads_a_grafted_model(saved, tokenizer, tmp_path):
     with torch.no_grad():
         assert torch.equal(loaded(input_ids=ids).logits, model(input_ids=ids).logits)
     assert len(find_blocks(loaded).modules) == 3
+    half, _ = load_model(str(tmp_path / "grafted"), dtype="bfloat16")
+    assert half.module("2").memory.weight.dtype == torch.bfloat16
+    for name, buffer in half.hashing.named_buffers():
+        assert torch.equal(buffer, model.hashing.get_buffer(name))
 
 
 def one_line(error) -> str:

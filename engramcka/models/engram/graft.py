@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 from transformers import initialization as init
 
 from engramcka.config.schema import EngramConfig
+from engramcka.errors import ConfigError
 from engramcka.models.engram.compression import token_map
 from engramcka.models.engram.config import EngramModelConfig
 from engramcka.models.engram.model import EngramForCausalLM
@@ -27,9 +28,15 @@ def graft(
             module's are the same wherever it is put.
 
     Raises:
-        ConfigError: a layer the model does not have, or a tokenizer that does not fit it.
+        ConfigError: a layer the model does not have, a tokenizer that does not fit it, or a model
+            that is not a plain decoder: multimodal, or with Engram modules already.
     """
     text_config = backbone.config
+    if text_config.get_text_config(decoder=True) is not text_config:
+        raise ConfigError(
+            f"{type(backbone).__name__} is made of several models; graft onto the plain decoder "
+            "inside it, and name all Engram layers at once"
+        )
     ids, n_ids = token_map(tokenizer, text_config.vocab_size, engram.compression)
     pad_id = tokenizer.pad_token_id
     config = EngramModelConfig(
