@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -107,6 +108,10 @@ class CkaMap:
             ComparisonError: k is below 1.
         """
         return soft_alignment(self.similarity, self._y_numbers(first_layer), k)
+
+    def _repr_png_(self) -> bytes:
+        """The map as a notebook shows it; the only call up the layers, and only when shown."""
+        return bytes(import_module("engramcka.figures").notebook_png(self))
 
     def _y_numbers(self, first_layer: int) -> Float:
         return np.asarray(self.y_layers, dtype=np.float64) + (first_layer - 1)
@@ -234,6 +239,10 @@ class LossSweep:
             return None
         index = int(np.nanargmin(mean))
         return self.layers[index], float(mean[index])
+
+    def _repr_png_(self) -> bytes:
+        """The sweep as a notebook shows it."""
+        return bytes(import_module("engramcka.figures").notebook_png(self))
 
 
 def _mean_over_seeds(loss: Float) -> Float:

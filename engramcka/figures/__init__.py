@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from engramcka.figures.export import (
         FORMATS,
         figure_bytes,
+        notebook_png,
         save_cka_map,
         save_figure,
         save_sweep,
@@ -42,6 +43,7 @@ _HOMES = {
     "cka_panels": "panels",
     "difference_figure": "difference",
     "figure_bytes": "export",
+    "notebook_png": "export",
     "paper_figure": "paper",
     "plot_cka_difference": "difference",
     "plot_cka_map": "heatmap",
@@ -69,6 +71,7 @@ __all__ = [
     "cka_panels",
     "difference_figure",
     "figure_bytes",
+    "notebook_png",
     "paper_figure",
     "plot_cka_difference",
     "plot_cka_map",

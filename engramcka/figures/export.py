@@ -24,6 +24,8 @@ from engramcka.results import CkaMap, LossSweep
 FORMATS = ("png", "pdf", "svg")
 """File extensions that a figure can be written with."""
 
+_NOTEBOOK_DPI = 150
+
 _METADATA: dict[str, dict[str, str | None]] = {
     "png": {"Software": None},
     "pdf": {"Creator": "engramcka", "Producer": None, "CreationDate": None},
@@ -87,3 +89,9 @@ def save_sweep(
     """Draw one sweep and write it; ``options`` are `plot_sweep`'s. Raises as `save_figure`."""
     checked_extension(Path(path), FORMATS, "figure")
     return save_figure(sweep_figure(sweep, style, **options), path)
+
+
+def notebook_png(result: CkaMap | LossSweep) -> bytes:
+    """A result as a notebook shows it: the plain style, at a screen's size."""
+    figure = cka_figure(result) if isinstance(result, CkaMap) else sweep_figure(result)
+    return figure_bytes(figure, "png", _NOTEBOOK_DPI)

@@ -20,6 +20,8 @@ from engramcka.figures.plain import plain
 
 Float = npt.NDArray[np.float64]
 
+_NEAR = 4.0  # points: what is nearer to a name than this is in its way
+
 
 def name_lines(
     ax: Axes,
@@ -56,7 +58,7 @@ def name_lines(
         below, at_right = min(
             product((False, True), (False, True) if long <= ends[1] - ends[0] else (False,)),
             key=lambda place: _in_the_way(
-                busy, others, (ends[1] - long if place[1] else ends[0]) - 3, long + 6,
+                busy, others, (ends[1] - long if place[1] else ends[0]) - 3, long + 13,
                 levels[index] - place[0] * LINE * size, LINE * size, height,
             ),
         )  # fmt: skip
@@ -70,10 +72,10 @@ def name_lines(
 
 def _in_the_way(
     busy: Float, lines: Float, left: float, long: float, bottom: float, tall: float, height: float
-) -> int:
-    """How many points and lines a name in this box would cover; many if it leaves the axes."""
-    inside = (busy[:, 0] > left) & (busy[:, 0] < left + long)
-    inside &= (busy[:, 1] > bottom - 4) & (busy[:, 1] < bottom + tall + 4)
-    crossed = (lines > bottom) & (lines < bottom + tall)
+) -> float:
+    """How much a name in this box would cover: how deep points lie in it, lines, the frame."""
+    across = (busy[:, 0] > left) & (busy[:, 0] < left + long)
+    deep = np.minimum(busy[:, 1] - bottom, bottom + tall - busy[:, 1]) + _NEAR
+    crossed = ((lines > bottom) & (lines < bottom + tall)).sum()
     outside = bottom < 0 or bottom + tall > height
-    return int(inside.sum()) + int(crossed.sum()) + 100 * outside
+    return float(deep[across & (deep > 0)].sum() + tall * crossed + 1000.0 * outside)

@@ -201,18 +201,21 @@ def compose(figure: Figure, draw: Callable[[], Any], *, trim: bool = False) -> A
         What ``draw`` returned.
     """
     own = list(figure.axes)
+    engine = figure.get_layout_engine()
+    assert engine is not None
     draw()
-    figure.draw_without_rendering()
+    engine.execute(figure)
     for ax in [ax for ax in figure.axes if ax not in own]:
         ax.remove()  # colour bars, which are drawn again too
     for ax in own:
         ax.clear()
     drawn = draw()
-    figure.draw_without_rendering()
+    engine.execute(figure)
     for _ in range(3 if trim else 0):
         content = figure.get_tightbbox(cast(Any, figure.canvas).get_renderer())
         figure.set_figheight(max(0.5, content.height + 2 * _PAD))
-        figure.draw_without_rendering()
+        engine.execute(figure)
+    figure.draw_without_rendering()
     figure.set_layout_engine("none")
     return drawn
 

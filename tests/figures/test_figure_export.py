@@ -1,7 +1,9 @@
 import os
 import subprocess
 import sys
+from io import BytesIO
 
+import numpy as np
 import pytest
 from drawn import made_map, made_sweep
 from matplotlib.image import imread
@@ -46,6 +48,14 @@ def test_saving_twice_gives_the_same_bytes(kind, tmp_path):
     first = save_figure(figure, tmp_path / f"a.{kind}").read_bytes()
     assert save_figure(figure, tmp_path / f"b.{kind}").read_bytes() == first
     assert save_cka_map(made_map(8, 8, groups=4), tmp_path / f"c.{kind}").read_bytes() == first
+
+
+def test_a_notebook_shows_results_as_figures():
+    for result in (made_map(), made_sweep()):
+        assert result._repr_png_().startswith(b"\x89PNG")
+    shown = imread(BytesIO(made_map()._repr_png_()))
+    saved = imread(BytesIO(figure_bytes(cka_figure(made_map()), "png", 150)))
+    np.testing.assert_array_equal(shown, saved)
 
 
 def test_a_png_is_as_wide_as_its_style_at_300_dots_an_inch(tmp_path):

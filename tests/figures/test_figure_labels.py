@@ -31,12 +31,10 @@ def test_any_name_can_be_drawn_in_every_format(name):
         warnings.filterwarnings("ignore", message=".*[Gg]lyph.*")
         lines = {name: 1.7705}
         sweep = made_sweep(baseline_label=name, reference=lines, variants={**lines, "b": 1.772})
-        for figure in (
-            cka_figure(made_map(3, 3, y_label=name, x_label=name), title=name),
-            sweep_figure(sweep, title=name),
-        ):
-            for kind in FORMATS:
-                assert len(figure_bytes(figure, kind)) > 1000
+        figure = cka_figure(made_map(3, 3, y_label=name, x_label=name), title=name)
+        for kind in FORMATS:
+            assert len(figure_bytes(figure, kind)) > 1000
+        assert len(figure_bytes(sweep_figure(sweep, title=name), "pdf")) > 1000
 
 
 @pytest.mark.parametrize("name", HOSTILE[:3])
