@@ -7,70 +7,167 @@ business.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-import numpy as np
 import torch
 
 from engramcka.errors import ComparisonError
 from engramcka.results import CkaMap
-from engramcka.similarity import uncertainty
+from engramcka.similarity import estimators
+from engramcka.similarity.centring import choose_scales
+from engramcka.similarity.diagnostics import layer_diagnostics, set_directions
 from engramcka.similarity.inputs import Layers, check_pair, choose_device
-from engramcka.similarity.minibatch import MIN_BATCH, batch_hsic, batch_ranges
+from engramcka.similarity.minibatch import MIN_BATCH
+from engramcka.similarity.permutation import Shuffles
+from engramcka.similarity.prepare import drop_nonfinite, standardize_features
+from engramcka.similarity.uncertainty import ratios
+from engramcka.similarity.warnings import map_warnings
+from engramcka.similarity.workers import full_precision
+
+Estimator = Literal["minibatch", "debiased", "biased"]
+Kernel = Literal["linear", "rbf"]
+Standardize = Literal["none", "zscore", "drop-massive"]
+Nonfinite = Literal["error", "drop"]
+Precision = Literal["highest", "high"]
+
+_LOOK = 1024  # first samples, which decide a layer's scale
 
 
 def cka_map(
     y: Sequence[Any],
     x: Sequence[Any],
     *,
-    estimator: Literal["minibatch", "debiased", "biased"] = "minibatch",
+    estimator: Estimator = "minibatch",
     batch_size: int = 1024,
-    kernel: Literal["linear", "rbf"] = "linear",
+    kernel: Kernel = "linear",
+    standardize: Standardize = "none",
+    nonfinite: Nonfinite = "error",
+    permutations: int = 0,
+    seed: int = 0,
+    precision: Precision = "highest",
     device: str | torch.device = "auto",
     y_label: str = "y",
     x_label: str = "x",
     y_layers: Sequence[int] = (),
     x_layers: Sequence[int] = (),
+    y_samples: Sequence[Any] | None = None,
+    x_samples: Sequence[Any] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> CkaMap:
-    """CKA of every layer of y (rows) with every layer of x (columns)."""
-    y_side, x_side = Layers(y, "y", y_layers), Layers(x, "x", x_layers)
-    check_pair(y_side, x_side)
-    if batch_size < MIN_BATCH:
-        raise ComparisonError(f"batch_size is {batch_size}; it must be at least {MIN_BATCH}")
-    if estimator != "minibatch" or kernel != "linear":
-        raise ComparisonError(f"estimator {estimator} with kernel {kernel} is not there yet")
-    place = choose_device(y_side, x_side, device)
-    dtype = torch.float64 if y_side.needs_float64 or x_side.needs_float64 else torch.float32
-    total = len(batch_ranges(y_side.n_samples, batch_size))
-    values = []
-    for done, batch in enumerate(batch_hsic(y_side, x_side, batch_size, place, dtype), start=1):
-        values.append((batch.cross, batch.y_self, batch.x_self))
-        if on_progress is not None:
-            on_progress(done, total)
-    starts = uncertainty.group_starts(total)
-    groups = [np.add.reduceat(np.stack(part), starts) for part in zip(*values, strict=True)]
-    sums = [part.sum(axis=0) for part in groups]
-    similarity = uncertainty.ratio(*sums)
-    jackknife = None
-    if len(starts) > 1:
-        jackknife = uncertainty.ratio(
-            *(whole - part for whole, part in zip(sums, groups, strict=True))
+    """CKA of every layer of y (rows) with every layer of x (columns), with 95 % intervals.
+
+    CKA(K, L) = HSIC(K, L) / sqrt(HSIC(K, K) HSIC(L, L)) (Kornblith et al. 2019, equation 1; Engram
+    paper, equation 8).
+
+    Args:
+        y: one (samples, width) array a layer: torch tensors, NumPy arrays, or arrays whose slices
+            are NumPy arrays (Zarr), which are read a block at a time; float64, float32, float16
+            or bfloat16. Widths may differ.
+        x: the same for the other model, over the same samples in the same order.
+        estimator: "minibatch" sums the unbiased HSIC_1 over batches (Nguyen et al. 2021);
+            "debiased" is HSIC_1 over all samples at once; "biased" HSIC_0 over all samples.
+        batch_size: samples a batch, at least 4, in order; a last batch of fewer than 4 joins the
+            one before. For the minibatch estimator only.
+        kernel: "linear", or, for the minibatch estimator, "rbf" with the median distance as its
+            bandwidth.
+        standardize: "none"; "zscore", every dimension divided by its standard deviation; or
+            "drop-massive", dimensions of over 100 times the median variance left out.
+        nonfinite: "error", or "drop" samples that are not finite in every layer of both models.
+        permutations: shuffles of x's samples for the null distribution.
+        seed: of the shuffles.
+        precision: "highest" is true float32; "high" lets a GPU use TF32.
+        device: "auto" is where the tensors are, and for other arrays a GPU if there is one.
+        y_label: name of the model on the rows.
+        x_label: name of the model on the columns.
+        y_layers: block numbers of the rows; left out, they count from 1.
+        x_layers: block numbers of the columns.
+        y_samples: identities of y's samples, to be compared with x's, one each.
+        x_samples: identities of x's samples.
+        on_progress: called with (steps done, steps in all) as work goes on.
+
+    Returns:
+        The map in float64. Float32 and narrower inputs are computed in float32 where that is good
+        to 1e-6, and in float64 elsewhere; float64 inputs in float64.
+
+    Raises:
+        ComparisonError: shapes, dtypes, counts or identities do not fit, fewer than 4 samples, a
+            value that is not finite, or an option that is not there.
+    """
+    _check_options(estimator, kernel, standardize, nonfinite, precision, batch_size, permutations)
+    sides = Layers(y, "y", y_layers), Layers(x, "x", x_layers)
+    check_pair(*sides, y_samples, x_samples)
+    dropped = drop_nonfinite(*sides) if nonfinite == "drop" else 0
+    dtype = torch.float64 if any(side.needs_float64 for side in sides) else torch.float32
+    like = torch.empty(0, dtype=dtype, device=choose_device(*sides, device))
+    with full_precision(high=precision == "high"), torch.inference_mode():
+        for side in sides:
+            if standardize != "none":
+                standardize_features(side, standardize, like)
+            choose_scales(side, min(_LOOK, side.n_samples), like)
+            set_directions(side, like)
+        settings = estimators.Settings(
+            batch_size=batch_size,
+            rbf=kernel == "rbf",
+            hollow=estimator != "biased",
+            shuffles=Shuffles(permutations, seed),
+            like=like,
+            on_progress=on_progress,
         )
-    low, high = uncertainty.interval(similarity, jackknife)
+        estimate = estimators.minibatch if estimator == "minibatch" else estimators.full
+        found = estimate(*sides, settings)
+    result = ratios(found.whole, found.without, found.null)
+    y_found, x_found = layer_diagnostics(found.moments, *sides, found.squared)
     return CkaMap(
-        similarity=similarity,
+        similarity=result.similarity,
         y_label=y_label,
         x_label=x_label,
         y_layers=tuple(y_layers),
         x_layers=tuple(x_layers),
-        ci_low=low,
-        ci_high=high,
-        jackknife=jackknife,
+        ci_low=result.ci_low,
+        ci_high=result.ci_high,
+        jackknife=result.jackknife,
+        null=result.null,
+        y_diagnostics=y_found,
+        x_diagnostics=x_found,
         estimator=estimator,
         kernel=kernel,
-        batch_size=batch_size,
-        n_samples=y_side.n_samples,
-        dtype=" / ".join(dict.fromkeys((y_side.dtype, x_side.dtype))),
-        route="gram",
+        standardize=standardize,
+        batch_size=batch_size if estimator == "minibatch" else None,
+        n_samples=sides[0].n_samples,
+        n_dropped=dropped,
+        dtype=" / ".join(dict.fromkeys(side.dtype for side in sides)),
+        route=found.route,
+        warnings=map_warnings(sides, (y_found, x_found), found, estimator, dropped),
     )
+
+
+def _check_options(
+    estimator: str,
+    kernel: str,
+    standardize: str,
+    nonfinite: str,
+    precision: str,
+    batch_size: int,
+    permutations: int,
+) -> None:
+    for name, value, allowed in (
+        ("estimator", estimator, Estimator),
+        ("kernel", kernel, Kernel),
+        ("standardize", standardize, Standardize),
+        ("nonfinite", nonfinite, Nonfinite),
+        ("precision", precision, Precision),
+    ):
+        if value not in get_args(allowed):
+            raise ComparisonError(
+                f"{name} is {value!r}; it must be one of {', '.join(get_args(allowed))}"
+            )
+    if kernel == "rbf" and estimator != "minibatch":
+        raise ComparisonError(
+            f'kernel "rbf" with estimator {estimator!r}; it needs estimator "minibatch"'
+        )
+    for name, number, least in (
+        ("batch_size", batch_size, MIN_BATCH),
+        ("permutations", permutations, 0),
+    ):
+        if number < least:
+            raise ComparisonError(f"{name} is {number}; it must be at least {least}")

@@ -6,16 +6,20 @@ torch tensors in float32 or float64. Knows nothing of kernels, nor of files.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import groupby
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby, pairwise
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from engramcka.errors import ComparisonError
 
+_BLOCK = 1024  # samples looked at at once
 _EXACT_IN_FLOAT32 = ("float32", "float16", "bfloat16")
+
+Change = Callable[[torch.Tensor], torch.Tensor]  # (samples, width) -> (samples, new width)
 
 
 class Layers:
@@ -40,6 +44,12 @@ class Layers:
                 f"{side}: {len(self.arrays)} layers, {len(self.numbers)} layer numbers; "
                 "give one array a layer, and as many numbers"
             )
+        self.rows: npt.NDArray[np.int64] | None = None  # the samples kept; None means all
+        self.changes: list[Change | None] = [None] * len(self.arrays)  # see prepare
+        self.scales = [1.0] * len(self.arrays)  # powers of two
+        self.directions: list[torch.Tensor] = []  # (layers, width, 1) a run, see diagnostics
+        self.nonfinite_share = [0.0] * len(self.arrays)
+        self.dropped: list[tuple[int, ...]] = [()] * len(self.arrays)
         self.dtypes = [self._checked_dtype(index) for index in range(len(self.arrays))]
         self.widths = [int(array.shape[1]) for array in self.arrays]
         counts = [int(array.shape[0]) for array in self.arrays]
@@ -77,7 +87,46 @@ class Layers:
             first = last
 
     def read(self, index: int, start: int, stop: int) -> torch.Tensor:
-        """Samples start to stop of one layer as they are; bfloat16 and float16 as such."""
+        """Samples start to stop of one layer, of those kept, in the dtype they came in."""
+        if self.rows is None:
+            return self._slice(index, start, stop)
+        rows = self.rows[start:stop]
+        block = self._slice(index, int(rows[0]), int(rows[-1]) + 1)
+        return block[torch.from_numpy(rows - rows[0]).to(block.device)]
+
+    def values(self, index: int, start: int, stop: int, like: torch.Tensor) -> torch.Tensor:
+        """Samples start to stop of one layer, scaled, in the dtype and on the device of like."""
+        block = self.read(index, start, stop).to(like)
+        change = self.changes[index]
+        if change is not None:
+            block = change(block)
+        scale = self.scales[index]
+        return block if scale == 1.0 else block * scale
+
+    def keep(self, rows: npt.NDArray[np.int64]) -> None:
+        """Leave out every sample that is not in ``rows`` (increasing sample numbers)."""
+        self.rows, self.n_samples = rows, len(rows)
+
+    def raise_if_nonfinite(self, start: int, stop: int) -> None:
+        """Raise ComparisonError, naming layer and sample, if samples start to stop hold a NaN or
+        an infinity."""
+        for index in range(len(self)):
+            finite = self.read(index, start, stop).isfinite().all(dim=1)
+            if not bool(finite.all()):
+                sample = start + int((~finite).nonzero()[0, 0])
+                sample = sample if self.rows is None else int(self.rows[sample])
+                raise ComparisonError(
+                    f"{self.name(index)}, sample {sample}: a value is NaN or infinite; "
+                    'nonfinite="drop" leaves such samples out of both models'
+                )
+
+    def constant(self, index: int, start: int, stop: int) -> bool:
+        """Whether one layer is the same for all samples start to stop."""
+        first = self.read(index, start, start + 1)
+        edges = [*range(start, stop, _BLOCK), stop]
+        return all(bool((self.read(index, a, b) == first).all()) for a, b in pairwise(edges))
+
+    def _slice(self, index: int, start: int, stop: int) -> torch.Tensor:
         block = self.arrays[index][start:stop]
         return block.detach() if isinstance(block, torch.Tensor) else _from_numpy(block)
 
@@ -103,8 +152,20 @@ class Layers:
         return dtype
 
 
-def check_pair(y: Layers, x: Layers) -> None:
-    """Raise ComparisonError unless y and x hold the same, sufficient number of samples."""
+def check_pair(
+    y: Layers,
+    x: Layers,
+    y_samples: Sequence[Any] | None = None,
+    x_samples: Sequence[Any] | None = None,
+) -> None:
+    """Raise ComparisonError unless y and x hold the same, sufficient number of samples.
+
+    Args:
+        y: one model.
+        x: the other.
+        y_samples: identities of y's samples; where both are given they must be the same.
+        x_samples: identities of x's samples.
+    """
     if y.n_samples != x.n_samples:
         raise ComparisonError(
             f"y has {y.n_samples} samples, x {x.n_samples}; both need the same samples in the "
@@ -114,6 +175,17 @@ def check_pair(y: Layers, x: Layers) -> None:
         raise ComparisonError(
             f"{y.n_samples} samples; the unbiased estimator of HSIC needs at least 4"
         )
+    if y_samples is None or x_samples is None:
+        return
+    for name, samples in (("y_samples", y_samples), ("x_samples", x_samples)):
+        if len(samples) != y.n_samples:
+            raise ComparisonError(f"{name} names {len(samples)} samples, y has {y.n_samples}")
+    for index, (a, b) in enumerate(zip(y_samples, x_samples, strict=True)):
+        if not np.array_equal(a, b):
+            raise ComparisonError(
+                f"sample {index} is {a!r} in y and {b!r} in x; both need the same samples in the "
+                "same order"
+            )
 
 
 def choose_device(y: Layers, x: Layers, device: str | torch.device) -> torch.device:

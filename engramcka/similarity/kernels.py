@@ -1,81 +1,168 @@
-"""Gram matrices of one batch of samples, for all layers at once, a tile at a time.
+"""Kernels: a tile of Gram matrices for all layers at once, and the sums that HSIC_1 needs of them.
 
-The features are centred first: it changes no estimate, and in float32 it is the difference
-between a right and a wrong one. Knows nothing of estimators.
+K~ is a Gram matrix with its diagonal set to zero. Features come centred. Knows nothing of
+estimators.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
+from engramcka.errors import ComparisonError
+from engramcka.similarity.centring import centred_layer
 from engramcka.similarity.inputs import Layers
+from engramcka.similarity.sums import pair_products, row_sums
 
-TILE = 256  # rows and columns of a tile: sums over one tile are short enough for float32
+Blocks = Sequence[torch.Tensor]  # (layers, samples, width) for each run of equally wide layers
+Sums = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+HollowSums = Callable[[Blocks, int], Sums]
 
-
-@dataclass(frozen=True)
-class Tile:
-    """Rows i and columns j of every layer's Gram matrix."""
-
-    values: torch.Tensor  # (layers, rows * columns)
-    rows: slice
-    columns: slice
-
-    @property
-    def on_diagonal(self) -> bool:
-        """Whether the tile is a square on the diagonal, which holds each pair of samples twice."""
-        return self.rows == self.columns
+MEDIAN_SAMPLES = 1024  # samples whose distances decide the bandwidth of the RBF kernel
+_AT_MEDIAN = math.exp(-0.5)  # the RBF kernel's value at the median distance
 
 
-def centred(layers: Layers, start: int, stop: int, like: torch.Tensor) -> list[torch.Tensor]:
-    """Samples start to stop of every layer, each feature less its mean over these samples.
-
-    Args:
-        layers: one model.
-        start: first sample.
-        stop: last sample + 1.
-        like: a tensor of the dtype and on the device to compute with.
-
-    Returns:
-        One (layers of the run, samples, width) tensor for each run of equally wide layers.
-    """
-    blocks = []
-    for first, last, width in layers.runs():
-        block = like.new_empty((last - first, stop - start, width))
-        for index in range(first, last):
-            values = layers.read(index, start, stop).to(like)
-            torch.sub(values, values.mean(0), out=block[index - first])
-        blocks.append(block)
-    return blocks
+def tile_size(n: int) -> int:
+    """Rows and columns of a tile of an (n, n) Gram matrix: a compromise between work saved by
+    symmetry (small tiles) and the speed of the products (large ones)."""
+    return 256 if n >= 512 else max(64, -(-n // 4))
 
 
-def tile_ranges(n: int, tile: int) -> Iterator[tuple[slice, slice]]:
+def tile_ranges(n: int, size: int) -> Iterator[tuple[slice, slice]]:
     """The tiles of the upper half of an (n, n) matrix, those on the diagonal included."""
-    edges = [slice(start, min(start + tile, n)) for start in range(0, n, tile)]
+    edges = [slice(start, min(start + size, n)) for start in range(0, n, size)]
     for i, rows in enumerate(edges):
         for columns in edges[i:]:
             yield rows, columns
 
 
-def linear_tiles(blocks: list[torch.Tensor], tile: int = TILE) -> Iterator[Tile]:
-    """Tiles of the upper half of X X' of every layer; each is overwritten by the next.
+def linear_tile(left: Blocks, right: Blocks, out: torch.Tensor) -> torch.Tensor:
+    """Rows of X times rows of X', for every layer.
 
     Args:
-        blocks: (layers, samples, width) tensors, all of the same samples.
-        tile: rows and columns of a tile.
+        left: (layers, rows, width) tensors.
+        right: (layers, columns, width) tensors.
+        out: at least layers * rows * columns numbers, overwritten.
+
+    Returns:
+        (all layers, rows, columns), in the memory of out.
     """
+    rows, columns = left[0].shape[1], right[0].shape[1]
+    count = sum(len(block) for block in left)
+    tile = out[: count * rows * columns].view(count, rows, columns)
+    first = 0
+    for a, b in zip(left, right, strict=True):
+        torch.bmm(a, b.mT, out=tile[first : first + len(a)])
+        first += len(a)
+    return tile
+
+
+def linear_hollow_sums(blocks: Blocks, y_count: int) -> Sums:
+    """Sums over K~ = X X' without its diagonal, for the linear kernel.
+
+    Args:
+        blocks: all layers' centred features, those of y first.
+        y_count: layers of y.
+
+    Returns:
+        (y layers, x layers) sum_ij K~_ij L~_ij; (layers,) sum_ij K~_ij^2; (layers, samples) K~ 1;
+        all float64.
+    """
+    squares, cross, own = _empty_sums(blocks, y_count)
+    for tile, rows, columns in _linear_tiles(blocks):
+        if rows == columns:
+            diagonal = tile.diagonal(dim1=1, dim2=2)
+            squares[:, rows] = diagonal.double()
+            diagonal.zero_()
+        _add(cross, own, tile, y_count, rows == columns)
+    totals = [block.sum(1)[:, :, None] for block in blocks]
+    return cross, own, row_sums(blocks, totals)[:, :, 0] - squares
+
+
+def rbf_hollow_sums(bandwidths: torch.Tensor) -> HollowSums:
+    """Sums over the Gram matrices of the RBF kernel, as `linear_hollow_sums` gives them.
+
+    Args:
+        bandwidths: (layers,) float64, of every layer of y and then of x.
+    """
+
+    def sums(blocks: Blocks, y_count: int) -> Sums:
+        total, cross, own = _empty_sums(blocks, y_count)
+        for tile, rows, columns in hollow_tiles(blocks, bandwidths):
+            total[:, rows] += tile.sum(2, dtype=torch.float64)
+            if rows != columns:
+                total[:, columns] += tile.sum(1, dtype=torch.float64)
+            _add(cross, own, tile, y_count, rows == columns)
+        return cross, own, total
+
+    return sums
+
+
+def hollow_tiles(
+    blocks: Blocks, bandwidths: torch.Tensor | None
+) -> Iterator[tuple[torch.Tensor, slice, slice]]:
+    """Tiles of the upper half of every K~: (all layers, rows, columns), which rows, which columns.
+
+    Each is overwritten by the next. With bandwidths s, the kernel is RBF, exp(-|x_i - x_j|^2 /
+    (2 s^2)), less exp(-1/2): a constant changes no unbiased estimate, and without it the float32
+    sums would cancel.
+    """
+    if bandwidths is not None:
+        norms = torch.cat([torch.linalg.vector_norm(block, dim=2) for block in blocks]) ** 2
+        steepness = (-0.5 / bandwidths.to(norms.device) ** 2).to(norms.dtype)[:, None, None]
+    for tile, rows, columns in _linear_tiles(blocks):
+        if bandwidths is not None:
+            tile.mul_(-2).add_(norms[:, rows, None]).add_(norms[:, None, columns])
+            tile.clamp_(min=0).mul_(steepness).exp_().sub_(_AT_MEDIAN)
+        if rows == columns:
+            tile.diagonal(dim1=1, dim2=2).zero_()
+        yield tile, rows, columns
+
+
+def median_distances(layers: Layers, like: torch.Tensor) -> torch.Tensor:
+    """(layers,) median distance between two of the first `MEDIAN_SAMPLES` samples; float64.
+
+    Raises:
+        ComparisonError: more than half of the pairs of some layer are at distance zero, but not
+            all of them: there is no bandwidth to be had from them.
+    """
+    stop = min(layers.n_samples, MEDIAN_SAMPLES)
+    medians = []
+    for index in range(len(layers)):
+        rest = centred_layer(layers, index, 0, stop, like.double())
+        distances = torch.pdist(rest) if rest.device.type == "cpu" else torch.cdist(rest, rest)
+        median = distances.flatten().median()
+        if median == 0 and distances.max() > 0:
+            raise ComparisonError(
+                f"{layers.name(index)}: more than half of its samples are the same, so that the "
+                'RBF kernel has no bandwidth; use kernel = "linear"'
+            )
+        medians.append(median if median > 0 else torch.ones_like(median))
+    return torch.stack(medians)
+
+
+def _empty_sums(blocks: Blocks, y_count: int) -> Sums:
+    count, n = sum(len(block) for block in blocks), blocks[0].shape[1]
+    shapes = ((count, n), (y_count, count - y_count), (count,))
+    rows, cross, own = (blocks[0].new_zeros(shape, dtype=torch.float64) for shape in shapes)
+    return rows, cross, own
+
+
+def _linear_tiles(blocks: Blocks) -> Iterator[tuple[torch.Tensor, slice, slice]]:
     n = blocks[0].shape[1]
-    count = sum(len(block) for block in blocks)
-    buffer = blocks[0].new_empty(count * min(tile, n) ** 2)
-    for rows, columns in tile_ranges(n, tile):
-        shape = (count, rows.stop - rows.start, columns.stop - columns.start)
-        values = buffer[: shape[0] * shape[1] * shape[2]].view(shape)
-        first = 0
-        for block in blocks:
-            last = first + len(block)
-            torch.bmm(block[:, rows], block[:, columns].mT, out=values[first:last])
-            first = last
-        yield Tile(values.view(count, -1), rows, columns)
+    size = tile_size(n)
+    out = blocks[0].new_empty(sum(len(block) for block in blocks) * min(size, n) ** 2)
+    for rows, columns in tile_ranges(n, size):
+        left = [block[:, rows] for block in blocks]
+        yield linear_tile(left, [block[:, columns] for block in blocks], out), rows, columns
+
+
+def _add(
+    cross: torch.Tensor, own: torch.Tensor, tile: torch.Tensor, y_count: int, on_diagonal: bool
+) -> None:
+    tile_cross, tile_own = pair_products(tile, y_count)
+    weight = 1 if on_diagonal else 2  # a tile off the diagonal stands for its mirror image too
+    cross += weight * tile_cross
+    own += weight * tile_own

@@ -7,17 +7,32 @@ HSIC values a batch; knows nothing of intervals.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
+import numpy as np
 import torch
 
 from engramcka.similarity import hsic
+from engramcka.similarity.centring import centred
+from engramcka.similarity.diagnostics import Moments, moments
 from engramcka.similarity.inputs import Layers
-from engramcka.similarity.kernels import centred, linear_tiles
+from engramcka.similarity.kernels import HollowSums, tile_size
+from engramcka.similarity.sums import pair_sums
+from engramcka.similarity.workers import ordered_map
 
 MIN_BATCH = 4  # HSIC_1 divides by n (n - 3)
-FLOAT64_BELOW = 32  # samples: a small batch cancels more, and costs nothing in float64
-MAX_CONDITION = 8.0  # of float32 sums; above it the batch is done once more in float64
-_CHUNK = 4096  # products added up in float32 before float64 takes over
+_FLOAT64_BELOW = 32  # samples: a small batch cancels more, and costs little in float64
+
+
+def constant_layers(
+    y: Layers, x: Layers, start: int, stop: int, doubtful: tuple[hsic.Bool, hsic.Bool]
+) -> tuple[hsic.Bool, hsic.Bool] | None:
+    """The doubtful layers of y and of x, if all of them are the same for all of these samples."""
+    for side, part in zip((y, x), doubtful, strict=True):
+        if not all(side.constant(int(index), start, stop) for index in np.flatnonzero(part)):
+            return None
+    return doubtful
 
 
 def batch_ranges(n: int, batch_size: int) -> list[tuple[int, int]]:
@@ -25,61 +40,62 @@ def batch_ranges(n: int, batch_size: int) -> list[tuple[int, int]]:
     edges = [*range(0, n, batch_size), n]
     if len(edges) > 2 and edges[-1] - edges[-2] < MIN_BATCH:
         del edges[-2]
-    return list(zip(edges[:-1], edges[1:], strict=True))
+    return list(pairwise(edges))
 
 
-def batch_hsic(
-    y: Layers, x: Layers, batch_size: int, device: torch.device, dtype: torch.dtype
-) -> Iterator[hsic.Hsic]:
-    """HSIC_1 of every pair of layers, a batch at a time, in order."""
-    for start, stop in batch_ranges(y.n_samples, batch_size):
-        small = stop - start < FLOAT64_BELOW
-        first_dtype = torch.float64 if small else dtype
-        values = hsic.unbiased(_sums(y, x, start, stop, torch.empty(0, dtype=first_dtype, device=device)))
-        worst = max(values.y_condition.max(), values.x_condition.max())
-        if first_dtype != torch.float64 and not worst <= MAX_CONDITION:
-            values = hsic.unbiased(
-                _sums(y, x, start, stop, torch.empty(0, dtype=torch.float64, device=device))
-            )
-        yield values
+@dataclass(frozen=True)
+class Batch:
+    """What one batch gives."""
+
+    values: hsic.Hsic
+    moments: Moments
+    redone: bool  # in float64, because float32 would not do
 
 
-def _sums(y: Layers, x: Layers, start: int, stop: int, like: torch.Tensor) -> hsic.PairSums:
-    """The sums over K~ and L~ of one batch."""
-    blocks = [*centred(y, start, stop, like), *centred(x, start, stop, like)]
-    n, rows_of_y, count = stop - start, len(y), len(y) + len(x)
-    cross = like.new_zeros((len(y), len(x)), dtype=torch.float64)
-    own = like.new_zeros(count, dtype=torch.float64)
-    squares = like.new_zeros((count, n), dtype=torch.float64)
-    for tile in linear_tiles(blocks):
-        weight = 2
-        if tile.on_diagonal:
-            size = tile.rows.stop - tile.rows.start
-            diagonal = tile.values.view(count, size, size).diagonal(dim1=1, dim2=2)
-            squares[:, tile.rows] = diagonal.double()
-            diagonal.zero_()
-            weight = 1
-        for chunk in tile.values.split(_CHUNK, dim=1):
-            cross += weight * (chunk[:rows_of_y] @ chunk[rows_of_y:].T)
-            own += weight * chunk.square().sum(1)
-    sums = [torch.bmm(block, block.sum(1)[:, :, None])[:, :, 0] for block in blocks]
-    rows = torch.cat(sums).double() - squares  # K~ 1 = X (X' 1) - diagonal of K
-    return _pair_sums(n, rows_of_y, cross, own, rows)
+@dataclass(frozen=True)
+class Minibatch:
+    """Two models and how to compare them batch by batch."""
 
+    y: Layers
+    x: Layers
+    ranges: list[tuple[int, int]]  # of the batches
+    hollow_sums: HollowSums  # of the kernel
+    like: torch.Tensor  # of the dtype and on the device to compute with
 
-def _pair_sums(
-    n: int, rows_of_y: int, cross: torch.Tensor, own: torch.Tensor, rows: torch.Tensor
-) -> hsic.PairSums:
-    y, x = rows[:rows_of_y], rows[rows_of_y:]
-    values = (
-        torch.tensor(float(n), dtype=torch.float64),
-        cross,
-        own[:rows_of_y],
-        own[rows_of_y:],
-        y @ x.T,
-        (y * y).sum(1),
-        (x * x).sum(1),
-        y.sum(1),
-        x.sum(1),
-    )
-    return hsic.PairSums(*(value.cpu().numpy() for value in values))
+    def run(self) -> Iterator[Batch]:
+        """HSIC_1 of every pair of layers and the layers' moments, a batch at a time, in order."""
+        size = max(stop - start for start, stop in self.ranges)
+        numbers = sum(self.y.widths + self.x.widths) * size
+        numbers += (len(self.y) + len(self.x)) * tile_size(size) ** 2
+        yield from ordered_map(
+            self.batch,
+            self.ranges,
+            count=len(self.ranges),
+            part_bytes=numbers * self.like.element_size(),
+            device=self.like.device,
+        )
+
+    def batch(self, edges: tuple[int, int]) -> Batch:
+        """HSIC_1 over samples start to stop, in float64 where float32 would not do."""
+        start, stop = edges
+        wide = self.like.double()
+        first = wide if stop - start < _FLOAT64_BELOW else self.like
+        result = self._estimate(start, stop, first)
+        doubtful = hsic.doubtful(result.values)
+        if not any(part.any() for part in doubtful):
+            return result
+        for side in (self.y, self.x):
+            side.raise_if_nonfinite(start, stop)
+        if first.dtype == wide.dtype:
+            return result
+        constant = constant_layers(self.y, self.x, start, stop, doubtful)
+        if constant is not None:
+            return replace(result, values=hsic.zeroed(result.values, constant[0], constant[1]))
+        return replace(self._estimate(start, stop, wide), redone=True)
+
+    def _estimate(self, start: int, stop: int, like: torch.Tensor) -> Batch:
+        blocks = [*centred(self.y, start, stop, like), *centred(self.x, start, stop, like)]
+        sums = pair_sums(stop - start, *self.hollow_sums(blocks, len(self.y)))
+        directions = [*self.y.directions, *self.x.directions]
+        values = hsic.combine(sums, hsic.unbiased(sums.n))
+        return Batch(values, moments(blocks, directions, stop - start - 1), redone=False)

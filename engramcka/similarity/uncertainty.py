@@ -1,43 +1,63 @@
-"""How sure a CKA map is: delete-a-group jackknife, in float64 NumPy.
+"""From HSIC values to a map: CKA, its jackknife and intervals, and which layers have none.
 
-Works on sums already made (a sum a group); knows nothing of samples or kernels.
+Float64 NumPy; knows nothing of samples or kernels.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from engramcka.results import Float, jackknife_interval
+from engramcka.similarity.hsic import Bool, Hsic
 
-MAX_GROUPS = 64  # so that a map's jackknife stays small enough to be stored and drawn
-
-
-def group_starts(count: int) -> list[int]:
-    """First unit of each group when ``count`` units in order make at most `MAX_GROUPS` groups."""
-    groups = min(count, MAX_GROUPS)
-    return [group * count // groups for group in range(groups)]
+# A float64 sum that cancels to one part in 10^7 of its terms is good to some 1e-8; past that we
+# call the answer ill conditioned.
+MAX_CONDITION = 1e7
 
 
-def ratio(cross: Float, y_self: Float, x_self: Float) -> Float:
-    """CKA from HSIC values: cross / sqrt(y_self x_self).
+@dataclass(frozen=True)
+class Ratios:
+    """CKA of every pair of layers, float64; NaN where there is nothing to divide by."""
+
+    similarity: Float  # (y layers, x layers)
+    jackknife: Float | None  # (groups, y layers, x layers), without each group
+    ci_low: Float | None  # (y layers, x layers), 95 % interval
+    ci_high: Float | None
+    null: Float | None  # (shuffles, y layers, x layers)
+
+
+def ratios(whole: Hsic, without: Hsic | None, null: Float | None) -> Ratios:
+    """CKA, cross / sqrt(y_self x_self), of all samples, without each group, and of shuffles.
 
     Args:
-        cross: (..., y layers, x layers).
-        y_self: (..., y layers).
-        x_self: (..., x layers).
-
-    Returns:
-        As cross; NaN where a self term is not above zero.
+        whole: over all samples.
+        without: (groups, ...) without each group.
+        null: (shuffles, y layers, x layers) cross terms of shuffled pairs.
     """
-    with np.errstate(invalid="ignore", divide="ignore"):
-        y_norm = np.sqrt(np.where(y_self > 0, y_self, np.nan))
-        x_norm = np.sqrt(np.where(x_self > 0, x_self, np.nan))
-        quotient: Float = cross / y_norm[..., :, None] / x_norm[..., None, :]
+    similarity = _ratio(whole.cross, whole)
+    jackknife = low = high = None
+    if without is not None:
+        jackknife = _ratio(without.cross, without)
+        low, high = jackknife_interval(similarity, jackknife)
+    return Ratios(similarity, jackknife, low, high, None if null is None else _ratio(null, whole))
+
+
+def undefined(whole: Hsic) -> list[tuple[Bool, Bool]]:
+    """For y and for x: (layers,) which do not vary at all, and which are ill conditioned."""
+    found = []
+    for own, terms in ((whole.y_self, whole.y_terms), (whole.x_self, whole.x_terms)):
+        constant = terms == 0
+        with np.errstate(invalid="ignore"):
+            found.append((constant, ~constant & ~(own * MAX_CONDITION > terms)))
+    return found
+
+
+def _ratio(cross: Float, own: Hsic) -> Float:
+    norms = []
+    for value, terms in ((own.y_self, own.y_terms), (own.x_self, own.x_terms)):
+        with np.errstate(invalid="ignore"):
+            norms.append(np.sqrt(np.where(value * MAX_CONDITION > terms, value, np.nan)))
+    quotient: Float = cross / norms[0][..., :, None] / norms[1][..., None, :]
     return quotient
-
-
-def interval(estimate: Float, jackknife: Float | None) -> tuple[Float | None, Float | None]:
-    """Ends of the 95 % interval of every cell; (None, None) without a jackknife."""
-    if jackknife is None:
-        return None, None
-    return jackknife_interval(estimate, jackknife)

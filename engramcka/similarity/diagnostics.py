@@ -1,0 +1,109 @@
+"""What each layer looks like: whether a similarity is about all of it or about one dimension.
+
+Made from sums taken in passing, while the blocks are at hand. Knows nothing of kernels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from engramcka.results import Float, LayerDiagnostics
+from engramcka.similarity.centring import centred_layer
+from engramcka.similarity.inputs import Layers
+
+_POWER_STEPS = 6
+_DIRECTION_SAMPLES = 1024
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Sums of squares of centred features; blocks' moments add up."""
+
+    degrees: int  # samples less one a block: what sums are divided by
+    columns: tuple[Float, ...]  # (layers, width) a run of layers, y's runs first: each dimension
+    along: Float  # (layers,): along the layer's leading direction
+
+    def __add__(self, other: Moments) -> Moments:
+        columns = tuple(a + b for a, b in zip(self.columns, other.columns, strict=True))
+        return Moments(self.degrees + other.degrees, columns, self.along + other.along)
+
+
+def set_directions(layers: Layers, like: torch.Tensor) -> None:
+    """Find a direction near each layer's first principal component, from its first samples.
+
+    A few steps of the power method from the dimension with the largest variance, which is where a
+    massive activation sits.
+    """
+    stop = min(layers.n_samples, _DIRECTION_SAMPLES)
+    directions = []
+    for index in range(len(layers)):
+        rest = centred_layer(layers, index, 0, stop, like)
+        vector = torch.zeros_like(rest[0])
+        vector[rest.square().sum(0).argmax()] = 1
+        for _ in range(_POWER_STEPS):
+            vector = torch.nn.functional.normalize(rest.T @ (rest @ vector), dim=0)
+        directions.append(vector)
+    layers.directions = [torch.stack(directions[a:b])[:, :, None] for a, b, _ in layers.runs()]
+
+
+def moments(
+    blocks: Sequence[torch.Tensor], directions: Sequence[torch.Tensor], degrees: int
+) -> Moments:
+    """Sums of squares over one block.
+
+    Args:
+        blocks: (layers, samples, width) centred features of each run of layers.
+        directions: (layers, width, 1) unit vectors of each run.
+        degrees: degrees of freedom that this block adds.
+    """
+    columns = [torch.stack([layer.square().sum(0) for layer in block]) for block in blocks]
+    along = [
+        torch.bmm(block, direction.to(block)).square().sum((1, 2))
+        for block, direction in zip(blocks, directions, strict=True)
+    ]
+    return Moments(
+        degrees,
+        tuple(part.double().cpu().numpy() for part in columns),
+        torch.cat(along).double().cpu().numpy(),
+    )
+
+
+def layer_diagnostics(
+    found: Moments, y: Layers, x: Layers, squared: tuple[Float, Float] | None
+) -> tuple[LayerDiagnostics, LayerDiagnostics]:
+    """Diagnostics of y's and of x's layers.
+
+    Args:
+        found: moments of all samples.
+        y: one model.
+        x: the other.
+        squared: (y layers,) and (x layers,) estimates of tr(C^2), C the covariance of the
+            features: linear HSIC of a layer with itself. None with another kernel; the effective
+            rank is then NaN.
+    """
+    columns = [row for run in found.columns for row in run]
+    shares = slice(0, len(y)), slice(len(y), None)
+    parts = []
+    for number, (side, share) in enumerate(zip((y, x), shares, strict=True)):
+        trace = np.array([row.sum() for row in columns[share]])
+        largest = np.array([row.max() for row in columns[share]])
+        width = np.array(side.widths, dtype=np.float64)
+        rank = np.full_like(trace, np.nan)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            if squared is not None:
+                rank = np.clip((trace / found.degrees) ** 2 / squared[number], 1.0, width)
+            parts.append(
+                LayerDiagnostics(
+                    top_dimension_share=largest / trace,
+                    top_component_share=np.maximum(found.along[share], largest) / trace,
+                    effective_rank=np.where(trace > 0, rank, np.nan),
+                    nonfinite_share=np.array(side.nonfinite_share),
+                    width=width,
+                    dropped=tuple(side.dropped) if any(side.dropped) else (),
+                )
+            )
+    return parts[0], parts[1]

@@ -1,0 +1,120 @@
+"""Inner products of Gram matrices, tile by tile: n^2 width operations a layer.
+
+A tile, one block of samples against another, is made for all layers, its products are added up,
+and it is thrown away. Only the upper half is made. Knows nothing of estimators.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from engramcka.results import Float
+from engramcka.similarity.full import BLOCK, GroupProducts, Problem, Progress, Result
+from engramcka.similarity.kernels import linear_tile
+from engramcka.similarity.sums import pair_products
+from engramcka.similarity.workers import ordered_map
+
+_PANEL_BYTES = 256 * 2**20  # of centred features held at once; up to three panels are
+
+
+@dataclass(frozen=True)
+class TileRow:
+    """A row of tiles: one block against the blocks of a panel that are not before it."""
+
+    block: int
+    left: list[torch.Tensor]
+    others: range
+    panel: list[torch.Tensor]
+    start: int  # first sample of the panel
+
+
+def operations(problem: Problem) -> float:
+    """Multiplications and additions: half of each Gram matrix, and the products of all pairs."""
+    pairs = len(problem.y) * len(problem.x) + problem.layers
+    width = sum(problem.y.widths) + sum(problem.x.widths)
+    return float(problem.y.n_samples) ** 2 * (width + pairs)
+
+
+def products(problem: Problem, on_progress: Progress | None = None) -> GroupProducts:
+    """All inner products, a jackknife group at a time."""
+    result = GroupProducts.zeros(problem)
+    total = sum(len(left) for left, _ in _panels(problem))
+    rows = each_row(problem, lambda row: _row_products(problem, row))
+    for done, (row, cross, own) in enumerate(rows, start=1):
+        _add(problem, row, result.within, result.against, cross)
+        _add(problem, row, result.own_within, result.own_against, own)
+        if on_progress is not None:
+            on_progress(done, total)
+    return result
+
+
+def each_row(problem: Problem, function: Callable[[TileRow], Result]) -> Iterator[Result]:
+    """function(row of tiles) for all rows of the upper half, in order, several at a time."""
+    return ordered_map(
+        function,
+        _tile_rows(problem),
+        count=len(problem.blocks),
+        part_bytes=problem.layers * BLOCK**2 * problem.like.element_size(),
+        device=problem.like.device,
+    )
+
+
+def _panels(problem: Problem) -> Iterator[tuple[range, range]]:
+    """Pairs of panels, ranges of blocks, that cover the upper half of the matrix."""
+    size = max(1, _PANEL_BYTES // (BLOCK * problem.sample_bytes))
+    count = len(problem.blocks)
+    ranges = [range(start, min(start + size, count)) for start in range(0, count, size)]
+    for i, left in enumerate(ranges):
+        for right in ranges[i:]:
+            yield left, right
+
+
+def _tile_rows(problem: Problem) -> Iterator[TileRow]:
+    """Every row of tiles of every pair of panels; a panel is read once a pair."""
+    held, left, left_start = None, [], 0
+    for rows, columns in _panels(problem):
+        start, stop = problem.blocks[columns[0]][0], problem.blocks[columns[-1]][1]
+        panel = problem.read(start, stop)
+        if rows != held:  # the first pair of a row of panels is a panel with itself
+            held, left, left_start = rows, panel, start
+        for block in rows:
+            a, b = (edge - left_start for edge in problem.blocks[block])
+            others = range(max(block, columns[0]), columns[-1] + 1)
+            yield TileRow(block, [run[:, a:b] for run in left], others, panel, start)
+
+
+def tiles(problem: Problem, row: TileRow) -> Iterator[tuple[int, torch.Tensor]]:
+    """(other block, (layers, rows, columns)) of each tile of a row; overwritten by the next."""
+    size = problem.blocks[0][1] - problem.blocks[0][0]
+    out = problem.like.new_empty(problem.layers * size**2)
+    for other in row.others:
+        a, b = (edge - row.start for edge in problem.blocks[other])
+        tile = linear_tile(row.left, [run[:, a:b] for run in row.panel], out)
+        if other == row.block and problem.hollow:
+            tile.diagonal(dim1=1, dim2=2).zero_()
+        yield other, tile
+
+
+def _row_products(problem: Problem, row: TileRow) -> tuple[TileRow, Float, Float]:
+    """(tiles, y layers, x layers) and (tiles, layers) inner products of a row of tiles."""
+    cross, own = [], []
+    for _, tile in tiles(problem, row):
+        tile_cross, tile_own = pair_products(tile, len(problem.y))
+        cross.append(tile_cross)
+        own.append(tile_own)
+    return row, torch.stack(cross).cpu().numpy(), torch.stack(own).cpu().numpy()
+
+
+def _add(problem: Problem, row: TileRow, within: Float, against: Float, values: Float) -> None:
+    """Add a row of tiles to the sums of the groups that its blocks belong to."""
+    group = problem.group_of[row.block]
+    others = np.array([problem.group_of[other] for other in row.others])
+    mirrored = np.array([other != row.block for other in row.others])
+    against[group] += values.sum(axis=0)
+    np.add.at(against, others[mirrored], values[mirrored])
+    same = others == group
+    within[group] += np.tensordot(np.where(mirrored, 2.0, 1.0)[same], values[same], axes=1)

@@ -1,0 +1,111 @@
+"""Before any comparison: samples that are left out, and features that are changed on purpose.
+
+Each reads all samples once, a block at a time, and only where an option asks for it. Knows
+nothing of kernels or estimators.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from engramcka.errors import ComparisonError
+from engramcka.similarity.centring import overall_means
+from engramcka.similarity.inputs import Change, Layers
+
+MASSIVE = 100.0  # times the median variance: from there a dimension counts as massive
+_BLOCK = 1024  # samples read at once
+
+
+def drop_nonfinite(y: Layers, x: Layers) -> int:
+    """Leave every sample with a NaN or an infinity in any layer out of both models.
+
+    Returns:
+        How many were left out.
+
+    Raises:
+        ComparisonError: fewer than 4 samples are left.
+    """
+    n = y.n_samples
+    keep = np.ones(n, dtype=bool)
+    for side in (y, x):
+        for index in range(len(side)):
+            finite = np.concatenate(
+                [
+                    side.read(index, start, stop).isfinite().all(dim=1).cpu().numpy()
+                    for start, stop in _ranges(n)
+                ]
+            )
+            side.nonfinite_share[index] = float(1 - finite.mean())
+            keep &= finite
+    if keep.all():
+        return 0
+    rows = np.flatnonzero(keep)
+    if len(rows) < 4:
+        raise ComparisonError(
+            f"{len(rows)} of {n} samples are finite in every layer of both models; at least 4 are "
+            "needed"
+        )
+    y.keep(rows)
+    x.keep(rows)
+    return n - len(rows)
+
+
+def standardize_features(layers: Layers, how: str, like: torch.Tensor) -> None:
+    """Change the features of every layer, from their means and variances over all samples.
+
+    "zscore" divides each dimension by its standard deviation, so that each counts the same (one
+    that does not vary counts nothing). "drop-massive" leaves out the dimensions whose variance is
+    over `MASSIVE` times the median of those that vary, and records them.
+
+    Raises:
+        ComparisonError: a value is NaN or infinite.
+    """
+    for index, (mean, variance) in enumerate(_statistics(layers, like)):
+        if how == "zscore":
+            layers.changes[index] = _zscore(mean, variance)
+        else:
+            varying = variance[variance > 0]
+            limit = MASSIVE * varying.median() if len(varying) else torch.inf
+            massive = (variance > limit).nonzero()[:, 0]
+            if len(massive):
+                kept = (variance <= limit).nonzero()[:, 0]
+                layers.changes[index] = _only(kept)
+                layers.widths[index] = len(kept)
+                layers.dropped[index] = tuple(massive.tolist())
+
+
+def _statistics(layers: Layers, like: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """(mean, variance), each (width,) float64, of every layer."""
+    means = overall_means(layers, like.double(), _BLOCK)
+    if not all(bool(mean.isfinite().all()) for mean in means):
+        for start, stop in _ranges(layers.n_samples):
+            layers.raise_if_nonfinite(start, stop)
+    statistics = []
+    for index, mean in enumerate(means):
+        total = torch.zeros_like(mean)
+        for start, stop in _ranges(layers.n_samples):
+            rest = layers.values(index, start, stop, like.double()) - mean
+            total += rest.square().sum(0)
+        variance = total / layers.n_samples
+        # What is left of a constant by rounding is no variance.
+        variance[variance.sqrt() <= 1e-14 * mean.abs()] = 0
+        statistics.append((mean, variance))
+    return statistics
+
+
+def _zscore(mean: torch.Tensor, variance: torch.Tensor) -> Change:
+    factor = torch.where(variance > 0, variance.rsqrt(), 0.0)
+
+    def change(block: torch.Tensor) -> torch.Tensor:
+        return (block - mean.to(block)) * factor.to(block)
+
+    return change
+
+
+def _only(kept: torch.Tensor) -> Change:
+    return lambda block: block[:, kept]
+
+
+def _ranges(n: int) -> list[tuple[int, int]]:
+    return [(start, min(start + _BLOCK, n)) for start in range(0, n, _BLOCK)]
