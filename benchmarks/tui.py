@@ -112,7 +112,7 @@ def browse(run: Path) -> list[str]:
     code = (
         f"from pathlib import Path; from engramcka.tui import browse; browse([Path({str(run)!r})])"
     )
-    return [sys.executable, "-c", code]
+    return [sys.executable, "-c", code, str(run)]
 
 
 def first_frames(run: Path, repeats: int, state: str) -> None:

@@ -26,7 +26,7 @@ class Loaded:
 
     entry: Entry
     value: CkaMap | LossSweep | list[dict[str, Any]]
-    signature: object
+    signature: object  # None for a first glance, which is read again anyway
 
 
 @dataclass(frozen=True)

@@ -81,6 +81,13 @@ def shorten(text: str, width: int, ellipsis: str = "…") -> str:
     return f"{head}{ellipsis}{tail}"
 
 
+def cut(text: str, width: int, ellipsis: str = "…") -> str:
+    """The text in at most ``width`` terminal cells, its end left out where it is longer."""
+    if cell_len(text) <= width:
+        return text
+    return set_cell_size(text, max(0, width - cell_len(ellipsis))) + ellipsis
+
+
 def fixed(text: str, width: int, ellipsis: str = "…") -> str:
     """The text shortened or padded to exactly ``width`` terminal cells."""
     return set_cell_size(shorten(text, width, ellipsis), max(0, width))

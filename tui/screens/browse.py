@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Horizontal, Vertical
+from textual.widget import Widget
 from textual.widgets import ContentSwitcher, Footer, Input, Static
 
 from engramcka.tui.catalog import Entry, facts
 from engramcka.tui.exporting import Subject
+from engramcka.tui.glance import glance
 from engramcka.tui.loading import Broken, Loaded
 from engramcka.tui.memory import Memory
 from engramcka.tui.messages import EntryChanged, EntryChosen, EntryRead, RunsChanged
@@ -31,7 +33,6 @@ if TYPE_CHECKING:
     from engramcka.tui.catalog import Place
 
 SMALLEST = (40, 12)
-_VIEWS = {"cka": "map", "sweep": "sweep", "log": "log"}
 
 
 class BrowseScreen(ReadingScreen):
@@ -73,6 +74,11 @@ class BrowseScreen(ReadingScreen):
         self.runs = tuple(facts(place) for place in places)
         self.entry: Entry | None = None  # what the user wants to see
         self.second: Entry | None = None  # what it is to be compared with
+        self.map = MapView(capabilities, id="map")
+        self.compare = CompareView(capabilities, id="compare")  # mounted when first wanted
+        self.sweep = SweepView(capabilities, id="sweep")
+        self.log_view = LogView(id="log")
+        self._focus_next = False  # whether what is read next gets the keys
 
     def compose(self) -> ComposeResult:
         """Header, runs, content and keys."""
@@ -83,10 +89,7 @@ class BrowseScreen(ReadingScreen):
                 yield Input(placeholder="find", id="find", compact=True)
             with Vertical(id="content"), ContentSwitcher(initial="message", id="views"):
                 yield Static("", id="message", markup=False)
-                yield MapView(self.capabilities, id="map")
-                yield CompareView(self.capabilities, id="compare")
-                yield SweepView(self.capabilities, id="sweep")
-                yield LogView(id="log")
+                yield self.map
         yield Static("", id="too-small", markup=False)
         yield Footer(compact=True, show_command_palette=False)
 
@@ -100,8 +103,17 @@ class BrowseScreen(ReadingScreen):
             self._say("There is no result yet. This screen follows the run while it works.")
             self.query_one(RunTree).focus()
         else:
-            self.choose(entry, focus=True)
+            self._glance(entry)
         self.call_after_refresh(self.start_watching)
+
+    def _glance(self, entry: Entry) -> None:
+        """A map's values before anything else, what else is known of it after the first frame."""
+        cka = glance(entry)
+        if cka is not None:
+            self.post_message(EntryRead(Loaded(entry, cka, None)))
+        self.choose(entry, focus=True, read=cka is None)
+        if cka is not None:
+            self.call_after_refresh(self.read, entry)
 
     def _first_entry(self) -> Entry | None:
         entries = [entry for run in self.runs for entry in run.entries]
@@ -114,57 +126,69 @@ class BrowseScreen(ReadingScreen):
 
     # What is on screen
 
-    def choose(self, entry: Entry, focus: bool = False) -> None:
+    def choose(self, entry: Entry, focus: bool = False, read: bool = True) -> None:
         """Show an entry, reading it if it is not the one on screen."""
         self.entry, self.second = entry, None
         self.query_one(RunTree).select_entry(entry)
-        if focus:
-            self.query_one(f"#{_VIEWS[entry.kind]}").focus()
-        if self.found is None or self.found.entry != entry:
+        self._focus_next = focus or self._in_content
+        if read and (self.found is None or self.found.entry != entry):
             self.read(entry)
         elif self.other is not None:
             self.action_leave_compare()
+        elif focus:
+            self.action_content()
 
     def on_entry_chosen(self, message: EntryChosen) -> None:
         """The tree's cursor is on an entry."""
         self.choose(message.entry, message.focus)
 
-    def on_entry_read(self, message: EntryRead) -> None:
+    async def on_entry_read(self, message: EntryRead) -> None:
         """Put what was read on the screen, unless the user has gone on."""
         if message.found.entry == self.second:
             self.other = message.found
         elif message.found.entry == self.entry:
             first, self.found = self.found is None, message.found
-            self._show_found()
+            await self._show_found()
             if first and isinstance(message.found, Loaded):
                 self._recall()
         else:
             return
-        self._show_pair()
+        await self._show_pair()
         self._title()
 
-    def _show_found(self) -> None:
+    async def _show_found(self) -> None:
         found = self.found
-        focused = self.focused is not None and self.focused.id in (*_VIEWS.values(), "compare")
         if isinstance(found, Broken):
             self._say(found.sentence)
         elif isinstance(found, Loaded):
-            view: Any = self.query_one(f"#{_VIEWS[found.entry.kind]}")
+            views = {"cka": self.map, "sweep": self.sweep, "log": self.log_view}
+            view: Any = views[found.entry.kind]
+            await self._mounted(view)
             view.show(found.value)
-            self._switch(view.id, focused)
+            self._switch(view, self._focus_next or self._in_content)
+            self._focus_next = False
 
-    def _switch(self, view: str, focus: bool) -> None:
-        self.query_one(ContentSwitcher).current = view
+    async def _mounted(self, view: Widget) -> None:
+        """Have a view that is wanted for the first time."""
+        if not view.is_attached:
+            await self.query_one(ContentSwitcher).add_content(view)
+
+    @property
+    def _in_content(self) -> bool:
+        """Whether the keys go to the result, not to the runs."""
+        return self.focused in (self.map, self.compare, self.sweep, self.log_view)
+
+    def _switch(self, view: Widget, focus: bool) -> None:
+        self.query_one(ContentSwitcher).current = view.id
         if focus:
-            self.query_one(f"#{view}").focus()
+            view.focus()
 
     def _recall(self) -> None:
         """Cursor and palette as they were left."""
-        view = self.query_one(MapView)
         if self.memory.palette:
-            view.use_palette(self.memory.palette)
+            self.map.use_palette(self.memory.palette)
         if self.memory.kind == "cka" and self.entry is not None and self.entry.kind == "cka":
-            view.put_cursor(self.memory.row, self.memory.column)
+            self.map.put_cursor(self.memory.row, self.memory.column)
 
     def _say(self, sentence: str) -> None:
         self.query_one("#message", Static).update(sentence)
@@ -206,7 +230,7 @@ class BrowseScreen(ReadingScreen):
             self.second = entry
             self.read(entry)
 
-    def _show_pair(self) -> None:
+    async def _show_pair(self) -> None:
         """Both maps, if there are two."""
         found, other = self.found, self.other
         if self.second is None or other is None or other.entry != self.second:
@@ -215,21 +239,21 @@ class BrowseScreen(ReadingScreen):
             self.notify(other.sentence, severity="error", markup=False)
             self.action_leave_compare()
         elif isinstance(found, Loaded):
-            view, single = self.query_one(CompareView), self.query_one(MapView)
+            view, single = self.compare, self.map
             one: Any = found.value
             another: Any = other.value
             pair = Pair(one, another, found.entry.name, other.entry.name)
-            cursor = view.cursor if view.pair is not None and view.display else single.cursor
+            cursor = view.cursor if view.pair is not None else single.cursor
+            await self._mounted(view)
             view.show(pair, single.heatmap.look, cursor)
-            self._switch("compare", focus=True)
+            self._switch(view, focus=True)
 
     def action_leave_compare(self) -> None:
         """Back to the first map, the cursor where it is."""
-        view, single = self.query_one(CompareView), self.query_one(MapView)
-        if view.pair is not None and view.display:
-            single.put_cursor(*view.cursor)
-        self.second = self.other = view.pair = None
-        self._switch("map", focus=True)
+        if self.compare.pair is not None:
+            self.map.put_cursor(*self.compare.cursor)
+        self.second = self.other = self.compare.pair = None
+        self._switch(self.map, focus=True)
         self._title()
 
     # The disk
@@ -255,7 +279,11 @@ class BrowseScreen(ReadingScreen):
         tree = self.query_one(RunTree)
         if not tree.has_focus and self.query_one("#runs").display:
             tree.focus()
-            return
+        else:
+            self.action_content()
+
+    def action_content(self) -> None:
+        """Give the keys to the result."""
         current = self.query_one(ContentSwitcher).current
         if current and current != "message":
             self.query_one(f"#{current}").focus()
@@ -311,9 +339,7 @@ class BrowseScreen(ReadingScreen):
         """The view of the map or sweep that is on screen."""
         if not isinstance(self.found, Loaded) or self.found.entry.kind == "log":
             return None
-        if self.found.entry.kind == "cka":
-            return self.query_one(MapView)
-        return self.query_one(SweepView)
+        return self.map if self.found.entry.kind == "cka" else self.sweep
 
     def subject(self) -> Subject | None:
         """What an export draws."""
@@ -321,23 +347,21 @@ class BrowseScreen(ReadingScreen):
         if view is None or not isinstance(found, Loaded):
             return None
         options = view.figure_options() if isinstance(view, MapView) else {}
-        compared = self.query_one(CompareView)
-        if compared.pair is not None and isinstance(self.other, Loaded):
+        if self.compare.pair is not None and isinstance(self.other, Loaded):
             options = {name: options[name] for name in ("palette", "alignment", "low", "high")}
-            return Subject(found, self.other, compared.subtracted, options)
+            return Subject(found, self.other, self.compare.subtracted, options)
         return Subject(found, options=options)
 
     def remembered(self) -> Memory:
         """Where the user leaves off."""
         if self.entry is None:
             return self.memory
-        view = self.query_one(MapView)
-        row, column = view.cursor
+        row, column = self.map.cursor
         return Memory(
             run=str(self.entry.place.results.absolute()),
             kind=self.entry.kind,
             name=self.entry.name,
-            palette=view.heatmap.look.palette,
+            palette=self.map.heatmap.look.palette,
             theme=self.app.theme,
             row=row,
             column=column,

@@ -16,7 +16,7 @@ from textual.binding import Binding
 from textual.containers import VerticalScroll
 from textual.widgets import Static
 
-from engramcka.tui.terminal import clean, fixed, shorten
+from engramcka.tui.terminal import clean, cut, fixed
 
 _BAR = 16  # characters of a progress bar
 _SHOWN_EVENTS = 400
@@ -81,7 +81,7 @@ def piece_line(piece: Piece, width: int, name_width: int = 34) -> str:
     took = duration(piece.seconds) if piece.seconds is not None else ""
     rest = "  ".join(part for part in (count, took, piece.info) if part)
     name = fixed(f"{piece.stage} {piece.name}", name_width)
-    return shorten(f"{_MARKS[piece.event]} {bar} {name} {rest}".rstrip(), width)
+    return cut(f"{_MARKS[piece.event]} {bar} {name} {rest}".rstrip(), width)
 
 
 def duration(seconds: float) -> str:
@@ -102,7 +102,7 @@ def event_line(event: dict[str, Any], width: int) -> str:
         words.append(f"in {duration(event['seconds'])}")
     words += [f"{key} {event[key]}" for key in ("pieces", "device", "pid") if key in event]
     words.append(event.get("info") or "")
-    return shorten(clean(" ".join(str(word) for word in words if word)), width)
+    return cut(clean(" ".join(str(word) for word in words if word)), width)
 
 
 def _clock(time: object) -> str:

@@ -45,5 +45,7 @@ class ReadingScreen(Screen[None]):
         if runs != self.runs:
             self.post_message(RunsChanged(runs))
         for found in (self.found, self.other):
-            if found is not None and signature(found.entry) != found.signature:
+            if found is None or found.signature is None:  # nothing, or it is being read
+                continue
+            if signature(found.entry) != found.signature:
                 self.post_message(EntryChanged(found.entry))

@@ -16,6 +16,8 @@ from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
 
+_NEAR = 4  # characters between two changes that are sent as one
+
 
 class Window(Widget):
     """Shows the canvas from character ``start`` on."""
@@ -37,7 +39,7 @@ class Canvas(Horizontal):
 
     DEFAULT_CSS = "Canvas { height: 1fr; overflow: hidden; }"
 
-    WINDOW = 6  # characters
+    WINDOW = 3  # characters
 
     def __init__(
         self,
@@ -46,7 +48,7 @@ class Canvas(Horizontal):
         id: str | None = None,
         classes: str | None = None,
     ) -> None:
-        """``cuts`` are the first characters of the windows after the first; None: every 6."""
+        """``cuts`` are the first characters of the windows after the first; None: every 3."""
         super().__init__(id=id, classes=classes)
         self._cuts = None if cuts is None else [0, *cuts]
         self._strips: dict[int, Strip] = {}
@@ -66,7 +68,8 @@ class Canvas(Horizontal):
                 Window(self, start, None if stop is None else stop - start)
                 for start, stop in zip(self._cuts, stops, strict=True)
             ][there:]
-        needed = -(-max(self.app.size.width, self.size.width, 12) // self.WINDOW)
+        guess = self.app.size.width // 2  # before the first layout; more come with the size
+        needed = -(-max(self.size.width or guess, 12) // self.WINDOW)
         return [Window(self, i * self.WINDOW, self.WINDOW) for i in range(there, needed)]
 
     def on_resize(self) -> None:
@@ -103,7 +106,6 @@ class Canvas(Horizontal):
 
     def change_span(self, y: int, x: int, width: int) -> None:
         """Only these characters of line ``y`` have changed."""
-        self._strips.pop(y, None)
         for window in self.query_children(Window):
             left, right = max(x, window.start), min(x + width, window.start + window.size.width)
             if left < right:
@@ -116,18 +118,24 @@ class Canvas(Horizontal):
         if before is None:
             self.change_span(y, 0, self.size.width)
             return
-        span = differing(before, after)
-        if span is not None:
-            self.change_span(y, *span)
+        for x, width in differing(before, after):
+            self.change_span(y, x, width)
 
 
-def differing(before: Strip, after: Strip) -> tuple[int, int] | None:
-    """(first character, number of characters) in which two lines differ; None if in none."""
+def differing(before: Strip, after: Strip) -> list[tuple[int, int]]:
+    """(first character, number of characters) of every stretch in which two lines differ."""
     old, new = _characters(before), _characters(after)
     if len(old) != len(new):
-        return 0, after.cell_length
-    places = [i for i, (a, b) in enumerate(zip(old, new, strict=True)) if a != b]
-    return (places[0], places[-1] - places[0] + 1) if places else None
+        return [(0, after.cell_length)]
+    spans: list[tuple[int, int]] = []
+    for place, (a, b) in enumerate(zip(old, new, strict=True)):
+        if a == b:
+            continue
+        if spans and place - sum(spans[-1]) < _NEAR:
+            spans[-1] = (spans[-1][0], place + 1 - spans[-1][0])
+        else:
+            spans.append((place, 1))
+    return spans
 
 
 def _characters(strip: Strip) -> list[tuple[str, object]]:

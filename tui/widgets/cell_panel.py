@@ -77,19 +77,10 @@ class CellPanel(Readout):
         """A model's name, over the whole width."""
         return [(fixed(text, self.size.width), "label")]
 
-    def profile(self, heights: Sequence[int], at: int, ascii_only: bool) -> Line:
-        """A sparkline with the cursor's place in it marked."""
-        shades = palettes.ASCII_SHADES
-        marks = [shades[h] for h in heights] if ascii_only else [_SPARKS[h] for h in heights]
-        if ascii_only:
-            marks[at] = "|"
-        elif marks[at] == " ":
-            marks[at] = "▁"
-        return [
-            ("".join(marks[:at]), "label"),
-            (marks[at], "mark"),
-            ("".join(marks[at + 1 :]), "label"),
-        ]
+    def profile(self, label: str, heights: Sequence[int], ascii_only: bool) -> Line:
+        """A sparkline of a row or a column."""
+        shades = palettes.ASCII_SHADES if ascii_only else _SPARKS
+        return self.pair(label, "".join(shades[height] for height in heights))
 
     def sentences(self, sentences: Sequence[str]) -> list[Line]:
         """Warnings, wrapped to the panel."""
@@ -111,10 +102,9 @@ def cell_lines(
     ascii_only: bool,
 ) -> list[Line]:
     """The panel's lines for one cell."""
-    width = max(panel.size.width, 1)
+    width = max(panel.size.width - LABEL_WIDTH, 1)
     across = readout.spark_levels(cka.similarity[row], width)
     down = readout.spark_levels(cka.similarity[:, column], width)
-    rows, columns = cka.similarity.shape
     extra = readout.diagnostics(cka, row, column)
     lines = [
         panel.heading(clean(cka.y_label)),
@@ -124,10 +114,8 @@ def cell_lines(
         [],
         *(panel.pair(label, value) for label, value in (*cell, *extra)),
         [],
-        panel.pair("row", ""),
-        panel.profile(across, column * len(across) // columns, ascii_only),
-        panel.pair("column", ""),
-        panel.profile(down, row * len(down) // rows, ascii_only),
+        panel.profile("row", across, ascii_only),
+        panel.profile("column", down, ascii_only),
     ]
     if cka.warnings:
         lines += [[], panel.pair("warnings", "")]

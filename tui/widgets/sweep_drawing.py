@@ -77,9 +77,11 @@ def draw_sweep(
         grid.text(0, 0, "too small for the curve", "axis")
         return grid.lines()
     _axes(grid, frame, sweep, cursor)
-    for name, loss, part in _levels(sweep):
-        _level(grid, frame, name, loss, part)
+    for _, loss, part in _levels(sweep):
+        _level(grid, frame, loss, part)
     _curve(grid, frame, sweep, cursor)
+    for name, loss, part in _levels(sweep):
+        _level_name(grid, frame, name, loss, part)
     if sweep.variants:
         _variants(grid, frame, sweep)
     return grid.lines()
@@ -134,19 +136,28 @@ def _axes(grid: Grid, frame: Frame, sweep: LossSweep, cursor: int | None) -> Non
     grid.text(frame.left, frame.height + 2, shorten(caption, frame.width), "axis")
 
 
-def _level(grid: Grid, frame: Frame, name: str, loss: float, part: str) -> None:
-    """A dashed line across the plot with its name above its right end."""
-    label = shorten(f"{clean(name)} {loss:.4g}", frame.width)
-    right = frame.left + frame.width
-    if not frame.inside(loss):
-        y, arrow = (0, "↑") if loss > frame.high else (frame.height - 1, "↓")
-        grid.text(right - len(label) - 2, y, f"{arrow} {label}", part)
-        return
-    y = round(frame.y(loss))
-    dash = "╌" if part == "baseline" else "─"
-    grid.text(frame.left, y, dash * frame.width, part)
-    above = y - 1 if y > 0 else y + 1
-    grid.text(right - len(label), above, label, part)
+def _level(grid: Grid, frame: Frame, loss: float, part: str) -> None:
+    """A line across the plot; dashed for the baseline."""
+    if frame.inside(loss):
+        dash = "╌" if part == "baseline" else "─"
+        grid.text(frame.left, round(frame.y(loss)), dash * frame.width, part)
+
+
+def _level_name(grid: Grid, frame: Frame, name: str, loss: float, part: str) -> None:
+    """A line's name where nothing else is, near the line or the edge that it is beyond."""
+    text = f"{clean(name)} {loss:.4g}"
+    if loss > frame.high:
+        rows, text = [0, 1], f"↑ {text}"
+    elif loss < frame.low:
+        rows, text = [frame.height - 1, frame.height - 2], f"↓ {text}"
+    else:
+        y = round(frame.y(loss))
+        rows = [y - 1, y + 1]
+    label = shorten(text, frame.width)
+    right = frame.left + frame.width - len(label)
+    places = [(x, row) for row in rows for x in (right, frame.left + 1)]
+    free = [place for place in places if grid.free(*place, len(label))]
+    grid.text(*(free or places)[0], label, part)
 
 
 def _curve(grid: Grid, frame: Frame, sweep: LossSweep, cursor: int | None) -> None:
