@@ -30,7 +30,7 @@ Standardize = Literal["none", "zscore", "drop-massive"]
 Nonfinite = Literal["error", "drop"]
 Precision = Literal["highest", "high"]
 
-_LOOK = 1024  # first samples, which decide a layer's scale
+_LOOK = 64  # first samples, which decide a layer's scale
 
 
 def cka_map(

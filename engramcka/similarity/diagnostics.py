@@ -14,9 +14,10 @@ import torch
 from engramcka.results import Float, LayerDiagnostics
 from engramcka.similarity.centring import centred_layer
 from engramcka.similarity.inputs import Layers
+from engramcka.similarity.workers import Scratch
 
-_POWER_STEPS = 6
-_DIRECTION_SAMPLES = 1024
+_POWER_STEPS = 4
+_DIRECTION_SAMPLES = 256
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,10 @@ def set_directions(layers: Layers, like: torch.Tensor) -> None:
 
 
 def moments(
-    blocks: Sequence[torch.Tensor], directions: Sequence[torch.Tensor], degrees: int
+    blocks: Sequence[torch.Tensor],
+    directions: Sequence[torch.Tensor],
+    degrees: int,
+    scratch: Scratch,
 ) -> Moments:
     """Sums of squares over one block.
 
@@ -59,8 +63,13 @@ def moments(
         blocks: (layers, samples, width) centred features of each run of layers.
         directions: (layers, width, 1) unit vectors of each run.
         degrees: degrees of freedom that this block adds.
+        scratch: memory to work in.
     """
-    columns = [torch.stack([layer.square().sum(0) for layer in block]) for block in blocks]
+    columns = []
+    for block in blocks:
+        square = scratch.empty("square", tuple(block.shape[1:]), block)
+        rows = [torch.mul(layer, layer, out=square).sum(0) for layer in block]
+        columns.append(torch.stack(rows))
     along = [
         torch.bmm(block, direction.to(block)).square().sum((1, 2))
         for block, direction in zip(blocks, directions, strict=True)

@@ -15,19 +15,20 @@ from engramcka.errors import ComparisonError
 from engramcka.similarity.centring import centred_layer
 from engramcka.similarity.inputs import Layers
 from engramcka.similarity.sums import pair_products, row_sums
+from engramcka.similarity.workers import Scratch
 
 Blocks = Sequence[torch.Tensor]  # (layers, samples, width) for each run of equally wide layers
 Sums = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
-HollowSums = Callable[[Blocks, int], Sums]
+HollowSums = Callable[[Blocks, int, Scratch], Sums]
 
+STRIP = 32  # columns: narrow strips make little more than half of the matrix, at full speed
 MEDIAN_SAMPLES = 1024  # samples whose distances decide the bandwidth of the RBF kernel
 _AT_MEDIAN = math.exp(-0.5)  # the RBF kernel's value at the median distance
 
 
 def tile_size(n: int) -> int:
-    """Rows and columns of a tile of an (n, n) Gram matrix: a compromise between work saved by
-    symmetry (small tiles) and the speed of the products (large ones)."""
-    return 256 if n >= 512 else max(64, -(-n // 4))
+    """Rows and columns of a square tile of an (n, n) Gram matrix, a quarter of it to 256."""
+    return min(256, max(64, -(-n // 4)))
 
 
 def tile_ranges(n: int, size: int) -> Iterator[tuple[slice, slice]]:
@@ -59,24 +60,24 @@ def linear_tile(left: Blocks, right: Blocks, out: torch.Tensor) -> torch.Tensor:
     return tile
 
 
-def linear_hollow_sums(blocks: Blocks, y_count: int) -> Sums:
+def linear_hollow_sums(blocks: Blocks, y_count: int, scratch: Scratch) -> Sums:
     """Sums over K~ = X X' without its diagonal, for the linear kernel.
 
     Args:
         blocks: all layers' centred features, those of y first.
         y_count: layers of y.
+        scratch: memory to work in.
 
     Returns:
         (y layers, x layers) sum_ij K~_ij L~_ij; (layers,) sum_ij K~_ij^2; (layers, samples) K~ 1;
         all float64.
     """
     squares, cross, own = _empty_sums(blocks, y_count)
-    for tile, rows, columns in _linear_tiles(blocks):
-        if rows == columns:
-            diagonal = tile.diagonal(dim1=1, dim2=2)
-            squares[:, rows] = diagonal.double()
-            diagonal.zero_()
-        _add(cross, own, tile, y_count, rows == columns)
+    for strip, columns in _strips(blocks, scratch):
+        square = strip[:, : columns.stop - columns.start]
+        squares[:, columns] = square.diagonal(dim1=1, dim2=2).double()
+        square.tril_(-1)
+        _add_pairs(cross, own, strip, y_count)
     totals = [block.sum(1)[:, :, None] for block in blocks]
     return cross, own, row_sums(blocks, totals)[:, :, 0] - squares
 
@@ -88,13 +89,16 @@ def rbf_hollow_sums(bandwidths: torch.Tensor) -> HollowSums:
         bandwidths: (layers,) float64, of every layer of y and then of x.
     """
 
-    def sums(blocks: Blocks, y_count: int) -> Sums:
+    def sums(blocks: Blocks, y_count: int, scratch: Scratch) -> Sums:
         total, cross, own = _empty_sums(blocks, y_count)
-        for tile, rows, columns in hollow_tiles(blocks, bandwidths):
-            total[:, rows] += tile.sum(2, dtype=torch.float64)
-            if rows != columns:
-                total[:, columns] += tile.sum(1, dtype=torch.float64)
-            _add(cross, own, tile, y_count, rows == columns)
+        norms = squared_norms(blocks)
+        for strip, columns in _strips(blocks, scratch):
+            rows = slice(columns.start, None)
+            rbf_(strip, norms[:, rows], norms[:, columns], bandwidths)
+            strip[:, : columns.stop - columns.start].tril_(-1)
+            total[:, rows] += strip.sum(2, dtype=torch.float64)
+            total[:, columns] += strip.sum(1, dtype=torch.float64)
+            _add_pairs(cross, own, strip, y_count)
         return cross, own, total
 
     return sums
@@ -103,22 +107,45 @@ def rbf_hollow_sums(bandwidths: torch.Tensor) -> HollowSums:
 def hollow_tiles(
     blocks: Blocks, bandwidths: torch.Tensor | None
 ) -> Iterator[tuple[torch.Tensor, slice, slice]]:
-    """Tiles of the upper half of every K~: (all layers, rows, columns), which rows, which columns.
+    """Square tiles of the upper half of every K~: (layers, rows, columns), which rows and columns.
 
-    Each is overwritten by the next. With bandwidths s, the kernel is RBF, exp(-|x_i - x_j|^2 /
-    (2 s^2)), less exp(-1/2): a constant changes no unbiased estimate, and without it the float32
-    sums would cancel.
+    Each is overwritten by the next. The kernel is linear, or RBF where there are bandwidths.
     """
-    if bandwidths is not None:
-        norms = torch.cat([torch.linalg.vector_norm(block, dim=2) for block in blocks]) ** 2
-        steepness = (-0.5 / bandwidths.to(norms.device) ** 2).to(norms.dtype)[:, None, None]
-    for tile, rows, columns in _linear_tiles(blocks):
-        if bandwidths is not None:
-            tile.mul_(-2).add_(norms[:, rows, None]).add_(norms[:, None, columns])
-            tile.clamp_(min=0).mul_(steepness).exp_().sub_(_AT_MEDIAN)
+    norms = None if bandwidths is None else squared_norms(blocks)
+    n = blocks[0].shape[1]
+    size = tile_size(n)
+    out = blocks[0].new_empty(sum(len(block) for block in blocks) * min(size, n) ** 2)
+    for rows, columns in tile_ranges(n, size):
+        left = [block[:, rows] for block in blocks]
+        tile = linear_tile(left, [block[:, columns] for block in blocks], out)
+        if bandwidths is not None and norms is not None:
+            rbf_(tile, norms[:, rows], norms[:, columns], bandwidths)
         if rows == columns:
             tile.diagonal(dim1=1, dim2=2).zero_()
         yield tile, rows, columns
+
+
+def rbf_(
+    tile: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor, bandwidths: torch.Tensor
+) -> None:
+    """Turn inner products into exp(-|x_i - x_j|^2 / (2 s^2)) - exp(-1/2), in place.
+
+    The constant changes no unbiased estimate; without it the float32 sums would cancel.
+
+    Args:
+        tile: (layers, rows, columns) inner products.
+        rows: (layers, rows) squared norms.
+        columns: (layers, columns) squared norms.
+        bandwidths: (layers,) s of each layer.
+    """
+    steepness = (-0.5 / bandwidths.to(tile.device) ** 2).to(tile.dtype)[:, None, None]
+    tile.mul_(-2).add_(rows[:, :, None]).add_(columns[:, None, :])
+    tile.clamp_(min=0).mul_(steepness).exp_().sub_(_AT_MEDIAN)
+
+
+def squared_norms(blocks: Blocks) -> torch.Tensor:
+    """(all layers, samples) squared lengths of the features."""
+    return torch.cat([torch.linalg.vector_norm(block, dim=2) for block in blocks]) ** 2
 
 
 def median_distances(layers: Layers, like: torch.Tensor) -> torch.Tensor:
@@ -150,19 +177,22 @@ def _empty_sums(blocks: Blocks, y_count: int) -> Sums:
     return rows, cross, own
 
 
-def _linear_tiles(blocks: Blocks) -> Iterator[tuple[torch.Tensor, slice, slice]]:
+def _strips(blocks: Blocks, scratch: Scratch) -> Iterator[tuple[torch.Tensor, slice]]:
+    """The lower half of X X' of every layer in strips: (layers, rows, columns), which columns.
+
+    A strip holds a few columns and the rows from the first of them on: a square on the diagonal
+    and all that is below it. Each is overwritten by the next.
+    """
     n = blocks[0].shape[1]
-    size = tile_size(n)
-    out = blocks[0].new_empty(sum(len(block) for block in blocks) * min(size, n) ** 2)
-    for rows, columns in tile_ranges(n, size):
-        left = [block[:, rows] for block in blocks]
-        yield linear_tile(left, [block[:, columns] for block in blocks], out), rows, columns
+    out = scratch.empty("strip", (sum(len(block) for block in blocks) * n * STRIP,), blocks[0])
+    for start in range(0, n, STRIP):
+        columns = slice(start, min(start + STRIP, n))
+        below = [block[:, start:] for block in blocks]
+        yield linear_tile(below, [block[:, columns] for block in blocks], out), columns
 
 
-def _add(
-    cross: torch.Tensor, own: torch.Tensor, tile: torch.Tensor, y_count: int, on_diagonal: bool
-) -> None:
-    tile_cross, tile_own = pair_products(tile, y_count)
-    weight = 1 if on_diagonal else 2  # a tile off the diagonal stands for its mirror image too
-    cross += weight * tile_cross
-    own += weight * tile_own
+def _add_pairs(cross: torch.Tensor, own: torch.Tensor, strip: torch.Tensor, y_count: int) -> None:
+    """Add a strip that holds each pair of samples once, and so half of K~."""
+    strip_cross, strip_own = pair_products(strip, y_count)
+    cross += 2 * strip_cross
+    own += 2 * strip_own

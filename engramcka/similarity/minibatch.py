@@ -7,7 +7,7 @@ HSIC values a batch; knows nothing of intervals.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import numpy as np
@@ -17,9 +17,9 @@ from engramcka.similarity import hsic
 from engramcka.similarity.centring import centred
 from engramcka.similarity.diagnostics import Moments, moments
 from engramcka.similarity.inputs import Layers
-from engramcka.similarity.kernels import HollowSums, tile_size
+from engramcka.similarity.kernels import STRIP, HollowSums
 from engramcka.similarity.sums import pair_sums
-from engramcka.similarity.workers import ordered_map
+from engramcka.similarity.workers import Scratch, ordered_map
 
 MIN_BATCH = 4  # HSIC_1 divides by n (n - 3)
 _FLOAT64_BELOW = 32  # samples: a small batch cancels more, and costs little in float64
@@ -61,12 +61,13 @@ class Minibatch:
     ranges: list[tuple[int, int]]  # of the batches
     hollow_sums: HollowSums  # of the kernel
     like: torch.Tensor  # of the dtype and on the device to compute with
+    scratch: Scratch = field(default_factory=Scratch)
 
     def run(self) -> Iterator[Batch]:
         """HSIC_1 of every pair of layers and the layers' moments, a batch at a time, in order."""
         size = max(stop - start for start, stop in self.ranges)
         numbers = sum(self.y.widths + self.x.widths) * size
-        numbers += (len(self.y) + len(self.x)) * tile_size(size) ** 2
+        numbers += (len(self.y) + len(self.x)) * STRIP * size
         yield from ordered_map(
             self.batch,
             self.ranges,
@@ -94,8 +95,13 @@ class Minibatch:
         return replace(self._estimate(start, stop, wide), redone=True)
 
     def _estimate(self, start: int, stop: int, like: torch.Tensor) -> Batch:
-        blocks = [*centred(self.y, start, stop, like), *centred(self.x, start, stop, like)]
-        sums = pair_sums(stop - start, *self.hollow_sums(blocks, len(self.y)))
+        scratch = self.scratch
+        blocks = [
+            *centred(self.y, start, stop, like, scratch=scratch),
+            *centred(self.x, start, stop, like, scratch=scratch),
+        ]
+        sums = pair_sums(stop - start, *self.hollow_sums(blocks, len(self.y), scratch))
         directions = [*self.y.directions, *self.x.directions]
         values = hsic.combine(sums, hsic.unbiased(sums.n))
-        return Batch(values, moments(blocks, directions, stop - start - 1), redone=False)
+        found = moments(blocks, directions, stop - start - 1, scratch)
+        return Batch(values, found, redone=False)

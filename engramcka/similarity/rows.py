@@ -11,6 +11,7 @@ import torch
 from engramcka.similarity.diagnostics import Moments, moments
 from engramcka.similarity.full import Problem, RowSums
 from engramcka.similarity.sums import row_sums
+from engramcka.similarity.workers import Scratch
 
 
 def row_pass(problem: Problem) -> tuple[RowSums, Moments]:
@@ -38,10 +39,11 @@ def whole_rows(problem: Problem) -> torch.Tensor:
 def _column_totals(problem: Problem) -> tuple[list[torch.Tensor], Moments]:
     """X' 1 as (layers, width, 1 + groups) a run: over all samples, and without each group."""
     directions = [*problem.y.directions, *problem.x.directions]
+    scratch = Scratch()
 
     def block_sums(block: int) -> tuple[list[torch.Tensor], Moments]:
         features = problem.read(*problem.blocks[block])
-        return [run.sum(1).double() for run in features], moments(features, directions, 0)
+        return [run.sum(1).double() for run in features], moments(features, directions, 0, scratch)
 
     found: Moments | None = None
     groups: list[torch.Tensor] = []  # (layers, width, groups) a run

@@ -7,6 +7,8 @@ alone, so the result has the same bits for any number of workers.
 
 from __future__ import annotations
 
+import math
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -55,6 +57,21 @@ def ordered_map(
         finally:
             for future in waiting:
                 future.cancel()
+
+
+class Scratch(threading.local):
+    """Memory that a thread uses again for each part: new memory costs more than its use does."""
+
+    def __init__(self) -> None:
+        self._held: dict[str, torch.Tensor] = {}
+
+    def empty(self, name: str, shape: tuple[int, ...], like: torch.Tensor) -> torch.Tensor:
+        """A tensor as like, of any content, in the memory that this thread holds under name."""
+        size = math.prod(shape)
+        held = self._held.get(name)
+        if held is None or held.dtype != like.dtype or len(held) < size:
+            held = self._held[name] = like.new_empty(size)
+        return held[:size].view(shape)
 
 
 @contextmanager
