@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, DeepseekV3Config
+from transformers import AutoModelForCausalLM
 from transformers import initialization as init
 from transformers.cache_utils import Cache, DynamicCache
 from transformers.masking_utils import create_causal_mask
@@ -24,21 +24,7 @@ from transformers.models.deepseek_v4 import modeling_deepseek_v4 as v4
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
-
-class HyperDeepseekConfig(DeepseekV3Config):
-    """DeepSeek-V3's config and the hyper-connections'.
-
-    Attributes:
-        hc_mult: residual streams M (the expansion factor).
-        hc_sinkhorn_iters: normalisations that make the mixing matrix doubly stochastic.
-        hc_eps: least value in them.
-    """
-
-    model_type = "engramcka_hyper_deepseek"
-
-    hc_mult: int = 4
-    hc_sinkhorn_iters: int = 20
-    hc_eps: float = 1.0e-6
+from engramcka.models.configs import HyperDeepseekConfig
 
 
 class HyperDeepseekLayer(v3.DeepseekV3DecoderLayer):
@@ -167,5 +153,4 @@ class HyperDeepseekForCausalLM(HyperDeepseekPreTrainedModel, v3.DeepseekV3ForCau
         self.post_init()
 
 
-AutoConfig.register(HyperDeepseekConfig.model_type, HyperDeepseekConfig)
-AutoModelForCausalLM.register(HyperDeepseekConfig, HyperDeepseekForCausalLM)
+AutoModelForCausalLM.register(HyperDeepseekConfig, HyperDeepseekForCausalLM, exist_ok=True)

@@ -1,9 +1,9 @@
-"""Make transformers know our architectures as soon as it can open models, and not before.
+"""Make transformers know our architectures once engramcka is imported, though that loads no torch.
 
-``AutoModelForCausalLM`` should open our checkpoints once engramcka is imported, but importing
-engramcka must not load torch. So either transformers' auto classes are there already, and the
-architectures register now, or they register right after those classes are imported. Nothing of
-transformers is changed. Loads nothing itself.
+``AutoModelForCausalLM`` learns of them right after the module that defines it has been imported,
+whether that was before engramcka or comes later. At that moment transformers is often only half
+imported, so our models must not be yet: a stand-in is registered, which imports the real class
+when a model is first opened or built. Nothing of transformers is changed.
 """
 
 from __future__ import annotations
@@ -15,13 +15,48 @@ from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from types import ModuleType
+from typing import Any
 
 AUTO_CLASSES = "transformers.models.auto.modeling_auto"
-ARCHITECTURES = ("engramcka.models.hyper", "engramcka.models.engram")
+
+
+def _register() -> None:
+    configs = import_module("engramcka.models.configs")
+    if not hasattr(configs, "HyperDeepseekConfig"):
+        return  # it is what is being imported, and calls this once more at its end
+    auto = import_module(AUTO_CLASSES).AutoModelForCausalLM
+    for config, module, name in (
+        (configs.EngramModelConfig, "engramcka.models.engram.model", "EngramForCausalLM"),
+        (configs.HyperDeepseekConfig, "engramcka.models.hyper", "HyperDeepseekForCausalLM"),
+    ):
+        configs.AutoConfig.register(config.model_type, config, exist_ok=True)
+        if module not in sys.modules:
+            auto.register(config, _stand_in(config, module, name), exist_ok=True)
+
+
+def _stand_in(config: Any, module: str, name: str) -> type:
+    """A class that transformers' auto classes can hold in place of one not yet imported."""
+
+    def from_pretrained(_cls: type, *args: Any, **kwargs: Any) -> Any:
+        return getattr(import_module(module), name).from_pretrained(*args, **kwargs)
+
+    def from_config(_cls: type, *args: Any, **kwargs: Any) -> Any:
+        return getattr(import_module(module), name)._from_config(*args, **kwargs)
+
+    methods = {"from_pretrained": from_pretrained, "_from_config": from_config}
+    return type(
+        name,
+        (),
+        {
+            "__module__": module,
+            "config_class": config,
+            **{key: classmethod(method) for key, method in methods.items()},
+        },
+    )
 
 
 class _ThenRegister(Loader):
-    """Loads a module as its own loader would, then imports our architectures."""
+    """Loads a module as its own loader would, then registers."""
 
     def __init__(self, loader: Loader) -> None:
         self._loader = loader
@@ -51,13 +86,8 @@ class _Waiting(MetaPathFinder):
 
 
 def register_architectures() -> None:
-    """Register now or when transformers' auto classes come; more than once does no harm."""
+    """See above; more than once does no harm."""
     if AUTO_CLASSES in sys.modules:
         _register()
     elif not any(isinstance(finder, _Waiting) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Waiting())
-
-
-def _register() -> None:
-    for name in ARCHITECTURES:
-        import_module(name)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 
 import pytest
 import torch
@@ -264,6 +265,14 @@ def test_refuses_what_it_cannot_do_right(model, tokenizer):
         cache = model.backbone(input_ids=some_ids(), use_cache=True).past_key_values
     with pytest.raises(ValueError, match="no Engram state"):
         model(input_ids=some_ids(), past_key_values=cache)
+
+
+def test_trainer_and_generate_find_the_names_they_look_for(model):
+    names = set(inspect.signature(model.forward).parameters)
+    assert {"labels", "position_ids", "use_cache", "logits_to_keep"} <= names
+    with torch.no_grad():
+        last = model(input_ids=some_ids(), logits_to_keep=1).logits
+        torch.testing.assert_close(last, model(input_ids=some_ids()).logits[:, -1:])
 
 
 def test_compiles(model):

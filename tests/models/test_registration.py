@@ -36,22 +36,29 @@ def saved(tokenizer, tmp_path_factory):
 @pytest.mark.parametrize(
     "imports",
     [
-        "import engramcka\nfrom transformers import AutoModelForCausalLM\n",
-        "from transformers import AutoModelForCausalLM\nimport engramcka\n",
+        "import engramcka",
+        "from transformers import AutoModelForCausalLM; import engramcka",
+        "import engramcka; from transformers.modeling_layers import GradientCheckpointingLayer",
+        "import engramcka.models.engram.module",
     ],
 )
-def test_auto_classes_open_it_in_another_process(saved, imports):
+def test_auto_classes_open_it_whatever_was_imported_first(saved, imports):
     folder, total = saved
-    found = in_another_process(f"import sys, torch\n{imports}{OPEN}", str(folder))
+    code = f"import sys, torch\n{imports}\nfrom transformers import AutoModelForCausalLM\n{OPEN}"
+    found = in_another_process(code, str(folder))
     assert found[:2] == ["EngramForCausalLM", "eager"]
     assert float(found[2]) == pytest.approx(total, abs=1e-2)
 
 
-def test_the_backbone_of_our_own_too(tokenizer, tmp_path):
+def test_the_backbone_of_our_own_too_and_from_a_config(tokenizer, tmp_path):
     build_model("engram-tiny-hyper", None, tokenizer, 0).save_pretrained(tmp_path)
-    imports = "import engramcka\nfrom transformers import AutoModelForCausalLM\n"
-    found = in_another_process(f"import sys, torch\n{imports}{OPEN}", str(tmp_path))
-    assert found[0] == "EngramForCausalLM"
+    code = (
+        f"import sys, torch, engramcka\nfrom transformers import AutoModelForCausalLM\n{OPEN}"
+        "n = AutoModelForCausalLM.from_config(m.config.text_config)\n"
+        "print(type(n).__name__, type(AutoModelForCausalLM.from_config(m.config)) is type(m))"
+    )
+    found = in_another_process(code, str(tmp_path))
+    assert [found[0], *found[3:]] == ["EngramForCausalLM", "HyperDeepseekForCausalLM", "True"]
 
 
 def test_importing_engramcka_alone_loads_neither():

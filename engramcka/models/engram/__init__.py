@@ -4,9 +4,9 @@ Importing this registers the grafted model with transformers, so that
 ``AutoModelForCausalLM.from_pretrained`` opens its checkpoints.
 """
 
+from engramcka.models.configs import EngramModelConfig
 from engramcka.models.engram.analysis import memory_off, read_gates
 from engramcka.models.engram.compression import token_map
-from engramcka.models.engram.config import EngramModelConfig
 from engramcka.models.engram.graft import graft
 from engramcka.models.engram.model import EngramForCausalLM
 from engramcka.models.engram.module import Engram

@@ -10,8 +10,8 @@ from transformers import initialization as init
 
 from engramcka.config.schema import EngramConfig
 from engramcka.errors import ConfigError
+from engramcka.models.configs import EngramModelConfig
 from engramcka.models.engram.compression import token_map
-from engramcka.models.engram.config import EngramModelConfig
 from engramcka.models.engram.model import EngramForCausalLM
 
 

@@ -26,7 +26,6 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from transformers import (
-    AutoConfig,
     AutoModelForCausalLM,
     GenerationMixin,
     PreTrainedModel,
@@ -37,8 +36,8 @@ from transformers.utils.generic import can_return_tuple
 from engramcka.config.schema import EngramConfig
 from engramcka.errors import ConfigError
 from engramcka.models.blocks import find_blocks
+from engramcka.models.configs import EngramModelConfig
 from engramcka.models.engram.cache import find_layer, store_layer
-from engramcka.models.engram.config import EngramModelConfig
 from engramcka.models.engram.hashing import NgramHash
 from engramcka.models.engram.module import Engram
 
@@ -129,7 +128,11 @@ class EngramForCausalLM(PreTrainedModel, GenerationMixin):
         self,
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
         past_key_values: Cache | None = None,
+        labels: Tensor | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int | Tensor | None = None,
         token_mask: Tensor | None = None,
         **kwargs: Any,
     ) -> Any:
@@ -139,6 +142,8 @@ class EngramForCausalLM(PreTrainedModel, GenerationMixin):
             input_ids: (B, T); needed, since addresses are made of them.
             attention_mask: as the backbone takes it; a 2-D one also says what is padding.
             past_key_values: cache of the tokens before.
+            position_ids, labels, use_cache, logits_to_keep: to the backbone, where given. Trainer
+                and generate() look for these names.
             token_mask: (B, T), 0 where a position is padding; only needed beside an
                 attention_mask that is not 2-D.
             **kwargs: to the backbone as they are.
@@ -147,6 +152,12 @@ class EngramForCausalLM(PreTrainedModel, GenerationMixin):
         """
         if input_ids is None:
             raise ValueError("an Engram model needs input_ids: addresses are made of token ids")
+        given = {
+            "position_ids": position_ids,
+            "labels": labels,
+            "use_cache": use_cache,
+            "logits_to_keep": logits_to_keep,
+        }
         keep = _kept(token_mask, attention_mask, input_ids.shape[1])
         past = find_layer(past_key_values)
         canonical = self.hashing.canonical(input_ids, keep, past.ids if past else None)
@@ -159,6 +170,7 @@ class EngramForCausalLM(PreTrainedModel, GenerationMixin):
                 input_ids=input_ids,
                 attention_mask=attention_mask,
                 past_key_values=past_key_values,
+                **{name: value for name, value in given.items() if value is not None},
                 **kwargs,
             )
         cache = getattr(outputs, "past_key_values", None)
@@ -235,5 +247,4 @@ def _check_layers(engram: EngramConfig, n_blocks: int) -> None:
         )
 
 
-AutoConfig.register(EngramModelConfig.model_type, EngramModelConfig)
-AutoModelForCausalLM.register(EngramModelConfig, EngramForCausalLM)
+AutoModelForCausalLM.register(EngramModelConfig, EngramForCausalLM, exist_ok=True)

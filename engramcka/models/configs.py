@@ -1,14 +1,20 @@
-"""The config.json of a grafted model: the backbone's own config, and the Engram modules'."""
+"""What stands in the config.json of our two architectures.
+
+They load none of transformers' models, so that `engramcka.models.registration` can make them known
+while transformers itself is still being imported.
+"""
 
 from __future__ import annotations
 
 import json
 from typing import Any, ClassVar
 
-from transformers import AutoConfig, PreTrainedConfig
-from transformers.configuration_utils import SubConfigSpec
+from transformers.configuration_utils import PreTrainedConfig, SubConfigSpec
+from transformers.models.auto.configuration_auto import AutoConfig
+from transformers.models.deepseek_v3.configuration_deepseek_v3 import DeepseekV3Config
 
 from engramcka.config.schema import EngramConfig
+from engramcka.models.registration import register_architectures
 
 
 class EngramModelConfig(PreTrainedConfig):
@@ -65,3 +71,22 @@ class EngramModelConfig(PreTrainedConfig):
     def num_hidden_layers(self) -> int:
         """The backbone's."""
         return self.backbone("num_hidden_layers")
+
+
+class HyperDeepseekConfig(DeepseekV3Config):
+    """DeepSeek-V3's config and the hyper-connections'.
+
+    Attributes:
+        hc_mult: residual streams M (the expansion factor).
+        hc_sinkhorn_iters: normalisations that make the mixing matrix doubly stochastic.
+        hc_eps: least value in them.
+    """
+
+    model_type = "engramcka_hyper_deepseek"
+
+    hc_mult: int = 4
+    hc_sinkhorn_iters: int = 20
+    hc_eps: float = 1.0e-6
+
+
+register_architectures()
