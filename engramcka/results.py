@@ -35,6 +35,15 @@ class LayerDiagnostics:
     dropped: tuple[tuple[int, ...], ...] = ()  # dimensions left out a layer (drop-massive)
 
 
+@dataclass(frozen=True)
+class AlignmentShift:
+    """Mean of a_j - j over the columns of a map, in layers, with its 95 % interval."""
+
+    estimate: float
+    ci_low: float = float("nan")  # NaN for a map without a jackknife
+    ci_high: float = float("nan")
+
+
 @dataclass(frozen=True, eq=False)
 class CkaMap:
     """Similarity of every layer of one model (y, rows) with every layer of another (x, columns).
@@ -113,6 +122,51 @@ class CkaMap:
         """The map as a notebook shows it; the only call up the layers, and only when shown."""
         return bytes(import_module("engramcka.figures").notebook_png(self))
 
+    def soft_alignment_interval(
+        self, k: int = 5, first_layer: int = 1
+    ) -> tuple[Float, Float] | None:
+        """Ends of the 95 % interval of `soft_alignment`, each (x layers,) float64.
+
+        None for a map without a jackknife. A column whose k nearest rows change from group to
+        group has a wide one.
+        """
+        if self.jackknife is None:
+            return None
+        without = soft_alignment(self.jackknife, self._y_numbers(first_layer), k)
+        return jackknife_interval(self.soft_alignment(k, first_layer), without)
+
+    def alignment_shift(self, k: int = 5) -> AlignmentShift:
+        """Mean over the columns of a_j - j: how many layers deeper in y the work of x's layers is.
+
+        The Engram paper's claim (section 6.2) as one number: above zero, x's layers do what
+        deeper layers of y do. Columns without an alignment are left out.
+
+        Args:
+            k: rows averaged in each column, see `soft_alignment`.
+        """
+        numbers = np.asarray(self.x_layers, dtype=np.float64)
+        estimate = float(_mean_finite(self.soft_alignment(k) - numbers))
+        if self.jackknife is None:
+            return AlignmentShift(estimate)
+        without = soft_alignment(self.jackknife, self._y_numbers(1), k) - numbers
+        low, high = jackknife_interval(estimate, _mean_finite(without))
+        return AlignmentShift(estimate, float(low), float(high))
+
+    @property
+    def p_value(self) -> Float | None:
+        """(y layers, x layers) share of shuffles that reach the similarity, itself counted.
+
+        (1 + number of shuffles at or above) / (1 + shuffles) (Phipson and Smyth 2010): the
+        smallest is 1 / (1 + shuffles). NaN where there is no similarity; None without a null. One
+        value a cell: with many cells, some are small by chance.
+        """
+        if self.null is None:
+            return None
+        reached = (self.null >= self.similarity).sum(axis=0)
+        return np.where(
+            np.isfinite(self.similarity), (1 + reached) / (1 + len(self.null)), np.nan
+        )
+
     def _y_numbers(self, first_layer: int) -> Float:
         return np.asarray(self.y_layers, dtype=np.float64) + (first_layer - 1)
 
@@ -141,6 +195,14 @@ def soft_alignment(similarity: npt.ArrayLike, y_numbers: npt.ArrayLike, k: int =
     with np.errstate(invalid="ignore", divide="ignore"):
         aligned = (top * numbers[order]).sum(axis=-2) / total
     return np.where(total > 0, aligned, np.nan)
+
+
+def _mean_finite(values: Float) -> Float:
+    """Mean over the finite values of the last dimension; NaN where there are none."""
+    there = np.isfinite(values)
+    total = np.where(there, values, 0.0).sum(axis=-1)
+    count = there.sum(axis=-1)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
 def jackknife_interval(estimate: npt.ArrayLike, jackknife: npt.ArrayLike) -> tuple[Float, Float]:
