@@ -6,7 +6,7 @@ Making a plan loads neither torch nor transformers; working it off does.
 from engramcka.pipeline.findings import Finding, findings
 from engramcka.pipeline.pieces import STAGES, Piece, Stage
 from engramcka.pipeline.plan import make_plan
-from engramcka.pipeline.runner import Outcome, left, run_config
+from engramcka.pipeline.runner import Outcome, run_config
 
 __all__ = [
     "STAGES",
@@ -15,7 +15,6 @@ __all__ = [
     "Piece",
     "Stage",
     "findings",
-    "left",
     "make_plan",
     "run_config",
 ]

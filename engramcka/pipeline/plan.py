@@ -46,7 +46,7 @@ def make_plan(config: Config) -> list[Piece]:
         ConfigError: a preset or a layer that does not exist.
         StoreError: something in the run directory was made from another config.
     """
-    _check_presets(config)
+    _check_models(config)
     run = Path(config.run.dir)
     pieces: list[Piece] = []
     if any(isinstance(model, TrainedModel) for model in config.models.values()):
@@ -103,9 +103,10 @@ def sweep_points(config: Config, sweep: SweepTable) -> dict[int, list[Unit]]:
     }
 
 
-def _check_presets(config: Config) -> None:
+def _check_models(config: Config) -> None:
     for name, model in config.models.items():
-        if not isinstance(model, TrainedModel):
+        if isinstance(model, LoadedModel):
+            _check_path(config, ("models", name, "path"), model.path)
             continue
         if model.preset not in PRESETS:
             raise config.error(
@@ -119,6 +120,15 @@ def _check_presets(config: Config) -> None:
         swept = config.models[sweep.model]
         if sweep.layers != "all" and isinstance(swept, TrainedModel):
             _check_layers(config, ("sweep", index, "layers"), swept.preset, sweep.layers)
+
+
+def _check_path(config: Config, path: tuple[str | int, ...], model: str) -> None:
+    """A path that can only be a local one must be a saved model's folder."""
+    is_local = Path(model).exists() or model.startswith((".", "/", "~")) or model.count("/") > 1
+    if is_local and not (Path(model) / "config.json").is_file():
+        raise config.error(
+            path, f"no model in {model!r}", "allowed: a folder with a config.json, or a hub name"
+        )
 
 
 def _check_layers(

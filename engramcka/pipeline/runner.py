@@ -27,12 +27,6 @@ class Outcome:
     seconds: float
 
 
-def left(pieces: Sequence[Piece], only: Stage | None = None) -> list[Piece]:
-    """The pieces that are not done, of one stage or of all."""
-    chosen = [piece for piece in pieces if only in (None, piece.stage)]
-    return [piece for piece in chosen if not piece.is_done()]
-
-
 def run_config(config: Config, reporter: Reporter, only: Stage | None = None) -> Outcome:
     """Do what is left of a run.
 
@@ -45,14 +39,17 @@ def run_config(config: Config, reporter: Reporter, only: Stage | None = None) ->
         EngramckaError: of the piece that failed; what was finished before it stays.
     """
     started = time.monotonic()
-    pieces = make_plan(config)
-    todo = left(pieces, only)
-    run = Path(config.run.dir)
+    pieces = [piece for piece in make_plan(config) if only in (None, piece.stage)]
+    todo = [piece for piece in pieces if not piece.is_done()]
+    made = 0
     if todo:
-        _prepare(run, config)
+        context = Context(config)
+        if any(piece.stage == "extract" for piece in todo):
+            _ = context.samples  # too few entities must not be found out after the training
+        _prepare(context.run, config)
         with reporter:
-            _work_through(todo, Context(config), reporter)
-    return Outcome(len(todo), len(pieces) - len(todo), time.monotonic() - started)
+            made = _work_through(pieces, context, reporter)
+    return Outcome(made, len(pieces) - made, time.monotonic() - started)
 
 
 def _prepare(run: Path, config: Config) -> None:
@@ -68,7 +65,8 @@ def _prepare(run: Path, config: Config) -> None:
         ) from error
 
 
-def _work_through(todo: Sequence[Piece], context: Context, reporter: Reporter) -> None:
+def _work_through(pieces: Sequence[Piece], context: Context, reporter: Reporter) -> int:
+    """Make every piece that is not done when its turn comes; returns how many that were."""
     root = open_root(context.results)
     root.attrs["provenance"] = {
         **root.attrs.get("provenance", {}),  # type: ignore[dict-item]
@@ -78,8 +76,11 @@ def _work_through(todo: Sequence[Piece], context: Context, reporter: Reporter) -
         "git_commit": provenance.git_commit(Path(__file__).parent),
         "seed": context.config.run.seed,
     }
-    reporter.log("run", pid=os.getpid(), pieces=len(todo), **root.attrs["provenance"])  # type: ignore[arg-type]
-    for piece in todo:
+    reporter.log("run", pid=os.getpid(), pieces=len(pieces), **root.attrs["provenance"])  # type: ignore[arg-type]
+    made = 0
+    for piece in pieces:
+        if piece.is_done():  # asked again here: what a piece before it made can undo it
+            continue
         with reporter.task(piece.stage, piece.name, piece.total, piece.unit) as task:
             try:
                 piece.work(context, task)
@@ -90,4 +91,6 @@ def _work_through(todo: Sequence[Piece], context: Context, reporter: Reporter) -
         seconds = dict(root.attrs.get("seconds", {}))  # type: ignore[arg-type]
         seconds[f"{piece.stage}/{piece.name}"] = round(task.seconds, 3)
         root.attrs["seconds"] = seconds
+        made += 1
     reporter.log("finished")
+    return made

@@ -102,7 +102,9 @@ def open_run(path: str | Path) -> Run:
     """
     run = Path(path)
     if not run.is_dir():
-        raise StoreError(f"{run}: there is no such folder")
+        raise StoreError(f"{run}: there is no such folder", exit_code=2)
     if not is_run(run):
-        raise StoreError(f"{run}: not a run directory (no {layout.CONFIG}, no {layout.RESULTS})")
+        raise StoreError(
+            f"{run}: not a run directory (no {layout.CONFIG}, no {layout.RESULTS})", exit_code=2
+        )
     return Run(run)

@@ -1,0 +1,53 @@
+"""The README is true: its commands exist, and every command and picture is there."""
+
+import re
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+from typer.main import get_command
+
+from engramcka.cli.app import app
+from engramcka.config import schema
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+COMMANDS = get_command(app).commands  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_every_command_has_help_and_is_in_the_readme(name: str) -> None:
+    command = COMMANDS[name]
+    assert command.help
+    assert all(getattr(p, "help", None) for p in command.params), name
+    assert re.search(rf"engramcka {name}\b", README), name
+
+
+def test_the_readme_names_no_command_that_is_not_there() -> None:
+    named = set(re.findall(r"^engramcka ([a-z]+)\b", README, re.MULTILINE))
+    assert named
+    assert named <= set(COMMANDS)
+
+
+def test_the_stage_choices_are_the_pipelines() -> None:
+    from engramcka.cli.run import StageChoice
+    from engramcka.pipeline import STAGES
+
+    assert [choice.value for choice in StageChoice] == list(STAGES)
+
+
+def test_every_config_field_has_a_sentence() -> None:
+    tables = [
+        kind
+        for kind in vars(schema).values()
+        if isinstance(kind, type) and issubclass(kind, BaseModel) and kind is not schema.Table
+    ]
+    assert len(tables) > 6
+    for table in tables:
+        for name, field in table.model_fields.items():
+            assert field.description, f"{table.__name__}.{name}"
+
+
+def test_pictures_and_pages_that_are_linked_are_there() -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
+        assert (ROOT / target).exists(), target

@@ -1,0 +1,96 @@
+"""The other commands on a finished run, and every mistake with its exit code."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from command import CONFIG, engramcka
+
+pytestmark = pytest.mark.xdist_group("whole-run")
+
+
+def test_check_prints_the_plan_before_and_after(finished: Path, tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text(CONFIG)
+    before = engramcka("check", "config.toml", cwd=tmp_path)
+    assert before.returncode == 0, before.stderr
+    assert "12 of 12 pieces to do" in before.stdout
+    assert [entry.name for entry in tmp_path.iterdir()] == ["config.toml"]
+    after = engramcka("check", "config.toml", cwd=finished)
+    assert "0 of 12 pieces to do" in after.stdout
+
+
+def test_info_says_what_a_run_and_a_store_hold(finished: Path) -> None:
+    run = json.loads(engramcka("info", "run", "--json", cwd=finished).stdout)
+    assert run["models"]["moe"]["samples"] == 64
+    assert run["models"]["engram"]["layers"] == 6
+    assert set(run["results"]) == {"cka/engram-vs-moe", "cka/self", "sweep/insertion-layer"}
+    store = engramcka("info", "run/activations/moe.zarr", cwd=finished)
+    assert store.returncode == 0
+    assert "float32" in store.stdout
+
+
+def test_export_draws_one_result(finished: Path, tmp_path: Path) -> None:
+    for what, name in (("cka/self", "map.svg"), ("sweep/insertion-layer", "sweep.png")):
+        out = tmp_path / name
+        result = engramcka("export", "run", "--what", what, "-o", str(out), cwd=finished)
+        assert result.returncode == 0, result.stderr
+        assert out.stat().st_size > 1000
+    assert engramcka("export", "run", "-o", "x.png", cwd=finished).returncode == 2
+    wrong = engramcka("export", "run", "--what", "cka/none", "-o", "x.png", cwd=finished)
+    assert wrong.returncode == 2
+    assert "there is cka/engram-vs-moe, cka/self, sweep/insertion-layer" in wrong.stderr
+    bad = engramcka("export", "run", "--what", "cka/self", "-o", "x.bmp", cwd=finished)
+    assert bad.returncode == 2
+
+
+def test_browse_once_prints_the_first_result(finished: Path) -> None:
+    result = engramcka("browse", "--once", "run", cwd=finished)
+    assert result.returncode == 0, result.stderr
+    assert "Engram [red]" in result.stdout
+
+
+def test_init_writes_a_config_that_is_valid_and_never_overwrites(tmp_path: Path) -> None:
+    for template in ("quickstart", "hf"):
+        name = f"{template}.toml"
+        result = engramcka("init", "--template", template, name, cwd=tmp_path)
+        assert result.returncode == 0, result.stderr
+    assert engramcka("check", "quickstart.toml", cwd=tmp_path).returncode == 0
+    before = (tmp_path / "hf.toml").read_text()
+    again = engramcka("init", "hf.toml", cwd=tmp_path)
+    assert again.returncode == 2
+    assert "is there already" in again.stderr
+    assert (tmp_path / "hf.toml").read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "nowhere.toml"], "nowhere.toml: cannot be read"),
+        (["run", "config.toml", "--set", "data.sampels=5"], "did you mean 'samples'?"),
+        (["run", "config.toml", "--set", "models.moe.preset=moe-huge"], "no preset 'moe-huge'"),
+        (["run", "config.toml", "--set", "sweep.0.layers=[9]"], "moe-tiny has 6 blocks"),
+        (["run", "config.toml", "--set", "data.samples=99999999"], "the text holds"),
+        (["info", "nowhere"], "neither a run directory nor an activation store"),
+        (["export", "nowhere", "-o", "x.png"], "nowhere: there is no such folder"),
+        (["browse", "nowhere"], "nowhere"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(
+    tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    (tmp_path / "config.toml").write_text(CONFIG)
+    result = engramcka(*arguments, cwd=tmp_path)
+    assert result.returncode == 2, result.stderr
+    assert message in result.stderr.splitlines()[-1]
+    assert "Traceback" not in result.stderr
+
+
+def test_a_path_that_holds_no_model_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    assert engramcka("init", "--template", "hf", "hf.toml", cwd=tmp_path).returncode == 0
+    for command in ("check", "run"):
+        result = engramcka(command, "hf.toml", cwd=tmp_path)
+        assert result.returncode == 2
+        assert "hf.toml, line 20, models.first.path" in result.stderr
+    assert [entry.name for entry in tmp_path.iterdir()] == ["hf.toml"]
