@@ -18,7 +18,7 @@ import torch
 from engramcka.data import Passages
 from engramcka.errors import DataError
 from engramcka.extraction.batching import length_batches, pad
-from engramcka.extraction.hooks import ResidualStream
+from engramcka.extraction.hooks import STREAMS, ResidualStream
 from engramcka.models import find_blocks
 from engramcka.stores import ActivationStore, create_activations, open_activations
 
@@ -54,29 +54,27 @@ def extract(
     if not len(passages.samples):
         raise DataError("data: not one entity could be placed; data.max_length may be too small")
     blocks = dict(enumerate(find_blocks(model).modules, start=1))
+    chunk = _Chunk(model, passages, blocks, pad_id)
     if path.exists():
         store = open_activations(path, mode="r+")
     else:
-        first = _Chunk(model, passages, blocks, pad_id).run(0, 1)
-        some = next(iter(first.values()))
+        some = next(iter(chunk.run(0, 1).values()))
+        if some.dtype not in _DTYPES:
+            raise DataError(f"{path}: hidden states in {some.dtype}; set the model's dtype")
         store = create_activations(
             path,
             layers=list(blocks),
             width=some.shape[1],
             dtype=_DTYPES[some.dtype],
             samples=passages.samples.columns(),
-            attributes={**attributes, "skipped": passages.skipped},
+            attributes={**attributes, "skipped": passages.skipped, "streams": STREAMS},
             inputs=inputs,
         )
-    chunk = _Chunk(model, passages, blocks, pad_id)
     missing = store.missing()
-    done = store.n_samples - sum(stop - start for start, stop in missing)
+    chunk.done = store.n_samples - sum(stop - start for start, stop in missing)
     for start, stop in missing:
-        rows = chunk.run(
-            start, stop, on_rows=lambda n, before=done: on_rows(before + n, store.n_samples)
-        )
+        rows = chunk.run(start, stop, on_rows=lambda done: on_rows(done, store.n_samples))
         store.write(start, {layer: _words(value) for layer, value in rows.items()})
-        done += stop - start
     return store
 
 
@@ -89,25 +87,24 @@ class _Chunk:
         self._model, self._passages, self._pad_id = model, passages, pad_id
         self._stream = ResidualStream(blocks)
         self._device = next(model.parameters()).device
+        self.done = 0  # samples that have gone through, or were there before
 
-    @torch.no_grad()
     def run(
-        self, start: int, stop: int, on_rows: Callable[[int], None] = lambda n: None
+        self, start: int, stop: int, on_rows: Callable[[int], None] = lambda done: None
     ) -> dict[int, torch.Tensor]:
         """Block number -> (stop - start, width) hidden states on the CPU."""
         wanted = self._passages.passage[start:stop]
         numbers = np.unique(wanted)
         lengths = [len(self._passages.ids[number]) for number in numbers.tolist()]
         out: dict[int, torch.Tensor] = {}
-        done = 0
         for batch in length_batches(lengths, TOKEN_BUDGET[self._device.type]):
             rows, hidden = self._forward(numbers[batch], wanted, start)
             for layer, value in hidden.items():
                 if layer not in out:
                     out[layer] = torch.empty(stop - start, value.shape[1], dtype=value.dtype)
                 out[layer][torch.from_numpy(rows)] = value.cpu()
-            done += len(rows)
-            on_rows(done)
+            self.done += len(rows)
+            on_rows(self.done)
         return out
 
     def _forward(
@@ -119,10 +116,12 @@ class _Chunk:
         sequence = np.array([place[number] for number in wanted[rows].tolist()], dtype=np.int64)
         position = self._passages.position[start + rows]
         ids, mask = pad([self._passages.ids[number] for number in numbers.tolist()], self._pad_id)
-        move = lambda array: torch.from_numpy(array).to(self._device)  # noqa: E731
-        with self._stream.capture(move(sequence), move(position)):
-            self._model(input_ids=move(ids), attention_mask=move(mask), use_cache=False)
+        with torch.no_grad(), self._stream.capture(self._to(sequence), self._to(position)):
+            self._model(input_ids=self._to(ids), attention_mask=self._to(mask), use_cache=False)
         return rows, self._stream.selected
+
+    def _to(self, array: npt.NDArray[np.int64]) -> torch.Tensor:
+        return torch.from_numpy(array).to(self._device)
 
 
 def _words(value: torch.Tensor) -> npt.NDArray[Any]:

@@ -15,6 +15,9 @@ from typing import Any
 
 import torch
 
+STREAMS = "mean"
+"""What is made of a model's parallel residual streams, where it has several."""
+
 
 class _SeenAll(Exception):
     """The last block asked for has run."""
@@ -36,6 +39,8 @@ class ResidualStream:
     def capture(self, sequence: torch.Tensor, position: torch.Tensor) -> Iterator[None]:
         """Keep, of each block's (batch, tokens, width) output, the named rows.
 
+        A model with several residual streams, (batch, tokens, streams, width), gives their mean.
+
         Args:
             sequence: (rows,) int64, index in the batch.
             position: (rows,) int64, token in that sequence.
@@ -55,7 +60,8 @@ class ResidualStream:
     def _hook(self, number: int, sequence: torch.Tensor, position: torch.Tensor) -> Any:
         def keep(module: torch.nn.Module, inputs: Any, output: Any) -> None:
             hidden = output[0] if isinstance(output, tuple) else output
-            self.selected[number] = hidden[sequence, position].detach()
+            rows = hidden[sequence, position].detach()
+            self.selected[number] = rows.mean(dim=1) if rows.dim() == 3 else rows
             if number == self._last:
                 raise _SeenAll
 

@@ -165,7 +165,7 @@ def compute_map(context: Context, task: Task, *, cka: CkaTable, inputs: Mapping[
         x_layers=tuple(x.layers),
         on_progress=lambda done, total: task.update(done, total),
     )
-    facts = {
+    facts: dict[str, Any] = {
         side: {
             key: store.attributes.get(key)
             for key in ("label", "model", "versions", "device", "skipped")

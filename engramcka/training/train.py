@@ -72,7 +72,7 @@ class _Sequences(Dataset[dict[str, torch.Tensor]]):
         return {"input_ids": self._ids[index], "labels": self._ids[index]}
 
 
-class _Report(TrainerCallback):  # type: ignore[misc]
+class _Report(TrainerCallback):
     """Hands each step on, and stops the training when the loss is no longer a number."""
 
     def __init__(self, on_step: Callable[[int, str], None]) -> None:
@@ -152,7 +152,6 @@ def train_model(
     return record
 
 
-@torch.no_grad()
 def validation_loss(model: Any, sequences: npt.NDArray[np.int64], batch_size: int) -> float:
     """Mean next-token cross-entropy over all sequences, nats a token, summed in float64.
 
@@ -162,14 +161,15 @@ def validation_loss(model: Any, sequences: npt.NDArray[np.int64], batch_size: in
         batch_size: sequences a forward pass; the result does not depend on it but for rounding.
     """
     model.eval()
-    total = 0.0
+    total: float = 0.0
     for start in range(0, len(sequences), batch_size):
         ids = torch.from_numpy(sequences[start : start + batch_size]).to(model.device)
-        logits = model(input_ids=ids, use_cache=False).logits[:, :-1].float()
+        with torch.no_grad():
+            logits = model(input_ids=ids, use_cache=False).logits[:, :-1].float()
         losses = torch.nn.functional.cross_entropy(
             logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none"
         )
-        total += losses.double().sum().item()
+        total += float(losses.double().sum())
     return total / (len(sequences) * (sequences.shape[1] - 1))
 
 
