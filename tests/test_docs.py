@@ -52,3 +52,9 @@ def test_every_config_field_has_a_sentence() -> None:
 def test_pictures_and_pages_that_are_linked_are_there() -> None:
     for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
         assert (ROOT / target).exists(), target
+
+
+def test_the_config_page_is_the_schemas() -> None:
+    from engramcka.config.reference import config_reference
+
+    assert (ROOT / "docs" / "config.md").read_text() == config_reference()

@@ -112,7 +112,9 @@ class TrainedModel(Table):
 
     source: Literal["train"] = Field(description="where the model comes from")
     label: Label = Field("", description="name on axes and in tables; the table's name if empty")
-    preset: str = Field("moe-tiny", description="architecture, as `engramcka check` lists them")
+    preset: str = Field(
+        "moe-tiny", description="architecture by name, from moe-tiny to moe-27b and engram-40b"
+    )
     engram: EngramConfig | None = Field(
         None, description="Engram modules grafted onto it; none if left out"
     )

@@ -14,7 +14,7 @@ from typing import Any
 
 from engramcka.config import CkaTable, Config, EngramConfig, LoadedModel, SweepTable, TrainedModel
 from engramcka.data.corpora import corpus_inputs
-from engramcka.models.presets import PRESETS, preset_layers
+from engramcka.models.presets import PRESETS, preset_engram, preset_layers
 from engramcka.pipeline import work
 from engramcka.pipeline.pieces import Piece, refuse_other_inputs
 from engramcka.stores import layout, open_activations, results
@@ -118,6 +118,12 @@ def _check_models(config: Config) -> None:
         _check_layers(config, ("models", name, "engram", "layers"), model.preset, layers)
     for index, sweep in enumerate(config.sweep):
         swept = config.models[sweep.model]
+        if isinstance(swept, TrainedModel) and preset_engram(swept.preset) is not None:
+            raise config.error(
+                ("sweep", index, "model"),
+                f"preset {swept.preset} brings Engram modules of its own, so it has no baseline",
+                "allowed: a model whose preset is a plain one, with an engram table",
+            )
         if sweep.layers != "all" and isinstance(swept, TrainedModel):
             _check_layers(config, ("sweep", index, "layers"), swept.preset, sweep.layers)
 

@@ -71,6 +71,7 @@ def test_init_writes_a_config_that_is_valid_and_never_overwrites(tmp_path: Path)
         (["run", "config.toml", "--set", "data.sampels=5"], "did you mean 'samples'?"),
         (["run", "config.toml", "--set", "models.moe.preset=moe-huge"], "no preset 'moe-huge'"),
         (["run", "config.toml", "--set", "sweep.0.layers=[9]"], "moe-tiny has 6 blocks"),
+        (["run", "config.toml", "--set", "models.engram.preset=engram-tiny"], "has no baseline"),
         (["run", "config.toml", "--set", "data.samples=99999999"], "the text holds"),
         (["info", "nowhere"], "neither a run directory nor an activation store"),
         (["export", "nowhere", "-o", "x.png"], "nowhere: there is no such folder"),

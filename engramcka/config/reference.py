@@ -1,0 +1,104 @@
+"""Every key of config.toml as a Markdown page, from the schema's own sentences.
+
+``python -m engramcka.config.reference > docs/config.md``; a test holds the page to the schema.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import annotated_types
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from engramcka.config.schema import (
+    CkaTable,
+    DataTable,
+    EngramConfig,
+    LoadedModel,
+    RunTable,
+    SweepTable,
+    Table,
+    TrainedModel,
+    TrainingTable,
+)
+
+_TABLES: tuple[type[Table], ...] = (
+    RunTable,
+    DataTable,
+    TrainedModel,
+    EngramConfig,
+    LoadedModel,
+    TrainingTable,
+    CkaTable,
+    SweepTable,
+)
+
+
+def config_reference() -> str:
+    """The page."""
+    lines = [
+        "# config.toml",
+        "",
+        "Every table and key. An unknown key is an error. `engramcka init` writes a commented file",
+        "to start from; `engramcka run` writes the resolved one, defaults and all, into the run.",
+    ]
+    for table in _TABLES:
+        lines += ["", *_table(table)]
+    return "\n".join(lines) + "\n"
+
+
+def _table(table: type[BaseModel]) -> Iterator[str]:
+    yield "## " + " ".join((table.__doc__ or "").split())
+    yield ""
+    yield "| key | values | default | |"
+    yield "|---|---|---|---|"
+    for name, field in table.model_fields.items():
+        cells = (f"`{name}`", _kind(field), _default(field), field.description or "")
+        yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _kind(field: FieldInfo) -> str:
+    text = _type(field.annotation)
+    limits = [
+        f"{sign} {getattr(limit, name)}"
+        for limit in field.metadata
+        for kind, name, sign in (
+            (annotated_types.Ge, "ge", "≥"),
+            (annotated_types.Gt, "gt", ">"),
+            (annotated_types.Le, "le", "≤"),
+            (annotated_types.Lt, "lt", "<"),
+        )
+        if isinstance(limit, kind)
+    ]
+    return f"{text} {', '.join(limits)}".strip()
+
+
+def _type(annotation: Any) -> str:
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return ", ".join(f"`{json.dumps(value)}`" for value in arguments)
+    if origin is Annotated:
+        return _type(arguments[0])
+    if origin is tuple:
+        return f"list of {_type(arguments[0])}"
+    if arguments:
+        return " or ".join(_type(part) for part in arguments if part is not type(None))
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return "table"
+    names = {int: "integer", float: "number", str: "string", bool: "true or false"}
+    return names.get(annotation, str(annotation))
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    if field.default is None or field.default == ():
+        return "none"
+    return f"`{json.dumps(field.default)}`"
+
+
+if __name__ == "__main__":
+    print(config_reference(), end="")
