@@ -15,7 +15,7 @@ import torch
 
 from engramcka.results import Float
 from engramcka.similarity.centring import centred_layer
-from engramcka.similarity.full import GroupProducts, Problem, Progress
+from engramcka.similarity.full import CALL_OPERATIONS, GroupProducts, Problem, Progress
 from engramcka.similarity.sums import all_products
 from engramcka.similarity.workers import ordered_map
 
@@ -33,10 +33,15 @@ class _Layer:
 
 
 def operations(problem: Problem) -> float:
-    """Multiplications and additions of all pairs and of each layer with itself."""
-    y, x = problem.y.widths, problem.x.widths
-    own = sum(width**2 for width in y + x)
-    return 2.0 * problem.y.n_samples * (sum(y) * sum(x) + own)
+    """Multiplications and additions of all pairs and of each layer with itself.
+
+    No product of a group counts less than `CALL_OPERATIONS`: narrow layers cost as much.
+    """
+    y, x = np.array(problem.y.widths, float), np.array(problem.x.widths, float)
+    own = np.concatenate([y, x]) ** 2
+    areas = np.concatenate([np.outer(y, x).ravel(), own])
+    a_group = np.maximum(2 * problem.n / problem.groups * areas, CALL_OPERATIONS)
+    return float(problem.groups * a_group.sum())
 
 
 def products(problem: Problem, on_progress: Progress | None = None) -> GroupProducts:

@@ -21,6 +21,7 @@ from engramcka.similarity.inputs import Layers
 from engramcka.similarity.workers import ordered_map
 
 BLOCK = 256  # samples a block; a tile is a block against a block
+CALL_OPERATIONS = 5e6  # that a CPU does in the time in which a small product is set up
 _MIN_BLOCKS = 32  # blocks where there are few samples, for the jackknife
 
 Progress = Callable[[int, int], None]

@@ -13,7 +13,14 @@ import numpy as np
 import torch
 
 from engramcka.results import Float
-from engramcka.similarity.full import BLOCK, GroupProducts, Problem, Progress, Result
+from engramcka.similarity.full import (
+    BLOCK,
+    CALL_OPERATIONS,
+    GroupProducts,
+    Problem,
+    Progress,
+    Result,
+)
 from engramcka.similarity.kernels import linear_tile
 from engramcka.similarity.sums import pair_products
 from engramcka.similarity.workers import ordered_map
@@ -33,10 +40,14 @@ class TileRow:
 
 
 def operations(problem: Problem) -> float:
-    """Multiplications and additions: half of each Gram matrix, and the products of all pairs."""
+    """Multiplications and additions: half of each Gram matrix, and the products of all pairs.
+
+    No tile counts less than `CALL_OPERATIONS`.
+    """
     pairs = len(problem.y) * len(problem.x) + problem.layers
     width = sum(problem.y.widths) + sum(problem.x.widths)
-    return float(problem.y.n_samples) ** 2 * (width + pairs)
+    count = len(problem.blocks) * (len(problem.blocks) + 1) / 2
+    return max(float(problem.n) ** 2 * (width + pairs), count * CALL_OPERATIONS)
 
 
 def products(problem: Problem, on_progress: Progress | None = None) -> GroupProducts:

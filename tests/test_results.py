@@ -1,0 +1,93 @@
+"""What is read out of a map, on maps small enough to work out by hand."""
+
+import numpy as np
+import pytest
+
+from engramcka.errors import ComparisonError
+from engramcka.paper import published_maps
+from engramcka.results import CkaMap, jackknife_interval, soft_alignment
+
+
+def by_hand(similarity, k, first):
+    """Equation 9 with loops."""
+    result = []
+    for column in np.asarray(similarity).T:
+        top = sorted(range(len(column)), key=lambda i: -column[i])[:k]
+        result.append(sum(column[i] * (i + first) for i in top) / sum(column[i] for i in top))
+    return np.array(result)
+
+
+@pytest.mark.parametrize("name", ["Engram-27B", "Engram-40B"])
+@pytest.mark.parametrize("first", [0, 1])
+@pytest.mark.parametrize("k", [1, 5, 30])
+def test_soft_alignment_of_the_papers_maps(name, first, k):
+    cka = published_maps()[name]
+    found = cka.soft_alignment(k, first_layer=first)
+    np.testing.assert_allclose(found, by_hand(cka.similarity, k, first), rtol=1e-12)
+
+
+def test_the_papers_claim_as_one_number():
+    """Engram-27B's layer 5 does what about layer 12 of the MoE does (section 6.2)."""
+    cka = published_maps()["Engram-27B"]
+    assert cka.soft_alignment(first_layer=0)[5] == pytest.approx(12, abs=0.5)
+    shift = cka.alignment_shift()
+    assert shift.estimate == pytest.approx((cka.soft_alignment() - np.arange(1, 31)).mean())
+    assert shift.estimate > 1
+    assert np.isnan([shift.ci_low, shift.ci_high]).all()
+    assert cka.soft_alignment_interval() is None
+    assert cka.p_value is None
+
+
+def test_soft_alignment_leaves_out_what_says_nothing():
+    similarity = [[0.5, np.nan, -0.2], [-0.5, np.nan, -0.1], [0.5, np.nan, np.nan]]
+    found = CkaMap(similarity, y_layers=(2, 4, 6)).soft_alignment(k=3)
+    np.testing.assert_array_equal(found, [4, np.nan, np.nan])
+    with pytest.raises(ComparisonError, match="k = 0"):
+        soft_alignment(similarity, [1, 2, 3], k=0)
+
+
+def test_soft_alignment_of_many_maps_at_once():
+    maps = np.random.default_rng(0).random((4, 3, 6, 5))
+    found = soft_alignment(maps, np.arange(6), 2)
+    assert found.shape == (4, 3, 5)
+    np.testing.assert_allclose(found[2, 1], by_hand(maps[2, 1], 2, 0))
+
+
+def test_the_alignment_is_numbered_as_the_layers_are():
+    similarity = np.eye(4)
+    cka = CkaMap(similarity, y_layers=(2, 4, 6, 8), x_layers=(1, 3, 5, 7))
+    assert cka.soft_alignment(k=1).tolist() == [2, 4, 6, 8]
+    assert cka.alignment_shift(k=1).estimate == 1
+    assert CkaMap(similarity).alignment_shift(k=1).estimate == 0
+
+
+def test_jackknife_interval_of_a_mean_is_students():
+    """For a mean the jackknife is exact: the t interval of its textbook."""
+    values = np.random.default_rng(1).standard_normal(10)
+    without = (values.sum() - values) / 9
+    low, high = jackknife_interval(values.mean(), without)
+    half = 2.262157 * values.std(ddof=1) / np.sqrt(10)
+    assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), rel=1e-6)
+    with pytest.raises(ComparisonError, match="at least 2 groups"):
+        jackknife_interval(0.0, [0.0])
+
+
+def test_p_values_count_the_observed_one():
+    null = np.array([[[0.1]], [[0.5]], [[0.9]]])
+    assert CkaMap([[0.5]], null=null).p_value == [[3 / 4]]
+    assert CkaMap([[0.95]], null=null).p_value == [[1 / 4]]
+    assert np.isnan(CkaMap([[np.nan]], null=null).p_value).all()
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"similarity": [1.0]}, "matrix"),
+        ({"similarity": [[]]}, "matrix"),
+        ({"similarity": [[1.0]], "y_layers": (1, 2)}, "y_layers names 2 layers, the map has 1"),
+        ({"similarity": [[1.0]], "ci_low": [[1.0, 2.0]]}, "ci_low has shape"),
+    ],
+)
+def test_what_does_not_fit_is_an_error(fields, message):
+    with pytest.raises(ComparisonError, match=message):
+        CkaMap(**fields)
