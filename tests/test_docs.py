@@ -30,11 +30,17 @@ def test_the_readme_names_no_command_that_is_not_there() -> None:
     assert named <= set(COMMANDS)
 
 
-def test_the_stage_choices_are_the_pipelines() -> None:
+def test_choices_on_the_command_line_are_those_there_are() -> None:
+    """They are written out in the commands, which must load without the packages that decide."""
+    from engramcka import palettes
+    from engramcka.cli.export import PaletteChoice, StyleChoice
     from engramcka.cli.run import StageChoice
+    from engramcka.figures import STYLES
     from engramcka.pipeline import STAGES
 
     assert [choice.value for choice in StageChoice] == list(STAGES)
+    assert [choice.value for choice in StyleChoice] == list(STYLES)
+    assert [choice.value for choice in PaletteChoice] == list(palettes.PALETTES)
 
 
 def test_every_config_field_has_a_sentence() -> None:

@@ -1,4 +1,4 @@
-"""``engramcka init``: a commented config to start from."""
+"""``engramcka init``: a commented config to start from, or the paper's own results as a run."""
 
 from __future__ import annotations
 
@@ -13,19 +13,27 @@ from engramcka.errors import ConfigError
 
 
 class Template(StrEnum):
-    """The configs that come with engramcka."""
+    """What comes with engramcka."""
 
     quickstart = "quickstart"
     hf = "hf"
+    paper = "paper"
 
 
 def command(
     path: Annotated[
-        Path, typer.Argument(help="The file to write; it must not be there.", show_default=False)
+        Path,
+        typer.Argument(
+            help="The file to write (for paper: the folder); it must not be there.",
+            show_default=False,
+        ),
     ],
     template: Annotated[Template, typer.Option(help="What to start from.")] = Template.quickstart,
 ) -> None:
-    """Write a commented config to PATH."""
+    """Write a commented config to PATH; with --template paper, a run of the published values."""
+    if template is Template.paper:
+        _write_paper(path)
+        return
     text = (resources.files("engramcka.sample_configs") / f"{template.value}.toml").read_text()
     if path.is_dir():
         path = path / f"{template.value}.toml"
@@ -37,3 +45,23 @@ def command(
     except OSError as error:
         raise ConfigError(f"{path}: cannot be written ({error.strerror})") from error
     print(f"Wrote {path}. Run it with: engramcka run {path}")
+
+
+def _write_paper(run: Path) -> None:
+    """The Engram paper's Figures 4 (b), (c) and 5 as a run to browse and to export."""
+    from engramcka.paper import published_maps, published_sweep
+    from engramcka.stores import layout, write_cka, write_sweep
+    from engramcka.stores.results import open_root
+
+    if run.exists():
+        raise ConfigError(f"{run}: is there already; name another folder")
+    results = run / layout.RESULTS
+    try:
+        run.mkdir(parents=True)
+        open_root(results)
+        for model, cka in published_maps().items():
+            write_cka(results, f"{model.lower()}-vs-moe-27b", cka, {"paper": "figure 4"})
+        write_sweep(results, "insertion-layer", published_sweep(), {"paper": "figure 5"})
+    except OSError as error:
+        raise ConfigError(f"{run}: cannot be written ({error.strerror})") from error
+    print(f"Wrote {run}. Look at it with: engramcka browse {run}")

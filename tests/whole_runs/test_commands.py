@@ -64,6 +64,33 @@ def test_init_writes_a_config_that_is_valid_and_never_overwrites(tmp_path: Path)
     assert (tmp_path / "hf.toml").read_text() == before
 
 
+def test_the_papers_own_results_are_a_run(tmp_path: Path) -> None:
+    assert engramcka("init", "--template", "paper", "paper", cwd=tmp_path).returncode == 0
+    figure = ["export", "paper", "--what", "paper", "--style", "icml", "--first-layer", "0"]
+    for name in ("figure.pdf", "again.pdf"):
+        result = engramcka(*figure, "-o", name, cwd=tmp_path)
+        assert result.returncode == 0, result.stderr
+    assert (tmp_path / "figure.pdf").read_bytes() == (tmp_path / "again.pdf").read_bytes()
+    table = ["export", "paper", "--what", "cka/engram-27b-vs-moe-27b", "-o", "map.csv"]
+    assert engramcka(*table, cwd=tmp_path).returncode == 0
+    assert "0.8947" in (tmp_path / "map.csv").read_text()
+    assert engramcka("init", "--template", "paper", "paper", cwd=tmp_path).returncode == 2
+
+
+def test_models_lists_the_papers_four_with_its_numbers(tmp_path: Path) -> None:
+    result = engramcka("models", "--json", cwd=tmp_path)
+    rows = {row["name"]: row for row in json.loads(result.stdout)}
+    for name, total, active in (
+        ("dense-4b", 4.1e9, 3.8e9),
+        ("moe-27b", 26.7e9, 3.8e9),
+        ("engram-27b", 26.7e9, 3.8e9),
+        ("engram-40b", 39.5e9, 3.8e9),
+    ):
+        assert rows[name]["total"] == pytest.approx(total, rel=0.01)
+        assert rows[name]["active"] == pytest.approx(active, rel=0.01)
+    assert "rho" in engramcka("models", cwd=tmp_path).stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
