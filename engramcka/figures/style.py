@@ -201,23 +201,28 @@ def compose(figure: Figure, draw: Callable[[], Any], *, trim: bool = False) -> A
         What ``draw`` returned.
     """
     own = list(figure.axes)
-    engine = figure.get_layout_engine()
-    assert engine is not None
     draw()
-    engine.execute(figure)
+    _lay_out(figure, trim)
     for ax in [ax for ax in figure.axes if ax not in own]:
         ax.remove()  # colour bars, which are drawn again too
     for ax in own:
         ax.clear()
     drawn = draw()
+    _lay_out(figure, trim)
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    return drawn
+
+
+def _lay_out(figure: Figure, trim: bool) -> None:
+    """Give the axes their places, and with ``trim`` the figure the height that these need."""
+    engine = figure.get_layout_engine()
+    assert engine is not None
     engine.execute(figure)
     for _ in range(3 if trim else 0):
         content = figure.get_tightbbox(cast(Any, figure.canvas).get_renderer())
         figure.set_figheight(max(0.5, content.height + 2 * _PAD))
         engine.execute(figure)
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")
-    return drawn
 
 
 @cache
