@@ -201,12 +201,13 @@ def compose(figure: Figure, draw: Callable[[], Any], *, trim: bool = False) -> A
         What ``draw`` returned.
     """
     own = list(figure.axes)
-    draw()
-    _lay_out(figure, trim)
-    for ax in [ax for ax in figure.axes if ax not in own]:
-        ax.remove()  # colour bars, which are drawn again too
-    for ax in own:
-        ax.clear()
+    for _ in range(2 if trim else 1):  # a new height changes the room once more
+        draw()
+        _lay_out(figure, trim)
+        for ax in [ax for ax in figure.axes if ax not in own]:
+            ax.remove()  # colour bars, which are drawn again too
+        for ax in own:
+            ax.clear()
     drawn = draw()
     _lay_out(figure, trim)
     figure.draw_without_rendering()
