@@ -15,7 +15,7 @@ from matplotlib.textpath import TextToPath
 
 from engramcka.figures.plain import plain
 
-_HINTED = 1.03  # text on a grid of pixels is up to so much wider than its outlines
+_HINTED = 1.09  # text on a coarse grid of pixels is up to so much wider than its outlines
 
 
 def text_width(text: str, font: FontProperties) -> float:
