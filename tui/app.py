@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 THEMES = (
     Theme(
         "dark", primary="#7aa2f7", secondary="#bb9af7", accent="#5fd7ff", warning="#e0af68",
-        error="#f7768e", success="#9ece6a", foreground="#d5d8e0", background="#14151c",
-        surface="#14151c", panel="#1f2130", dark=True,
+        error="#f7768e", success="#9ece6a", foreground="#d5d8e0", background="#080809",
+        surface="#080809", panel="#1c1e2b", dark=True,
     ),
     Theme(
         "light", primary="#1f5fbf", secondary="#7a3fb0", accent="#005f87", warning="#8a5a00",
@@ -125,6 +125,7 @@ class BrowseApp(App[None]):
         """The next theme."""
         at = self._themes.index(self.theme) if self.theme in self._themes else -1
         self.theme = self._themes[(at + 1) % len(self._themes)]
+        self.browser.highlight()
 
     def action_copy(self, what: str) -> None:
         """Copy the value, row or table under the cursor to the terminal's clipboard."""

@@ -74,8 +74,8 @@ def cell(cka: CkaMap, row: int, column: int, aligned: float, k: int) -> list[tup
         if text is not None:
             lines.append((label, text))
     best = column_maximum(cka, column)
-    lines.append(("col max", f"layer {cka.y_layers[best]}" if best is not None else NONE))
-    lines.append((f"a_{k}", decimals(aligned, 1)))
+    highest = f"max {cka.y_layers[best]}" if best is not None else ""
+    lines.append((f"a_{k}", f"{decimals(aligned, 1):<6}{highest}".rstrip()))
     return lines
 
 

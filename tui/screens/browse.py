@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from textual.app import ComposeResult
 from textual.binding import Binding
+from textual.color import Color
 from textual.containers import Horizontal, Vertical
 from textual.widget import Widget
 from textual.widgets import ContentSwitcher, Footer, Input, Static
@@ -211,6 +212,29 @@ class BrowseScreen(ReadingScreen):
             f"engramcka browse needs {SMALLEST[0]} x {SMALLEST[1]} characters; "
             f"this terminal has {width} x {height}."
         )
+        self.call_after_refresh(self._settle)
+
+    def _settle(self) -> None:
+        """Borders for the new size; what was too small to be shown gets the keys back."""
+        self.highlight()
+        if self.focused is None and self.query_one("#body").display:
+            self.action_content()
+
+    def on_descendant_focus(self) -> None:
+        """The region that has the keys gets a border in the accent's colour."""
+        self.highlight()
+
+    def highlight(self) -> None:
+        """Colour the borders; by hand, since a rule of the style sheet would restyle all below."""
+        theme = self.app.current_theme
+        quiet, strong = Color.parse("ansi_bright_black"), Color.parse(theme.accent or "ansi_green")
+        if not theme.ansi:
+            ground, ink = Color.parse(theme.background or "black"), theme.foreground or "white"
+            quiet = ground.blend(Color.parse(ink), 0.3)
+        for region in (self.query_one("#runs"), self.query_one("#content")):
+            has_keys = self.focused is not None and region in self.focused.ancestors
+            bare = region.id == "content" and (self.has_class("-small") or self.has_class("-low"))
+            region.styles.border = "none" if bare else ("round", strong if has_keys else quiet)
 
     # Two maps
 

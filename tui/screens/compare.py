@@ -52,7 +52,7 @@ def limit(difference: np.ndarray) -> float:
     if largest < 1e-12:
         return 1.0
     power = 10.0 ** np.floor(np.log10(largest))
-    return float(np.ceil(largest / power - 1e-9) * power)
+    return float(f"{np.ceil(largest / power - 1e-9) * power:.1g}")
 
 
 class CompareView(CursorView):

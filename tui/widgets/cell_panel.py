@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
+from itertools import zip_longest
 
 from rich.segment import Segment
 
@@ -41,22 +42,21 @@ class Readout(Canvas):
 
     def set_lines(self, lines: list[Line]) -> None:
         """Show these lines; only what differs is redrawn."""
-        longest = max(len(lines), len(self._lines))
+        pairs = enumerate(zip_longest(self._lines, lines))
+        changed = [y for y, (before, after) in pairs if before != after]
         self._lines = lines
-        for y in range(min(longest, self.size.height)):
-            self.change_line(y)
+        for y in changed:
+            if y < self.size.height:
+                self.change_line(y)
 
     def draw_line(self, y: int) -> list[Segment]:
         """Line ``y`` of those set."""
         if y >= len(self._lines):
             return []
-        return [
-            Segment(text, self.get_component_rich_style(f"readout--{part}"))
-            for text, part in self._lines[y]
-        ]
+        return [Segment(text, self.part_style(f"readout--{part}")) for text, part in self._lines[y]]
 
 
-LABEL_WIDTH = 8
+LABEL_WIDTH = 9
 
 
 class CellPanel(Readout):
@@ -108,9 +108,9 @@ def cell_lines(
     extra = readout.diagnostics(cka, row, column)
     lines = [
         panel.heading(clean(cka.y_label)),
-        panel.pair("  layer", str(cka.y_layers[row])),
+        panel.pair("  row", str(cka.y_layers[row])),
         panel.heading(clean(cka.x_label)),
-        panel.pair("  layer", str(cka.x_layers[column])),
+        panel.pair("  column", str(cka.x_layers[column])),
         [],
         *(panel.pair(label, value) for label, value in (*cell, *extra)),
         [],
@@ -128,7 +128,6 @@ def cell_line(cka: CkaMap, row: int, column: int, cell: list[tuple[str, str]]) -
     known = dict(cell)
     layers = f"row {cka.y_layers[row]:>2} col {cka.x_layers[column]:>2}"
     value, interval = known.pop("CKA"), known.pop("95 %", "")
-    best = known.pop("col max").removeprefix("layer ")
     aligned = next(text for label, text in known.items() if label.startswith("a_"))
     null = f"  null {known['null']}" if "null" in known else ""
     warned = f"  {len(cka.warnings)} warnings" if cka.warnings else ""
@@ -136,6 +135,6 @@ def cell_line(cka: CkaMap, row: int, column: int, cell: list[tuple[str, str]]) -
         (f"{layers}  ", "label"),
         (f"{value:<6} ", "value"),
         (f"{interval:<10}  " if interval else "", "label"),
-        (f"a {aligned:<5} max {best:<3}{null}", "label"),
+        (f"a {aligned:<13}{null}", "label"),
         (warned, "warning"),
     ]

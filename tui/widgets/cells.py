@@ -217,8 +217,9 @@ def digits(value: float, width: int, signed: bool = False) -> str:
     """A cell as a number with two decimals and no leading zero, right-aligned."""
     if value != value:
         return "–".rjust(width - 1) + " "
+    value = round(value, 2) + 0.0  # no negative zero
     text = f"{value:+.2f}" if signed else f"{value:.2f}"
-    if abs(round(value, 2)) >= 1:
+    if abs(value) >= 1:
         text = text[:-1]
     elif text.lstrip("+-").startswith("0"):
         text = text.replace("0", "", 1)

@@ -76,9 +76,7 @@ class SweepPlot(Canvas):
         if y >= len(self._drawn):
             return []
         return [
-            Segment(text, self.get_component_rich_style(f"sweep--{part}"))
-            if part
-            else Segment(text)
+            Segment(text, self.part_style(f"sweep--{part}")) if part else Segment(text)
             for text, part in self._drawn[y]
         ]
 

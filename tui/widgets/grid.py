@@ -35,7 +35,10 @@ class Grid:
     def free(self, x: int, y: int, width: int) -> bool:
         """Whether these characters are inside and blank."""
         inside = 0 <= y < self.height and x >= 0 and x + width <= self.width
-        return inside and all(cell[0] == " " for cell in self._cells[y][x : x + width])
+        return inside and all(
+            cell[0] == " " and (at, y) not in self._dots
+            for at, cell in enumerate(self._cells[y][x : x + width], x)
+        )
 
     def dot(self, x: int, y: int, part: str) -> None:
         """Set one dot; a later part takes the whole character's colour."""

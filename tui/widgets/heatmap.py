@@ -40,7 +40,7 @@ class Heatmap(Canvas):
 
     DEFAULT_CSS = """
     Heatmap > .heatmap--axis { color: $foreground 60%; }
-    Heatmap > .heatmap--cursor { color: $accent; text-style: bold; }
+    Heatmap > .heatmap--cursor { color: $accent; }
     """
 
     def __init__(self, *, id: str | None = None) -> None:
@@ -102,6 +102,7 @@ class Heatmap(Canvas):
         assert self.matrix is not None
         used = geometry.used_width + self._gutter
         self._left = max(0, (self.size.width - used) // 2)
+        self.first_window(self._left + self._gutter)
         below = _AXIS_LINES + self._bar_lines
         self._top = max(0, (self.size.height - geometry.used_lines - below) // 2)
         self._labels = axes.y_labels(self.matrix.y_numbers, geometry)
@@ -120,7 +121,7 @@ class Heatmap(Canvas):
         return 2 if self.size.height > 13 else 0
 
     def _ground(self) -> str:
-        colour = self.rich_style.bgcolor
+        colour = self.base_style.bgcolor
         return "default" if colour is None else colour.name
 
     def move(self, row: int, column: int) -> None:
@@ -147,7 +148,7 @@ class Heatmap(Canvas):
         line = y - self._top
         if 0 <= line < geometry.used_lines:
             return [*self._y_axis(line), *self._field.line(line, self.cursor)]
-        axis = self.get_component_rich_style("heatmap--axis")
+        axis = self.part_style("heatmap--axis")
         indent = Segment(" " * (self._left + self._gutter))
         below = line - geometry.used_lines
         if below == 0:
@@ -166,17 +167,17 @@ class Heatmap(Canvas):
         geometry = self._field.geometry
         pad, room = " " * self._left, self._gutter - 1
         if geometry.middle_line(self.cursor[0]) == line:
-            style = self.get_component_rich_style("heatmap--cursor")
+            style = self.part_style("heatmap--cursor")
             number = str(self.matrix.y_numbers[self.cursor[0]])
-            return [Segment(pad), Segment(f"{number:>{room}}▸", style)]
-        style = self.get_component_rich_style("heatmap--axis")
+            return [Segment(f"{pad}{number:>{room}}▸", style)]
+        style = self.part_style("heatmap--axis")
         return [
             Segment(pad),
             Segment(f"{self._labels.get(line, ''):>{room}}{self._more(line)}", style),
         ]
 
     def _x_mark(self, geometry: Geometry) -> list[Segment]:
-        style: Style = self.get_component_rich_style("heatmap--cursor")
+        style: Style = self.part_style("heatmap--cursor")
         line = [" "] * geometry.used_width
         if geometry.first_column > 0:
             line[0] = "←"

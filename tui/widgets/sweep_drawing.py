@@ -132,7 +132,7 @@ def _axes(grid: Grid, frame: Frame, sweep: LossSweep, cursor: int | None) -> Non
     for index in tick_indices(sweep.layers, frame.width / frame.points, longest + 1):
         text = str(sweep.layers[index])
         grid.text(frame.x(index) - (len(text) - 1) // 2, frame.height + 1, text, "axis")
-    caption = f"insertion layer, validation loss in {clean(sweep.unit)}"
+    caption = f"insertion layer; loss in {clean(sweep.unit)}"
     grid.text(frame.left, frame.height + 2, shorten(caption, frame.width), "axis")
 
 

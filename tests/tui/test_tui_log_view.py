@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+from small_runs import EVENTS
+
+from engramcka.tui.screens.log import duration, event_line, pieces, summary
+
+
+def test_pieces_say_the_latest_of_each_piece_of_work():
+    done, going = pieces(EVENTS)
+    assert (done.stage, done.name, done.share, done.seconds) == ("train", "moe", 1.0, 40.2)
+    assert (going.stage, going.share) == ("cka", 0.25)
+
+
+def test_a_second_run_in_the_same_log_starts_afresh():
+    assert [piece.name for piece in pieces((*EVENTS, {"event": "run"}))] == []
+
+
+def test_events_are_one_line_in_local_time(monkeypatch):
+    line = event_line(EVENTS[2], 80)
+    assert line.startswith("03-01 10:00:41 done")
+    assert line.endswith("in 40.2 s loss 5.53")
+    assert len(event_line(EVENTS[2], 20)) == 20
+
+
+def test_nothing_in_a_log_is_trusted():
+    hostile = {"event": "start", "stage": "\x1b[31m", "name": ["x"], "total": "many", "done": None}
+    line = event_line(hostile, 80)
+    assert "\x1b" not in line
+    assert pieces([hostile])[0].share == 0.0
+    assert "\x1b" not in summary([hostile, {}, {"time": 3}], 60).plain
+
+
+def test_an_empty_log_says_so():
+    assert summary([], 40).plain == "The log is empty."
+
+
+def test_durations():
+    assert [duration(s) for s in (3.21, 75, 3725)] == ["3.2 s", "1 min 15 s", "1 h 2 min"]

@@ -1,0 +1,145 @@
+"""The installed program: what it imports, --once, refusals, and a session in tmux."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from small_runs import full_map
+
+from engramcka.errors import ConfigError, StoreError
+from engramcka.tui import browse
+
+FIRST_FRAME = """
+import sys
+from pathlib import Path
+from engramcka.tui.app import BrowseApp
+from engramcka.tui.catalog import find_places
+from engramcka.tui.terminal import Capabilities
+from engramcka.tui.screens.browse import BrowseScreen
+
+heavy = ("torch", "transformers", "zarr", "matplotlib")
+
+class App(BrowseApp):
+    def on_mount(self):
+        self.browser.call_after_refresh(self.seen)
+    def seen(self):
+        print("loaded:", [name for name in heavy if name in sys.modules],
+              "map:", self.browser.map.map is not None)
+        self.exit()
+
+paths = [Path("paper")]
+App(paths, find_places(paths), Capabilities()).run(headless=True, size=(100, 30))
+"""
+
+
+def call(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "engramcka", "browse", *arguments]
+    known = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "COLUMNS")}
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=120, env={**known, **environ}, check=False
+    )
+
+
+def test_nothing_heavy_is_imported_before_the_first_frame(run):
+    done = subprocess.run(
+        [sys.executable, "-c", FIRST_FRAME],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert "loaded: []" in done.stdout, done.stdout + done.stderr
+
+
+def test_importing_the_package_imports_no_textual():
+    code = "import sys, engramcka.tui; print({'textual', 'torch', 'zarr'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+def test_once_prints_the_map_as_text_without_colours_into_a_pipe(run):
+    done = call("--once", str(run), COLUMNS="80")
+    assert done.returncode == 0, done.stderr
+    assert "\x1b" not in done.stdout
+    lines = done.stdout.splitlines()
+    assert lines[0] == "paper  cka/engram-vs-moe  12 x 12  minibatch  n=2048"
+    row = next(line for line in lines if line.startswith(" 1 "))
+    values = [f"{v:.2f}"[1:] for v in full_map().similarity[0].clip(0)]
+    assert row.split()[1:] == values
+    assert "warning: MoE layer 3: 71 % of the variance is in one dimension" in lines
+    assert max(map(len, lines[:16])) <= 80
+
+
+def test_once_in_ascii(run):
+    assert call("--once", str(run), LC_ALL="C", PYTHONUTF8="1").stdout.isascii()
+
+
+def test_once_of_a_sweep_lists_its_points(run, capsys):
+    shutil.rmtree(run / "results.zarr" / "cka")
+    browse([run], once=True)
+    printed = capsys.readouterr().out
+    assert "layer 2  loss 1.9900  seeds 1.9800–2.0000  to base −0.5200" in printed
+    assert "without gating 2.0200" in printed
+
+
+def test_once_refuses_what_it_cannot_print(run):
+    (run / "results.zarr" / "cka" / "engram-vs-moe" / "zarr.json").write_text("{")
+    with pytest.raises(StoreError, match="engram-vs-moe"):
+        browse([run], once=True)
+    empty = Path("empty")
+    empty.mkdir()
+    (empty / "config.toml").touch()
+    with pytest.raises(ConfigError, match="no result"):
+        browse([empty], once=True)
+
+
+def test_refusals_are_one_sentence_and_exit_code_2(run):
+    for arguments in (("nowhere",), (str(run),)):  # no such folder; no terminal
+        done = call(*arguments)
+        assert done.returncode == 2
+        assert len(done.stderr.splitlines()) == 1
+        assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(shutil.which("tmux") is None, reason="needs tmux")
+def test_a_session_in_tmux(run, tmp_path):
+    tmux = ["tmux", "-S", str(tmp_path / "socket"), "-f", "/dev/null"]
+
+    def do(*arguments: str) -> str:
+        return subprocess.run(
+            [*tmux, *arguments], capture_output=True, text=True, check=True, timeout=30
+        ).stdout
+
+    def wait_for(text: str) -> str:
+        for _ in range(300):
+            shown = do("capture-pane", "-p", "-t", "s")
+            if text in shown:
+                return shown
+            time.sleep(0.1)
+        raise AssertionError(f"{text!r} did not appear:\n{shown}")
+
+    program = f"TERM=xterm-256color LANG=C.UTF-8 {sys.executable} -m engramcka browse {run}"
+    do("new-session", "-d", "-s", "s", "-x", "100", "-y", "30", f"{program}; echo left $?; cat")
+    try:
+        assert "cka/engram-vs-moe" in wait_for("0.900")
+        do("send-keys", "-t", "s", "Right", "Up", "Up")
+        wait_for(f"{full_map().similarity[2, 1]:.3f}")
+        do("send-keys", "-t", "s", "n", "n")
+        wait_for("insertion layer;")
+        do("resize-window", "-t", "s", "-x", "30", "-y", "6")
+        wait_for("40 x 12")
+        do("resize-window", "-t", "s", "-x", "100", "-y", "30")
+        wait_for("insertion layer;")
+        do("send-keys", "-t", "s", "e")
+        wait_for("Wrote")
+        do("send-keys", "-t", "s", "q")
+        wait_for("left 0")
+    finally:
+        do("kill-server")
+    assert (run / "figures" / "sweep-insertion-layer.png").exists()

@@ -1,0 +1,69 @@
+"""Every screen after real keys, at the three sizes of the specification."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from small_runs import settle, until
+from textual.pilot import Pilot
+
+from engramcka.tui.terminal import Capabilities
+
+SIZES = [(100, 30), (80, 24), (40, 12)]
+
+
+def after(*keys: str) -> Callable[[Pilot[None]], object]:
+    """Press keys one by one, waiting for what each one asks for."""
+
+    async def press(pilot: Pilot[None]) -> None:
+        await settle(pilot)
+        for key in keys:
+            await pilot.press(key)
+            await settle(pilot)
+        browser = pilot.app.browser  # type: ignore[attr-defined]
+        await until(pilot, lambda: browser.found is not None)
+
+    return press
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+@pytest.mark.parametrize(
+    ("screen", "keys"),
+    [
+        ("map", ("right", "right", "up")),
+        ("sweep", ("n", "n", "right")),
+        ("log", ("n", "n", "n")),
+        ("compare", ("right", "up", "d")),
+    ],
+)
+def test_screen(snap_compare, run, make_app, size, screen, keys):
+    assert snap_compare(make_app(run), terminal_size=size, run_before=after(*keys))
+
+
+@pytest.mark.parametrize(
+    ("screen", "keys"),
+    [
+        ("values", ("v", "right")),
+        ("difference", ("d", "d", "up")),
+        ("runs", ("tab", "j")),
+        ("help", ("question_mark",)),
+        ("export", ("E", "right")),
+        ("light", ("T", "right", "up")),
+    ],
+)
+def test_more(snap_compare, run, make_app, screen, keys):
+    assert snap_compare(make_app(run), terminal_size=(80, 24), run_before=after(*keys))
+
+
+@pytest.mark.parametrize(
+    "known", [Capabilities("none"), Capabilities("none", ascii=True)], ids=["no-colour", "ascii"]
+)
+def test_without_colours(snap_compare, run, make_app, known):
+    app = make_app(run, capabilities=known)
+    assert snap_compare(app, terminal_size=(80, 24), run_before=after("right", "up"))
+
+
+def test_broken(snap_compare, run, make_app):
+    (run / "results.zarr" / "cka" / "engram-vs-moe" / "zarr.json").unlink()
+    assert snap_compare(make_app(run), terminal_size=(80, 24), run_before=after())
