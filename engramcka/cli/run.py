@@ -64,8 +64,9 @@ def command(
         console.print(f"{loaded.run.dir}: nothing to do, all {outcome.found} pieces are there.")
     else:
         console.print(
-            f"{loaded.run.dir}: {outcome.done} pieces made in {outcome.seconds:.0f} s"
-            + (f", {outcome.found} were there." if outcome.found else ".")
+            f"{loaded.run.dir}: pieces made: {outcome.done}, found: {outcome.found}; "
+            f"{outcome.seconds:.0f} s",
+            markup=False,
         )
     print_findings(console, Path(loaded.run.dir))
     console.print(f"Look at it with: engramcka browse {loaded.run.dir}", markup=False)

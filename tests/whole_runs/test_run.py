@@ -148,7 +148,7 @@ def test_a_changed_map_is_made_anew_alone(finished: Path, tmp_path: Path) -> Non
     (tmp_path / "config.toml").write_text(CONFIG)
     result = engramcka("run", "config.toml", "--set", "cka.self.batch_size=32", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
-    assert "2 pieces made" in result.stdout  # the map and its figure
+    assert "pieces made: 2, found: 10" in result.stdout  # the map and its figure
     assert open_run(tmp_path / "run").cka["self"].batch_size == 32
 
 
