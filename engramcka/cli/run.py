@@ -61,7 +61,9 @@ def command(
         ) from stop
     console = Console(highlight=False)
     if not outcome.done:
-        console.print(f"{loaded.run.dir}: nothing to do, all {outcome.found} pieces are there.")
+        console.print(
+            f"{loaded.run.dir}: nothing to do, all {outcome.found} pieces are there.", markup=False
+        )
     else:
         console.print(
             f"{loaded.run.dir}: pieces made: {outcome.done}, found: {outcome.found}; "
