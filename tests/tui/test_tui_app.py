@@ -412,12 +412,8 @@ async def test_hostile_names_reach_the_screen_as_plain_text(make_app):
     open_root(results)
     names = ["[bold]map", "a\x1b[31mb", "\u05e9\u05dc\u05d5\u05dd", "n" * 200]
     for name in names:
-        write_cka(
-            results,
-            name,
-            diagonal_map(5, 5, y_label=HOSTILE, x_label=HOSTILE, warnings=(HOSTILE,)),
-            {},
-        )
+        hostile = diagonal_map(5, 5, y_label=HOSTILE, x_label=HOSTILE, warnings=(HOSTILE,))
+        write_cka(results, name, hostile, {})
     write_log(run, ({"event": "start", "stage": HOSTILE, "name": HOSTILE, "info": HOSTILE},))
     for capabilities in (None, ALL_ASCII):
         app = make_app(run, capabilities=capabilities)

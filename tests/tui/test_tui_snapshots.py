@@ -29,30 +29,30 @@ def after(*keys: str) -> Callable[[Pilot[None]], object]:
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
 @pytest.mark.parametrize(
-    ("screen", "keys"),
+    "keys",
     [
-        ("map", ("right", "right", "up")),
-        ("sweep", ("n", "n", "right")),
-        ("log", ("n", "n", "n")),
-        ("compare", ("right", "up", "d")),
+        pytest.param(("right", "right", "up"), id="map"),
+        pytest.param(("n", "n", "right"), id="sweep"),
+        pytest.param(("n", "n", "n"), id="log"),
+        pytest.param(("right", "up", "d"), id="compare"),
     ],
 )
-def test_screen(snap_compare, run, make_app, size, screen, keys):
+def test_screen(snap_compare, run, make_app, size, keys):
     assert snap_compare(make_app(run), terminal_size=size, run_before=after(*keys))
 
 
 @pytest.mark.parametrize(
-    ("screen", "keys"),
+    "keys",
     [
-        ("values", ("v", "right")),
-        ("difference", ("d", "d", "up")),
-        ("runs", ("tab", "j")),
-        ("help", ("question_mark",)),
-        ("export", ("E", "right")),
-        ("light", ("T", "right", "up")),
+        pytest.param(("v", "right"), id="values"),
+        pytest.param(("d", "d", "up"), id="difference"),
+        pytest.param(("tab", "j"), id="runs"),
+        pytest.param(("question_mark",), id="help"),
+        pytest.param(("E", "right"), id="export"),
+        pytest.param(("T", "right", "up"), id="light"),
     ],
 )
-def test_more(snap_compare, run, make_app, screen, keys):
+def test_more(snap_compare, run, make_app, keys):
     assert snap_compare(make_app(run), terminal_size=(80, 24), run_before=after(*keys))
 
 

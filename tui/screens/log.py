@@ -75,8 +75,9 @@ def _number(value: object) -> float:
 
 def piece_line(piece: Piece, width: int, name_width: int = 34) -> str:
     """A piece of work in one line: mark, bar, name, count, time, reading."""
-    full = round(piece.share * _BAR)
-    bar = "█" * full + "░" * (_BAR - full)
+    length = _BAR if width >= 60 else _BAR // 2
+    full = round(piece.share * length)
+    bar = "█" * full + "░" * (length - full)
     count = f"{piece.done:.0f}/{piece.total:.0f} {piece.unit}" if piece.total else ""
     took = duration(piece.seconds) if piece.seconds is not None else ""
     rest = "  ".join(part for part in (count, took, piece.info) if part)
@@ -94,7 +95,8 @@ def duration(seconds: float) -> str:
 
 def event_line(event: dict[str, Any], width: int) -> str:
     """One event: local time, what happened, to what, and the reading that came with it."""
-    words = [_clock(event.get("time")), f"{clean(event.get('event', '?')):<9}"]
+    clock = _clock(event.get("time"))
+    words = [clock if width >= 60 else clock[6:], f"{clean(event.get('event', '?')):<9}"]
     words += [clean(event[key]) for key in ("stage", "name") if key in event]
     if "total" in event and event.get("event") == "progress":
         words.append(f"{event.get('done')}/{event['total']} {event.get('unit', '')}")

@@ -20,13 +20,17 @@ class Grid:
         self._cells: list[list[tuple[str, str]]] = [[(" ", "")] * width for _ in range(height)]
         self._dots: dict[tuple[int, int], tuple[int, str]] = {}
 
-    def text(self, x: int, y: int, text: str, part: str) -> None:
-        """Write a text, cut off at the edges. A wide character takes two places."""
+    def text(self, x: int, y: int, text: str, part: str, *, under: bool = False) -> None:
+        """Write a text, cut off at the edges; ``under`` what is there already.
+
+        A wide character takes two places.
+        """
         if not 0 <= y < self.height:
             return
         for character in text:
             width = cell_len(character)
-            if width and x >= 0 and x + width <= self.width:
+            inside = x >= 0 and x + width <= self.width
+            if width and inside and not (under and not self.free(x, y, width)):
                 self._cells[y][x] = (character, part)
                 for more in range(1, width):
                     self._cells[y][x + more] = ("", part)

@@ -157,7 +157,7 @@ def _level_name(grid: Grid, frame: Frame, name: str, loss: float, part: str) -> 
     right = frame.left + frame.width - len(label)
     places = [(x, row) for row in rows for x in (right, frame.left + 1)]
     free = [place for place in places if grid.free(*place, len(label))]
-    grid.text(*(free or places)[0], label, part)
+    grid.text(*(free or places)[0], label, part, under=True)
 
 
 def _curve(grid: Grid, frame: Frame, sweep: LossSweep, cursor: int | None) -> None:
