@@ -14,9 +14,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import ctypes
 import io
 import platform
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -88,6 +90,18 @@ def ours(y: Layers, x: Layers, batch: int) -> np.ndarray:
     return cka_map(y, x, batch_size=batch).similarity
 
 
+def ours_debiased(y: Layers, x: Layers, batch: int) -> np.ndarray:
+    return cka_map(y, x, estimator="debiased").similarity
+
+
+PACKAGES = {
+    "pytorch-cka": pytorch_cka,
+    "engramcka": ours,
+    "torch-cka": torch_cka,  # a hundred times slower: its errors only
+    "engramcka, debiased": ours_debiased,
+}
+
+
 def related(layers: int, n: int, width: int, seed: int = 0) -> tuple[Layers, Layers]:
     """Two models whose layers share half of their variance."""
     random = torch.Generator().manual_seed(seed)
@@ -108,15 +122,26 @@ def seconds(function: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def peak_mib(function: Callable[[], object]) -> float:
-    """Memory the process needed beyond what it held before, MiB; Linux only."""
+def peak_mib(work: str, package: str, threads: int) -> float:
+    """Memory a map needs beyond its inputs, MiB, in a process of its own; Linux only."""
+    code = (
+        f"import sys, torch; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        f"import similarity as s; torch.set_num_threads({threads})\n"
+        f"s.PACKAGES[{package!r}](*s.related(2, 64, 16), 32)\n"  # what is loaded at first use
+        f"layers, n, width, batch = s.WORKS[{work!r}]; y, x = s.related(layers, n, width)\n"
+        f"s.reset_peak(); before = s.status('VmRSS'); s.PACKAGES[{package!r}](y, x, batch)\n"
+        "print((s.status('VmHWM') - before) / 1024)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return float(done.stdout)
+
+
+def reset_peak() -> None:
+    ctypes.CDLL(None).malloc_trim(0)  # give back what making the inputs took
     Path("/proc/self/clear_refs").write_text("5")
-    before = _status("VmRSS")
-    function()
-    return (_status("VmHWM") - before) / 1024
 
 
-def _status(key: str) -> int:
+def status(key: str) -> int:
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(key))
 
@@ -144,26 +169,23 @@ def peers(rounds: int) -> None:
         y, x = related(layers, n, width)
         runs = {
             package: partial(run, y, x, batch)
-            for package, run in (("pytorch-cka", pytorch_cka), ("engramcka", ours))
+            for package, run in PACKAGES.items()
+            if package in ("pytorch-cka", "engramcka")
         }
         times: dict[str, list[float]] = {package: [] for package in runs}
         for _ in range(rounds + 1):
             for package, run in runs.items():
                 times[package].append(seconds(run))
         floor = 2 * layers * n * batch * width / rate  # half of the whole Gram matrices
-        for package, run in runs.items():
+        for package in runs:
             own, other = times[package][1:], times["pytorch-cka"][1:]
             median = statistics.median(a / b for a, b in zip(own, other, strict=True))
             print(
                 f"| {name} | {package} | {min(own):.3f} | {min(own) / min(other):.2f} | "
-                f"{median:.2f} | {peak_mib(run):.0f} | "
+                f"{median:.2f} | {peak_mib(name, package, torch.get_num_threads()):.0f} | "
                 f"{floor / min(own):.0%} |",
                 flush=True,
             )
-        one = seconds(lambda y=y, x=x, batch=batch: torch_cka(y, x, batch))
-        print(
-            f"| {name} | torch-cka | {one:.3f} | {one / min(times['pytorch-cka'][1:]):.1f} | | | |"
-        )
 
 
 def errors() -> None:
@@ -235,7 +257,7 @@ def debiased(rounds: int) -> None:
     for _ in range(rounds):
         floors.append(seconds(partial(half_gram, features, 256)))
         times.append(seconds(lambda: cka_map(y, x, estimator="debiased")))
-    mib = peak_mib(lambda: cka_map(y, x, estimator="debiased"))
+    mib = peak_mib("B", "engramcka, debiased", torch.get_num_threads())
     median = statistics.median(a / b for a, b in zip(times, floors, strict=True))
     print(
         f"{min(times):.2f} s, {min(times) / min(floors):.2f} of the half-Gram products alone "
@@ -257,9 +279,9 @@ def store() -> None:
             for start in range(0, 65536, 2048):
                 array[start : start + 2048] = random.standard_normal((2048, 768), np.float32)
         y, x = ([group[f"{side}{layer}"] for layer in range(12)] for side in "yx")
-        Path("/proc/self/clear_refs").write_text("5")
+        reset_peak()
         spent = seconds(lambda: print(cka_map(y, x, estimator="debiased").route, "route"))
-    print(f"{spent:.0f} s; {_status('VmHWM') / 1024:.0f} MiB in all")
+    print(f"{spent:.0f} s; {status('VmHWM') / 1024:.0f} MiB in all")
 
 
 def gpu() -> None:

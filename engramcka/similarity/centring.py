@@ -12,7 +12,6 @@ from collections.abc import Sequence
 import torch
 
 from engramcka.similarity.inputs import Layers
-from engramcka.similarity.workers import Scratch
 
 _SCALE_FROM = 2.0**12  # a layer larger than this, or smaller than its inverse, is scaled
 _ROUNDING = 16 * 2.0**-53  # centred float64 features below this share of the mean are rounding
@@ -43,7 +42,6 @@ def centred(
     stop: int,
     like: torch.Tensor,
     means: Sequence[torch.Tensor] | None = None,
-    scratch: Scratch | None = None,
 ) -> list[torch.Tensor]:
     """Samples start to stop of every layer, each feature less its mean, times the layer's scale.
 
@@ -55,18 +53,13 @@ def centred(
         stop: last sample + 1.
         like: a tensor of the dtype and on the device to compute with.
         means: (width,) a layer, scaled; the mean over these samples if left out.
-        scratch: where to put the result; new memory if left out.
 
     Returns:
         One (layers of the run, samples, width) tensor for each run of equally wide layers.
     """
     blocks = []
     for first, last, width in layers.runs():
-        shape = (last - first, stop - start, width)
-        if scratch is None:
-            block = like.new_empty(shape)
-        else:
-            block = scratch.empty(f"{layers.side} from layer {first}", shape, like)
+        block = like.new_empty((last - first, stop - start, width))
         for index in range(first, last):
             given = None if means is None else means[index]
             centred_layer(layers, index, start, stop, like, given, out=block[index - first])

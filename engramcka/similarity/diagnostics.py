@@ -25,12 +25,13 @@ class Moments:
     """Sums of squares of centred features; blocks' moments add up."""
 
     degrees: int  # samples less one a block: what sums are divided by
-    columns: tuple[Float, ...]  # (layers, width) a run of layers, y's runs first: each dimension
+    columns: Float  # (sum of widths,): of each dimension of each layer, y's first
     along: Float  # (layers,): along the layer's leading direction
 
     def __add__(self, other: Moments) -> Moments:
-        columns = tuple(a + b for a, b in zip(self.columns, other.columns, strict=True))
-        return Moments(self.degrees + other.degrees, columns, self.along + other.along)
+        return Moments(
+            self.degrees + other.degrees, self.columns + other.columns, self.along + other.along
+        )
 
 
 def set_directions(layers: Layers, like: torch.Tensor) -> None:
@@ -48,37 +49,32 @@ def set_directions(layers: Layers, like: torch.Tensor) -> None:
         for _ in range(_POWER_STEPS):
             vector = torch.nn.functional.normalize(rest.T @ (rest @ vector), dim=0)
         directions.append(vector)
-    layers.directions = [torch.stack(directions[a:b])[:, :, None] for a, b, _ in layers.runs()]
+    layers.directions = directions
 
 
-def moments(
-    blocks: Sequence[torch.Tensor],
-    directions: Sequence[torch.Tensor],
-    degrees: int,
-    scratch: Scratch,
-) -> Moments:
-    """Sums of squares over one block.
+def layer_moments(
+    features: torch.Tensor, direction: torch.Tensor, scratch: Scratch
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Sums of squares over one block: (width,) of each dimension, () along a direction.
 
     Args:
-        blocks: (layers, samples, width) centred features of each run of layers.
-        directions: (layers, width, 1) unit vectors of each run.
-        degrees: degrees of freedom that this block adds.
+        features: (samples, width), centred.
+        direction: (width,) unit vector.
         scratch: memory to work in.
     """
-    columns = []
-    for block in blocks:
-        square = scratch.empty("square", tuple(block.shape[1:]), block)
-        rows = [torch.mul(layer, layer, out=square).sum(0) for layer in block]
-        columns.append(torch.stack(rows))
-    along = [
-        torch.bmm(block, direction.to(block)).square().sum((1, 2))
-        for block, direction in zip(blocks, directions, strict=True)
-    ]
-    return Moments(
-        degrees,
-        tuple(part.double().cpu().numpy() for part in columns),
-        torch.cat(along).double().cpu().numpy(),
+    square = scratch.empty("square", tuple(features.shape), features)
+    columns = torch.mul(features, features, out=square).sum(0)
+    along = torch.mv(features, direction.to(features))
+    return columns, torch.dot(along, along)
+
+
+def collect(parts: Sequence[tuple[torch.Tensor, torch.Tensor]], degrees: int) -> Moments:
+    """Moments of one block from each layer's `layer_moments`, y's layers first."""
+    columns, along = (
+        torch.cat([part for part, _ in parts]),
+        torch.stack([part for _, part in parts]),
     )
+    return Moments(degrees, columns.double().cpu().numpy(), along.double().cpu().numpy())
 
 
 def layer_diagnostics(
@@ -94,8 +90,8 @@ def layer_diagnostics(
             features: linear HSIC of a layer with itself. None with another kernel; the effective
             rank is then NaN.
     """
-    columns = [row for run in found.columns for row in run]
     shares = slice(0, len(y)), slice(len(y), None)
+    columns = np.split(found.columns, np.cumsum(y.widths + x.widths)[:-1])
     parts = []
     for number, (side, share) in enumerate(zip((y, x), shares, strict=True)):
         trace = np.array([row.sum() for row in columns[share]])

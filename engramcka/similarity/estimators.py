@@ -14,7 +14,7 @@ from engramcka.similarity import feature_route, gram_route, hsic
 from engramcka.similarity.diagnostics import Moments
 from engramcka.similarity.full import Progress, estimate, pose
 from engramcka.similarity.inputs import Layers
-from engramcka.similarity.kernels import linear_hollow_sums, median_distances, rbf_hollow_sums
+from engramcka.similarity.kernels import median_distances
 from engramcka.similarity.minibatch import MIN_BATCH, Minibatch, batch_ranges, constant_layers
 from engramcka.similarity.permutation import Shuffles, full_null, minibatch_null
 from engramcka.similarity.rows import row_pass
@@ -52,10 +52,9 @@ def minibatch(y: Layers, x: Layers, settings: Settings) -> Estimate:
     if settings.rbf:
         bandwidths = torch.cat([median_distances(side, like) for side in (y, x)])
     ranges = batch_ranges(y.n_samples, settings.batch_size)
-    sums = linear_hollow_sums if bandwidths is None else rbf_hollow_sums(bandwidths)
     groups: list[hsic.Hsic] = []
     found, per_group, exact = None, len(ranges) / min(MAX_GROUPS, len(ranges)), True
-    for done, part in enumerate(Minibatch(y, x, ranges, sums, like).run()):
+    for done, part in enumerate(Minibatch(y, x, ranges, bandwidths, like).run()):
         if done >= len(groups) * per_group:
             groups.append(part.values)
         else:

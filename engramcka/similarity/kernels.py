@@ -1,4 +1,4 @@
-"""Kernels: a tile of Gram matrices for all layers at once, and the sums that HSIC_1 needs of them.
+"""Kernels: tiles of the Gram matrices of all layers at once.
 
 K~ is a Gram matrix with its diagonal set to zero. Features come centred. Knows nothing of
 estimators.
@@ -7,21 +7,16 @@ estimators.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 
 from engramcka.errors import ComparisonError
 from engramcka.similarity.centring import centred_layer
 from engramcka.similarity.inputs import Layers
-from engramcka.similarity.sums import pair_products, row_sums
-from engramcka.similarity.workers import Scratch
 
 Blocks = Sequence[torch.Tensor]  # (layers, samples, width) for each run of equally wide layers
-Sums = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
-HollowSums = Callable[[Blocks, int, Scratch], Sums]
 
-STRIP = 32  # columns: narrow strips make little more than half of the matrix, at full speed
 MEDIAN_SAMPLES = 1024  # samples whose distances decide the bandwidth of the RBF kernel
 _AT_MEDIAN = math.exp(-0.5)  # the RBF kernel's value at the median distance
 
@@ -58,50 +53,6 @@ def linear_tile(left: Blocks, right: Blocks, out: torch.Tensor) -> torch.Tensor:
         torch.bmm(a, b.mT, out=tile[first : first + len(a)])
         first += len(a)
     return tile
-
-
-def linear_hollow_sums(blocks: Blocks, y_count: int, scratch: Scratch) -> Sums:
-    """Sums over K~ = X X' without its diagonal, for the linear kernel.
-
-    Args:
-        blocks: all layers' centred features, those of y first.
-        y_count: layers of y.
-        scratch: memory to work in.
-
-    Returns:
-        (y layers, x layers) sum_ij K~_ij L~_ij; (layers,) sum_ij K~_ij^2; (layers, samples) K~ 1;
-        all float64.
-    """
-    squares, cross, own = _empty_sums(blocks, y_count)
-    for strip, columns in _strips(blocks, scratch):
-        square = strip[:, : columns.stop - columns.start]
-        squares[:, columns] = square.diagonal(dim1=1, dim2=2).double()
-        square.tril_(-1)
-        _add_pairs(cross, own, strip, y_count)
-    totals = [block.sum(1)[:, :, None] for block in blocks]
-    return cross, own, row_sums(blocks, totals)[:, :, 0] - squares
-
-
-def rbf_hollow_sums(bandwidths: torch.Tensor) -> HollowSums:
-    """Sums over the Gram matrices of the RBF kernel, as `linear_hollow_sums` gives them.
-
-    Args:
-        bandwidths: (layers,) float64, of every layer of y and then of x.
-    """
-
-    def sums(blocks: Blocks, y_count: int, scratch: Scratch) -> Sums:
-        total, cross, own = _empty_sums(blocks, y_count)
-        norms = squared_norms(blocks)
-        for strip, columns in _strips(blocks, scratch):
-            rows = slice(columns.start, None)
-            rbf_(strip, norms[:, rows], norms[:, columns], bandwidths)
-            strip[:, : columns.stop - columns.start].tril_(-1)
-            total[:, rows] += strip.sum(2, dtype=torch.float64)
-            total[:, columns] += strip.sum(1, dtype=torch.float64)
-            _add_pairs(cross, own, strip, y_count)
-        return cross, own, total
-
-    return sums
 
 
 def hollow_tiles(
@@ -168,31 +119,3 @@ def median_distances(layers: Layers, like: torch.Tensor) -> torch.Tensor:
             )
         medians.append(median if median > 0 else torch.ones_like(median))
     return torch.stack(medians)
-
-
-def _empty_sums(blocks: Blocks, y_count: int) -> Sums:
-    count, n = sum(len(block) for block in blocks), blocks[0].shape[1]
-    shapes = ((count, n), (y_count, count - y_count), (count,))
-    rows, cross, own = (blocks[0].new_zeros(shape, dtype=torch.float64) for shape in shapes)
-    return rows, cross, own
-
-
-def _strips(blocks: Blocks, scratch: Scratch) -> Iterator[tuple[torch.Tensor, slice]]:
-    """The lower half of X X' of every layer in strips: (layers, rows, columns), which columns.
-
-    A strip holds a few columns and the rows from the first of them on: a square on the diagonal
-    and all that is below it. Each is overwritten by the next.
-    """
-    n = blocks[0].shape[1]
-    out = scratch.empty("strip", (sum(len(block) for block in blocks) * n * STRIP,), blocks[0])
-    for start in range(0, n, STRIP):
-        columns = slice(start, min(start + STRIP, n))
-        below = [block[:, start:] for block in blocks]
-        yield linear_tile(below, [block[:, columns] for block in blocks], out), columns
-
-
-def _add_pairs(cross: torch.Tensor, own: torch.Tensor, strip: torch.Tensor, y_count: int) -> None:
-    """Add a strip that holds each pair of samples once, and so half of K~."""
-    strip_cross, strip_own = pair_products(strip, y_count)
-    cross += 2 * strip_cross
-    own += 2 * strip_own

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 
 from engramcka.similarity import hsic
-from engramcka.similarity.centring import centred
-from engramcka.similarity.diagnostics import Moments, moments
+from engramcka.similarity.centring import centred_layer
+from engramcka.similarity.diagnostics import Moments, collect, layer_moments
 from engramcka.similarity.inputs import Layers
-from engramcka.similarity.kernels import STRIP, HollowSums
+from engramcka.similarity.strips import fill, linear_sums, rbf_sums, strips_size
 from engramcka.similarity.sums import pair_sums
 from engramcka.similarity.workers import Scratch, ordered_map
 
@@ -59,15 +59,15 @@ class Minibatch:
     y: Layers
     x: Layers
     ranges: list[tuple[int, int]]  # of the batches
-    hollow_sums: HollowSums  # of the kernel
+    bandwidths: torch.Tensor | None  # (layers,) of the RBF kernel; None for the linear one
     like: torch.Tensor  # of the dtype and on the device to compute with
     scratch: Scratch = field(default_factory=Scratch)
 
     def run(self) -> Iterator[Batch]:
         """HSIC_1 of every pair of layers and the layers' moments, a batch at a time, in order."""
         size = max(stop - start for start, stop in self.ranges)
-        numbers = sum(self.y.widths + self.x.widths) * size
-        numbers += (len(self.y) + len(self.x)) * STRIP * size
+        numbers = (len(self.y) + len(self.x)) * strips_size(size)
+        numbers += 3 * size * max(self.y.widths + self.x.widths)
         yield from ordered_map(
             self.batch,
             self.ranges,
@@ -95,13 +95,31 @@ class Minibatch:
         return replace(self._estimate(start, stop, wide), redone=True)
 
     def _estimate(self, start: int, stop: int, like: torch.Tensor) -> Batch:
-        scratch = self.scratch
-        blocks = [
-            *centred(self.y, start, stop, like, scratch=scratch),
-            *centred(self.x, start, stop, like, scratch=scratch),
-        ]
-        sums = pair_sums(stop - start, *self.hollow_sums(blocks, len(self.y), scratch))
-        directions = [*self.y.directions, *self.x.directions]
-        values = hsic.combine(sums, hsic.unbiased(sums.n))
-        found = moments(blocks, directions, stop - start - 1, scratch)
-        return Batch(values, found, redone=False)
+        n, count = stop - start, len(self.y) + len(self.x)
+        strips = self.scratch.empty("strips", (count, strips_size(n)), like)
+        vectors, parts = like.new_empty((count, n)), []
+        for number in range(count):
+            features, direction = self._features(number, start, stop, like)
+            fill(features, strips[number])
+            if self.bandwidths is None:
+                torch.mv(features, features.sum(0), out=vectors[number])
+            else:
+                vectors[number] = torch.linalg.vector_norm(features, dim=1) ** 2
+            parts.append(layer_moments(features, direction, self.scratch))
+        if self.bandwidths is None:
+            sums = linear_sums(strips, vectors, len(self.y))
+        else:
+            sums = rbf_sums(strips, vectors, self.bandwidths, len(self.y))
+        estimator = hsic.unbiased(np.asarray(float(n)))
+        values = hsic.combine(pair_sums(n, *sums), estimator)
+        return Batch(values, collect(parts, n - 1), redone=False)
+
+    def _features(
+        self, number: int, start: int, stop: int, like: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """(samples, width) centred features and the (width,) leading direction of one layer."""
+        side, index = self.y, number
+        if number >= len(self.y):
+            side, index = self.x, number - len(self.y)
+        out = self.scratch.empty("layer", (stop - start, side.widths[index]), like)
+        return centred_layer(side, index, start, stop, like, out=out), side.directions[index]

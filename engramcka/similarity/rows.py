@@ -5,10 +5,12 @@ K 1 = X (X' 1): no Gram matrix is made. Two passes over the samples. Knows nothi
 
 from __future__ import annotations
 
+from itertools import chain
+
 import numpy as np
 import torch
 
-from engramcka.similarity.diagnostics import Moments, moments
+from engramcka.similarity.diagnostics import Moments, collect, layer_moments
 from engramcka.similarity.full import Problem, RowSums
 from engramcka.similarity.sums import row_sums
 from engramcka.similarity.workers import Scratch
@@ -43,7 +45,11 @@ def _column_totals(problem: Problem) -> tuple[list[torch.Tensor], Moments]:
 
     def block_sums(block: int) -> tuple[list[torch.Tensor], Moments]:
         features = problem.read(*problem.blocks[block])
-        return [run.sum(1).double() for run in features], moments(features, directions, 0, scratch)
+        parts = [
+            layer_moments(layer, direction, scratch)
+            for layer, direction in zip(chain(*features), directions, strict=True)
+        ]
+        return [run.sum(1).double() for run in features], collect(parts, 0)
 
     found: Moments | None = None
     groups: list[torch.Tensor] = []  # (layers, width, groups) a run

@@ -14,7 +14,7 @@ from engramcka.similarity.hsic import PairSums
 
 # Products added up in float32 before float64 takes over. Longer sums lose small products beside
 # one large one (a sample of huge norm): with 16384 the error reached 7e-5, with 512 it is 1e-7.
-_CHUNK = 512
+CHUNK = 512
 
 
 def pair_products(tile: torch.Tensor, y_count: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -74,9 +74,9 @@ def pair_sums(n: int, cross: torch.Tensor, own: torch.Tensor, rows: torch.Tensor
 
 
 def _chunks(tile: torch.Tensor) -> torch.Tensor:
-    """(chunks, layers, at most `_CHUNK` numbers) of a tile; with zeros added if they must be."""
+    """(chunks, layers, at most `CHUNK` numbers) of a tile; with zeros added if they must be."""
     flat = tile.reshape(len(tile), -1)
-    count = -(-flat.shape[1] // _CHUNK)
+    count = -(-flat.shape[1] // CHUNK)
     if flat.shape[1] % count:
         flat = torch.nn.functional.pad(flat, (0, count - flat.shape[1] % count))
     return flat.view(len(flat), count, -1).transpose(0, 1)
