@@ -27,7 +27,7 @@ from pathlib import Path
 
 import numpy as np
 
-QUIET = 0.06  # seconds without a byte: the app is done
+QUIET = 0.1  # seconds without a byte: the app is done
 KEYS = {b"\x1b[A": "up", b"\x1b[B": "down", b"\x1b[C": "right", b"\x1b[D": "left"}
 EMPTY = "from textual.app import App; App().run()"
 FIRST = {"empty": b"\x1b[48;2;", "map": "▀".encode()}
@@ -103,7 +103,9 @@ def make_run(run: Path, size: int) -> None:
     null = rng.normal(0, 0.003, (20, size, size))
     run.mkdir(parents=True)
     open_root(run / "results.zarr")
-    cka = CkaMap(similarity, ci_low=similarity - 0.01, ci_high=similarity + 0.01, null=null)
+    ends = {"ci_low": similarity - 0.01, "ci_high": similarity + 0.01}
+    groups = similarity + rng.normal(0, 0.002, (16, size, size))
+    cka = CkaMap(similarity, **ends, null=null, jackknife=groups)
     write_cka(run / "results.zarr", "map", cka, {})
 
 

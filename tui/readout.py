@@ -6,11 +6,12 @@ estimated here.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 
-from engramcka.results import CkaMap, LayerDiagnostics, LossSweep
+from engramcka.results import AlignmentShift, CkaMap, Float, LayerDiagnostics, LossSweep
 
 NONE = "–"
 
@@ -42,10 +43,12 @@ def _dash(low: float, high: float) -> str:
 
 
 def null(cka: CkaMap, row: int, column: int) -> str | None:
-    """The mean of the permutation null in a cell, None where the map has none."""
-    if cka.null is None or not len(cka.null):
+    """The mean of the permutation null in a cell and the cell's p value; None without a null."""
+    p_value = cka.p_value
+    if cka.null is None or p_value is None or not len(cka.null):
         return None
-    return decimals(float(_mean(cka.null[:, row, column])))
+    mean = short_decimals(float(_mean(cka.null[:, row, column])))
+    return f"{mean} p {short_decimals(float(p_value[row, column]))}"
 
 
 def _mean(values: np.ndarray) -> float:
@@ -59,15 +62,33 @@ def column_maximum(cka: CkaMap, column: int) -> int | None:
     return int(np.nanargmax(values)) if np.isfinite(values).any() else None
 
 
-def cell(cka: CkaMap, row: int, column: int, aligned: float, k: int) -> list[tuple[str, str]]:
-    """(label, value) of everything that is known about a cell, in reading order.
+@dataclass(frozen=True)
+class Alignment:
+    """Soft alignment of a map over k rows, with what is known of its accuracy."""
 
-    Args:
-        cka: the map.
-        row, column: indices of the cell.
-        aligned: soft alignment of the column over ``k`` rows, in y's layer numbers.
-        k: rows averaged.
-    """
+    k: int
+    layers: Float  # (columns,), in y's layer numbers
+    half_widths: Float | None  # (columns,), half of the 95 % interval; None without a jackknife
+    shift: AlignmentShift
+
+
+def alignment(cka: CkaMap, k: int) -> Alignment:
+    """Everything about the alignment of a map, computed once for all cells."""
+    ends = cka.soft_alignment_interval(k)
+    half_widths = None if ends is None else (ends[1] - ends[0]) / 2
+    return Alignment(k, cka.soft_alignment(k), half_widths, cka.alignment_shift(k))
+
+
+def with_half_width(value: float, half_width: float, sign: str = "") -> str:
+    """A number of layers with one decimal, and half of its interval where there is one."""
+    if value != value:
+        return NONE
+    shown = f"{value:{sign}.1f}"
+    return f"{shown}±{half_width:.1f}" if half_width == half_width else shown
+
+
+def cell(cka: CkaMap, row: int, column: int, aligned: Alignment) -> list[tuple[str, str]]:
+    """(label, value) of everything that is known about a cell, in reading order."""
     value = float(cka.similarity[row, column])
     lines = [("CKA", decimals(value) if value == value else "no value")]
     for label, text in (("95 %", interval(cka, row, column)), ("null", null(cka, row, column))):
@@ -75,8 +96,16 @@ def cell(cka: CkaMap, row: int, column: int, aligned: float, k: int) -> list[tup
             lines.append((label, text))
     best = column_maximum(cka, column)
     highest = f"max {cka.y_layers[best]}" if best is not None else ""
-    lines.append((f"a_{k}", f"{decimals(aligned, 1):<6}{highest}".rstrip()))
+    half = np.nan if aligned.half_widths is None else float(aligned.half_widths[column])
+    layer = with_half_width(float(aligned.layers[column]), half)
+    lines.append((f"a_{aligned.k}", f"{layer:<8} {highest}".rstrip()))
     return lines
+
+
+def shift(aligned: Alignment) -> str:
+    """Mean of a_j - j over the columns."""
+    found = aligned.shift
+    return with_half_width(found.estimate, (found.ci_high - found.ci_low) / 2, "+")
 
 
 def diagnostics(cka: CkaMap, row: int, column: int) -> list[tuple[str, str]]:

@@ -11,20 +11,36 @@ from engramcka.tui import readout
 def test_a_cell_says_what_is_stored():
     cka = full_map()
     aligned = cka.soft_alignment()
-    said = dict(readout.cell(cka, 4, 5, float(aligned[5]), 5))
+    said = dict(readout.cell(cka, 4, 5, readout.alignment(cka, 5)))
     value = cka.similarity[4, 5]
     assert said["CKA"] == f"{value:.3f}"
     assert said["95 %"] == f"{value - 0.01:.3f}–{value + 0.02:.3f}".replace("0.", ".")
-    assert said["null"] == "0.003"
+    assert said["null"] == ".003 p .200"
     assert said["a_5"].split() == [f"{aligned[5]:.1f}", "max", "6"]
 
 
 def test_nothing_is_said_that_the_map_has_not():
     cka = CkaMap([[0.5, np.nan], [0.25, np.nan]])
-    assert [label for label, _ in readout.cell(cka, 0, 0, 1.2, 5)] == ["CKA", "a_5"]
-    said = dict(readout.cell(cka, 0, 1, float("nan"), 5))
+    aligned = readout.alignment(cka, 5)
+    assert [label for label, _ in readout.cell(cka, 0, 0, aligned)] == ["CKA", "a_5"]
+    said = dict(readout.cell(cka, 0, 1, aligned))
     assert said == {"CKA": "no value", "a_5": "–"}
     assert readout.diagnostics(cka, 0, 0) == []
+
+
+def test_alignment_and_shift_carry_their_intervals():
+    rng = np.random.default_rng(0)
+    values = full_map().similarity
+    jackknife = values + rng.normal(0, 0.01, (8, *values.shape))
+    cka = CkaMap(values, jackknife=jackknife)
+    aligned = readout.alignment(cka, 3)
+    low, high = cka.soft_alignment_interval(3)
+    said = dict(readout.cell(cka, 0, 6, aligned))["a_3"]
+    assert said.split()[0] == f"{cka.soft_alignment(3)[6]:.1f}±{(high[6] - low[6]) / 2:.1f}"
+    shift = cka.alignment_shift(3)
+    half = (shift.ci_high - shift.ci_low) / 2
+    assert readout.shift(aligned) == f"{shift.estimate:+.1f}±{half:.1f}"
+    assert readout.shift(readout.alignment(CkaMap(values), 3)) == f"{shift.estimate:+.1f}"
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ class MapView(CursorView):
         self.capabilities = capabilities
         self.map: CkaMap | None = None
         self.k = 5
-        self._aligned: np.ndarray = np.empty(0)
+        self._aligned: readout.Alignment | None = None
 
     def compose(self) -> ComposeResult:
         """Heatmap and panel, and the line that stands in for the panel."""
@@ -89,9 +89,10 @@ class MapView(CursorView):
 
     def _align(self) -> None:
         assert self.map is not None
-        self._aligned = self.map.soft_alignment(self.k)
+        self._aligned = readout.alignment(self.map, self.k)
+        curve = self._aligned.layers
         self.heatmap.show(
-            matrix_of(self.map.similarity, self.map.y_layers, self.map.x_layers, self._aligned)
+            matrix_of(self.map.similarity, self.map.y_layers, self.map.x_layers, curve)
         )
 
     def on_resize(self) -> None:
@@ -100,14 +101,16 @@ class MapView(CursorView):
 
     def _tell(self) -> None:
         """Say what is known about the cell under the cursor."""
-        if self.map is None:
+        if self.map is None or self._aligned is None:
             return
         row, column = self.heatmap.cursor
-        aligned = float(self._aligned[column])
-        cell = readout.cell(self.map, row, column, aligned, self.k)
+        cell = readout.cell(self.map, row, column, self._aligned)
         if self.query_one("#cell").display:
             panel = self.query_one(CellPanel)
-            panel.set_lines(cell_lines(panel, self.map, row, column, cell, self.capabilities.ascii))
+            cell_and_map = [*cell, ("shift", readout.shift(self._aligned))]
+            panel.set_lines(
+                cell_lines(panel, self.map, row, column, cell_and_map, self.capabilities.ascii)
+            )
         line = self.query_one("#cell-line", Readout)
         if line.display:
             line.set_lines([cell_line(self.map, row, column, cell)])

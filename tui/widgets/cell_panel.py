@@ -57,6 +57,7 @@ class Readout(Canvas):
 
 
 LABEL_WIDTH = 9
+SPARK_WIDTH = 12
 
 
 class CellPanel(Readout):
@@ -102,7 +103,7 @@ def cell_lines(
     ascii_only: bool,
 ) -> list[Line]:
     """The panel's lines for one cell."""
-    width = max(panel.size.width - LABEL_WIDTH, 1)
+    width = min(max(panel.size.width - LABEL_WIDTH, 1), SPARK_WIDTH)
     across = readout.spark_levels(cka.similarity[row], width)
     down = readout.spark_levels(cka.similarity[:, column], width)
     extra = readout.diagnostics(cka, row, column)
@@ -135,6 +136,6 @@ def cell_line(cka: CkaMap, row: int, column: int, cell: list[tuple[str, str]]) -
         (f"{layers}  ", "label"),
         (f"{value:<6} ", "value"),
         (f"{interval:<10}  " if interval else "", "label"),
-        (f"a {aligned:<13}{null}", "label"),
+        (f"a {aligned:<15}{null}", "label"),
         (warned, "warning"),
     ]
