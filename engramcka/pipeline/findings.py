@@ -38,8 +38,10 @@ def describe_cka(cka: CkaMap) -> str:
         text += f", n = {cka.n_samples}"
     if cka.y_layers == cka.x_layers:
         text += f"; mean on the diagonal {np.nanmean(np.diag(cka.similarity)):.3f}"
-    shift = np.nanmean(cka.soft_alignment() - np.array(cka.x_layers))
-    text += f"; alignment {shift:+.2f} layers on average"
+    shift = cka.alignment_shift()
+    text += f"; alignment shift {shift.estimate:+.2f} layers"
+    if shift.low is not None and shift.high is not None:
+        text += f" (95 % {shift.low:+.2f} to {shift.high:+.2f})"
     return text + (f"; {len(cka.warnings)} warnings" if cka.warnings else "")
 
 
