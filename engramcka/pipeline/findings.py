@@ -40,8 +40,8 @@ def describe_cka(cka: CkaMap) -> str:
         text += f"; mean on the diagonal {np.nanmean(np.diag(cka.similarity)):.3f}"
     shift = cka.alignment_shift()
     text += f"; alignment shift {shift.estimate:+.2f} layers"
-    if shift.low is not None and shift.high is not None:
-        text += f" (95 % {shift.low:+.2f} to {shift.high:+.2f})"
+    if np.isfinite(shift.ci_low):
+        text += f" (95 % {shift.ci_low:+.2f} to {shift.ci_high:+.2f})"
     return text + (f"; {len(cka.warnings)} warnings" if cka.warnings else "")
 
 
