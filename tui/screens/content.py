@@ -1,0 +1,206 @@
+"""What is on the screen: one result or log, or two maps; reading it anew when it changes.
+
+Knows the views, not the tree, the keys or the layout around them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from textual.widget import Widget
+from textual.widgets import ContentSwitcher, Static
+
+from engramcka.tui.catalog import Entry, facts
+from engramcka.tui.exporting import Subject
+from engramcka.tui.loading import Broken, Loaded
+from engramcka.tui.memory import Memory
+from engramcka.tui.messages import EntryChanged, EntryChosen, EntryRead
+from engramcka.tui.screens import titles
+from engramcka.tui.screens.choose import ChooseScreen
+from engramcka.tui.screens.compare import CompareView, Pair
+from engramcka.tui.screens.log import LogView
+from engramcka.tui.screens.map import MapView
+from engramcka.tui.screens.reading import ReadingScreen
+from engramcka.tui.screens.sweep import SweepView
+from engramcka.tui.terminal import Capabilities, clean
+from engramcka.tui.watch import PAUSE
+from engramcka.tui.widgets.run_tree import RunTree
+
+if TYPE_CHECKING:
+    from engramcka.tui.catalog import Place
+
+
+class ContentScreen(ReadingScreen):
+    """Shows what is chosen; `BrowseScreen` lays it out."""
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        places: Sequence[Place],
+        capabilities: Capabilities,
+        memory: Memory,
+        pause: float = PAUSE,
+    ) -> None:
+        super().__init__(paths, pause)
+        self.capabilities, self.memory = capabilities, memory
+        self.runs = tuple(facts(place) for place in places)
+        self.entry: Entry | None = None  # what the user wants to see
+        self.second: Entry | None = None  # what it is to be compared with
+        self.map = MapView(capabilities, id="map")
+        self.compare = CompareView(capabilities, id="compare")  # mounted when first wanted
+        self.sweep = SweepView(capabilities, id="sweep")
+        self.log_view = LogView(id="log")
+        self._focus_next = False  # whether what is read next gets the keys
+
+    # What is on screen
+
+    def choose(self, entry: Entry, focus: bool = False, read: bool = True) -> None:
+        """Show an entry, reading it if it is not the one on screen."""
+        self.entry, self.second = entry, None
+        self.query_one(RunTree).select_entry(entry)
+        self._focus_next = focus or self._in_content
+        if read and (self.found is None or self.found.entry != entry):
+            self.read(entry)
+        elif self.other is not None:
+            self.action_leave_compare()
+        elif focus:
+            self.action_content()
+
+    def on_entry_chosen(self, message: EntryChosen) -> None:
+        """The tree's cursor is on an entry."""
+        self.choose(message.entry, message.focus)
+
+    async def on_entry_read(self, message: EntryRead) -> None:
+        """Put what was read on the screen, unless the user has gone on."""
+        if message.found.entry == self.second:
+            self.other = message.found
+        elif message.found.entry == self.entry:
+            first, self.found = self.found is None, message.found
+            await self._show_found()
+            if first and isinstance(message.found, Loaded):
+                self._recall()
+        else:
+            return
+        await self._show_pair()
+        self._title()
+
+    async def _show_found(self) -> None:
+        found = self.found
+        if isinstance(found, Broken):
+            self._say(found.sentence)
+        elif isinstance(found, Loaded):
+            views = {"cka": self.map, "sweep": self.sweep, "log": self.log_view}
+            view: Any = views[found.entry.kind]
+            await self._mounted(view)
+            view.show(found.value)
+            self._switch(view, self._focus_next or self._in_content)
+            self._focus_next = False
+
+    async def _mounted(self, view: Widget) -> None:
+        """Have a view that is wanted for the first time."""
+        if not view.is_attached:
+            await self.query_one(ContentSwitcher).add_content(view)
+
+    @property
+    def _in_content(self) -> bool:
+        """Whether the keys go to the result, not to the runs."""
+        return self.focused in (self.map, self.compare, self.sweep, self.log_view)
+
+    def _switch(self, view: Widget, focus: bool) -> None:
+        self.query_one(ContentSwitcher).current = view.id
+        if focus:
+            view.focus()
+
+    def _recall(self) -> None:
+        """Cursor and palette as they were left."""
+        if self.memory.palette:
+            self.map.use_palette(self.memory.palette)
+        if self.memory.kind == "cka" and self.entry is not None and self.entry.kind == "cka":
+            self.map.put_cursor(self.memory.row, self.memory.column)
+
+    def _say(self, sentence: str) -> None:
+        self.query_one("#message", Static).update(sentence)
+        self.query_one(ContentSwitcher).current = "message"
+
+    def _title(self) -> None:
+        entry = self.entry
+        left = f"engramcka  {clean(entry.place.run)}" if entry else "engramcka"
+        line = titles.header_line(left, titles.facts(self.found), self.size.width)
+        self.query_one("#header", Static).update(line)
+        content = self.query_one("#content")
+        content.border_title = titles.border_text(entry.title) if entry else None
+        content.border_subtitle = titles.sides(self.found) if self.second is None else None
+
+    # Two maps
+
+    def action_compare(self) -> None:
+        """Choose a second map, and show both."""
+        others = [e for run in self.runs for e in run.entries if e.kind == "cka"]
+        others = [entry for entry in others if entry != self.entry]
+        if not others:
+            self.notify("There is no second map to compare with.", markup=False)
+        elif len(others) == 1:
+            self._compare_with(others[0])
+        else:
+            self.app.push_screen(ChooseScreen("compare with", others), self._compare_with)
+
+    def _compare_with(self, entry: Entry | None) -> None:
+        if entry is not None:
+            self.second = entry
+            self.read(entry)
+
+    async def _show_pair(self) -> None:
+        """Both maps, if there are two."""
+        found, other = self.found, self.other
+        if self.second is None or other is None or other.entry != self.second:
+            return
+        if isinstance(other, Broken):
+            self.notify(other.sentence, severity="error", markup=False)
+            self.action_leave_compare()
+        elif isinstance(found, Loaded):
+            view, single = self.compare, self.map
+            one: Any = found.value
+            another: Any = other.value
+            pair = Pair(one, another, found.entry.name, other.entry.name)
+            cursor = view.cursor if view.pair is not None else single.cursor
+            await self._mounted(view)
+            view.show(pair, single.heatmap.look, cursor)
+            self._switch(view, focus=True)
+
+    def action_leave_compare(self) -> None:
+        """Back to the first map, the cursor where it is."""
+        if self.compare.pair is not None:
+            self.map.put_cursor(*self.compare.cursor)
+        self.second = self.other = self.compare.pair = None
+        self._switch(self.map, focus=True)
+        self._title()
+
+    def on_entry_changed(self, message: EntryChanged) -> None:
+        """Read again what is on screen."""
+        if message.entry in (self.entry, self.second):
+            self.read(message.entry)
+
+    def action_content(self) -> None:
+        """Give the keys to the result."""
+        current = self.query_one(ContentSwitcher).current
+        if current and current != "message":
+            self.query_one(f"#{current}").focus()
+
+    def view(self) -> MapView | SweepView | None:
+        """The view of the map or sweep that is on screen."""
+        if not isinstance(self.found, Loaded) or self.found.entry.kind == "log":
+            return None
+        return self.map if self.found.entry.kind == "cka" else self.sweep
+
+    def subject(self) -> Subject | None:
+        """What an export draws."""
+        view, found = self.view(), self.found
+        if view is None or not isinstance(found, Loaded):
+            return None
+        options = view.figure_options() if isinstance(view, MapView) else {}
+        if self.compare.pair is not None and isinstance(self.other, Loaded):
+            options = {name: options[name] for name in ("palette", "alignment", "low", "high")}
+            return Subject(found, self.other, self.compare.subtracted, options)
+        return Subject(found, options=options)
