@@ -187,6 +187,26 @@ class CkaTable(Table):
         "minibatch", description="minibatch is the paper's; debiased is exact over all samples"
     )
     batch_size: int = Field(1024, ge=4, description="samples a batch of the minibatch estimator")
+    kernel: Literal["linear", "rbf"] = Field(
+        "linear", description="rbf takes the median distance as its width; minibatch only"
+    )
+    standardize: Literal["none", "zscore", "drop-massive"] = Field(
+        "none", description="zscore every dimension, or drop those of massive activations"
+    )
+    nonfinite: Literal["error", "drop"] = Field(
+        "error", description="samples with NaN or infinity: an error, or dropped from both models"
+    )
+    permutations: int = Field(
+        0, ge=0, description="shuffles of one side for the null distribution; 0 for none"
+    )
+
+    @model_validator(mode="after")
+    def _has_kernel(self) -> CkaTable:
+        if self.kernel == "rbf" and self.estimator != "minibatch":
+            raise ValueError(
+                f"kernel = 'rbf' needs estimator = 'minibatch', found {self.estimator!r}"
+            )
+        return self
 
 
 class SweepTable(Table):
