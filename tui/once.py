@@ -83,6 +83,8 @@ def map_lines(cka: CkaMap, width: int, known: Capabilities) -> list[list[Segment
         fits = columns * 4 + gutter <= width
         look = replace(look, mode="digits" if fits else "shade")
     lines_there = max(_LINES, rows if look.sub == 1 else rows // 2 + 1)
+    if look.mode == "digits":
+        lines_there = rows
     geometry = fit(
         rows, columns, width - gutter, lines_there, sub=look.sub, digits=look.mode == "digits"
     )
