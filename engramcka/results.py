@@ -163,9 +163,7 @@ class CkaMap:
         if self.null is None:
             return None
         reached = (self.null >= self.similarity).sum(axis=0)
-        return np.where(
-            np.isfinite(self.similarity), (1 + reached) / (1 + len(self.null)), np.nan
-        )
+        return np.where(np.isfinite(self.similarity), (1 + reached) / (1 + len(self.null)), np.nan)
 
     def _y_numbers(self, first_layer: int) -> Float:
         return np.asarray(self.y_layers, dtype=np.float64) + (first_layer - 1)
