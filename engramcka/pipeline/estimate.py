@@ -6,12 +6,13 @@ that in training. Models are built without memory (torch's meta device) to count
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from engramcka.config import Config, LoadedModel
+from engramcka.config import Config, EngramConfig, LoadedModel
 from engramcka.errors import ConfigError
 from engramcka.pipeline.pieces import Piece
 
@@ -62,12 +63,15 @@ def estimate(config: Config, pieces: Sequence[Piece]) -> list[Cost]:
 
 
 def _training(config: Config, piece: Piece) -> Cost:
-    shape = _shape_of_preset(str(piece.inputs["preset"]), config.data.vocabulary)
     engram = piece.inputs["engram"]
-    tables = len(engram["layers"]) * engram["table_size"] * engram["d_mem"] if engram else 0
+    shape = _shape_of_preset(
+        str(piece.inputs["preset"]),
+        config.data.vocabulary,
+        EngramConfig.model_validate_json(json.dumps(engram)) if engram else None,
+    )
     options = config.training
     tokens = options.steps * options.batch_size * options.sequence_length
-    return Cost(6.0 * shape.active * tokens, 4.0 * (shape.parameters + tables))
+    return Cost(6.0 * shape.active * tokens, 4.0 * shape.parameters)
 
 
 def _extraction(config: Config, shape: Shape) -> Cost:
@@ -87,7 +91,7 @@ def _map(samples: int, batch: int, y: Shape, x: Shape) -> Cost:
 def _shape_of_model(config: Config, name: str) -> Shape:
     model = config.models[name]
     if not isinstance(model, LoadedModel):
-        return _shape_of_preset(model.preset, config.data.vocabulary)
+        return _shape_of_preset(model.preset, config.data.vocabulary, model.engram)
     from transformers import AutoConfig
 
     try:
@@ -97,29 +101,27 @@ def _shape_of_model(config: Config, name: str) -> Shape:
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0][:160]
         raise config.error(("models", name, "path"), f"no model to be read ({reason})") from error
-    return _count(found, 4 if model.dtype == "float32" else 2)
-
-
-@cache
-def _shape_of_preset(preset: str, vocabulary: int) -> Shape:
-    from engramcka.models import preset_config
-
-    return _count(preset_config(preset, vocabulary), 4)
-
-
-def _count(config: Any, itemsize: int) -> Shape:
     import torch
     from transformers import AutoModelForCausalLM
 
     try:
         with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config)
+            empty = AutoModelForCausalLM.from_config(found)
     except ValueError as error:
-        raise ConfigError(f"{config.model_type}: not a causal LM ({error})") from error
-    text = config.get_text_config(decoder=True)
-    experts = sum(p.numel() for n, p in model.named_parameters() if ".experts." in n)
-    total = sum(p.numel() for p in model.parameters())
-    routed = getattr(text, "n_routed_experts", None) or getattr(text, "num_experts", None) or 1
-    used = getattr(text, "num_experts_per_tok", None) or routed
-    active = total - experts + experts * used // routed
-    return Shape(text.num_hidden_layers, text.hidden_size, total, active, itemsize)
+        raise ConfigError(f"{found.model_type}: not a causal LM ({error})") from error
+    return _shape(empty, 4 if model.dtype == "float32" else 2)
+
+
+@cache
+def _shape_of_preset(preset: str, vocabulary: int, engram: EngramConfig | None) -> Shape:
+    from engramcka.models.counting import meta_model
+
+    return _shape(meta_model(preset, vocabulary, engram), 4)
+
+
+def _shape(model: Any, itemsize: int) -> Shape:
+    from engramcka.models.counting import count_parameters
+
+    count = count_parameters(model)
+    text = model.config.get_text_config(decoder=True)
+    return Shape(text.num_hidden_layers, text.hidden_size, count.total, count.active, itemsize)
