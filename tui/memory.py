@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from engramcka.whole import whole
+
 KEPT = 200  # folders remembered
 
 
@@ -57,11 +59,10 @@ def remember(paths: Sequence[Path], memory: Memory, file: Path) -> None:
     known = _read(file)
     known.pop(key(paths), None)
     known[key(paths)] = asdict(memory)
-    scratch = file.with_name(f".{file.name}.{os.getpid()}.tmp")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        scratch.write_text(json.dumps(dict(list(known.items())[-KEPT:])), encoding="utf-8")
-        os.replace(scratch, file)
+        with whole(file) as scratch:
+            scratch.write_text(json.dumps(dict(list(known.items())[-KEPT:])), encoding="utf-8")
     except OSError:
         return
 

@@ -5,12 +5,11 @@ Knows the output file and no other path.
 
 from __future__ import annotations
 
-import os
-import secrets
 from collections.abc import Sequence
 from pathlib import Path
 
 from engramcka.errors import ConfigError, EngramckaError
+from engramcka.whole import whole
 
 
 def checked_extension(path: Path, allowed: Sequence[str], what: str) -> str:
@@ -33,14 +32,10 @@ def write_whole(target: Path, content: bytes) -> None:
     Raises:
         EngramckaError: it cannot be written.
     """
-    temporary = target.with_name(f".{secrets.token_hex(6)}.tmp")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            temporary.write_bytes(content)
-            os.replace(temporary, target)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with whole(target) as scratch:
+            scratch.write_bytes(content)
     except OSError as error:
         reason = error.strerror or str(error)
         raise EngramckaError(

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engramcka.config import Config, dump_config
-from engramcka.errors import EngramckaError, StoreError
+from engramcka.errors import StoreError
 from engramcka.pipeline.context import Context
 from engramcka.pipeline.pieces import Piece, Stage
 from engramcka.pipeline.plan import make_plan
 from engramcka.progress import Reporter
 from engramcka.stores import layout, provenance
 from engramcka.stores.results import open_root
+from engramcka.whole import remove_scratch, whole
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,9 @@ def _prepare(run: Path, config: Config) -> None:
     try:
         for folder in (layout.ACTIVATIONS, layout.CHECKPOINTS, layout.FIGURES):
             (run / folder).mkdir(parents=True, exist_ok=True)
-        layout.remove_scratch(run)
-        layout.write_text_atomically(run / layout.CONFIG, dump_config(config))
+        remove_scratch(run)
+        with whole(run / layout.CONFIG) as scratch:
+            scratch.write_text(dump_config(config), encoding="utf-8")
     except OSError as error:
         raise StoreError(
             f"{run}: cannot be written ({error.strerror or error}); choose another run.dir"
@@ -84,8 +86,6 @@ def _work_through(pieces: Sequence[Piece], context: Context, reporter: Reporter)
         with reporter.task(piece.stage, piece.name, piece.total, piece.unit) as task:
             try:
                 piece.work(context, task)
-            except EngramckaError:
-                raise
             except OSError as error:
                 raise StoreError(f"{piece.stage} {piece.name}: {error}") from error
         seconds = dict(root.attrs.get("seconds", {}))  # type: ignore[arg-type]

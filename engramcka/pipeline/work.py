@@ -7,9 +7,6 @@ plan can be made without them.
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +16,7 @@ from engramcka.errors import ComparisonError, StoreError
 from engramcka.pipeline.context import Context
 from engramcka.progress import Task
 from engramcka.stores import layout, provenance
+from engramcka.whole import whole
 
 if TYPE_CHECKING:
     from engramcka.pipeline.plan import Unit
@@ -43,14 +41,10 @@ def make_tokenizer(
     from engramcka.data import train_tokenizer
 
     tokenizer = train_tokenizer(context.corpus.training, context.config.data.vocabulary)
-    scratch = folder.with_name(f".{folder.name}-{uuid.uuid4().hex[:8]}.tmp")
-    try:
+    with whole(folder) as scratch:
         tokenizer.save_pretrained(scratch)
         record = {"inputs": inputs, "corpus": context.corpus.fingerprint}
         (scratch / _TOKENIZER_RECORD).write_text(json.dumps(record, indent=1), encoding="utf-8")
-        os.replace(scratch, folder)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
     task.advance(info=f"{len(tokenizer)} entries")
 
 

@@ -8,9 +8,6 @@ the attribute `dtype`, since Zarr has no such type that every reader knows. Know
 
 from __future__ import annotations
 
-import os
-import shutil
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +21,7 @@ from zarr.codecs import Crc32cCodec
 
 from engramcka.errors import StoreError
 from engramcka.stores import layout
+from engramcka.whole import whole
 
 DTYPES = ("float32", "float16", "bfloat16")
 
@@ -151,9 +149,8 @@ def create_activations(
     """
     n_samples = len(next(iter(samples.values())))
     chunk = min(layout.CHUNK_SAMPLES, n_samples)
-    scratch = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}.tmp")
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
+    with whole(path) as scratch:
         group = zarr.open_group(scratch, mode="w", zarr_format=3)
         for layer in layers:
             group.create_array(
@@ -184,9 +181,6 @@ def create_activations(
                 layout.INPUTS: dict(inputs),
             }
         )
-        os.replace(scratch, path)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
     return open_activations(path, mode="r+")
 
 

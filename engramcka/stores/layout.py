@@ -15,10 +15,7 @@ refuses a version that it does not know. `layer_00` is kept for the embedding.
 
 from __future__ import annotations
 
-import os
-import shutil
-import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -103,46 +100,6 @@ def require_chunks(array: Any, count: int) -> None:
         raise StoreError(
             f"{array.store_path}: cannot be read ({count - there} of {count} chunks are gone)"
         )
-
-
-def write_group_atomically(root: Path, name: str, fill: Callable[[zarr.Group], None]) -> None:
-    """Make the group ``root/name`` appear whole or not at all, replacing an older one.
-
-    It is filled beside the store, under the same parent (so that a rename is one step), and moved
-    in when complete. A reader may meet a moment without the group, never half of one.
-    """
-    import zarr
-
-    target = root / name
-    scratch = root.parent / f".{root.name}-{uuid.uuid4().hex[:8]}.tmp"
-    try:
-        fill(zarr.open_group(scratch, mode="w", zarr_format=3))
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if target.exists():
-            old = scratch.with_suffix(".old")
-            os.replace(target, old)
-            os.replace(scratch, target)
-            shutil.rmtree(old)
-        else:
-            os.replace(scratch, target)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-
-
-def write_text_atomically(path: Path, text: str) -> None:
-    """Make a text file appear whole or not at all, replacing an older one."""
-    scratch = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}.tmp")
-    try:
-        scratch.write_text(text, encoding="utf-8")
-        os.replace(scratch, path)
-    finally:
-        scratch.unlink(missing_ok=True)
-
-
-def remove_scratch(run: Path) -> None:
-    """Delete what a killed process left half-written beside the stores of a run."""
-    for left in [*run.glob(".*.tmp"), *run.glob(".*.old"), *run.glob("*/.*.tmp")]:
-        shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
 
 
 def first_line(error: BaseException) -> str:

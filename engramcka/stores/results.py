@@ -7,7 +7,7 @@ result was computed or how it is drawn.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from zarr.codecs import Crc32cCodec
 from engramcka.errors import EngramckaError, StoreError
 from engramcka.results import CkaMap, LayerDiagnostics, LossSweep, soft_alignment
 from engramcka.stores import layout
+from engramcka.whole import whole
 
 ALIGNMENT_K = 5  # rows of the stored soft alignment, as in the paper
 
@@ -74,7 +75,7 @@ def write_cka(results: Path, name: str, cka: CkaMap, inputs: Mapping[str, Any]) 
             if diagnostics is not None:
                 _write_diagnostics(group, side, diagnostics)
 
-    layout.write_group_atomically(results, f"cka/{name}", fill)
+    _write_whole(results, f"cka/{name}", fill)
 
 
 def read_cka(results: Path, name: str) -> CkaMap:
@@ -112,7 +113,7 @@ def write_sweep(results: Path, name: str, sweep: LossSweep, inputs: Mapping[str,
         _write(group, "baseline", sweep.baseline, (dimension,))
         _write(group, "variant_loss", np.array(list(sweep.variants.values())), ("variant",))
 
-    layout.write_group_atomically(results, f"sweep/{name}", fill)
+    _write_whole(results, f"sweep/{name}", fill)
 
 
 def read_sweep(results: Path, name: str) -> LossSweep:
@@ -154,6 +155,13 @@ def open_root(results: Path) -> zarr.Group:
     for kind in ("cka", "sweep"):
         root.require_group(kind)
     return root
+
+
+def _write_whole(results: Path, name: str, fill: Callable[[zarr.Group], None]) -> None:
+    """Fill the group beside the store, where no reader lists it, and move it in when complete."""
+    with whole(results / name, beside=results) as scratch:
+        fill(zarr.open_group(scratch, mode="w", zarr_format=3))
+        (results / name).parent.mkdir(parents=True, exist_ok=True)
 
 
 def _write_attributes(

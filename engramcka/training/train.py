@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import shutil
-import uuid
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,6 +24,7 @@ from transformers.trainer_callback import PrinterCallback
 from engramcka.config import TrainingTable
 from engramcka.errors import TrainingError
 from engramcka.models import parameter_groups
+from engramcka.whole import whole
 
 RECORD = "training.json"
 
@@ -125,9 +124,8 @@ def train_model(
     Raises:
         TrainingError: the loss is no longer a number.
     """
-    scratch = folder.with_name(f".{folder.name}-{uuid.uuid4().hex[:8]}.tmp")
-    scratch.mkdir(parents=True)
-    try:
+    with whole(folder) as scratch:
+        scratch.mkdir(parents=True)
         report = _Report(on_step)
         seconds = _fit(model, training, options, seed, device, scratch, report)
         loss = validation_loss(model, validation, options.batch_size)
@@ -146,9 +144,6 @@ def train_model(
         model.save_pretrained(scratch)
         tokenizer.save_pretrained(scratch)
         record.write(scratch, inputs)
-        os.replace(scratch, folder)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
     return record
 
 
