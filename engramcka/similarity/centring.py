@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import torch
 
 from engramcka.similarity.inputs import Layers
+from engramcka.similarity.workers import each_layer
 
 _SCALE_FROM = 2.0**12  # a layer larger than this, or smaller than its inverse, is scaled
 _ROUNDING = 16 * 2.0**-53  # centred float64 features below this share of the mean are rounding
@@ -28,12 +29,16 @@ def choose_scales(layers: Layers, stop: int, like: torch.Tensor) -> None:
         stop: how many samples to look at.
         like: a tensor on the device to compute on.
     """
-    for index in range(len(layers)):
+
+    def scale(index: int) -> float:
         values = layers.values(index, 0, stop, like)
         largest = float((values - values.mean(0)).abs().max())
-        if math.isfinite(largest) and largest > 0:
-            outside = not 1 / _SCALE_FROM < largest < _SCALE_FROM
-            layers.scales[index] = 2.0 ** -math.frexp(largest)[1] if outside else 1.0
+        ordinary = 1 / _SCALE_FROM < largest < _SCALE_FROM
+        if ordinary or largest == 0 or not math.isfinite(largest):
+            return 1.0
+        return 2.0 ** -math.frexp(largest)[1]
+
+    layers.scales = each_layer(scale, len(layers), like.device)
 
 
 def centred(
@@ -87,11 +92,12 @@ def centred_layer(
 
 def overall_means(layers: Layers, like: torch.Tensor, block: int) -> list[torch.Tensor]:
     """(width,) mean over all samples of every layer, added up in float64, rounded to like."""
-    means = []
-    for index, width in enumerate(layers.widths):
-        total = like.new_zeros(width, dtype=torch.float64)
+
+    def mean(index: int) -> torch.Tensor:
+        total = like.new_zeros(layers.widths[index], dtype=torch.float64)
         for start in range(0, layers.n_samples, block):
             stop = min(start + block, layers.n_samples)
             total += layers.values(index, start, stop, like).sum(0)
-        means.append((total / layers.n_samples).to(like))
-    return means
+        return (total / layers.n_samples).to(like)
+
+    return each_layer(mean, len(layers), like.device)

@@ -99,7 +99,7 @@ def cka_map(
     dropped = drop_nonfinite(*sides) if nonfinite == "drop" else 0
     dtype = torch.float64 if any(side.needs_float64 for side in sides) else torch.float32
     like = torch.empty(0, dtype=dtype, device=choose_device(*sides, device))
-    with full_precision(high=precision == "high"), torch.inference_mode():
+    with full_precision(high=precision == "high"):
         for side in sides:
             if standardize != "none":
                 standardize_features(side, standardize, like)

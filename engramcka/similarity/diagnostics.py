@@ -14,7 +14,7 @@ import torch
 from engramcka.results import Float, LayerDiagnostics
 from engramcka.similarity.centring import centred_layer
 from engramcka.similarity.inputs import Layers
-from engramcka.similarity.workers import Scratch
+from engramcka.similarity.workers import Scratch, each_layer
 
 _POWER_STEPS = 4
 _DIRECTION_SAMPLES = 256
@@ -41,40 +41,38 @@ def set_directions(layers: Layers, like: torch.Tensor) -> None:
     massive activation sits.
     """
     stop = min(layers.n_samples, _DIRECTION_SAMPLES)
-    directions = []
-    for index in range(len(layers)):
+
+    def direction(index: int) -> torch.Tensor:
         rest = centred_layer(layers, index, 0, stop, like)
         vector = torch.zeros_like(rest[0])
         vector[rest.square().sum(0).argmax()] = 1
         for _ in range(_POWER_STEPS):
             vector = torch.nn.functional.normalize(rest.T @ (rest @ vector), dim=0)
-        directions.append(vector)
-    layers.directions = directions
+        return vector
+
+    directions = each_layer(direction, len(layers), like.device)
+    layers.directions = [torch.stack(directions[a:b]) for a, b, _ in layers.runs()]
 
 
-def layer_moments(
-    features: torch.Tensor, direction: torch.Tensor, scratch: Scratch
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Sums of squares over one block: (width,) of each dimension, () along a direction.
+def squares(features: torch.Tensor, scratch: Scratch) -> torch.Tensor:
+    """(layers, width) sums of squares over one block of (layers, samples, width) features."""
+    square = scratch.empty("square", tuple(features.shape[1:]), features)
+    return torch.stack([torch.mul(layer, layer, out=square).sum(0) for layer in features])
+
+
+def collect(
+    columns: Sequence[torch.Tensor], along: Sequence[torch.Tensor], degrees: int
+) -> Moments:
+    """Moments of one block from those of some layers each, y's layers first.
 
     Args:
-        features: (samples, width), centred.
-        direction: (width,) unit vector.
-        scratch: memory to work in.
+        columns: (layers, width) sums of squares of each dimension.
+        along: (layers, samples) features along the leading directions.
+        degrees: degrees of freedom that this block adds.
     """
-    square = scratch.empty("square", tuple(features.shape), features)
-    columns = torch.mul(features, features, out=square).sum(0)
-    along = torch.mv(features, direction.to(features))
-    return columns, torch.dot(along, along)
-
-
-def collect(parts: Sequence[tuple[torch.Tensor, torch.Tensor]], degrees: int) -> Moments:
-    """Moments of one block from each layer's `layer_moments`, y's layers first."""
-    columns, along = (
-        torch.cat([part for part, _ in parts]),
-        torch.stack([part for _, part in parts]),
-    )
-    return Moments(degrees, columns.double().cpu().numpy(), along.double().cpu().numpy())
+    totals = torch.cat([part.flatten() for part in columns]).double()
+    lengths = torch.cat([part.square().sum(1) for part in along]).double()
+    return Moments(degrees, totals.cpu().numpy(), lengths.cpu().numpy())
 
 
 def layer_diagnostics(

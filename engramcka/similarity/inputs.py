@@ -47,7 +47,7 @@ class Layers:
         self.rows: npt.NDArray[np.int64] | None = None  # the samples kept; None means all
         self.changes: list[Change | None] = [None] * len(self.arrays)  # see prepare
         self.scales = [1.0] * len(self.arrays)  # powers of two
-        self.directions: list[torch.Tensor] = []  # (width,) a layer, see diagnostics
+        self.directions: list[torch.Tensor] = []  # (layers, width) a run, see diagnostics
         self.nonfinite_share = [0.0] * len(self.arrays)
         self.dropped: list[tuple[int, ...]] = [()] * len(self.arrays)
         self.dtypes = [self._checked_dtype(index) for index in range(len(self.arrays))]

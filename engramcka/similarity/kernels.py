@@ -14,6 +14,7 @@ import torch
 from engramcka.errors import ComparisonError
 from engramcka.similarity.centring import centred_layer
 from engramcka.similarity.inputs import Layers
+from engramcka.similarity.workers import each_layer
 
 Blocks = Sequence[torch.Tensor]  # (layers, samples, width) for each run of equally wide layers
 
@@ -107,8 +108,8 @@ def median_distances(layers: Layers, like: torch.Tensor) -> torch.Tensor:
             all of them: there is no bandwidth to be had from them.
     """
     stop = min(layers.n_samples, MEDIAN_SAMPLES)
-    medians = []
-    for index in range(len(layers)):
+
+    def median_distance(index: int) -> torch.Tensor:
         rest = centred_layer(layers, index, 0, stop, like.double())
         distances = torch.pdist(rest) if rest.device.type == "cpu" else torch.cdist(rest, rest)
         median = distances.flatten().median()
@@ -117,5 +118,6 @@ def median_distances(layers: Layers, like: torch.Tensor) -> torch.Tensor:
                 f"{layers.name(index)}: more than half of its samples are the same, so that the "
                 'RBF kernel has no bandwidth; use kernel = "linear"'
             )
-        medians.append(median if median > 0 else torch.ones_like(median))
-    return torch.stack(medians)
+        return median if median > 0 else torch.ones_like(median)
+
+    return torch.stack(each_layer(median_distance, len(layers), like.device))

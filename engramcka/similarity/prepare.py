@@ -12,6 +12,7 @@ import torch
 from engramcka.errors import ComparisonError
 from engramcka.similarity.centring import overall_means
 from engramcka.similarity.inputs import Change, Layers
+from engramcka.similarity.workers import each_layer
 
 MASSIVE = 100.0  # times the median variance: from there a dimension counts as massive
 _BLOCK = 1024  # samples read at once
@@ -81,8 +82,9 @@ def _statistics(layers: Layers, like: torch.Tensor) -> list[tuple[torch.Tensor, 
     if not all(bool(mean.isfinite().all()) for mean in means):
         for start, stop in _ranges(layers.n_samples):
             layers.raise_if_nonfinite(start, stop)
-    statistics = []
-    for index, mean in enumerate(means):
+
+    def statistics(index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        mean = means[index]
         total = torch.zeros_like(mean)
         for start, stop in _ranges(layers.n_samples):
             rest = layers.values(index, start, stop, like.double()) - mean
@@ -90,8 +92,9 @@ def _statistics(layers: Layers, like: torch.Tensor) -> list[tuple[torch.Tensor, 
         variance = total / layers.n_samples
         # What is left of a constant by rounding is no variance.
         variance[variance.sqrt() <= 1e-14 * mean.abs()] = 0
-        statistics.append((mean, variance))
-    return statistics
+        return mean, variance
+
+    return each_layer(statistics, len(layers), like.device)
 
 
 def _zscore(mean: torch.Tensor, variance: torch.Tensor) -> Change:

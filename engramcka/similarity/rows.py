@@ -5,12 +5,10 @@ K 1 = X (X' 1): no Gram matrix is made. Two passes over the samples. Knows nothi
 
 from __future__ import annotations
 
-from itertools import chain
-
 import numpy as np
 import torch
 
-from engramcka.similarity.diagnostics import Moments, collect, layer_moments
+from engramcka.similarity.diagnostics import Moments, collect, squares
 from engramcka.similarity.full import Problem, RowSums
 from engramcka.similarity.sums import row_sums
 from engramcka.similarity.workers import Scratch
@@ -45,11 +43,12 @@ def _column_totals(problem: Problem) -> tuple[list[torch.Tensor], Moments]:
 
     def block_sums(block: int) -> tuple[list[torch.Tensor], Moments]:
         features = problem.read(*problem.blocks[block])
-        parts = [
-            layer_moments(layer, direction, scratch)
-            for layer, direction in zip(chain(*features), directions, strict=True)
+        along = [
+            torch.bmm(run, direction.to(run)[:, :, None])[:, :, 0]
+            for run, direction in zip(features, directions, strict=True)
         ]
-        return [run.sum(1).double() for run in features], collect(parts, 0)
+        found = collect([squares(run, scratch) for run in features], along, 0)
+        return [run.sum(1).double() for run in features], found
 
     found: Moments | None = None
     groups: list[torch.Tensor] = []  # (layers, width, groups) a run

@@ -1,9 +1,9 @@
 """The lower half of one batch's Gram matrices, and the sums that HSIC_1 needs of it.
 
 A strip holds a few columns and the rows from the first of them on: a square on the diagonal and
-all that is below it. Narrow strips make little more than half of a matrix. They are filled a
-layer at a time, while its features are in the cache, and added up for all layers at once. K~ is a
-Gram matrix with its diagonal set to zero. Knows nothing of estimators.
+all that is below it. Narrow strips make little more than half of a matrix. They are filled
+for a few layers at a time, while their features are in the cache, and added up for all at once.
+K~ is a Gram matrix with its diagonal set to zero. Knows nothing of estimators.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ def strips_size(n: int) -> int:
 
 
 def fill(features: torch.Tensor, out: torch.Tensor) -> None:
-    """Write the strips of X X' of one layer.
+    """Write the strips of X X' of some layers.
 
     Args:
-        features: (samples, width).
-        out: (strips_size(samples),), overwritten.
+        features: (layers, samples, width).
+        out: (layers, strips_size(samples)), overwritten.
     """
-    n, first = len(features), 0
+    n, first = features.shape[1], 0
     for start in range(0, n, STRIP):
         width = min(STRIP, n - start)
         last = first + (n - start) * width
-        torch.mm(
-            features[start:],
-            features[start : start + width].T,
-            out=out[first:last].view(n - start, width),
+        torch.bmm(
+            features[:, start:],
+            features[:, start : start + width].mT,
+            out=out[:, first:last].view(len(out), n - start, width),
         )
         first = last
-    out[first:] = 0
+    out[:, first:] = 0
 
 
 def linear_sums(strips: torch.Tensor, rows: torch.Tensor, y_count: int) -> Sums:

@@ -59,6 +59,11 @@ def ordered_map(
                 future.cancel()
 
 
+def each_layer(function: Callable[[int], Result], count: int, device: torch.device) -> list[Result]:
+    """function(layer number) for each of count layers, in order, several at a time."""
+    return list(ordered_map(function, range(count), count=count, part_bytes=0, device=device))
+
+
 class Scratch(threading.local):
     """Memory that a thread uses again for each part: new memory costs more than its use does."""
 

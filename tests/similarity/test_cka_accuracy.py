@@ -160,3 +160,13 @@ def test_on_a_gpu(rng, kind, estimator):
     found = cka_map(y, x, estimator=estimator, device="cuda").similarity
     expected = reference.cka_matrix(y, x, estimator=estimator)
     np.testing.assert_allclose(found, expected, rtol=0, atol=TOLERANCE)
+
+
+def test_tensors_that_take_gradients(rng):
+    y, x = both(rng, as_is, 200)
+    leaves = [torch.from_numpy(a).requires_grad_() for a in y]
+    for estimator in ("minibatch", "debiased"):
+        found = cka_map(leaves, x, estimator=estimator, batch_size=50)
+        plain = cka_map(y, x, estimator=estimator, batch_size=50)
+        assert np.array_equal(found.similarity, plain.similarity)
+    assert all(leaf.grad is None for leaf in leaves)
