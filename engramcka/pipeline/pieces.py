@@ -33,9 +33,7 @@ class Piece:
     work: Callable[[Context, Task], None]
 
 
-def refuse_other_inputs(
-    what: str, found: Mapping[str, Any], wanted: Mapping[str, Any], mend: str
-) -> None:
+def refuse_other_inputs(what: str, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
     """Refuse to go on where something is in the way that was made from other inputs.
 
     Raises:
@@ -45,7 +43,9 @@ def refuse_other_inputs(
     if difference is not None:
         key, was, now = difference
         raise StoreError(
-            f"{what}: made with {key} = {was!r}, now {key} = {now!r}; {mend}", exit_code=2
+            f"{what}: made with {key} = {was!r}, now {key} = {now!r}; choose another run.dir, or "
+            "delete it to make it anew",
+            exit_code=2,
         )
 
 

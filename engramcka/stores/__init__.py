@@ -16,7 +16,14 @@ if TYPE_CHECKING:
         create_activations,
         open_activations,
     )
-    from engramcka.stores.results import read_cka, read_sweep, write_cka, write_sweep
+    from engramcka.stores.results import (
+        read_cka,
+        read_result,
+        read_sweep,
+        write_cka,
+        write_result,
+        write_sweep,
+    )
     from engramcka.stores.run import Run, is_run, open_run
 
 _HOMES = {
@@ -28,8 +35,10 @@ _HOMES = {
     "open_activations": "activations",
     "open_run": "run",
     "read_cka": "results",
+    "read_result": "results",
     "read_sweep": "results",
     "write_cka": "results",
+    "write_result": "results",
     "write_sweep": "results",
 }
 
@@ -42,8 +51,10 @@ __all__ = [
     "open_activations",
     "open_run",
     "read_cka",
+    "read_result",
     "read_sweep",
     "write_cka",
+    "write_result",
     "write_sweep",
 ]
 

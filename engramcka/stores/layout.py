@@ -5,7 +5,8 @@ and imports zarr only to open a group: the terminal app reads the names before i
 
     RUN/config.toml               the config as resolved
     RUN/activations/MODEL.zarr    one group a model, `layer_01` .. (samples, width), group `samples`
-    RUN/results.zarr              cka/NAME, sweep/NAME
+    RUN/results.zarr              cka/NAME, sweep/NAME, allocation/NAME, lens/MODEL, gates/MODEL,
+                                  memory/MODEL, training/MODEL
     RUN/checkpoints/UNIT/         trained models, a folder each, and tokenizer/
     RUN/figures/  RUN/log.jsonl
 
@@ -33,7 +34,17 @@ LOG = "log.jsonl"
 
 TYPE = "engramcka_type"
 VERSION = "engramcka_version"
-VERSIONS = {"activations": 1, "results": 1, "cka": 1, "sweep": 1}
+VERSIONS = {
+    "activations": 1,
+    "results": 1,
+    "cka": 1,
+    "sweep": 1,
+    "allocation": 1,
+    "training": 1,
+    "lens": 1,
+    "gates": 1,
+    "memory": 1,
+}
 INPUTS = "inputs"  # attribute: everything the group was made from, as JSON
 
 # A chunk of zeros is written like any other, so that a missing file always means a lost chunk.

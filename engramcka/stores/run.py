@@ -13,7 +13,15 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from engramcka.errors import StoreError
-from engramcka.results import CkaMap, LossSweep
+from engramcka.results import (
+    AllocationSweep,
+    CkaMap,
+    GateMap,
+    LensCurve,
+    LossSweep,
+    MemoryAblation,
+    TrainingCurve,
+)
 from engramcka.stores import activations, layout, results
 
 T = TypeVar("T")
@@ -29,8 +37,7 @@ class Results(Mapping[str, T], Generic[T]):
         if name not in list(self):
             there = ", ".join(self) or "none"
             raise KeyError(f"{self._path}: no {self._kind}/{name}; there is {there}")
-        read: Any = results.read_cka if self._kind == "cka" else results.read_sweep
-        return read(self._path, name)  # type: ignore[no-any-return]
+        return results.read_result(self._path, self._kind, name)  # type: ignore[no-any-return]
 
     def __iter__(self) -> Iterator[str]:
         return iter(results.names(self._path, self._kind))
@@ -45,15 +52,44 @@ class Run:
 
     path: Path
 
+    def results(self, kind: str) -> Results[Any]:
+        """Results of one kind by name; a kind is a key of `engramcka.stores.kinds.KINDS`."""
+        return Results(self.path / layout.RESULTS, kind)
+
     @property
     def cka(self) -> Results[CkaMap]:
         """CKA maps by name."""
-        return Results(self.path / layout.RESULTS, "cka")
+        return self.results("cka")
 
     @property
     def sweep(self) -> Results[LossSweep]:
         """Layer sweeps by name."""
-        return Results(self.path / layout.RESULTS, "sweep")
+        return self.results("sweep")
+
+    @property
+    def allocation(self) -> Results[AllocationSweep]:
+        """Allocation sweeps by name."""
+        return self.results("allocation")
+
+    @property
+    def lens(self) -> Results[LensCurve]:
+        """LogitLens curves by model."""
+        return self.results("lens")
+
+    @property
+    def gates(self) -> Results[GateMap]:
+        """Engram gates by model."""
+        return self.results("gates")
+
+    @property
+    def memory(self) -> Results[MemoryAblation]:
+        """Losses with and without memory by model."""
+        return self.results("memory")
+
+    @property
+    def training(self) -> Results[TrainingCurve]:
+        """Training curves by model."""
+        return self.results("training")
 
     @property
     def config(self) -> dict[str, Any]:

@@ -10,8 +10,19 @@ import zarr
 
 from engramcka import open_run
 from engramcka.errors import StoreError
-from engramcka.results import CkaMap, LayerDiagnostics, LossSweep
-from engramcka.stores import layout, read_cka, read_sweep, write_cka, write_sweep
+from engramcka.results import (
+    AllocationSweep,
+    CkaMap,
+    GateMap,
+    GateText,
+    LayerDiagnostics,
+    LensCurve,
+    LossSweep,
+    MemoryAblation,
+    TrainingCurve,
+)
+from engramcka.stores import layout, read_cka, read_sweep, write_cka, write_result, write_sweep
+from engramcka.stores.kinds import kind_of
 from engramcka.stores.results import open_root, read_inputs
 
 
@@ -117,7 +128,7 @@ def test_a_write_that_fails_leaves_the_old_result(results: Path, monkeypatch) ->
     def fail(*_: object, **__: object) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr("engramcka.stores.results._write_diagnostics", fail)
+    monkeypatch.setattr("engramcka.stores.results._write", fail)
     with pytest.raises(OSError, match="disk full"):
         write_cka(results, "a", a_map(), {})
     assert (read_cka(results, "a").similarity == np.eye(3)).all()
@@ -168,3 +179,45 @@ def test_open_run_reads_by_name_and_refuses_what_is_no_run(results: Path, tmp_pa
     (tmp_path / "empty").mkdir()
     with pytest.raises(StoreError, match="not a run directory"):
         open_run(tmp_path / "empty")
+
+
+def test_every_kind_of_result_comes_back_whole(results: Path) -> None:
+    random = np.random.default_rng(1)
+    curve = {
+        f"{reading}{end}": random.uniform(0, 1, 3)
+        for reading in ("kl", "entropy", "top1")
+        for end in ("", "_low", "_high")
+    }
+    gates = random.uniform(0, 1, (2, 1, 4))
+    whole = [
+        AllocationSweep(np.array([0.5, 1.0]), random.normal(size=(2, 3)), seeds=(0, 1, 2)),
+        TrainingCurve(*random.uniform(1, 9, (2, 5)), *random.uniform(1, 9, (2, 2)), label="MoE"),
+        LensCurve((1, 2, 3), **curve, n_tokens=7, memory=False, warnings=("few tokens",)),
+        LensCurve((1, 2), np.array([2.0, 0.0])),
+        GateMap(
+            (2,),
+            ("all", "person"),
+            gates,
+            alpha_low=gates - 0.1,
+            alpha_high=gates + 0.1,
+            counts=(9, 4),
+            orders=(2, 3),
+            order_share=np.array([[0.4, 0.6]]),
+            collisions=np.array([[0.0, 0.1]]),
+            texts=(GateText(("a", " b"), random.uniform(0, 1, (2, 1, 4))),),
+        ),
+        MemoryAblation(("all", "inside"), np.array([1.0, 2.0]), np.array([2.0, 4.0])),
+    ]
+    for number, result in enumerate(whole):
+        kind = kind_of(result).name
+        write_result(results, str(number), result, {"v": number})
+        back = open_run(results.parent).results(kind)[str(number)]
+        assert type(back) is type(result)
+        for entry in fields(result):
+            if entry.name != "texts":
+                assert equal(getattr(back, entry.name), getattr(result, entry.name)), entry.name
+        for text, again in zip(
+            getattr(result, "texts", ()), getattr(back, "texts", ()), strict=True
+        ):
+            assert text.tokens == again.tokens
+            assert np.array_equal(text.alpha, again.alpha)

@@ -1,8 +1,7 @@
-"""What the analyses find, as small NumPy dataclasses: what is stored, drawn and read.
+"""CKA maps: the similarity of every layer of one model with every layer of another.
 
-Knows nothing of tensors, files, figures or screens. Layers are blocks, counted from 1. A read-out
-that a person may ask for again with another parameter (soft alignment with another k) lives here,
-so that the terminal app can answer without torch.
+A read-out that a person may ask for again with another parameter (soft alignment with another k)
+lives here, so that the terminal app can answer without torch.
 """
 
 from __future__ import annotations
@@ -16,8 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engramcka.errors import ComparisonError
-
-Float = npt.NDArray[np.float64]
+from engramcka.results.statistics import Float, jackknife_interval, mean_finite
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +67,9 @@ class CkaMap:
     batch_size: int | None = None  # samples a batch, for the minibatch estimator
     n_samples: int | None = None  # samples compared, after any were dropped
     n_dropped: int = 0  # samples left out for non-finite values
+    series: str = ""  # name of the map series over training this one belongs to
+    step: int | None = None  # training step of the checkpoints compared, in a series
+    where: str = ""  # which samples, as in the config; all of them if empty
     dtype: str = "unknown"  # of the hidden states, "y / x" where they differ
     route: str = "unknown"  # how it was computed: gram | feature
     warnings: tuple[str, ...] = ()  # one sentence each
@@ -145,11 +146,11 @@ class CkaMap:
             k: rows averaged in each column, see `soft_alignment`.
         """
         numbers = np.asarray(self.x_layers, dtype=np.float64)
-        estimate = float(_mean_finite(self.soft_alignment(k) - numbers))
+        estimate = float(mean_finite(self.soft_alignment(k) - numbers))
         if self.jackknife is None:
             return AlignmentShift(estimate)
         without = soft_alignment(self.jackknife, self._y_numbers(1), k) - numbers
-        low, high = jackknife_interval(estimate, _mean_finite(without))
+        low, high = jackknife_interval(estimate, mean_finite(without))
         return AlignmentShift(estimate, float(low), float(high))
 
     @property
@@ -193,121 +194,3 @@ def soft_alignment(similarity: npt.ArrayLike, y_numbers: npt.ArrayLike, k: int =
     with np.errstate(invalid="ignore", divide="ignore"):
         aligned = (top * numbers[order]).sum(axis=-2) / total
     return np.where(total > 0, aligned, np.nan)
-
-
-def _mean_finite(values: Float) -> Float:
-    """Mean over the finite values of the last dimension; NaN where there are none."""
-    there = np.isfinite(values)
-    total = np.where(there, values, 0.0).sum(axis=-1)
-    count = there.sum(axis=-1)
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
-
-
-def jackknife_interval(estimate: npt.ArrayLike, jackknife: npt.ArrayLike) -> tuple[Float, Float]:
-    """Ends of a 95 % interval from estimates that each leave one of G groups out.
-
-    The jackknife's standard error, sqrt((G - 1) / G sum (t_g - mean t)^2) (Efron and Stein 1981),
-    times the 97.5 % point of Student's t with G - 1 degrees of freedom, either side of the
-    estimate.
-
-    Args:
-        estimate: (...), over all groups.
-        jackknife: (G, ...), without one group each; G at least 2.
-
-    Returns:
-        Two arrays as estimate; NaN where an estimate is NaN.
-    """
-    t = np.asarray(jackknife, dtype=np.float64)
-    groups = len(t)
-    if groups < 2:
-        raise ComparisonError(f"a jackknife needs at least 2 groups, found {groups}")
-    error = np.sqrt((groups - 1) / groups * ((t - t.mean(axis=0)) ** 2).sum(axis=0))
-    half = student_quantile(groups - 1) * error
-    center = np.asarray(estimate, dtype=np.float64)
-    return center - half, center + half
-
-
-def student_quantile(degrees: int) -> float:
-    """97.5 % point of Student's t; the finite sums of Abramowitz and Stegun 26.7.3 and 26.7.4."""
-    low, high = 1.9, 13.0
-    while high - low > 1e-10:
-        middle = (low + high) / 2
-        low, high = (low, middle) if _student_within(middle, degrees) > 0.95 else (middle, high)
-    return low
-
-
-def _student_within(t: float, degrees: int) -> float:
-    """Probability that a Student t variable lies between -t and t."""
-    theta = np.arctan(t / np.sqrt(degrees))
-    odd = degrees % 2
-    term = np.cos(theta) if odd else 1.0
-    total = term if degrees > 1 else 0.0
-    for j in range(2 + odd, degrees - 1, 2):
-        term *= (j - 1) / j * np.cos(theta) ** 2
-        total += term
-    if odd:
-        return float(2 / np.pi * (theta + np.sin(theta) * total))
-    return float(np.sin(theta) * total)
-
-
-@dataclass(frozen=True, eq=False)
-class LossSweep:
-    """Validation loss against the block at whose input one memory module sits.
-
-    Losses are means over validation tokens, in nats a token.
-    """
-
-    layers: tuple[int, ...]  # insertion layers, blocks counted from 1
-    loss: Float  # (layers, seeds); NaN where a point is not (yet) there
-    baseline: Float  # (seeds,), the same model without the module; empty where unknown
-    seeds: tuple[int, ...] = (0,)
-    label: str = "model"
-    baseline_label: str = "baseline"
-    reference: Mapping[str, float] = field(default_factory=dict)  # further lines: name -> loss
-    variants: Mapping[str, float] = field(default_factory=dict)  # ablations: name -> loss
-    unit: str = "nats/token"
-    provenance: Mapping[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "layers", tuple(int(layer) for layer in self.layers))
-        object.__setattr__(self, "seeds", tuple(int(seed) for seed in self.seeds))
-        loss = np.asarray(self.loss, dtype=np.float64)
-        loss = loss[:, None] if loss.ndim == 1 else loss
-        if loss.shape != (len(self.layers), len(self.seeds)) or not self.layers:
-            raise ComparisonError(
-                f"a sweep's loss is (layers, seeds) = ({len(self.layers)}, {len(self.seeds)}), "
-                f"found shape {loss.shape}"
-            )
-        object.__setattr__(self, "loss", loss)
-        object.__setattr__(self, "baseline", np.atleast_1d(np.asarray(self.baseline, np.float64)))
-
-    @property
-    def mean(self) -> Float:
-        """(layers,) mean over the seeds that are there; NaN where none is."""
-        return _mean_over_seeds(self.loss)
-
-    @property
-    def baseline_mean(self) -> float:
-        """Mean of the baseline over the seeds that are there; NaN where none is."""
-        return float(_mean_over_seeds(self.baseline[None, :])[0])
-
-    @property
-    def best(self) -> tuple[int, float] | None:
-        """(insertion layer, its mean loss) with the lowest mean; None where no point is there."""
-        mean = self.mean
-        if not np.isfinite(mean).any():
-            return None
-        index = int(np.nanargmin(mean))
-        return self.layers[index], float(mean[index])
-
-    def _repr_png_(self) -> bytes:
-        """The sweep as a notebook shows it."""
-        return bytes(import_module("engramcka.figures").notebook_png(self))
-
-
-def _mean_over_seeds(loss: Float) -> Float:
-    """(points, seeds) -> (points,), over the finite values; NaN, and no warning, where none is."""
-    there = np.isfinite(loss)
-    count = there.sum(axis=1)
-    total = np.where(there, loss, 0.0).sum(axis=1)
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan)

@@ -1,0 +1,35 @@
+"""What every table of the config is made of: a strict base class, names, labels, layers, seeds."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+
+def _plain_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
+        raise ValueError(
+            "a name is made of letters, digits, '.', '_' and '-' (at most 100, the first a letter "
+            "or a digit), since it names files"
+        )
+    return name
+
+
+def _one_line(text: str) -> str:
+    if not text.isprintable() or len(text) > 200:
+        raise ValueError("a label is one line of at most 200 printable characters")
+    return text
+
+
+Name = Annotated[str, AfterValidator(_plain_name)]
+Label = Annotated[str, AfterValidator(_one_line)]
+Layer = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+
+
+class Table(BaseModel):
+    """A table of the config: frozen, strict about types, no unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, protected_namespaces=())

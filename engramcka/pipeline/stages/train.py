@@ -1,0 +1,66 @@
+"""Stage train: one model trained from a preset, in a folder that appears whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from engramcka.config import Config
+from engramcka.pipeline.context import Context
+from engramcka.pipeline.pieces import Piece
+from engramcka.pipeline.units import Unit
+from engramcka.progress import Task
+from engramcka.stores import layout
+
+
+def unit_piece(
+    config: Config, run: Path, unit: Unit, stage: Any, name: str, seen: set[str]
+) -> Iterator[Piece]:
+    """The piece that trains a unit, unless one before it does."""
+    if unit.name in seen:
+        return
+    seen.add(unit.name)
+    folder = run / layout.CHECKPOINTS / unit.name
+    yield Piece(
+        stage=stage,
+        name=name,
+        total=config.training.steps,
+        unit="steps",
+        inputs=unit.inputs,
+        is_done=lambda: (folder / "training.json").is_file(),
+        work=partial(train_unit, unit=unit, folder=folder),
+    )
+
+
+def train_unit(context: Context, task: Task, *, unit: Unit, folder: Path) -> None:
+    """Train one model; its folder appears whole or not at all."""
+    from engramcka.data import token_sequences
+    from engramcka.models import build_model
+    from engramcka.training import train_model
+
+    options, corpus = context.config.training, context.corpus
+    sequences = {
+        name: token_sequences(
+            context.tokenizer, documents, length=options.sequence_length, count=count, seed=seed
+        )
+        for name, documents, count, seed in (
+            ("training", corpus.training, options.steps * options.batch_size, unit.seed),
+            # The same validation text whatever the seed, so that seeds differ by training alone.
+            ("validation", corpus.validation, options.validation_sequences, 0),
+        )
+    }
+    model = build_model(unit.preset, unit.engram, context.tokenizer, unit.seed)
+    record = train_model(
+        model,
+        context.tokenizer,
+        **sequences,
+        options=options,
+        seed=unit.seed,
+        device=context.device,
+        folder=folder,
+        inputs=dict(unit.inputs),
+        on_step=lambda step, info: task.update(step, info=info),
+    )
+    task.update(task.total, info=f"validation loss {record.validation_loss:.3f}")
