@@ -26,6 +26,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from engramcka import stopping
+
 LINE_SECONDS = 10.0  # between two lines about one piece of work when there are no bars
 LOG_SECONDS = 1.0  # between two progress events of one piece in the log
 
@@ -54,7 +56,13 @@ class Task:
         self.update(self.done + steps, info=info)
 
     def update(self, done: int, total: int | None = None, info: str = "") -> None:
-        """Say how many steps are done, and how many there are if that is only known now."""
+        """Say how many steps are done, and how many there are if that is only known now.
+
+        Called between steps, where the state is whole: a run that was asked to stop does so here.
+
+        Raises:
+            Interrupted: a signal has asked the run to stop.
+        """
         self.done, self.total = done, total or self.total
         now = time.monotonic()
         if self._bar is not None and self._reporter.bars is not None:
@@ -66,6 +74,7 @@ class Task:
         if now - self._log_at >= LOG_SECONDS:
             self._log_at = now
             self._reporter.log("progress", **self._facts(), info=info)
+        stopping.check()
 
     def _facts(self) -> dict[str, Any]:
         return {
@@ -92,16 +101,19 @@ class Task:
 class Reporter:
     """Where progress goes: bars if the console is a terminal, and always the log if there is one.
 
-    Use it as a context manager, so that the bars are put away before anything else is printed.
+    Use it as a context manager, so that the bars are put away before anything else is printed. Of
+    several ranks only the first talks; each logs, with its number.
     """
 
-    def __init__(self, log: Path | None = None, console: Console | None = None) -> None:
-        self.console = console or Console(file=sys.stderr, highlight=False)
+    def __init__(
+        self, log: Path | None = None, console: Console | None = None, rank: int = 0
+    ) -> None:
+        self.console = console or Console(file=sys.stderr, highlight=False, quiet=rank > 0)
         self.bars: Progress | None = None
-        self._log = log
+        self._log, self._rank = log, rank
 
     def __enter__(self) -> Reporter:
-        if self.console.is_terminal:
+        if self.console.is_terminal and not self.console.quiet:
             self.bars = Progress(
                 TextColumn("{task.description}", markup=False),
                 BarColumn(bar_width=None),
@@ -145,5 +157,7 @@ class Reporter:
         if self._log is None:
             return
         entry = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": event}
+        if self._rank:
+            facts["rank"] = self._rank
         with self._log.open("a", encoding="utf-8") as file:
             file.write(json.dumps({**entry, **facts}) + "\n")

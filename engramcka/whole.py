@@ -29,15 +29,21 @@ def whole(target: Path, beside: Path | None = None) -> Iterator[Path]:
     scratch = (beside or target).with_name(f".{secrets.token_hex(6)}.tmp")
     try:
         yield scratch
-        if target.is_dir() and scratch.is_dir():  # a file never takes a folder's place
-            old = scratch.with_suffix(".old")
-            os.replace(target, old)
-            os.replace(scratch, target)
-            shutil.rmtree(old)
-        else:
-            os.replace(scratch, target)
+        _move(scratch, target)
     finally:
         _remove(scratch)
+
+
+def _move(scratch: Path, target: Path) -> None:
+    try:
+        os.replace(scratch, target)
+    except OSError:
+        if not (target.is_dir() and scratch.is_dir()):  # a file never takes a folder's place
+            raise
+        old = scratch.with_suffix(".old")  # a rename does not replace a folder that holds something
+        os.replace(target, old)
+        os.replace(scratch, target)
+        shutil.rmtree(old)
 
 
 def remove_scratch(folder: Path) -> None:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-import signal
 from enum import StrEnum
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, Any
 
 import typer
 
-from engramcka.errors import Interrupted
+from engramcka.errors import ConfigError, Interrupted
 
 
 class StageChoice(StrEnum):
@@ -38,11 +36,21 @@ def command(
     only: Annotated[
         StageChoice | None, typer.Option(help="Do one stage; what it needs must be there.")
     ] = None,
+    share: Annotated[
+        str,
+        typer.Option(
+            metavar="I/N",
+            help="Only the trainings I, I+N, .. (from 0), for a job array; a run without it "
+            "finishes the rest.",
+        ),
+    ] = "0/1",
 ) -> None:
     """Do what is left of CONFIG; a second run does nothing."""
     from rich.console import Console
 
+    from engramcka import stopping
     from engramcka.config import load_config
+    from engramcka.distributed import PeerFailed, join_world
     from engramcka.pipeline import run_config
     from engramcka.progress import Reporter
     from engramcka.stores import layout
@@ -54,14 +62,24 @@ def command(
     # Threads that wait for each other must not spin: with another job on the same cores, a training
     # step of a small model took over 5 s spinning and 0.36 s sleeping (two cores, torch 2.13).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    signal.signal(signal.SIGTERM, _stop)
-    reporter = Reporter(Path(loaded.run.dir) / layout.LOG)
+    part = _parse_share(share)
+    stopping.listen()
+    world = join_world()
+    reporter = Reporter(Path(loaded.run.dir) / layout.LOG, rank=world.rank)
     try:
-        outcome = run_config(loaded, reporter, only.value if only else None)
+        outcome = run_config(
+            loaded, reporter, only.value if only else None, world=world, share=part
+        )
     except (KeyboardInterrupt, Interrupted) as stop:
         raise Interrupted(
             f"stopped; what was finished is in {loaded.run.dir}, the same command goes on"
         ) from stop
+    except PeerFailed as error:
+        if world.first:
+            raise
+        raise typer.Exit(error.exit_code) from error  # the rank that failed has said why
+    if not world.first:
+        return
     console = Console(highlight=False)
     if not outcome.done:
         console.print(
@@ -92,5 +110,9 @@ def print_findings(console: Any, run: Path) -> None:
         console.print(table)
 
 
-def _stop(number: int, frame: FrameType | None) -> None:
-    raise Interrupted(f"stopped by signal {number}")
+def _parse_share(text: str) -> tuple[int, int]:
+    """ "3/8" as (3, 8)."""
+    which, _, parts = text.partition("/")
+    if not (which.isdecimal() and parts.isdecimal() and int(which) < int(parts)):
+        raise ConfigError(f"--share: found {text!r}; allowed: I/N with 0 <= I < N, e.g. 3/8")
+    return int(which), int(parts)

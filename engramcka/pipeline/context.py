@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engramcka.config import Config
+from engramcka.distributed import ALONE, World
 from engramcka.errors import StoreError
 from engramcka.stores import layout
 
@@ -23,6 +24,7 @@ class Context:
     """A run under way."""
 
     config: Config
+    world: World = ALONE
 
     @property
     def run(self) -> Path:

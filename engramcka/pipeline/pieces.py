@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from engramcka.pipeline.context import Context
     from engramcka.progress import Task
 
+Ranks = Literal["first", "all", "each"]
 Stage = Literal["tokenizer", "train", "extract", "cka", "sweep", "figures"]
 STAGES: tuple[Stage, ...] = ("tokenizer", "train", "extract", "cka", "sweep", "figures")
 
@@ -31,6 +32,9 @@ class Piece:
     inputs: Mapping[str, Any]  # JSON: all that decides what it makes
     is_done: Callable[[], bool]
     work: Callable[[Context, Task], None]
+    # Of several ranks, who works on it: the first alone; all of them, each on its part; or, for
+    # pieces that need nothing of each other and follow one another, each rank on some of them.
+    ranks: Ranks = "first"
 
 
 def refuse_other_inputs(what: str, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:

@@ -1,16 +1,21 @@
-"""Doing what is left of a plan, in order, and keeping the record of it."""
+"""Doing what is left of a plan, in order, on one rank or several, and keeping the record of it."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
+from engramcka import stopping
 from engramcka.config import Config, dump_config
+from engramcka.distributed import ALONE, World
 from engramcka.errors import StoreError
 from engramcka.pipeline.context import Context
+from engramcka.pipeline.lock import hold
 from engramcka.pipeline.pieces import Piece, Stage
 from engramcka.pipeline.plan import make_plan
 from engramcka.progress import Reporter
@@ -18,79 +23,161 @@ from engramcka.stores import layout, provenance
 from engramcka.stores.results import open_root
 from engramcka.whole import remove_scratch, whole
 
+WHOLE = (0, 1)
+
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run did."""
+    """What a run did, on this rank."""
 
     done: int  # pieces made now
-    found: int  # pieces that were there already
+    found: int  # pieces that were there already, or that others made
     seconds: float
 
 
-def run_config(config: Config, reporter: Reporter, only: Stage | None = None) -> Outcome:
+def run_config(
+    config: Config,
+    reporter: Reporter,
+    only: Stage | None = None,
+    *,
+    world: World = ALONE,
+    share: tuple[int, int] = WHOLE,
+) -> Outcome:
     """Do what is left of a run.
 
     Args:
         config: the run.
         reporter: where progress goes; entered only if there is something to do.
         only: one stage; what it needs must be there.
+        world: the ranks that do it together.
+        share: (which, of how many), from 0: of the trainings, only every how-many-th, and nothing
+            that needs them all; for processes that know nothing of each other (a job array).
 
     Raises:
         EngramckaError: of the piece that failed; what was finished before it stays.
     """
     started = time.monotonic()
-    pieces = [piece for piece in make_plan(config) if only in (None, piece.stage)]
-    todo = [piece for piece in pieces if not piece.is_done()]
-    made = 0
-    if todo:
-        context = Context(config)
-        if any(piece.stage == "extract" for piece in todo):
-            _ = context.samples  # too few entities must not be found out after the training
-        _prepare(context.run, config)
-        with reporter:
-            made = _work_through(pieces, context, reporter)
+    try:
+        pieces = [piece for piece in make_plan(config) if only in (None, piece.stage)]
+        if share != WHOLE:
+            pieces = _share_of(pieces, share)
+        left = not all(piece.is_done() for piece in pieces)
+        made = _work(config, reporter, pieces, world, share) if world.meet(left, any) else 0
+    except BaseException as error:
+        world.fail(error)
+        raise
     return Outcome(made, len(pieces) - made, time.monotonic() - started)
 
 
-def _prepare(run: Path, config: Config) -> None:
-    """Make the run directory, clear what a killed process left, write the resolved config."""
+def _share_of(pieces: Sequence[Piece], share: tuple[int, int]) -> list[Piece]:
+    """The tokenizer, which every training needs, and every how-many-th of the trainings."""
+    which, parts = share
+    trainings = [piece for piece in pieces if piece.ranks == "each"]
+    return [piece for piece in pieces if piece.stage == "tokenizer"] + trainings[which::parts]
+
+
+def _work(
+    config: Config,
+    reporter: Reporter,
+    pieces: Sequence[Piece],
+    world: World,
+    share: tuple[int, int],
+) -> int:
+    context = Context(config, world)
+    if any(piece.stage == "extract" and not piece.is_done() for piece in pieces):
+        _ = context.samples  # too few entities must not be found out after the training
+    _make_folders(context.run)
+    with hold(context.run, share) if world.first else nullcontext():
+        if world.first:
+            _write_config(context.run, config, alone=share == WHOLE)
+            _record_provenance(context, reporter, len(pieces))
+        world.meet()
+        with reporter:
+            return _work_through(pieces, context, reporter)
+
+
+def _make_folders(run: Path) -> None:
     try:
         for folder in (layout.ACTIVATIONS, layout.CHECKPOINTS, layout.FIGURES):
             (run / folder).mkdir(parents=True, exist_ok=True)
-        remove_scratch(run)
+    except OSError as error:
+        raise _cannot_write(run, error) from error
+
+
+def _write_config(run: Path, config: Config, alone: bool) -> None:
+    """Clear what a killed process left, unless others may be writing; write the resolved config."""
+    try:
+        if alone:
+            remove_scratch(run)
         with whole(run / layout.CONFIG) as scratch:
             scratch.write_text(dump_config(config), encoding="utf-8")
     except OSError as error:
-        raise StoreError(
-            f"{run}: cannot be written ({error.strerror or error}); choose another run.dir"
-        ) from error
+        raise _cannot_write(run, error) from error
 
 
-def _work_through(pieces: Sequence[Piece], context: Context, reporter: Reporter) -> int:
-    """Make every piece that is not done when its turn comes; returns how many that were."""
+def _cannot_write(run: Path, error: OSError) -> StoreError:
+    return StoreError(
+        f"{run}: cannot be written ({error.strerror or error}); choose another run.dir"
+    )
+
+
+def _record_provenance(context: Context, reporter: Reporter, pieces: int) -> None:
     root = open_root(context.results)
-    root.attrs["provenance"] = {
-        **root.attrs.get("provenance", {}),  # type: ignore[dict-item]
+    facts = {
         "config": context.config.to_dict(),
         "versions": provenance.versions(),
         "device": context.device,
         "git_commit": provenance.git_commit(Path(__file__).parent),
         "seed": context.config.run.seed,
     }
-    reporter.log("run", pid=os.getpid(), pieces=len(pieces), **root.attrs["provenance"])  # type: ignore[arg-type]
-    made = 0
-    for piece in pieces:
-        if piece.is_done():  # asked again here: what a piece before it made can undo it
-            continue
-        with reporter.task(piece.stage, piece.name, piece.total, piece.unit) as task:
-            try:
-                piece.work(context, task)
-            except OSError as error:
-                raise StoreError(f"{piece.stage} {piece.name}: {error}") from error
-        seconds = dict(root.attrs.get("seconds", {}))  # type: ignore[arg-type]
-        seconds[f"{piece.stage}/{piece.name}"] = round(task.seconds, 3)
-        root.attrs["seconds"] = seconds
-        made += 1
-    reporter.log("finished")
+    before: dict[str, object] = dict(root.attrs.get("provenance", {}))  # type: ignore[arg-type]
+    root.attrs["provenance"] = {**before, **facts}  # type: ignore[dict-item]
+    reporter.log("run", pid=os.getpid(), pieces=pieces, ranks=context.world.size, **facts)
+
+
+def _work_through(pieces: Sequence[Piece], context: Context, reporter: Reporter) -> int:
+    """Make every piece that is not done when its turn comes; returns how many this rank made."""
+    world, made = context.world, 0
+    for ranks, together in _in_turn(pieces):
+        # Asked again here: what a piece before it made can undo it. The first rank's word counts.
+        left = [n for n, piece in enumerate(together) if not piece.is_done()]
+        todo: list[int] = world.meet(left, lambda by_rank: by_rank[0])
+        mine = [together[number] for number in todo]
+        if ranks == "each":
+            mine = list(world.share(mine))
+        elif ranks == "first" and not world.first:
+            mine = []
+        for piece in mine:
+            seconds = _make(piece, context, reporter)
+            if world.first:
+                _record_seconds(context, piece, seconds)
+            made += 1
+        world.meet()
+    if world.first:
+        reporter.log("finished")
     return made
+
+
+def _in_turn(pieces: Sequence[Piece]) -> Iterator[tuple[str, list[Piece]]]:
+    """Pieces one by one, but those that ranks share out together."""
+    for ranks, group in groupby(pieces, key=lambda piece: piece.ranks):
+        if ranks == "each":
+            yield ranks, list(group)
+        else:
+            yield from ((ranks, [piece]) for piece in group)
+
+
+def _make(piece: Piece, context: Context, reporter: Reporter) -> float:
+    with reporter.task(piece.stage, piece.name, piece.total, piece.unit) as task:
+        stopping.check()
+        try:
+            piece.work(context, task)
+        except OSError as error:
+            raise StoreError(f"{piece.stage} {piece.name}: {error}") from error
+    return task.seconds
+
+
+def _record_seconds(context: Context, piece: Piece, seconds: float) -> None:
+    root = open_root(context.results)
+    before: dict[str, float] = dict(root.attrs.get("seconds", {}))  # type: ignore[arg-type]
+    root.attrs["seconds"] = {**before, f"{piece.stage}/{piece.name}": round(seconds, 3)}

@@ -31,6 +31,7 @@ RESULTS = "results.zarr"
 CHECKPOINTS = "checkpoints"
 FIGURES = "figures"
 LOG = "log.jsonl"
+LOCK = ".lock"  # held by the run at work; its text says who
 
 TYPE = "engramcka_type"
 VERSION = "engramcka_version"

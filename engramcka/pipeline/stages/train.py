@@ -31,6 +31,7 @@ def unit_piece(
         inputs=unit.inputs,
         is_done=lambda: (folder / "training.json").is_file(),
         work=partial(train_unit, unit=unit, folder=folder),
+        ranks="each",
     )
 
 
@@ -52,15 +53,16 @@ def train_unit(context: Context, task: Task, *, unit: Unit, folder: Path) -> Non
         )
     }
     model = build_model(unit.preset, unit.engram, context.tokenizer, unit.seed)
-    record = train_model(
-        model,
-        context.tokenizer,
-        **sequences,
-        options=options,
-        seed=unit.seed,
-        device=context.device,
-        folder=folder,
-        inputs=dict(unit.inputs),
-        on_step=lambda step, info: task.update(step, info=info),
-    )
+    with context.world.alone():
+        record = train_model(
+            model,
+            context.tokenizer,
+            **sequences,
+            options=options,
+            seed=unit.seed,
+            device=context.device,
+            folder=folder,
+            inputs=dict(unit.inputs),
+            on_step=lambda step, info: task.update(step, info=info),
+        )
     task.update(task.total, info=f"validation loss {record.validation_loss:.3f}")

@@ -65,10 +65,13 @@ def engramcka(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def start(*arguments: str, cwd: Path) -> subprocess.Popen[str]:
-    """Start the command and leave it running."""
+def start(*arguments: str, cwd: Path, ranks: int = 1) -> subprocess.Popen[str]:
+    """Start the command, under torchrun if there are several ranks, and leave it running."""
+    launcher = [sys.executable]
+    if ranks > 1:
+        launcher += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
     return subprocess.Popen(
-        [sys.executable, "-m", "engramcka", *arguments],
+        [*launcher, "-m", "engramcka", *arguments],
         cwd=cwd,
         env=ENVIRONMENT,
         stdout=subprocess.PIPE,

@@ -1,0 +1,208 @@
+"""Ranks: which of several processes this is, whose work is whose, and how they hear of each other.
+
+torchrun and srun say it in the environment; the key-value store of torch.distributed carries the
+words, as JSON and plain arrays: nothing that arrives is executed. One process alone needs neither
+and loads no torch. Knows nothing of the work.
+
+Every rank goes through the same pieces in the same order and meets the others after each; a rank
+that fails says so in its place, so that no one waits for it. There is no process group: each rank
+trains and extracts by itself, and libraries must not take it for a part of theirs.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import numpy as np
+
+from engramcka import stopping
+from engramcka.errors import ConfigError, EngramckaError
+
+T = TypeVar("T")
+Arrays = Mapping[str, np.ndarray[Any, Any]]
+
+_POLL = 0.2  # seconds between two looks of a rank that waits
+_SAID, _FAILED = b"S", b"F"
+_RANK_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK")
+
+
+class PeerFailed(EngramckaError):
+    """Another rank failed; its own message says how."""
+
+
+def _nothing(values: list[Any]) -> None:
+    """Decide nothing: the ranks only wait for each other."""
+
+
+class World:
+    """The processes of one run, all alike; ``World()`` is one process alone."""
+
+    def __init__(
+        self, rank: int = 0, size: int = 1, local_rank: int = 0, store: Any = None
+    ) -> None:
+        self.rank, self.size = rank, size
+        self.local_rank = local_rank  # on this machine: which GPU is ours
+        self._store = store
+        self._meetings = 0  # that this rank has been through
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the rank that talks and writes what is written once."""
+        return self.rank == 0
+
+    def share(self, things: Sequence[T]) -> Sequence[T]:
+        """This rank's part of a sequence: every size-th, so that parts differ by one at most."""
+        return things[self.rank :: self.size]
+
+    def meet(self, value: Any = None, decide: Callable[[list[Any]], Any] = _nothing) -> Any:
+        """Wait for every rank; the first decides from all values, by rank, and all get its answer.
+
+        Messages grow with the number of ranks, not with its square. All ranks call it.
+
+        Args:
+            value: this rank's, JSON.
+            decide: takes the values, returns JSON; the first rank's alone is called.
+
+        Raises:
+            PeerFailed: a rank called `fail` instead, or is gone.
+            Interrupted: a signal came while waiting.
+        """
+        if self.size == 1:
+            return decide([value])
+
+        def answer(said: list[bytes]) -> bytes:
+            return json.dumps(decide([json.loads(words) for words in said])).encode()
+
+        return json.loads(self._meet(json.dumps(value).encode(), answer))
+
+    def gather_arrays(self, arrays: Arrays) -> list[Arrays]:
+        """Every rank's arrays, by rank, on the first; an empty list elsewhere. Raises as `meet`."""
+        if self.size == 1:
+            return [arrays]
+        buffer = io.BytesIO()
+        np.savez(buffer, allow_pickle=False, **arrays)
+        found: list[Arrays] = []
+
+        def answer(said: list[bytes]) -> bytes:
+            for words in said:
+                with np.load(io.BytesIO(words), allow_pickle=False) as file:
+                    found.append(dict(file))
+            return b""
+
+        self._meet(buffer.getvalue(), answer)
+        return found
+
+    def fail(self, error: BaseException) -> None:
+        """Tell the ranks that wait, or will wait, in `meet` that this one cannot go on."""
+        if self.size == 1 or isinstance(error, PeerFailed):
+            return
+        code = error.exit_code if isinstance(error, EngramckaError) else 1
+        said = json.dumps([f"rank {self.rank}: {error or type(error).__name__}", code]).encode()
+        try:
+            self._store.set(f"{self._meetings}/{self.rank}", _FAILED + said)
+            if self.first:
+                self._store.set(f"{self._meetings}/answer", _FAILED + said)
+        except RuntimeError:  # the store's host is gone: so will the others be
+            return
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Hide the other ranks from libraries that read the environment, for work of our own."""
+        hidden = {name: os.environ.pop(name) for name in _RANK_VARIABLES if name in os.environ}
+        try:
+            yield
+        finally:
+            os.environ.update(hidden)
+
+    def _meet(self, content: bytes, answer: Callable[[list[bytes]], bytes]) -> bytes:
+        number = self._meetings
+        try:
+            self._store.set(f"{number}/{self.rank}", _SAID + content)
+            if self.first:
+                try:
+                    said = [self._hear(f"{number}/{rank}") for rank in range(self.size)]
+                except PeerFailed as error:
+                    words = json.dumps([str(error), error.exit_code]).encode()
+                    self._store.set(f"{number}/answer", _FAILED + words)
+                    raise
+                self._store.set(f"{number}/answer", _SAID + answer(said))
+            found = self._hear(f"{number}/answer")
+            self._meetings += 1
+            self._store.delete_key(f"{number}/{self.rank}")
+            if self.first and number:  # all ranks spoke in this one, so all have read that answer
+                self._store.delete_key(f"{number - 1}/answer")
+            return found
+        except RuntimeError as error:
+            raise PeerFailed(f"lost contact with the other ranks ({error})") from error
+
+    def _hear(self, key: str) -> bytes:
+        wait = 0.001
+        while not self._store.check([key]):
+            stopping.check()
+            time.sleep(wait)
+            wait = min(2 * wait, _POLL)
+        said: bytes = self._store.get(key)
+        if said[:1] == _FAILED:
+            message, code = json.loads(said[1:])
+            raise PeerFailed(message, exit_code=int(code))
+        return said[1:]
+
+
+ALONE = World()
+
+
+def join_world() -> World:
+    """Meet the other processes that torchrun or srun started with this one, if there are any.
+
+    Raises:
+        ConfigError: the environment names ranks but not where they meet.
+    """
+    rank, size, local_rank = _place(os.environ)
+    if size == 1:
+        return ALONE
+    import torch
+    from torch.distributed import PrefixStore  # type: ignore[attr-defined]
+    from torch.distributed.rendezvous import rendezvous
+
+    if torch.cuda.is_available():
+        torch.cuda.set_device(local_rank % torch.cuda.device_count())
+    _set_meeting_place(size)
+    store, _, _ = next(rendezvous("env://", rank, size))
+    return World(rank, size, local_rank, PrefixStore("engramcka", store))
+
+
+def _place(environment: Mapping[str, str]) -> tuple[int, int, int]:
+    """(rank, ranks, rank on this machine), as torchrun or a Slurm step of several tasks says."""
+    if "RANK" in environment and "WORLD_SIZE" in environment:
+        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
+    elif int(environment.get("SLURM_STEP_NUM_TASKS", "1")) > 1:  # not set in a batch script itself
+        names = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID")
+    else:
+        return 0, 1, 0
+    rank, size, local_rank = (int(environment.get(name, "0")) for name in names)
+    return rank, size, local_rank
+
+
+def _set_meeting_place(size: int) -> None:
+    """Under srun: the first host of the job, at a port that its number decides."""
+    if "MASTER_ADDR" in os.environ:
+        return
+    hosts = os.environ.get("SLURM_STEP_NODELIST") or os.environ.get("SLURM_JOB_NODELIST")
+    if hosts is None:
+        raise ConfigError(
+            f"{size} ranks, but MASTER_ADDR is not set; start them with torchrun or srun"
+        )
+    if any(mark in hosts for mark in "[,"):
+        listed = subprocess.run(
+            ["scontrol", "show", "hostnames", hosts], capture_output=True, text=True, check=True
+        )
+        hosts = listed.stdout.split()[0]
+    os.environ["MASTER_ADDR"] = hosts
+    os.environ["MASTER_PORT"] = str(20_000 + int(os.environ.get("SLURM_JOB_ID", "0")) % 20_000)

@@ -1,0 +1,106 @@
+"""Several ranks under torchrun: the same bits as one, and a killed rank is no loss."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from command import CONFIG, engramcka, start
+
+pytestmark = pytest.mark.xdist_group("ranks")
+
+
+def chunks(run: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(run).as_posix(): path.read_bytes()
+        for path in run.rglob("*")
+        if path.is_file() and "/c/" in path.as_posix()
+    }
+
+
+@pytest.fixture(scope="module")
+def by_one(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("one")
+    (folder / "config.toml").write_text(CONFIG)
+    result = engramcka("run", "config.toml", cwd=folder)
+    assert result.returncode == 0, result.stderr
+    return folder / "run"
+
+
+def events(run: Path, kind: str) -> list[dict[str, object]]:
+    log = run / "log.jsonl"
+    lines = log.read_text().splitlines() if log.is_file() else []
+    return [entry for entry in map(json.loads, lines) if entry["event"] == kind]
+
+
+def test_a_rank_killed_ends_the_job_and_another_number_of_ranks_goes_on(
+    by_one: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "config.toml").write_text(CONFIG)
+    run = tmp_path / "run"
+    job = start("run", "config.toml", cwd=tmp_path, ranks=2)
+    deadline = time.monotonic() + 200
+    while not [e for e in events(run, "start") if e.get("rank") == 1]:
+        assert job.poll() is None, job.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    rank_1 = next(pid for pid in children(job.pid) if environment_of(pid).get("RANK") == "1")
+    os.kill(rank_1, signal.SIGKILL)
+    _, errors = job.communicate(timeout=60)
+    assert job.returncode != 0
+    assert "Signal 9" in errors or "SIGKILL" in errors
+    again = start("run", "config.toml", cwd=tmp_path, ranks=3)
+    out, errors = again.communicate(timeout=240)
+    assert again.returncode == 0, errors
+    assert out.count("pieces made") == 1  # one rank talks
+    assert chunks(run) == chunks(by_one)
+    trained = [e["name"] for e in events(run, "done") if e["unit"] == "steps"]
+    assert len(trained) == len(set(trained)) == 3
+
+
+def children(pid: int) -> list[int]:
+    text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    return [int(child) for child in text.split()]
+
+
+def environment_of(pid: int) -> dict[str, str]:
+    entries = Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0")
+    return dict(entry.split("=", 1) for entry in entries if "=" in entry)
+
+
+def test_an_error_on_a_rank_is_said_once_with_its_exit_code(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text(CONFIG)
+    job = start("run", "config.toml", "--only", "cka", cwd=tmp_path, ranks=2)
+    _, errors = job.communicate(timeout=120)
+    ours = [line for line in errors.splitlines() if line.startswith("engramcka: ")]
+    assert ours == [
+        "engramcka: run/activations/moe.zarr: moe is not extracted yet; run stage extract first"
+    ]
+    assert job.returncode != 0
+
+
+def test_shares_of_a_job_array_and_then_the_whole(by_one: Path, tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text(CONFIG)
+    jobs = [start("run", "config.toml", "--share", f"{i}/2", cwd=tmp_path) for i in range(2)]
+    for job in jobs:
+        _, errors = job.communicate(timeout=240)
+        assert job.returncode == 0, errors
+    assert not list((tmp_path / "run/activations").iterdir())
+    result = engramcka("run", "config.toml", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert chunks(tmp_path / "run") == chunks(by_one)
+    done = [e["name"] for e in events(tmp_path / "run", "done") if e["unit"] == "steps"]
+    assert len(done) == len(set(done)) == 3
+
+
+def test_a_share_that_is_none_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text(CONFIG)
+    for share in ("2/2", "x", "-1/2", "1"):
+        result = engramcka("run", "config.toml", "--share", share, cwd=tmp_path)
+        assert result.returncode == 2
+        assert "allowed: I/N with 0 <= I < N" in result.stderr
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,121 @@
+"""Ranks meet, share and fail together; one process alone needs none of it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from engramcka import distributed
+from engramcka.distributed import ALONE, PeerFailed, World
+from engramcka.errors import ComparisonError
+
+
+class Store(dict[str, bytes]):
+    """torch.distributed's key-value store, in one process."""
+
+    set = dict.__setitem__
+    get = dict.__getitem__  # type: ignore[assignment]
+    delete_key = dict.__delitem__
+
+    def check(self, keys: list[str]) -> bool:
+        return all(key in self for key in keys)
+
+
+def on_ranks(size: int, work: Callable[[World], Any]) -> tuple[list[Any], Store]:
+    """What the work gives, or raises, on every rank."""
+    store, found = Store(), [None] * size
+
+    def run(rank: int) -> None:
+        world = World(rank, size, rank, store)
+        try:
+            found[rank] = work(world)
+        except Exception as error:
+            world.fail(error)
+            found[rank] = error
+
+    threads = [threading.Thread(target=run, args=(rank,)) for rank in range(size)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+        assert not thread.is_alive()
+    return found, store
+
+
+@pytest.mark.parametrize("size", [1, 2, 5])
+def test_all_get_what_the_first_decides_from_all_values(size: int) -> None:
+    def work(world: World) -> list[Any]:
+        return [world.meet(world.rank + turn, lambda values: values) for turn in range(4)]
+
+    found, store = on_ranks(size, work)
+    assert found == [[[rank + turn for rank in range(size)] for turn in range(4)]] * size
+    assert len(store) <= 1  # nothing piles up
+
+
+def test_arrays_come_to_the_first_by_rank_and_bit_for_bit() -> None:
+    def work(world: World) -> Any:
+        return world.gather_arrays({"a": np.array([world.rank, np.pi, np.nan])})
+
+    found, _ = on_ranks(3, work)
+    assert found[1:] == [[], []]
+    for rank, arrays in enumerate(found[0]):
+        assert np.array_equal(arrays["a"], [rank, np.pi, np.nan], equal_nan=True)
+
+
+@pytest.mark.parametrize("failing", [0, 1, 2])
+def test_a_rank_that_fails_ends_the_others_with_its_words_and_exit_code(failing: int) -> None:
+    def work(world: World) -> None:
+        world.meet()
+        if world.rank == failing:
+            raise ComparisonError("layer 3 is not there", exit_code=2)
+        world.meet()
+
+    found, _ = on_ranks(3, work)
+    for rank, error in enumerate(found):
+        if rank == failing:
+            assert isinstance(error, ComparisonError)
+        else:
+            assert isinstance(error, PeerFailed)
+            assert str(error) == f"rank {failing}: layer 3 is not there"
+            assert error.exit_code == 2
+
+
+def test_what_arrives_is_not_unpickled() -> None:
+    with pytest.raises(ValueError, match=r"allow_pickle|[Oo]bject"):
+        World(0, 2, 0, Store()).gather_arrays({"a": np.array([object()])})
+
+
+def test_shares_are_disjoint_and_even() -> None:
+    things = list(range(11))
+    shares = [World(rank, 4).share(things) for rank in range(4)]
+    assert sorted(thing for share in shares for thing in share) == things
+    assert {len(share) for share in shares} == {2, 3}
+
+
+@pytest.mark.parametrize(
+    ("environment", "place"),
+    [
+        ({}, (0, 1, 0)),
+        ({"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1"}, (3, 4, 1)),
+        ({"SLURM_STEP_NUM_TASKS": "8", "SLURM_PROCID": "5", "SLURM_LOCALID": "1"}, (5, 8, 1)),
+        # In a batch script itself, outside srun, tasks are asked for but this is not one of them.
+        ({"SLURM_NTASKS": "8", "SLURM_PROCID": "0"}, (0, 1, 0)),
+    ],
+)
+def test_the_environment_says_which_rank_this_is(
+    environment: dict[str, str], place: tuple[int, int, int]
+) -> None:
+    assert distributed._place(environment) == place
+
+
+def test_other_ranks_can_be_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+
+    monkeypatch.setenv("RANK", "1")
+    with ALONE.alone():
+        assert "RANK" not in os.environ
+    assert os.environ["RANK"] == "1"
