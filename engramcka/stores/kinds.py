@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
@@ -30,6 +31,7 @@ ALIGNMENT_K = 5  # rows of the stored soft alignment, as in the paper
 Array = np.ndarray[Any, Any]
 Arrays = dict[str, tuple[Array, tuple[str, ...]]]  # array name -> (values, dimension names)
 Pack = tuple[Arrays, dict[str, Any]]  # arrays, and attributes beyond the plain fields
+_MAX_TEXT = 100_000  # characters of a label or a warning
 _TUPLES = {
     *("layers", "y_layers", "x_layers", "seeds", "orders", "counts", "experts"),
     *("warnings", "types", "classes"),
@@ -76,7 +78,31 @@ class Kind:
         values |= {key: attributes[key] for key in self.attributes if key in attributes}
         for key in _TUPLES & values.keys():
             values[key] = tuple(np.asarray(values[key]).tolist())
+        hints = get_type_hints(self.result)
+        for key in set(self.attributes) & values.keys():
+            if not _fits(values[key], hints[key]):
+                raise ValueError(f"{key} = {repr(values[key])[:60]} is no {hints[key]}")
         return {**values, **self.less(arrays, attributes)}
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value from JSON is of a field's type."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return True
+    if origin is Literal:
+        return value in arguments
+    if origin in (Union, UnionType):
+        return any(_fits(value, argument) for argument in arguments)
+    if origin is tuple:
+        return isinstance(value, tuple) and all(_fits(entry, arguments[0]) for entry in value)
+    if origin is not None:
+        return isinstance(value, Mapping)
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is int and isinstance(value, bool):
+        return False
+    return isinstance(value, hint) and not (hint is str and len(value) > _MAX_TEXT)
 
 
 def kind_of(result: Any) -> Kind:

@@ -16,6 +16,7 @@ refuses a version that it does not know. `layer_00` is kept for the embedding.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,6 +52,11 @@ INPUTS = "inputs"  # attribute: everything the group was made from, as JSON
 # A chunk of zeros is written like any other, so that a missing file always means a lost chunk.
 KEEP_ZEROS = {"array.write_empty_chunks": True}
 
+MAX_METADATA = 16 << 20  # bytes of one zarr.json
+MAX_CHUNKS = 1 << 20  # of one array
+MAX_RESULT_BYTES = 1 << 30  # of one array of a result
+CODECS = frozenset(("bytes", "crc32c", "zstd", "sharding_indexed", "vlen-utf8"))
+
 CHUNK_SAMPLES = 2048  # rows a chunk of activations: 4 MB at width 1024 in 16 bits
 
 
@@ -71,8 +77,7 @@ def open_group(path: Path, kind: str, mode: str = "r") -> zarr.Group:
     Raises:
         StoreError: nothing there, not a Zarr group, another type, or a newer format version.
     """
-    if not path.exists():
-        raise StoreError(f"{path}: there is no such store")
+    check_plain(path)
     import zarr
 
     try:
@@ -82,6 +87,42 @@ def open_group(path: Path, kind: str, mode: str = "r") -> zarr.Group:
         raise StoreError(f"{path}: not a readable Zarr group ({first_line(error)})") from error
     check_version(path, attributes, kind)
     return group
+
+
+def check_plain(path: Path) -> None:
+    """Refuse a store that is not there, is a link, or has metadata of absurd size.
+
+    A run directory that came from somebody else must not lead out of itself.
+    """
+    if path.is_symlink():
+        raise StoreError(f"{path}: a link; a run holds none inside, copy what it points to")
+    if not path.exists():
+        raise StoreError(f"{path}: there is no such store")
+    metadata = path / "zarr.json"
+    if metadata.is_file() and metadata.stat().st_size > MAX_METADATA:
+        raise StoreError(f"{metadata}: larger than {MAX_METADATA >> 20} MiB, not one of ours")
+
+
+def check_array(array: Any, max_bytes: int) -> None:
+    """Refuse an array whose metadata promise more than we would ever write, before reading it.
+
+    Raises:
+        StoreError: too large, in too many chunks, or stored by a codec that we do not use.
+    """
+    chunks = math.prod(
+        -(-size // chunk) for size, chunk in zip(array.shape, array.chunks, strict=True)
+    )
+    size = math.prod(array.shape) * getattr(array.dtype, "itemsize", 8)
+    codecs = {codec["name"] for codec in array.metadata.to_dict()["codecs"]}
+    if size > max_bytes or chunks > MAX_CHUNKS:
+        raise StoreError(
+            f"{array.store_path}: {size:,} bytes in {chunks:,} chunks, more than ours ever are"
+        )
+    if not codecs <= CODECS:
+        raise StoreError(
+            f"{array.store_path}: stored with {', '.join(sorted(codecs - CODECS))}; this engramcka "
+            f"reads {', '.join(sorted(CODECS))}"
+        )
 
 
 def check_version(path: Path, attributes: Mapping[str, Any], kind: str) -> None:

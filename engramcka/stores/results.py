@@ -53,7 +53,12 @@ def read_result(results: Path, kind: str, name: str) -> Any:
     known = KINDS[kind]
     group = layout.open_group(results / kind / name, kind)
     attributes = dict(group.attrs)
-    there = sorted(group.array_keys())
+    try:
+        there = sorted(group.array_keys())
+    except Exception as error:  # an array's metadata that zarr cannot make sense of
+        raise StoreError(
+            f"{group.store_path}: an array cannot be read ({layout.first_line(error)})"
+        ) from error
     for key in known.required:
         if key not in there:
             raise StoreError(f"{group.store_path}/{key}: cannot be read (there is no such array)")
@@ -148,6 +153,7 @@ def _write(
 def _read(group: zarr.Group, key: str) -> np.ndarray[Any, Any]:
     try:
         array: Any = group[key]
+        layout.check_array(array, layout.MAX_RESULT_BYTES)
         layout.require_chunks(array, array.nchunks)
         return np.asarray(array[...])
     except StoreError:
