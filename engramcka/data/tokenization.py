@@ -61,9 +61,15 @@ class Passages:
 
     ids: tuple[npt.NDArray[np.int64], ...]  # a passage each, (tokens,)
     passage: npt.NDArray[np.int64]  # (samples,) index into ids
-    position: npt.NDArray[np.int64]  # (samples,) index of the token within its passage
+    first: npt.NDArray[np.int64]  # (samples,) first token of the sample within its passage
+    last: npt.NDArray[np.int64]  # (samples,) its last token; the same one where it is a point
     samples: Samples  # the samples that could be placed, in the order given
     skipped: int  # samples that could not: their last token was cut off
+
+    @property
+    def is_point(self) -> bool:
+        """Whether every sample is a single token."""
+        return bool((self.first == self.last).all())
 
 
 def place_samples(tokenizer: Any, corpus: Corpus, samples: Samples, max_length: int) -> Passages:
@@ -89,18 +95,19 @@ def place_samples(tokenizer: Any, corpus: Corpus, samples: Samples, max_length: 
     ]
     passage = np.array([order[key] for key in keys], dtype=np.int64)
     last_character = samples.end - 1 - samples.passage_start
-    position = np.array(
+    last = np.array(
         [
             _last_token(spans[index], character)
             for index, character in zip(passage.tolist(), last_character.tolist(), strict=True)
         ],
         dtype=np.int64,
     )
-    placed = position >= 0
+    placed = last >= 0
     return Passages(
         ids=tuple(np.array(ids, dtype=np.int64) for ids in encoded["input_ids"]),
         passage=passage[placed],
-        position=position[placed],
+        first=last[placed],
+        last=last[placed],
         samples=samples.take(placed),
         skipped=int((~placed).sum()),
     )

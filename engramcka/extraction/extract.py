@@ -114,9 +114,10 @@ class _Chunk:
         place = {number: index for index, number in enumerate(numbers.tolist())}
         rows = np.flatnonzero(np.isin(wanted, numbers))
         sequence = np.array([place[number] for number in wanted[rows].tolist()], dtype=np.int64)
-        position = self._passages.position[start + rows]
+        first = self._to(self._passages.first[start + rows])
+        last = self._to(self._passages.last[start + rows])
         ids, mask = pad([self._passages.ids[number] for number in numbers.tolist()], self._pad_id)
-        with torch.no_grad(), self._stream.capture(self._to(sequence), self._to(position)):
+        with torch.no_grad(), self._stream.capture(self._to(sequence), first, last):
             self._model(input_ids=self._to(ids), attention_mask=self._to(mask), use_cache=False)
         return rows, self._stream.selected
 

@@ -31,7 +31,7 @@ def test_the_position_ends_the_entity(tokenizer) -> None:
     for row in range(len(passages.samples)):
         ids = passages.ids[passages.passage[row]]
         start = int(passages.samples.passage_start[row])
-        before = tokenizer.decode(ids[: passages.position[row] + 1])
+        before = tokenizer.decode(ids[: passages.last[row] + 1])
         assert before == TEXT[start : int(passages.samples.end[row])]
 
 
@@ -40,10 +40,10 @@ def test_entities_that_are_cut_off_are_skipped_and_counted(tokenizer) -> None:
     samples = draw_samples(DOCUMENTS, count=100, passage_length=200, seed=0)
     whole = place_samples(tokenizer, corpus, samples, 512)
     cut = place_samples(tokenizer, corpus, samples, 30)
-    kept = whole.position < 30
+    kept = whole.last < 30
     assert cut.skipped == int((~kept).sum()) > 0
     assert (cut.samples.start == samples.start[kept]).all()
-    assert (cut.position == whole.position[kept]).all()
+    assert (cut.last == whole.last[kept]).all()
 
 
 def test_a_vocabulary_the_text_cannot_fill_is_refused() -> None:

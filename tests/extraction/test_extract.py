@@ -12,7 +12,7 @@ from engramcka.data import Corpus, Document, Passages, draw_samples, place_sampl
 from engramcka.errors import DataError
 from engramcka.extraction import extract
 from engramcka.extraction import extract as extract_function
-from engramcka.extraction.hooks import ResidualStream
+from engramcka.extraction.hooks import ResidualStream, Spans
 from engramcka.models import build_model, find_blocks
 from engramcka.stores import layout, open_activations
 
@@ -73,7 +73,7 @@ def reference(model, passages: Passages) -> dict[int, np.ndarray]:
     handle = blocks.final_norm.register_forward_pre_hook(lambda m, x: before_norm.append(x[0]))
     rows: dict[int, list[np.ndarray]] = {n: [] for n in range(1, len(blocks.modules) + 1)}
     with torch.no_grad():
-        for passage, position in zip(passages.passage, passages.position, strict=True):
+        for passage, position in zip(passages.passage, passages.last, strict=True):
             before_norm.clear()
             ids = torch.from_numpy(passages.ids[passage])[None]
             hidden = model(input_ids=ids, output_hidden_states=True, use_cache=False).hidden_states
@@ -106,7 +106,7 @@ def test_a_single_unpadded_passage_is_the_same_bits(models, passages) -> None:
     ids = torch.from_numpy(passages.ids[0])[None]
     last = torch.tensor([ids.shape[1] - 1])
     with torch.no_grad():
-        with stream.capture(torch.tensor([0]), last):
+        with stream.capture(torch.tensor([0]), last, last):
             model(input_ids=ids, use_cache=False)
         hidden = model(input_ids=ids, output_hidden_states=True, use_cache=False).hidden_states
     assert torch.equal(stream.selected[1], hidden[1][0, last])
@@ -128,7 +128,7 @@ def test_nothing_after_the_last_block_is_run(models, passages) -> None:
         }.items()
     ]
     stream = ResidualStream({1: blocks.modules[0], 2: blocks.modules[1]})
-    with torch.no_grad(), stream.capture(torch.tensor([0]), torch.tensor([1])):
+    with torch.no_grad(), stream.capture(*torch.tensor([[0], [1], [1]])):
         model(input_ids=torch.from_numpy(passages.ids[0])[None])
     for handle in handles:
         handle.remove()
@@ -183,10 +183,24 @@ def test_no_sample_at_all_is_refused(models, passages, tmp_path) -> None:
     nothing = Passages(
         passages.ids,
         passages.passage[:0],
-        passages.position[:0],
+        passages.last[:0],
+        passages.last[:0],
         passages.samples.take(np.arange(0)),
         90,
     )
     with pytest.raises(DataError, match="not one entity could be placed"):
         run(models["llama"], nothing, tmp_path / "m.zarr")
     assert not (tmp_path / "m.zarr").exists()
+
+
+def test_spans_are_averaged_on_the_way() -> None:
+    hidden = torch.randn(3, 7, 4, 5, dtype=torch.float64).float()
+    sequence, first, last = torch.tensor([[2, 0, 0, 1], [0, 3, 3, 6], [6, 3, 5, 6]])
+    found = Spans(sequence, first, last).mean_of(hidden)
+    expected = [
+        hidden[s, a : b + 1].double().mean(0) for s, a, b in zip(sequence, first, last, strict=True)
+    ]
+    assert torch.allclose(found.double(), torch.stack(expected), atol=1e-6)
+    assert torch.equal(found[1], hidden[0, 3])
+    points = Spans(sequence, last, last).mean_of(hidden.to(torch.bfloat16))
+    assert torch.equal(points, hidden.to(torch.bfloat16)[sequence, last])
