@@ -7,13 +7,18 @@ Messages are one line: where, what was found, what is allowed, what to do.
 from __future__ import annotations
 
 
+def one_line(text: str) -> str:
+    """One line without control characters: names in a message may come from a stranger's file."""
+    return "".join(c if c.isprintable() else " " for c in " ".join(text.splitlines()))
+
+
 class EngramckaError(Exception):
     """Base of all errors that are somebody's to mend; ``exit_code`` is the process's."""
 
     exit_code = 1
 
     def __init__(self, message: str, *, exit_code: int | None = None) -> None:
-        super().__init__(message)
+        super().__init__(one_line(message))
         if exit_code is not None:
             self.exit_code = exit_code
 

@@ -6,6 +6,7 @@ Knows nothing of what is written.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import secrets
 import shutil
@@ -18,8 +19,8 @@ from pathlib import Path
 def whole(target: Path, beside: Path | None = None) -> Iterator[Path]:
     """A scratch path to fill; when the block ends well it becomes ``target``, replacing an older.
 
-    If the block raises, the scratch is deleted and an older target stays. A reader may meet a
-    moment without a folder that is being replaced, never half of one.
+    If the block raises, the scratch is deleted and an older target stays. Folders change places at
+    once on Linux; elsewhere a reader may meet a moment without one, never half of one.
 
     Args:
         target: file or folder, in a folder that is there when the block ends.
@@ -41,9 +42,21 @@ def _move(scratch: Path, target: Path) -> None:
         if not (target.is_dir() and scratch.is_dir()):  # a file never takes a folder's place
             raise
         old = scratch.with_suffix(".old")  # a rename does not replace a folder that holds something
-        os.replace(target, old)
-        os.replace(scratch, target)
+        if _exchange(scratch, target):
+            os.replace(scratch, old)
+        else:
+            os.replace(target, old)
+            os.replace(scratch, target)
         shutil.rmtree(old)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Let two paths change places at once, where the kernel and the file system can."""
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return rename is not None and not rename(
+        here, os.fsencode(one), here, os.fsencode(other), exchange
+    )
 
 
 def remove_scratch(folder: Path) -> None:

@@ -55,14 +55,9 @@ def main() -> NoReturn:
     try:
         app()
     except EngramckaError as error:
-        print(f"engramcka: {_printable(str(error))}", file=sys.stderr)
+        print(f"engramcka: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
     sys.exit(0)
-
-
-def _printable(text: str) -> str:
-    """One line without control characters: names in a message may come from a stranger's file."""
-    return "".join(c if c.isprintable() else " " for c in " ".join(text.splitlines()))

@@ -7,6 +7,7 @@ how a result was computed or how it is drawn.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,10 @@ from zarr.codecs import Crc32cCodec
 from engramcka.errors import EngramckaError, StoreError
 from engramcka.results import CkaMap, LossSweep
 from engramcka.stores import layout
-from engramcka.stores.kinds import KINDS, kind_of
+from engramcka.stores.kinds import KINDS, Kind, kind_of
 from engramcka.whole import whole
+
+_ATTEMPTS = 200  # readings of a result that is replaced while it is read
 
 
 def write_result(results: Path, name: str, result: Any, inputs: Mapping[str, Any]) -> None:
@@ -44,14 +47,38 @@ def write_result(results: Path, name: str, result: Any, inputs: Mapping[str, Any
 
 
 def read_result(results: Path, kind: str, name: str) -> Any:
-    """Read one result.
+    """Read one result, as it was at one moment: one that is replaced meanwhile is read again.
 
     Raises:
         StoreError: it is not there, broken, or of a newer format version; the message names the
             store and the array.
     """
-    known = KINDS[kind]
-    group = layout.open_group(results / kind / name, kind)
+    folder = results / kind / name
+    for _ in range(_ATTEMPTS):
+        before = _stamp(folder)
+        try:
+            found = _read_once(folder, KINDS[kind])
+        except StoreError:
+            if _stamp(folder) == before:
+                raise
+        else:
+            if _stamp(folder) == before:
+                return found
+        time.sleep(0.001)
+    raise StoreError(f"{folder}: replaced faster than it can be read; wait for the run that does")
+
+
+def _stamp(folder: Path) -> tuple[int, int] | None:
+    """Which folder this is: another when it is replaced; None while there is none."""
+    try:
+        found = (folder / "zarr.json").stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
+
+
+def _read_once(folder: Path, kind: Kind) -> Any:
+    group = layout.open_group(folder, kind.name)
     attributes = dict(group.attrs)
     try:
         there = sorted(group.array_keys())
@@ -59,15 +86,15 @@ def read_result(results: Path, kind: str, name: str) -> Any:
         raise StoreError(
             f"{group.store_path}: an array cannot be read ({layout.first_line(error)})"
         ) from error
-    for key in known.required:
+    for key in kind.required:
         if key not in there:
             raise StoreError(f"{group.store_path}/{key}: cannot be read (there is no such array)")
     arrays = {key: _read(group, key) for key in there}
     try:
-        return known.result(**known.unpack(arrays, attributes))
+        return kind.result(**kind.unpack(arrays, attributes))
     except (EngramckaError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise StoreError(
-            f"{group.store_path}: does not hold a {known.result.__name__} ({error})"
+            f"{group.store_path}: does not hold a {kind.result.__name__} ({error})"
         ) from error
 
 
