@@ -48,9 +48,9 @@ def command(
 
 
 def _write_paper(run: Path) -> None:
-    """The Engram paper's Figures 4 (b), (c) and 5 as a run to browse and to export."""
-    from engramcka.paper import published_maps, published_sweep
-    from engramcka.stores import layout, write_cka, write_sweep
+    """The Engram paper's Figures 4 and 5 as a run to browse and to export."""
+    from engramcka.paper import published_lens, published_maps, published_sweep
+    from engramcka.stores import layout, write_result
     from engramcka.stores.results import open_root
 
     if run.exists():
@@ -59,9 +59,11 @@ def _write_paper(run: Path) -> None:
     try:
         run.mkdir(parents=True)
         open_root(results)
+        for model, curve in published_lens().items():
+            write_result(results, model.lower(), curve, {"paper": "figure 4"})
         for model, cka in published_maps().items():
-            write_cka(results, f"{model.lower()}-vs-moe-27b", cka, {"paper": "figure 4"})
-        write_sweep(results, "insertion-layer", published_sweep(), {"paper": "figure 5"})
+            write_result(results, f"{model.lower()}-vs-moe-27b", cka, {"paper": "figure 4"})
+        write_result(results, "insertion-layer", published_sweep(), {"paper": "figure 5"})
     except OSError as error:
         raise ConfigError(f"{run}: cannot be written ({error.strerror})") from error
     print(f"Wrote {run}. Look at it with: engramcka browse {run}")

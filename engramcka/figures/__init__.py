@@ -3,9 +3,10 @@
 Knows results and the one output file; nothing of models, runs or other paths. Names load on first
 use (PEP 562): importing this package imports no matplotlib.
 
-`plot_cka_map` and `plot_sweep` draw on the caller's axes and return the artists. `cka_figure` and
-`sweep_figure` make a whole figure in the style of a venue, `save_figure` writes one. `cka_panels`,
-`difference_figure` and `paper_figure` compose several results; `save_table` writes numbers.
+`plot_cka_map`, `plot_lens`, `plot_sweep` draw on the caller's axes and return the artists;
+`cka_figure`, `lens_figure`, `sweep_figure` make a whole figure in the style of a venue, and
+`save_figure` writes one. `cka_panels`, `difference_figure` and `paper_figure` compose several
+results; `save_table` writes numbers.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from engramcka.figures.captions import cka_caption, sweep_caption
+    from engramcka.figures.captions import cka_caption, lens_caption, sweep_caption
     from engramcka.figures.difference import difference_figure, plot_cka_difference
     from engramcka.figures.export import (
         FORMATS,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
         save_sweep,
     )
     from engramcka.figures.heatmap import CkaMapArtists, cka_figure, plot_cka_map
+    from engramcka.figures.lens import READINGS, LensArtists, lens_figure, plot_lens
     from engramcka.figures.panels import cka_panels
     from engramcka.figures.paper import paper_figure
     from engramcka.figures.style import STYLES, Style
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "CkaMapArtists": "heatmap",
     "FORMATS": "export",
+    "LensArtists": "lens",
+    "READINGS": "lens",
     "STYLES": "style",
     "Style": "style",
     "SweepArtists": "sweep",
@@ -43,10 +47,13 @@ _HOMES = {
     "cka_panels": "panels",
     "difference_figure": "difference",
     "figure_bytes": "export",
+    "lens_caption": "captions",
+    "lens_figure": "lens",
     "notebook_png": "export",
     "paper_figure": "paper",
     "plot_cka_difference": "difference",
     "plot_cka_map": "heatmap",
+    "plot_lens": "lens",
     "plot_sweep": "sweep",
     "save_cka_map": "export",
     "save_figure": "export",
@@ -61,9 +68,11 @@ _HOMES = {
 
 __all__ = [
     "FORMATS",
+    "READINGS",
     "STYLES",
     "TABLE_FORMATS",
     "CkaMapArtists",
+    "LensArtists",
     "Style",
     "SweepArtists",
     "cka_caption",
@@ -71,10 +80,13 @@ __all__ = [
     "cka_panels",
     "difference_figure",
     "figure_bytes",
+    "lens_caption",
+    "lens_figure",
     "notebook_png",
     "paper_figure",
     "plot_cka_difference",
     "plot_cka_map",
+    "plot_lens",
     "plot_sweep",
     "save_cka_map",
     "save_figure",

@@ -41,7 +41,9 @@ class Ablations:
     taken: Float = field(default_factory=lambda: np.empty((0, 2)))  # (points, 2) in points
 
 
-def draw_ablations(ax: Axes, variants: Mapping[str, float], x: Float, mean: Float) -> Ablations:
+def draw_ablations(
+    ax: Axes, variants: Mapping[str, float], x: Float, mean: Float, lines: Float | None = None
+) -> Ablations:
     """Set the x limits and draw the ablations that are there.
 
     Args:
@@ -49,6 +51,7 @@ def draw_ablations(ax: Axes, variants: Mapping[str, float], x: Float, mean: Floa
         variants: name to loss.
         x: (layers,) ascending.
         mean: (layers,) the curve.
+        lines: losses of horizontal lines; names of crosses above one stay above it.
     """
     there = {plain(name): loss for name, loss in variants.items() if np.isfinite(loss)}
     half = 0.6 * (float(np.diff(x).min()) if len(x) > 1 else 1.0)
@@ -59,7 +62,10 @@ def draw_ablations(ax: Axes, variants: Mapping[str, float], x: Float, mean: Floa
     size = tick_size(ax)
     losses = np.array(list(there.values()))
     own = heights_of(ax, losses)
-    shown = spread_apart(own, LINE * size, size / 2, height - size / 2)
+    under = heights_of(ax, lines) if lines is not None and len(lines) else np.empty(0)
+    under = under[under <= own.min()]
+    low = max(size / 2, *(under + 0.65 * size)) if len(under) else size / 2
+    shown = spread_apart(own, LINE * size, low, height - size / 2)
     plan = _place_names(ax, list(there), x, mean, shown)
     ax.axvline(x[-1] + half, color=_QUIET, linestyle=":", linewidth=0.8, zorder=1)
     at = x[-1] + half + _BESIDE * float(np.ptp(ax.get_xlim())) / width

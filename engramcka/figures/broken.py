@@ -88,12 +88,13 @@ def break_axis(ax: Axes, found: Break) -> list[Line2D]:
     return _strokes(ax, found)
 
 
-def set_ticks(ax: Axes, parts: Sequence[tuple[float, float]]) -> None:
+def set_ticks(ax: Axes, parts: Sequence[tuple[float, float]], most: int = 5) -> None:
     """Ticks at multiples of one round step in each part of the axis, all with the same decimals.
 
-    A part too short for any gets one at its middle, where a lone line is.
+    A part too short for any gets one at its middle, where a lone line is. ``most`` is how many
+    steps there are at most.
     """
-    step = _step(*max(parts, key=lambda part: part[1] - part[0]))
+    step = _step(*max(parts, key=lambda part: part[1] - part[0]), most)
     places = decimals(step)
     ticks: list[float] = []
     for bottom, top in parts:
@@ -114,14 +115,14 @@ def decimals(step: float) -> int:
     return max(0, -int(np.floor(np.log10(step) + 1e-9)))
 
 
-def _step(bottom: float, top: float) -> float:
-    ticks = MaxNLocator(nbins=5, steps=[1, 2, 5, 10]).tick_values(bottom, top)
+def _step(bottom: float, top: float, most: int) -> float:
+    ticks = MaxNLocator(nbins=most, steps=[1, 2, 5, 10]).tick_values(bottom, top)
     return float(f"{ticks[1] - ticks[0]:.1g}")
 
 
 def _multiples(bottom: float, top: float, step: float) -> list[float]:
     first, last = np.ceil(bottom / step - 1e-9), np.floor(top / step + 1e-9)
-    return [round(count * step, decimals(step)) for count in np.arange(first, last + 1)]
+    return [round(count * step, decimals(step)) + 0.0 for count in np.arange(first, last + 1)]
 
 
 def _strokes(ax: Axes, found: Break) -> list[Line2D]:

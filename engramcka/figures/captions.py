@@ -6,10 +6,12 @@ unknown.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from engramcka.figures.plain import plain
-from engramcka.results import CkaMap, LossSweep
+from engramcka.results import CkaMap, LensCurve, LossSweep
 
 
 def cka_caption(cka: CkaMap, *, k: int = 5, first_layer: int = 1) -> str:
@@ -37,6 +39,26 @@ def sweep_caption(sweep: LossSweep) -> str:
         else "One seed: the spread between seeds is unknown."
     )
     return f"Validation loss ({plain(sweep.unit)}) against the insertion layer. {spread}"
+
+
+def lens_caption(curves: Sequence[LensCurve], *, first_layer: int = 1) -> str:
+    """What diverges from what, over how many tokens, and what the bands are."""
+    directions = {curve.direction for curve in curves}
+    known = directions.pop() if len(directions) == 1 else "unknown"
+    what = (
+        "KL divergence of unknown direction between each layer's LogitLens prediction and the "
+        "model's own"
+        if known == "unknown"
+        else f"KL({known.replace('||', ' || ')}) of each layer's LogitLens prediction and the "
+        "model's own"
+    )
+    counts = {curve.n_tokens for curve in curves}
+    one = counts.pop() if len(counts) == 1 else None
+    tokens = f"{one:,} tokens" if one else "a number of tokens that differs or is unknown"
+    banded = all(curve.kl_low is not None for curve in curves)
+    bands = "Bands: 95 % intervals." if banded else "Curves without a band have no interval."
+    off = " Dashed: memory off." if any(not curve.memory for curve in curves) else ""
+    return f"{what}, mean over {tokens}. {bands}{off} Layers count from {first_layer}."
 
 
 def _missing(cka: CkaMap, first_layer: int) -> str:

@@ -1,70 +1,138 @@
-"""Maps and a layer sweep side by side, as the Engram paper's Figures 4 (b)-(c) and 5.
+"""Lens curves, maps and a layer sweep as one figure: the Engram paper's Figures 4 and 5.
 
 Knows results, no files: `engramcka.paper` has the published ones.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, cast
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.gridspec import GridSpec
 
 from engramcka.errors import ConfigError
+from engramcka.figures.lens import plot_lens
 from engramcka.figures.panels import draw_panels, letters
-from engramcka.figures.style import Style, as_style, compose, new_figure
+from engramcka.figures.style import PAD, Style, arrange, as_style, compose, new_figure
 from engramcka.figures.sweep import plot_sweep
-from engramcka.results import CkaMap, LossSweep
+from engramcka.results import CkaMap, LensCurve, LossSweep
 
-_SWEEP_WIDTH = 1.35  # of a map's, and over its height
-_SWEEP_BELOW = 1.7, 2.4  # width over height, in one column and in a page
-_NARROWEST = 6.0  # inches; below, the sweep stands under the maps
+_WIDTHS = {"lens": 1.25, "map": 1.0, "sweep": 1.35}  # in a row with maps, of a map's
+_ALL = 1.8  # inches a map's width that one row of everything needs
+_CURVES_AND_MAPS = 1.55  # and one of the curves and the maps, as Figure 4 is
+_ALONE = 1.7, 2.4, 3.0  # width over height of a panel with its own row: column, text, page
 
 
 def paper_figure(
-    maps: Sequence[CkaMap],
-    sweep: LossSweep,
+    maps: Sequence[CkaMap] = (),
+    sweep: LossSweep | None = None,
     style: Style | str | None = None,
     *,
+    lens: Sequence[LensCurve] = (),
     first_layer: int = 1,
+    log: bool = False,
     **options: Any,
 ) -> Figure:
-    """Maps with one colour bar, and the sweep beside them; under them in a narrow figure.
+    """Lens curves, maps with one colour bar, and the sweep, in rows as the width allows.
 
     Args:
-        maps: one to three; rows of one height where they have the same layers.
+        maps: up to three; rows of one height where they have the same layers.
         sweep: always counted from layer 1, as the paper's Figure 5 is.
         style: a `Style` or the name of one; without it the plain one, as wide as the page.
-        first_layer: number of the first block of the maps; the paper's Figure 4 counts from 0.
+        lens: curves for one panel.
+        first_layer: number of the first block of curves and maps; the paper's Figure 4 counts
+            from 0.
+        log: a logarithmic axis for the divergence.
         options: further options of `plot_cka_map`.
 
     Raises:
-        ConfigError: there is no map, or there are more than three.
+        ConfigError: there is nothing to draw, or there are more than three maps.
     """
     style = Style.named(width="page") if style is None else as_style(style)
-    if not 1 <= len(maps) <= 3:
-        raise ConfigError(f"this figure shows one to three maps beside a sweep, found {len(maps)}")
-    count = len(maps)
+    if len(maps) > 3:
+        raise ConfigError(f"this figure shows up to three maps, found {len(maps)}; name some")
+    kinds = ["lens"] * bool(lens) + ["map"] * len(maps) + ["sweep"] * (sweep is not None)
+    if not kinds:
+        raise ConfigError("this figure needs lens curves, maps or a sweep; found none of them")
     options = {"halo": False, "first_layer": first_layer, **options}
-    wide = style.inches >= _NARROWEST
-    across = _SWEEP_WIDTH if wide else _SWEEP_BELOW[style.inches > 4.0]
+    rows = _rows(kinds, style.inches)
     with style.context():
-        figure = new_figure(style, style.inches * (1.0 if wide else 1.6))
-        if wide:
-            *left, right = figure.subplots(1, count + 1, width_ratios=[1.0] * count + [across])
-        else:
-            grid = figure.add_gridspec(2, count, height_ratios=[1.0, count / across])
-            left = [figure.add_subplot(grid[0, column]) for column in range(count)]
-            right = figure.add_subplot(grid[1, :])
+        figure = new_figure(style, style.inches * len(rows))
+        grid = figure.add_gridspec(len(rows), 1)
+        axes = _axes(figure, grid, rows)
+        row_of = [index for index, row in enumerate(rows) for _ in row]
+        titles = letters(len(axes)) if len(axes) > 1 else [""]
+        of = {kind: [ax for ax, k in zip(axes, kinds, strict=True) if k == kind] for kind in kinds}
+        named = dict(zip(axes, titles, strict=True))
 
         def draw() -> None:
-            draw_panels(np.array([left]), maps, letters(count + 1)[:count], **options)
-            right.set_box_aspect(1 / across)
-            for ax in left if not wide else ():
-                ax.set_anchor("S")
-            right.set_anchor("C" if wide else "N")
-            plot_sweep(sweep, right, title=letters(count + 1)[-1])
+            for ax, kind, row in zip(axes, kinds, row_of, strict=True):
+                _shape(ax, kind, len(rows[row]) == 1, style.inches)
+            if maps:
+                draw_panels(np.array([of["map"]]), maps, [named[ax] for ax in of["map"]], **options)
+            if lens:
+                (ax,) = of["lens"]
+                plot_lens(lens, ax, title=named[ax], first_layer=first_layer, log=log)
+            if sweep is not None:
+                (ax,) = of["sweep"]
+                plot_sweep(sweep, ax, title=named[ax])
 
-        compose(figure, draw, trim=True)
+        compose(figure, draw, trim=partial(_fit_rows, grid=grid, row_of=row_of))
     return figure
+
+
+def _rows(kinds: Sequence[str], inches: float) -> list[list[str]]:
+    """The panels in rows: as few as leave each panel its room."""
+
+    def room(row: Sequence[str]) -> float:
+        return inches / sum(_WIDTHS[kind] for kind in row)
+
+    whole = list(kinds)
+    if "sweep" not in whole or room(whole) >= _ALL:
+        return _without_sweep(whole, room)
+    return [*_without_sweep(whole[:-1], room), ["sweep"]]
+
+
+def _without_sweep(kinds: list[str], room: Callable[[Sequence[str]], float]) -> list[list[str]]:
+    maps = [kind for kind in kinds if kind != "lens"]
+    if len(kinds) > len(maps) > 0 and room(kinds) < _CURVES_AND_MAPS:
+        return [["lens"], maps]
+    return [kinds] if kinds else []
+
+
+def _axes(figure: Figure, grid: GridSpec, rows: Sequence[Sequence[str]]) -> list[Axes]:
+    """An axes a panel, in reading order."""
+    axes = []
+    for index, row in enumerate(rows):
+        inner = grid[index].subgridspec(1, len(row), width_ratios=[_WIDTHS[kind] for kind in row])
+        axes += [figure.add_subplot(inner[0, column]) for column in range(len(row))]
+    return axes
+
+
+def _shape(ax: Axes, kind: str, own_row: bool, inches: float) -> None:
+    """The shape of an axes, which clearing it forgets: as high as the maps beside it."""
+    if kind != "map":
+        ax.set_box_aspect(1 / (_alone(inches) if own_row else _WIDTHS[kind]))
+
+
+def _fit_rows(figure: Figure, grid: GridSpec, row_of: Sequence[int]) -> None:
+    """Lay the panels out as wide as they can be, then give each row the height that it needs."""
+    rows = len(set(row_of))
+    grid.set_height_ratios([1.0] * rows)
+    arrange(figure, rows * figure.get_figwidth())
+    renderer = cast(Any, figure.canvas).get_renderer()
+    needed = [0.0] * rows
+    for ax, row in zip(figure.axes, row_of, strict=False):
+        box = cast(Any, ax.get_tightbbox(renderer))
+        needed[row] = max(needed[row], box.height / figure.dpi)
+    needed = [height + 2 * PAD for height in needed]
+    grid.set_height_ratios(needed)
+    arrange(figure, sum(needed))
+
+
+def _alone(inches: float) -> float:
+    return _ALONE[(inches > 4.0) + (inches > 6.0)]

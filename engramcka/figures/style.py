@@ -33,7 +33,8 @@ _SCRIPTS = (
 )  # fmt: skip
 
 PNG_DPI = 300
-_PAD = 0.02  # inches around everything
+PAD = 0.02  # inches around everything
+_SETTLED = 0.002  # inches: a height that changes by less is final
 
 
 @dataclass(frozen=True)
@@ -127,8 +128,8 @@ class Style:
             "lines.linewidth": 1.1,
             "lines.markersize": 3.5,
             "hatch.linewidth": 0.5,
-            "figure.constrained_layout.h_pad": _PAD,
-            "figure.constrained_layout.w_pad": _PAD,
+            "figure.constrained_layout.h_pad": PAD,
+            "figure.constrained_layout.w_pad": PAD,
         }
 
     @contextmanager
@@ -186,7 +187,9 @@ def new_figure(
     return figure
 
 
-def compose(figure: Figure, draw: Callable[[], Any], *, trim: bool = False) -> Any:
+def compose(
+    figure: Figure, draw: Callable[[], Any], *, trim: bool | Callable[[Figure], None] = False
+) -> Any:
     """Draw, lay out, draw again on the same axes in their final size, and fix the layout.
 
     What is thinned or shortened to the room there is needs to know that room. Call within the
@@ -195,7 +198,8 @@ def compose(figure: Figure, draw: Callable[[], Any], *, trim: bool = False) -> A
     Args:
         figure: its axes are there and empty.
         draw: draws on them.
-        trim: cut the figure's height to what it needs; axes of equal aspect leave room over.
+        trim: cut the figure's height to what it needs, as axes of equal aspect leave room over; a
+            function lays the figure out and cuts it in its own way.
 
     Returns:
         What ``draw`` returned.
@@ -215,15 +219,28 @@ def compose(figure: Figure, draw: Callable[[], Any], *, trim: bool = False) -> A
     return drawn
 
 
-def _lay_out(figure: Figure, trim: bool) -> None:
+def _lay_out(figure: Figure, trim: bool | Callable[[Figure], None]) -> None:
     """Give the axes their places, and with ``trim`` the figure the height that these need."""
+    if callable(trim):
+        trim(figure)
+        return
+    arrange(figure)
+    for _ in range(3 if trim else 0):
+        content = figure.get_tightbbox(cast(Any, figure.canvas).get_renderer())
+        height = max(0.5, content.height + 2 * PAD)
+        if abs(height - figure.get_figheight()) < _SETTLED:
+            break
+        figure.set_figheight(height)
+        arrange(figure)
+
+
+def arrange(figure: Figure, height: float | None = None) -> None:
+    """Lay the figure out once, at a new height in inches if there is one."""
+    if height is not None:
+        figure.set_figheight(height)
     engine = figure.get_layout_engine()
     assert engine is not None
     engine.execute(figure)
-    for _ in range(3 if trim else 0):
-        content = figure.get_tightbbox(cast(Any, figure.canvas).get_renderer())
-        figure.set_figheight(max(0.5, content.height + 2 * _PAD))
-        engine.execute(figure)
 
 
 @cache

@@ -11,9 +11,8 @@ import csv
 from importlib import resources
 
 import numpy as np
-import numpy.typing as npt
 
-from engramcka.results import CkaMap, LossSweep
+from engramcka.results import CkaMap, LensCurve, LossSweep
 
 SOURCE = "arXiv 2601.07372"
 
@@ -56,13 +55,25 @@ def published_sweep() -> LossSweep:
     )
 
 
-def published_divergence() -> tuple[tuple[int, ...], dict[str, npt.NDArray[np.float64]]]:
-    """Figure 4 (a): the layers, from 1, and each model's KL divergence there, (layers,) in nats."""
+def published_lens() -> dict[str, LensCurve]:
+    """Figure 4 (a) by model: KL divergence at the first 29 blocks, nats; its direction unknown."""
     header, *rows = _table("fig4a_kl.csv")
     values = np.array(rows, dtype=np.float64)
     names = {"moe_27b": "MoE-27B", "engram_27b": "Engram-27B", "engram_40b": "Engram-40B"}
-    layers = tuple(int(layer) + 1 for layer in values[:, 0])
-    return layers, {names[column]: values[:, i + 1] for i, column in enumerate(header[1:])}
+    return {
+        names[column]: LensCurve(
+            layers=tuple(int(layer) + 1 for layer in values[:, 0]),
+            kl=values[:, i + 1],
+            label=names[column],
+            direction="unknown",
+            warnings=(
+                "published without intervals, token count or the direction of the divergence; "
+                "read off the figure to 0.001",
+            ),
+            provenance={"source": SOURCE, "figure": "4 (a)"},
+        )
+        for i, column in enumerate(header[1:])
+    }
 
 
 def _table(name: str) -> list[list[str]]:

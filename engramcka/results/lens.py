@@ -35,7 +35,7 @@ class LensCurve:
     top1_low: Float | None = None
     top1_high: Float | None = None
     label: str = "model"
-    direction: Direction = "final||layer"
+    direction: Direction | Literal["unknown"] = "final||layer"
     final_entropy: float | None = None  # of the model's own prediction, nats
     n_tokens: int | None = None
     memory: bool = True  # False: Engram modules silenced

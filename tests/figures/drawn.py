@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.image import imread
 
 from engramcka.figures import figure_bytes
-from engramcka.results import CkaMap, LossSweep
+from engramcka.results import CkaMap, LensCurve, LossSweep
 
 
 def made_map(y=6, x=6, groups=0, **fields):
@@ -30,6 +30,23 @@ def made_sweep(seeds=3, baseline=(1.85, 1.86, 1.855), **fields):
         seeds=tuple(range(seeds)),
         **fields,
     )
+
+
+def made_lens(layers=12, label="MoE", shift=0.0, interval=0.2, **fields):
+    """A falling divergence that ends at zero, entropy and agreement, with intervals."""
+    x = np.arange(1, layers + 1) / layers
+    readings = {
+        "kl": (9.0 + shift) * (1 - x) ** 1.5,
+        "entropy": 3.0 + 4 * x * (1 - x) + shift,
+        "top1": np.clip(x**2, 0, 1),
+    }
+    ends = {
+        f"{name}{end}": values + sign * interval * (1 - x)
+        for name, values in readings.items()
+        for end, sign in (("_low", -1), ("_high", 1))
+    }
+    fields = {**readings, **(ends if interval else {}), "n_tokens": 4096, **fields}
+    return LensCurve(layers=tuple(range(1, layers + 1)), label=label, **fields)
 
 
 def pixels(figure, dpi=100):

@@ -110,7 +110,7 @@ def test_the_papers_figures_are_whole(style):
 
 
 def test_more_maps_than_fit_are_refused():
-    with pytest.raises(ConfigError, match="one to three maps"):
+    with pytest.raises(ConfigError, match="up to three maps"):
         paper_figure([made_map()] * 4, made_sweep())
 
 

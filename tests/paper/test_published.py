@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from engramcka.paper import published_divergence, published_maps, published_sweep
+from engramcka.paper import published_lens, published_maps, published_sweep
 
 
 def test_the_maps_are_the_papers():
@@ -29,7 +29,10 @@ def test_the_sweep_is_the_papers():
 
 
 def test_the_divergence_is_lower_with_engram_in_early_layers():
-    layers, curves = published_divergence()
-    assert layers == tuple(range(1, 30))
-    assert all(curve.shape == (29,) for curve in curves.values())
-    assert (curves["Engram-27B"][2:10] < curves["MoE-27B"][2:10]).all()
+    curves = published_lens()
+    assert list(curves) == ["MoE-27B", "Engram-27B", "Engram-40B"]
+    for name, curve in curves.items():
+        assert curve.layers == tuple(range(1, 30))
+        assert (curve.label, curve.direction, curve.kl_low) == (name, "unknown", None)
+    assert (curves["Engram-27B"].kl[2:10] < curves["MoE-27B"].kl[2:10]).all()
+    assert curves["MoE-27B"].kl[[0, 28]] == pytest.approx([10.019, 0.429])

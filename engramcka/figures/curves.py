@@ -1,0 +1,102 @@
+"""Curves that are told apart without colour too, with bands and a legend of plain names.
+
+Knows axes and values, no results. Colours are those of Okabe and Ito, which the colour-blind tell
+apart; each comes with a marker and, past the first round, with dashes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection
+from matplotlib.font_manager import FontProperties
+from matplotlib.legend import Legend
+from matplotlib.lines import Line2D
+
+from engramcka.figures.labels import as_plain, elided, size_in_points, text_width, tick_size
+from engramcka.figures.plain import plain
+
+Float = npt.NDArray[np.float64]
+
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f")
+_MARKERS = "os^Dv"
+_DASHES = ("-", "--", ":", "-.")
+_APART = 4.0  # points between layers that markers need
+_NAME_SHARE = 0.62  # of the axes' width, for the longest name of a legend
+_ROWS = 0.6  # of the axes' height, for the legend
+
+
+@dataclass(frozen=True)
+class Look:
+    """How one of several curves is drawn."""
+
+    colour: str
+    marker: str
+    dashes: str = "-"
+
+    @classmethod
+    def of(cls, index: int, dashes: str | None = None) -> Look:
+        """The look of curve ``index`` among several."""
+        turn = index // len(COLOURS)
+        return cls(
+            COLOURS[index % len(COLOURS)],
+            _MARKERS[index % len(_MARKERS)],
+            dashes or _DASHES[turn % len(_DASHES)],
+        )
+
+
+def draw_curve(ax: Axes, x: Float, y: Float, look: Look, *, marked: bool = True) -> Line2D:
+    """A line through (points,) values; gaps where there is none, markers where there is room."""
+    room = size_in_points(ax)[0] / max(len(x), 1)
+    alone = np.isfinite(y).sum() == 1
+    (line,) = ax.plot(
+        x, y, color=look.colour, linestyle=look.dashes, linewidth=1.1, zorder=3,
+        marker=look.marker if alone or (marked and room >= _APART) else "",
+        markersize=min(3.2, 0.5 * room) if not alone else 3.2, markeredgewidth=0.0,
+    )  # fmt: skip
+    return line
+
+
+def draw_band(
+    ax: Axes, x: Float, low: Float | None, high: Float | None, look: Look
+) -> PolyCollection | None:
+    """The interval of a curve, or None where it has none. Both ends are (points,)."""
+    if low is None or high is None or not np.isfinite(low + high).any():
+        return None
+    return ax.fill_between(
+        x, low, high, color=look.colour, alpha=0.2, linewidth=0.0, zorder=2,
+        where=np.isfinite(low + high),
+    )  # fmt: skip
+
+
+def draw_legend(
+    ax: Axes, handles: Sequence[Any], names: Sequence[tuple[str, str]], *, loc: Any = "best"
+) -> Legend | None:
+    """Names of the curves where least is in the way; one curve alone needs none.
+
+    A name is a label, shortened where it is long, and what is kept whole after it. A legend too
+    high for the axes goes on in a second column.
+    """
+    if len(handles) < 2:
+        return None
+    width, height = size_in_points(ax)
+    size = tick_size(ax)
+    columns = 1 if len(handles) * 1.3 * size <= _ROWS * height else 2
+    font = FontProperties(family=ax.xaxis.label.get_fontfamily(), size=size)
+    room = _NAME_SHARE * width if columns == 1 else 0.5 * width - 4 * size
+    shown = [
+        elided(plain(name), font, room - text_width(after, font)) + after for name, after in names
+    ]
+    legend: Legend = ax.legend(
+        handles, shown, loc=loc, fontsize=size, frameon=True, framealpha=0.85, edgecolor="none",
+        facecolor=ax.get_facecolor(), borderpad=0.2, labelspacing=0.25, handlelength=1.8,
+        handletextpad=0.5, borderaxespad=0.3, ncols=columns, columnspacing=0.8,
+    )  # fmt: skip
+    legend.set_zorder(4)
+    as_plain(legend.get_texts())
+    return legend
