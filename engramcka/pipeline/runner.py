@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from engramcka import stopping
 from engramcka.config import Config, dump_config
 from engramcka.distributed import ALONE, World
@@ -172,7 +174,7 @@ def _make(piece: Piece, context: Context, reporter: Reporter) -> float:
         stopping.check()
         try:
             piece.work(context, task)
-        except OSError as error:
+        except (OSError, SafetensorError) as error:  # a full disk, in Python's or Rust's words
             raise StoreError(f"{piece.stage} {piece.name}: {error}") from error
     return task.seconds
 
