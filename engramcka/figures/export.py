@@ -59,8 +59,13 @@ def figure_bytes(figure: Figure, kind: str = "png", dpi: int = PNG_DPI) -> bytes
     return buffer.getvalue()
 
 
-def save_figure(figure: Figure, path: str | os.PathLike[str]) -> Path:
+def save_figure(figure: Figure, path: str | os.PathLike[str], *, dpi: int = PNG_DPI) -> Path:
     """Write the figure; the extension says the format. Folders on the way are made.
+
+    Args:
+        figure: any.
+        path: a file name that ends in one of `FORMATS`.
+        dpi: dots an inch of a PNG, and of pictures inside a vector file.
 
     Returns:
         The path written.
@@ -70,25 +75,35 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> Path:
         EngramckaError: the file or its folder cannot be written.
     """
     target = Path(path)
-    content = figure_bytes(figure, checked_extension(target, FORMATS, "figure"))
+    content = figure_bytes(figure, checked_extension(target, FORMATS, "figure"), dpi)
     write_whole(target, content)
     return target
 
 
 def save_cka_map(
-    cka: CkaMap, path: str | os.PathLike[str], style: Style | str = "plain", **options: Any
+    cka: CkaMap,
+    path: str | os.PathLike[str],
+    style: Style | str = "plain",
+    *,
+    dpi: int = PNG_DPI,
+    **options: Any,
 ) -> Path:
     """Draw one map and write it; ``options`` are `plot_cka_map`'s. Raises as `save_figure`."""
     checked_extension(Path(path), FORMATS, "figure")
-    return save_figure(cka_figure(cka, style, **options), path)
+    return save_figure(cka_figure(cka, style, **options), path, dpi=dpi)
 
 
 def save_sweep(
-    sweep: LossSweep, path: str | os.PathLike[str], style: Style | str = "plain", **options: Any
+    sweep: LossSweep,
+    path: str | os.PathLike[str],
+    style: Style | str = "plain",
+    *,
+    dpi: int = PNG_DPI,
+    **options: Any,
 ) -> Path:
     """Draw one sweep and write it; ``options`` are `plot_sweep`'s. Raises as `save_figure`."""
     checked_extension(Path(path), FORMATS, "figure")
-    return save_figure(sweep_figure(sweep, style, **options), path)
+    return save_figure(sweep_figure(sweep, style, **options), path, dpi=dpi)
 
 
 def notebook_png(result: CkaMap | LossSweep) -> bytes:

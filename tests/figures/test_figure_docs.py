@@ -21,9 +21,9 @@ def test_each_example_runs_and_makes_the_picture_shown(code, tmp_path, monkeypat
     for name in named:
         assert (tmp_path / name).stat().st_size > 100
         if name.endswith(".png"):
-            shown = DOCS / "figures" / name
-            assert f"figures/{name}" in TEXT
-            assert shown.stat().st_size < 200_000
+            shown = DOCS / "images" / name
+            assert f"images/{name}" in TEXT
+            assert shown.stat().st_size < 150_000
             assert imread(shown).shape[1] == imread(tmp_path / name).shape[1]
 
 
