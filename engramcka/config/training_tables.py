@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from engramcka.config.tables import Layer, Name, Seed, Table
 
@@ -21,6 +21,21 @@ class TrainingTable(Table):
     validation_sequences: int = Field(
         64, ge=1, description="held-out sequences the validation loss is taken over"
     )
+    checkpoints: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (),
+        description='steps after which a model of source "train" is also kept as it is then; '
+        "after the last step it always is",
+    )
+
+    @model_validator(mode="after")
+    def _kept_on_the_way(self) -> TrainingTable:
+        steps = self.checkpoints
+        if list(steps) != sorted(set(steps)) or (steps and steps[-1] >= self.steps):
+            raise ValueError(
+                f"checkpoints = {list(steps)}: steps in rising order, from 1 to {self.steps - 1} "
+                f"(steps - 1), since the model after step {self.steps} is kept anyway"
+            )
+        return self
 
 
 class SweepTable(Table):

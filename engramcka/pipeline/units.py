@@ -10,6 +10,8 @@ from engramcka.config import Config, EngramConfig, TrainedModel
 from engramcka.data.corpora import corpus_inputs
 from engramcka.stores.provenance import digest
 
+_WITHOUT_EFFECT = {"checkpoints"}  # keys of [training] that leave the trained model as it is
+
 
 @dataclass(frozen=True)
 class Unit:
@@ -33,7 +35,7 @@ def unit_of(config: Config, preset: str, engram: EngramConfig | None, seed: int)
         "tokenizer": tokenizer_inputs(config),
         "preset": preset,
         "engram": engram.model_dump(mode="json") if engram else None,
-        "training": config.training.model_dump(mode="json"),
+        "training": config.training.model_dump(mode="json", exclude=_WITHOUT_EFFECT),
         "seed": seed,
     }
     return Unit(preset, engram, seed, inputs)

@@ -7,7 +7,8 @@ and imports zarr only to open a group: the terminal app reads the names before i
     RUN/activations/MODEL.zarr    one group a model, `layer_01` .. (samples, width), group `samples`
     RUN/results.zarr              cka/NAME, sweep/NAME, allocation/NAME, lens/MODEL, gates/MODEL,
                                   memory/MODEL, training/MODEL
-    RUN/checkpoints/UNIT/         trained models, a folder each, and tokenizer/
+    RUN/checkpoints/UNIT/         trained models, a folder each, and tokenizer/; in a model's folder
+                                  step-000025/ .. the model as it was after that step
     RUN/figures/  RUN/log.jsonl
 
 Every group that engramcka writes carries its `engramcka_type` and `engramcka_version`; a reader
@@ -69,6 +70,11 @@ def layer_number(name: str) -> int | None:
     """Block number of an array name, or None if it names something else."""
     prefix, _, digits = name.partition("_")
     return int(digits) if prefix == "layer" and digits.isdecimal() else None
+
+
+def step_name(step: int) -> str:
+    """Folder name, inside a trained model's, of the model as it was after a step."""
+    return f"step-{step:06d}"
 
 
 def open_group(path: Path, kind: str, mode: str = "r") -> zarr.Group:

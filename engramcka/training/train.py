@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from transformers.trainer_callback import PrinterCallback
 from engramcka.config import TrainingTable
 from engramcka.errors import TrainingError
 from engramcka.models import parameter_groups
+from engramcka.stores import layout
 from engramcka.whole import whole
 
 RECORD = "training.json"
@@ -35,6 +36,7 @@ class TrainingRecord:
 
     validation_loss: float
     training_loss: tuple[tuple[int, float], ...]  # (step, mean loss since the entry before)
+    validation_losses: tuple[tuple[int, float], ...]  # (step, loss) at the steps kept, and the last
     steps: int
     tokens: int
     parameters: int
@@ -54,8 +56,9 @@ def read_record(folder: Path) -> TrainingRecord | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     values.pop("inputs", None)
-    curve = tuple((int(step), float(loss)) for step, loss in values.pop("training_loss"))
-    return TrainingRecord(training_loss=curve, **values)
+    for name in ("training_loss", "validation_losses"):
+        values[name] = tuple((int(step), float(loss)) for step, loss in values[name])
+    return TrainingRecord(**values)
 
 
 class _Sequences(Dataset[dict[str, torch.Tensor]]):
@@ -94,6 +97,27 @@ class _Report(TrainerCallback):
         self._on_step(int(state.global_step), info)
 
 
+class _Keep(TrainerCallback):
+    """Saves the model, and takes its validation loss, after some steps."""
+
+    def __init__(
+        self,
+        steps: Sequence[int],
+        save: Callable[[Any, Path], None],
+        scratch: Path,
+        loss: Callable[[Any], float],
+    ) -> None:
+        self._steps, self._save, self._scratch, self._loss = set(steps), save, scratch, loss
+        self.losses: list[tuple[int, float]] = []
+
+    def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        step = int(state.global_step)
+        if step not in self._steps:
+            return
+        self.losses.append((step, self._loss(model)))
+        self._save(model, self._scratch / layout.step_name(step))
+
+
 def train_model(
     model: Any,
     tokenizer: Any,
@@ -101,6 +125,7 @@ def train_model(
     training: npt.NDArray[np.int64],
     validation: npt.NDArray[np.int64],
     options: TrainingTable,
+    kept: Sequence[int] = (),
     seed: int,
     device: str,
     folder: Path,
@@ -115,6 +140,8 @@ def train_model(
         training: (sequences, length) token ids.
         validation: (sequences, length) token ids the validation loss is a mean over.
         options: steps, rates.
+        kept: steps after which the model is also saved as it is then, each a whole model in
+            ``folder/step-000025``.
         seed: of the order of the sequences.
         device: "cpu" or "cuda".
         folder: does not exist; it appears when all is written, or not at all.
@@ -126,14 +153,26 @@ def train_model(
     """
     with whole(folder) as scratch:
         scratch.mkdir(parents=True)
+
+        def save(model: Any, into: Path) -> None:
+            model.save_pretrained(into)
+            tokenizer.save_pretrained(into)
+
         report = _Report(on_step)
-        seconds = _fit(model, training, options, seed, device, scratch, report)
+        keep = _Keep(
+            kept,
+            save,
+            scratch,
+            lambda model: validation_loss(model, validation, options.batch_size),
+        )
+        seconds = _fit(model, training, options, seed, device, scratch, [report, keep])
         loss = validation_loss(model, validation, options.batch_size)
         if not math.isfinite(loss):
             raise TrainingError(f"the validation loss is {loss} after step {options.steps}")
         record = TrainingRecord(
             validation_loss=loss,
             training_loss=tuple(report.curve),
+            validation_losses=(*keep.losses, (options.steps, loss)),
             steps=options.steps,
             tokens=options.steps * options.batch_size * training.shape[1],
             parameters=sum(p.numel() for p in model.parameters()),
@@ -141,8 +180,7 @@ def train_model(
             seconds=seconds,
         )
         shutil.rmtree(scratch / "trainer", ignore_errors=True)
-        model.save_pretrained(scratch)
-        tokenizer.save_pretrained(scratch)
+        save(model, scratch)
         record.write(scratch, inputs)
     return record
 
@@ -175,7 +213,7 @@ def _fit(
     seed: int,
     device: str,
     scratch: Path,
-    report: _Report,
+    callbacks: list[TrainerCallback],
 ) -> float:
     """Run the Trainer; returns its seconds."""
     groups = parameter_groups(model, options.learning_rate, options.weight_decay)
@@ -205,7 +243,7 @@ def _fit(
         args=arguments,
         train_dataset=_Sequences(training),
         optimizers=(optimizer, schedule),
-        callbacks=[report],
+        callbacks=callbacks,
     )
     trainer.remove_callback(PrinterCallback)
     return float(trainer.train().metrics["train_runtime"])

@@ -27,7 +27,7 @@ def sequences(tokenizer, count: int) -> np.ndarray:
     return np.random.default_rng(0).integers(3, len(tokenizer), (count, 16))
 
 
-def train(tokenizer, folder: Path, engram: EngramConfig | None = None, **changes):
+def train(tokenizer, folder: Path, engram: EngramConfig | None = None, kept=(), **changes):
     steps: list[int] = []
     options = OPTIONS.model_copy(update=changes)
     record = train_model(
@@ -36,6 +36,7 @@ def train(tokenizer, folder: Path, engram: EngramConfig | None = None, **changes
         training=sequences(tokenizer, 8),
         validation=sequences(tokenizer, 3),
         options=options,
+        kept=kept,
         seed=0,
         device="cpu",
         folder=folder,
@@ -58,6 +59,25 @@ def test_the_folder_is_a_whole_model_and_its_record(tokenizer, tmp_path: Path) -
         record.validation_loss, abs=1e-6
     )
     assert len(AutoTokenizer.from_pretrained(tmp_path / "unit")) == len(tokenizer)
+
+
+def test_models_kept_on_the_way_are_whole_and_change_nothing(tokenizer, tmp_path: Path) -> None:
+    engram = EngramConfig(layers=(2,), table_size=64, d_mem=32)
+    record, _ = train(tokenizer, tmp_path / "unit", engram, kept=(1, 3))
+    plain, _ = train(tokenizer, tmp_path / "plain", engram)
+    assert record.training_loss == plain.training_loss
+    weights = [folder / "model.safetensors" for folder in (tmp_path / "unit", tmp_path / "plain")]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+    assert sorted(p.name for p in (tmp_path / "unit").iterdir() if p.is_dir()) == [
+        "step-000001",
+        "step-000003",
+    ]
+    assert [step for step, _ in record.validation_losses] == [1, 3, 4]
+    for step, loss in record.validation_losses[:2]:
+        folder = tmp_path / f"unit/step-{step:06d}"
+        model = AutoModelForCausalLM.from_pretrained(folder)
+        assert validation_loss(model, sequences(tokenizer, 3), 2) == pytest.approx(loss, abs=1e-6)
+        assert len(AutoTokenizer.from_pretrained(folder)) == len(tokenizer)
 
 
 def test_the_same_seed_gives_the_same_bits(tokenizer, tmp_path: Path) -> None:

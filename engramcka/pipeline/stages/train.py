@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,24 +18,31 @@ from engramcka.stores import layout
 def unit_piece(
     config: Config, run: Path, unit: Unit, stage: Any, name: str, seen: set[str]
 ) -> Iterator[Piece]:
-    """The piece that trains a unit, unless one before it does."""
+    """The piece that trains a unit, unless one before it does.
+
+    Models are kept at the steps of training.checkpoints too; points of a sweep are not.
+    """
     if unit.name in seen:
         return
     seen.add(unit.name)
     folder = run / layout.CHECKPOINTS / unit.name
+    kept = config.training.checkpoints if stage == "train" else ()
+    made = [folder / "training.json", *(folder / layout.step_name(step) for step in kept)]
     yield Piece(
         stage=stage,
         name=name,
         total=config.training.steps,
         unit="steps",
         inputs=unit.inputs,
-        is_done=lambda: (folder / "training.json").is_file(),
-        work=partial(train_unit, unit=unit, folder=folder),
+        is_done=lambda: all(path.exists() for path in made),
+        work=partial(train_unit, unit=unit, folder=folder, kept=kept),
         ranks="each",
     )
 
 
-def train_unit(context: Context, task: Task, *, unit: Unit, folder: Path) -> None:
+def train_unit(
+    context: Context, task: Task, *, unit: Unit, folder: Path, kept: Sequence[int]
+) -> None:
     """Train one model; its folder appears whole or not at all."""
     from engramcka.data import token_sequences
     from engramcka.models import build_model
@@ -59,6 +66,7 @@ def train_unit(context: Context, task: Task, *, unit: Unit, folder: Path) -> Non
             context.tokenizer,
             **sequences,
             options=options,
+            kept=kept,
             seed=unit.seed,
             device=context.device,
             folder=folder,
