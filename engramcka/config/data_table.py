@@ -4,31 +4,123 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from engramcka.config.tables import Table
+
+STDLIB = "python-stdlib"
+ENTITY_POSITIONS = ("entity-last", "mean")
+"""Positions that stand for an entity, and so need a source that marks entities."""
+
+_FEW_NERD = "DFKI-SLT/few-nerd"  # its name on the hub
+_KEYS_OF = {  # keys that mean something for some sources only
+    "path": ("few-nerd", "hf", "jsonl", "parquet", "text"),
+    "name": ("few-nerd", "hf"),
+    "split": ("few-nerd", "hf"),
+    "revision": ("few-nerd", "hf"),
+    "text_column": ("hf", "jsonl", "parquet"),
+    "entities_column": ("hf", "jsonl", "parquet"),
+}
 
 
 class DataTable(Table):
     """``[data]``: the text, and the token positions whose hidden states are compared."""
 
-    source: Literal["python-stdlib"] = Field(
-        "python-stdlib", description="the text: python-stdlib is the running Python's own library"
+    source: Literal["python-stdlib", "few-nerd", "hf", "jsonl", "parquet", "text"] = Field(
+        "python-stdlib",
+        description="the text: the running Python's own library, Few-NERD in its Hugging Face "
+        "schema, any data set that `datasets` loads, or files of rows or of text",
     )
-    positions: Literal["entity-last"] = Field(
+    path: str | None = Field(
+        None,
+        min_length=1,
+        description="few-nerd, hf: local folder or hub name (few-nerd: DFKI-SLT/few-nerd if left "
+        "out); jsonl, parquet, text: a file, a folder or a glob",
+    )
+    name: str | None = Field(
+        None, description="configuration of a data set with several; of few-nerd's own: supervised"
+    )
+    split: str | None = Field(
+        None, description="split of the data set; if left out, test for few-nerd, train for hf"
+    )
+    revision: str | None = Field(None, description="branch, tag or commit of a hub data set")
+    text_column: str | None = Field(
+        None, description="column of hf, jsonl and parquet that holds the text; `text` if left out"
+    )
+    entities_column: str | None = Field(
+        None,
+        description="their column of character spans {start, end, type}, for entity-last and mean; "
+        "`entities` if left out",
+    )
+    documents: int | None = Field(
+        None, ge=1, description="rows (files, sentences) read at most, from the start; all of them"
+    )
+    positions: Literal["entity-last", "last", "all", "random", "mean"] = Field(
         "entity-last",
-        description="which tokens: entity-last is the last one of every entity (a dotted name)",
+        description="which tokens: last of every entity, last of every passage, all, those of "
+        "randomly drawn words, or the mean over every entity's tokens",
     )
-    samples: int = Field(4096, ge=4, description="entities compared, drawn without replacement")
-    passage_length: int = Field(
-        320, ge=16, description="characters of context that a model reads at once, whole lines"
+    samples: int = Field(4096, ge=4, description="samples compared, drawn without replacement")
+    passage_length: int | None = Field(
+        None,
+        ge=16,
+        description="characters of context that a model reads at once, whole lines; if left out, "
+        "320 for python-stdlib and else the whole document",
     )
     max_length: int = Field(
-        512, ge=8, description="tokens a passage; entities cut off by it are skipped and counted"
+        512, ge=8, description="tokens a passage; samples cut off by it are skipped and counted"
     )
-    validation_share: float = Field(
-        0.2, gt=0.0, lt=1.0, description="share of the files kept for validation and entities"
+    validation_share: float | None = Field(
+        None,
+        gt=0.0,
+        le=1.0,
+        description="share of the documents kept for validation and samples, the rest is trained "
+        "on; if left out, 0.2 for python-stdlib and else 1",
     )
     vocabulary: int = Field(
         4096, ge=300, le=1_000_000, description="size of the tokenizer made for trained models"
     )
+
+    @model_validator(mode="after")
+    def _fits_the_source(self) -> DataTable:
+        for key, sources in _KEYS_OF.items():
+            if getattr(self, key) is not None and self.source not in sources:
+                raise ValueError(
+                    f"{key} = {getattr(self, key)!r} means nothing for source = {self.source!r}; "
+                    f"it is for {', '.join(sources)}"
+                )
+        if self.path is None and self.source not in (STDLIB, "few-nerd"):
+            raise ValueError(f"source = {self.source!r} needs a path")
+        if self.source == "text" and self.positions in ENTITY_POSITIONS:
+            raise ValueError(
+                f"positions = {self.positions!r} needs entities, source = 'text' has none; "
+                "allowed: 'last', 'all', 'random'"
+            )
+        return self
+
+    @property
+    def place(self) -> str:
+        """``path`` with the default of few-nerd filled in."""
+        return self.path or _FEW_NERD
+
+    @property
+    def configuration(self) -> str | None:
+        """``name`` with the default of few-nerd on the hub filled in."""
+        return "supervised" if self.name is None and self.place == _FEW_NERD else self.name
+
+    @property
+    def chosen_split(self) -> str:
+        """``split`` with the source's default filled in."""
+        return self.split or ("test" if self.source == "few-nerd" else "train")
+
+    @property
+    def context_length(self) -> int | None:
+        """``passage_length`` with the source's default filled in; None for whole documents."""
+        return 320 if self.passage_length is None and self.source == STDLIB else self.passage_length
+
+    @property
+    def held_out(self) -> float:
+        """``validation_share`` with the source's default filled in."""
+        if self.validation_share is not None:
+            return self.validation_share
+        return 0.2 if self.source == STDLIB else 1.0

@@ -3,18 +3,17 @@
 Knows nothing of models; a tokenizer is an argument.
 """
 
-from engramcka.data.corpora import Corpus, Document, corpus_inputs, load_corpus
+from engramcka.data.corpora import Corpus, corpus_inputs, load_corpus
+from engramcka.data.documents import DataKeyError, Document, Entity
+from engramcka.data.placement import Passages, place_samples
 from engramcka.data.samples import Samples, common_rows, draw_samples
-from engramcka.data.tokenization import (
-    Passages,
-    place_samples,
-    token_sequences,
-    train_tokenizer,
-)
+from engramcka.data.tokenization import token_sequences, train_tokenizer
 
 __all__ = [
     "Corpus",
+    "DataKeyError",
     "Document",
+    "Entity",
     "Passages",
     "Samples",
     "common_rows",

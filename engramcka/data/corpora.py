@@ -7,25 +7,16 @@ from __future__ import annotations
 
 import hashlib
 import platform
-import sysconfig
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from itertools import islice
 from typing import Any
 
 from engramcka.config import DataTable
-from engramcka.errors import DataError
+from engramcka.data.documents import DataKeyError, Document
 
-_NOT_TEXT = {"site-packages", "dist-packages", "test", "tests", "idle_test", "__pycache__"}
-
-
-@dataclass(frozen=True)
-class Document:
-    """A piece of text with a name that stays the same whoever reads it."""
-
-    id: str
-    text: str
+_KEYS = ("path", "name", "split", "revision", "text_column", "entities_column", "documents")
 
 
 @dataclass(frozen=True)
@@ -43,53 +34,59 @@ class Corpus:
     def _by_id(self) -> dict[str, str]:
         return {document.id: document.text for document in self.validation}
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
-        """A hash of every id and text: two corpora with the same one are the same."""
+        """A hash of every id, text and entity: two corpora with the same one are the same."""
         digest = hashlib.sha256()
         for part, documents in (("training", self.training), ("validation", self.validation)):
             for document in documents:
-                for text in (part, document.id, document.text):
+                entities = str([tuple(entity) for entity in document.entities or ()])
+                for text in (part, document.id, document.text, entities):
                     digest.update(hashlib.sha256(text.encode()).digest())
         return digest.hexdigest()[:16]
 
 
 def corpus_inputs(table: DataTable) -> dict[str, Any]:
     """What decides which text a config means, without reading it."""
-    return {
-        "source": table.source,
-        "python": platform.python_version(),
-        "validation_share": table.validation_share,
-    }
+    stdlib = {"python": platform.python_version()} if table.source == "python-stdlib" else {}
+    keys = {key: getattr(table, key) for key in _KEYS if getattr(table, key) is not None}
+    return {"source": table.source, **stdlib, **keys, "validation_share": table.held_out}
 
 
 def load_corpus(table: DataTable) -> Corpus:
     """Read the corpus that ``[data]`` names.
 
     Raises:
-        DataError: there is no such text on this machine, or too little to split.
+        DataKeyError: there is no such text on this machine, it is not what the config says it is,
+            or it is too little to split.
     """
-    documents = python_stdlib()
-    training, validation = split(documents, table.validation_share)
-    if not training or not validation:
-        raise DataError(
-            f"data: {len(documents)} documents cannot be split into training and validation with "
-            f"validation_share = {table.validation_share}"
+    documents = list(islice(_read(table), table.documents))
+    if not documents:
+        raise DataKeyError("path", f"no text in {table.path!r}: not one document that is not empty")
+    training, validation = split(documents, table.held_out)
+    if not validation or (not training and table.held_out < 1.0):
+        raise DataKeyError(
+            "validation_share",
+            f"{len(documents)} documents cannot be split into training and validation with "
+            f"validation_share = {table.held_out}",
         )
     return Corpus(tuple(training), tuple(validation))
 
 
-def python_stdlib() -> list[Document]:
-    """Every module of the running Python's standard library, its tests left out, sorted by path.
+def _read(table: DataTable) -> Iterable[Document]:
+    """The reader of a source; each is imported when it is asked for."""
+    if table.source == "python-stdlib":
+        from engramcka.data.stdlib import python_stdlib
 
-    Raises:
-        DataError: this Python has no library source on disk (a zipped or frozen one).
-    """
-    root = Path(sysconfig.get_path("stdlib"))
-    documents = list(_read(root, sorted(root.rglob("*.py"))))
-    if not documents:
-        raise DataError(f"data: no Python source under {root}; this Python's library is not there")
-    return documents
+        return python_stdlib()
+    if table.source in ("few-nerd", "hf"):
+        from engramcka.data import hub
+
+        return hub.few_nerd(table) if table.source == "few-nerd" else hub.rows(table)
+    from engramcka.data import files
+
+    reader = {"jsonl": files.json_lines, "parquet": files.parquet, "text": files.texts}
+    return reader[table.source](table)
 
 
 def split(
@@ -106,16 +103,3 @@ def split(
         share = int.from_bytes(digest[:8], "big") / 2**64
         (validation if share < validation_share else training).append(document)
     return training, validation
-
-
-def _read(root: Path, paths: Iterable[Path]) -> Iterable[Document]:
-    for path in paths:
-        name = path.relative_to(root)
-        if _NOT_TEXT.intersection(name.parts):
-            continue
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (UnicodeDecodeError, OSError):
-            continue  # a handful of modules are in other encodings on purpose
-        if text.strip():
-            yield Document(name.as_posix(), text)

@@ -1,12 +1,12 @@
-"""Samples: entities in their passages, with an identity that no tokenizer has a part in.
+"""Samples: places in passages, with an identity that no tokenizer has a part in.
 
-A sample is an entity (a character span of a document); the passage around it is what a model
-reads. Two models with different tokenizers see the same samples. Knows nothing of tokens.
+A sample is a character span of a document: an entity, a word, the end of a passage; the passage
+around it is what a model reads. Two models with different tokenizers see the same samples. Knows
+nothing of tokens.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,14 +14,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from engramcka.data.corpora import Document
+from engramcka.data.candidates import Row, candidates
+from engramcka.data.documents import Document
 from engramcka.errors import DataError
 
 IDENTITY = ("document", "start", "end")  # the columns that say which sample a row is
 
-_DOTTED_NAME = re.compile(
-    r"(?<![\w.])(?!(?:self|cls)\.|(?:e\.g|i\.e)\b)[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+"
-)
+_WHAT = {
+    "entity-last": "entities",
+    "mean": "entities",
+    "last": "passages",
+    "random": "words",
+    "all": "passages",
+}
 
 
 @dataclass(frozen=True)
@@ -29,12 +34,13 @@ class Samples:
     """A table of samples, a row each, in the order of the corpus."""
 
     document: npt.NDArray[np.str_]  # (n,) id of the document
-    start: npt.NDArray[np.int64]  # (n,) first character of the entity in the document
+    start: npt.NDArray[np.int64]  # (n,) first character of the sample in the document
     end: npt.NDArray[np.int64]  # (n,) one past its last character
     passage_start: npt.NDArray[np.int64]  # (n,) first character of the passage
     passage_end: npt.NDArray[np.int64]  # (n,) one past its last character
-    entity: npt.NDArray[np.str_]  # (n,) the entity's text
-    kind: npt.NDArray[np.str_]  # (n,) "call" or "name"
+    entity: npt.NDArray[np.str_]  # (n,) its text: the entity's, or the word's
+    kind: npt.NDArray[np.str_]  # (n,) an entity's coarse class: "person"; "call" or "name" in code
+    type: npt.NDArray[np.str_]  # (n,) its fine class: "person-actor"; empty where there is none
 
     def __len__(self) -> int:
         return len(self.start)
@@ -43,34 +49,72 @@ class Samples:
         """The rows at these indices (or under this mask)."""
         return Samples(**{name: column[rows] for name, column in self.columns().items()})
 
+    @classmethod
+    def of(cls, rows: Sequence[Row]) -> Samples:
+        """A table of rows, at least one."""
+        return cls(*(np.array(column) for column in zip(*rows, strict=True)))
+
     def columns(self) -> dict[str, npt.NDArray[Any]]:
         """Column name -> (n,) array."""
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
 
 def draw_samples(
-    documents: Sequence[Document], *, count: int, passage_length: int, seed: int
+    documents: Sequence[Document],
+    *,
+    count: int,
+    passage_length: int | None,
+    seed: int,
+    positions: str = "entity-last",
 ) -> Samples:
-    """Draw entities without replacement, in the order of the corpus.
+    """Draw samples without replacement, in the order of the corpus.
+
+    For positions "all" a sample is a passage, which a tokenizer makes into tokens: as many passages
+    as there are, ``count`` at most, in an order of their own that the seed gives.
 
     Args:
         documents: the documents to look in.
         count: samples to draw.
-        passage_length: characters of context at most, whole lines.
+        passage_length: characters of context at most, whole lines; None for whole documents.
         seed: of the draw.
+        positions: which places are drawn from, see `engramcka.data.candidates`.
 
     Raises:
-        DataError: the documents hold fewer entities.
+        DataError: the documents hold fewer of them.
     """
-    rows = [row for document in documents for row in _entities(document, passage_length)]
-    if len(rows) < count:
+    rng = np.random.default_rng(seed)
+    counts = [sum(1 for _ in candidates(doc, positions, passage_length)) for doc in documents]
+    total = sum(counts)
+    wanted = min(count, total) if positions == "all" else count
+    if not total or total < wanted:
         raise DataError(
-            f"data.samples: found {count}, the text holds {len(rows)} entities; allowed: at most "
-            f"that many"
+            f"data.samples: found {count}, the text holds {total} {_WHAT[positions]}; allowed: at "
+            "most that many"
         )
-    chosen = np.sort(np.random.default_rng(seed).choice(len(rows), size=count, replace=False))
-    columns = list(zip(*(rows[index] for index in chosen.tolist()), strict=True))
-    return Samples(*(np.array(column) for column in columns))
+    chosen = rng.choice(total, size=wanted, replace=False)
+    rows = dict(_rows(documents, counts, np.sort(chosen), positions, passage_length))
+    order = chosen if positions == "all" else np.sort(chosen)
+    return Samples.of([rows[number] for number in order.tolist()])
+
+
+def _rows(
+    documents: Sequence[Document],
+    counts: Sequence[int],
+    chosen: npt.NDArray[np.int64],
+    positions: str,
+    passage_length: int | None,
+) -> Iterator[tuple[int, Row]]:
+    """(number, row) of the chosen candidates, counted through all documents in order."""
+    ends = np.cumsum(counts)
+    cuts = np.searchsorted(chosen, ends)
+    before = 0
+    for index, cut in enumerate(cuts.tolist()):
+        if cut > before:
+            start = int(ends[index]) - counts[index]
+            wanted = set(chosen[before:cut].tolist())
+            rows = enumerate(candidates(documents[index], positions, passage_length), start=start)
+            yield from ((number, row) for number, row in rows if number in wanted)
+        before = cut
 
 
 def common_rows(
@@ -91,34 +135,3 @@ def common_rows(
 
 def _identities(table: Mapping[str, npt.NDArray[Any]]) -> Iterator[tuple[Any, ...]]:
     return zip(*(table[name].tolist() for name in IDENTITY), strict=True)
-
-
-def _entities(document: Document, passage_length: int) -> Iterator[tuple[Any, ...]]:
-    """A row of `Samples` for every dotted name of a document."""
-    for first, last in _passages(document.text, passage_length):
-        for match in _DOTTED_NAME.finditer(document.text, first, last):
-            called = document.text[match.end() : match.end() + 1] == "("
-            yield (
-                document.id,
-                match.start(),
-                match.end(),
-                first,
-                last,
-                match.group(),
-                "call" if called else "name",
-            )
-
-
-def _passages(text: str, length: int) -> Iterator[tuple[int, int]]:
-    """Character spans of consecutive whole lines of at most ``length`` characters.
-
-    A line that is longer by itself is a passage of its own.
-    """
-    first = here = 0
-    for line in text.splitlines(keepends=True):
-        if here > first and here + len(line) - first > length:
-            yield first, here
-            first = here
-        here += len(line)
-    if here > first:
-        yield first, here

@@ -1,4 +1,4 @@
-"""Text to tokens: a tokenizer of our own for models trained here, and spans to token positions.
+"""Text to tokens to train on, and a tokenizer of our own for models trained here.
 
 Takes tokenizers as arguments and knows nothing of models.
 """
@@ -6,14 +6,12 @@ Takes tokenizers as arguments and knows nothing of models.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from engramcka.data.corpora import Corpus, Document
-from engramcka.data.samples import Samples
+from engramcka.data.documents import Document
 from engramcka.errors import DataError
 
 if TYPE_CHECKING:
@@ -53,70 +51,6 @@ def train_tokenizer(documents: Iterable[Document], vocabulary: int) -> PreTraine
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, bos_token=BOS, eos_token=EOS, pad_token=PAD
     )
-
-
-@dataclass(frozen=True)
-class Passages:
-    """Token ids of the passages that samples stand in, and where in them each sample is."""
-
-    ids: tuple[npt.NDArray[np.int64], ...]  # a passage each, (tokens,)
-    passage: npt.NDArray[np.int64]  # (samples,) index into ids
-    first: npt.NDArray[np.int64]  # (samples,) first token of the sample within its passage
-    last: npt.NDArray[np.int64]  # (samples,) its last token; the same one where it is a point
-    samples: Samples  # the samples that could be placed, in the order given
-    skipped: int  # samples that could not: their last token was cut off
-
-    @property
-    def is_point(self) -> bool:
-        """Whether every sample is a single token."""
-        return bool((self.first == self.last).all())
-
-
-def place_samples(tokenizer: Any, corpus: Corpus, samples: Samples, max_length: int) -> Passages:
-    """Tokenise every passage once and find the last token of each sample's entity.
-
-    Args:
-        tokenizer: a fast Hugging Face tokenizer (one that gives character offsets).
-        corpus: holds the validation documents that the samples name.
-        samples: what to place.
-        max_length: tokens a passage; what comes after is cut off.
-    """
-    keys = list(zip(samples.document.tolist(), samples.passage_start.tolist(), strict=True))
-    first_rows = dict(zip(reversed(keys), range(len(keys) - 1, -1, -1), strict=True))
-    order = {key: index for index, key in enumerate(dict.fromkeys(keys))}
-    texts = [
-        corpus.validation_text(document)[start : int(samples.passage_end[first_rows[key]])]
-        for key in order
-        for document, start in [key]
-    ]
-    encoded = tokenizer(texts, truncation=True, max_length=max_length, return_offsets_mapping=True)
-    spans = [
-        np.array(offsets, dtype=np.int64).reshape(-1, 2) for offsets in encoded["offset_mapping"]
-    ]
-    passage = np.array([order[key] for key in keys], dtype=np.int64)
-    last_character = samples.end - 1 - samples.passage_start
-    last = np.array(
-        [
-            _last_token(spans[index], character)
-            for index, character in zip(passage.tolist(), last_character.tolist(), strict=True)
-        ],
-        dtype=np.int64,
-    )
-    placed = last >= 0
-    return Passages(
-        ids=tuple(np.array(ids, dtype=np.int64) for ids in encoded["input_ids"]),
-        passage=passage[placed],
-        first=last[placed],
-        last=last[placed],
-        samples=samples.take(placed),
-        skipped=int((~placed).sum()),
-    )
-
-
-def _last_token(spans: npt.NDArray[np.int64], character: int) -> int:
-    """Index of the last token that covers a character, or -1 where it was cut off."""
-    covering = np.flatnonzero((spans[:, 0] <= character) & (character < spans[:, 1]))
-    return int(covering[-1]) if len(covering) else -1
 
 
 def token_sequences(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from engramcka.config import Config, LoadedModel, TrainedModel
+from engramcka.config import Config, DataTable, LoadedModel, TrainedModel
 from engramcka.models.presets import PRESETS, preset_engram, preset_layers
 
 
@@ -38,10 +38,50 @@ def check_models(config: Config) -> None:
             _check_layers(config, ("sweep", index, "layers"), swept.preset, sweep.layers)
 
 
+def check_data(config: Config) -> None:
+    """Refuse text that is not there, and a corpus with nothing left to train on.
+
+    Files of rows are opened and their first row is read; a data set on the hub is not asked for.
+
+    Raises:
+        ConfigError: names the key and what is allowed.
+    """
+    from engramcka.data import DataKeyError, load_corpus
+
+    data = config.data
+    if data.held_out == 1.0 and any(isinstance(m, TrainedModel) for m in config.models.values()):
+        raise config.error(
+            ("data", "validation_share"),
+            "all documents are kept for samples, and a model with source = 'train' has none",
+            "allowed: a share below 1",
+        )
+    if data.source in ("few-nerd", "hf"):
+        if _only_local(data.place) and not Path(data.place).expanduser().is_dir():
+            raise config.error(
+                ("data", "path"),
+                f"no folder {data.place!r}",
+                "allowed: a data set's folder or a hub name",
+            )
+    elif data.source != "python-stdlib":
+        try:
+            load_corpus(data.model_copy(update={"documents": 1, "validation_share": 1.0}))
+        except DataKeyError as error:
+            raise config.error(("data", error.key), error.problem, error.allowed) from error
+
+
+def is_local(data: DataTable) -> bool:
+    """Whether the text is on this machine, as far as its path says."""
+    return data.source not in ("few-nerd", "hf") or Path(data.place).expanduser().is_dir()
+
+
+def _only_local(path: str) -> bool:
+    """Whether a path can be no hub name."""
+    return Path(path).exists() or path.startswith((".", "/", "~")) or path.count("/") > 1
+
+
 def _check_path(config: Config, path: tuple[str | int, ...], model: str) -> None:
     """A path that can only be a local one must be a saved model's folder."""
-    is_local = Path(model).exists() or model.startswith((".", "/", "~")) or model.count("/") > 1
-    if is_local and not (Path(model) / "config.json").is_file():
+    if _only_local(model) and not (Path(model) / "config.json").is_file():
         raise config.error(
             path, f"no model in {model!r}", "allowed: a folder with a config.json, or a hub name"
         )

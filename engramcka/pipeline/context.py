@@ -53,22 +53,30 @@ class Context:
 
     @cached_property
     def corpus(self) -> Corpus:
-        """The text."""
-        from engramcka.data import load_corpus
+        """The text.
 
-        return load_corpus(self.config.data)
+        Raises:
+            ConfigError: it is not what ``[data]`` says; with the file and the line.
+        """
+        from engramcka.data import DataKeyError, load_corpus
+
+        try:
+            return load_corpus(self.config.data)
+        except DataKeyError as error:
+            raise self.config.error(("data", error.key), error.problem, error.allowed) from error
 
     @cached_property
     def samples(self) -> Samples:
-        """The entities whose hidden states are compared."""
+        """The places whose hidden states are compared."""
         from engramcka.data import draw_samples
 
         data = self.config.data
         return draw_samples(
             self.corpus.validation,
             count=data.samples,
-            passage_length=data.passage_length,
+            passage_length=data.context_length,
             seed=self.config.run.seed,
+            positions=data.positions,
         )
 
     @cached_property

@@ -14,6 +14,8 @@ from typing import Any
 
 from engramcka.config import Config, EngramConfig, LoadedModel
 from engramcka.errors import ConfigError
+from engramcka.pipeline.checks import is_local
+from engramcka.pipeline.context import Context
 from engramcka.pipeline.pieces import Piece
 
 CHARACTERS_A_TOKEN = 3.5  # of code and English under a usual byte-level tokenizer
@@ -46,12 +48,13 @@ def estimate(config: Config, pieces: Sequence[Piece]) -> list[Cost]:
     """
     shapes = {name: _shape_of_model(config, name) for name in config.models}
     tables = {table.name: table for table in config.cka}
+    tokens = _tokens(config) if config.models else 0.0
     costs = []
     for piece in pieces:
         if piece.unit == "steps":
             costs.append(_training(config, piece))
         elif piece.stage == "extract":
-            costs.append(_extraction(config, shapes[piece.name]))
+            costs.append(_extraction(config, shapes[piece.name], tokens))
         elif piece.stage == "cka":
             table = tables[piece.name]
             y, x = shapes[table.y], shapes[table.x]
@@ -74,11 +77,35 @@ def _training(config: Config, piece: Piece) -> Cost:
     return Cost(6.0 * shape.active * tokens, 4.0 * shape.parameters)
 
 
-def _extraction(config: Config, shape: Shape) -> Cost:
+def _extraction(config: Config, shape: Shape, tokens: float) -> Cost:
     samples = config.data.samples
-    tokens = samples * config.data.passage_length / CHARACTERS_A_TOKEN
     stored = samples * shape.layers * shape.width * shape.itemsize
     return Cost(2.0 * shape.active * tokens, float(stored))
+
+
+def _tokens(config: Config) -> float:
+    """Tokens that a model reads; the text is drawn for it unless it would have to be fetched.
+
+    Raises:
+        ConfigError: the text is not what ``[data]`` says.
+        DataError: it holds fewer samples.
+    """
+    data = config.data
+    if not is_local(data):
+        return float(data.samples * data.max_length)
+    samples = Context(config).samples
+    passages = {
+        (document, start): min((end - start) / CHARACTERS_A_TOKEN, data.max_length)
+        for document, start, end in zip(
+            samples.document.tolist(),
+            samples.passage_start.tolist(),
+            samples.passage_end.tolist(),
+            strict=True,
+        )
+    }
+    if data.positions != "all":
+        return sum(passages.values())
+    return min(sum(passages.values()), float(data.samples))
 
 
 def _map(samples: int, batch: int, y: Shape, x: Shape) -> Cost:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from engramcka.config import Config
-from engramcka.pipeline.checks import check_models
+from engramcka.pipeline.checks import check_data, check_models
 from engramcka.pipeline.pieces import Piece
 from engramcka.pipeline.stages.cka import cka_piece
 from engramcka.pipeline.stages.extract import extract_piece
@@ -28,6 +28,7 @@ def make_plan(config: Config) -> list[Piece]:
         StoreError: something in the run directory was made from another config.
     """
     check_models(config)
+    check_data(config)
     run = Path(config.run.dir)
     units = model_units(config)
     pieces = [tokenizer_piece(config, run)] if units else []

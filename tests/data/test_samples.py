@@ -6,21 +6,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engramcka.data import Document, common_rows, draw_samples
-from engramcka.data.samples import _entities, _passages
+from engramcka.data.candidates import candidates, passages
 from engramcka.errors import DataError
 
 CODE = "import os\nx = os.path.join(a, b)  # e.g. here\nself.value = cls.other\nsys.exit(1.5)\n"
 
 
 def test_entities_are_dotted_names_and_their_spans_hold_them() -> None:
-    rows = list(_entities(Document("a.py", CODE), 1000))
+    rows = list(candidates(Document("a.py", CODE), "entity-last", 1000))
     assert [(row[5], row[6]) for row in rows] == [("os.path.join", "call"), ("sys.exit", "call")]
     assert all(CODE[row[1] : row[2]] == row[5] for row in rows)
 
 
 @given(st.text(alphabet="ab. \n\r\u2028", max_size=200), st.integers(1, 40))
 def test_passages_cover_the_text_in_whole_lines(text: str, length: int) -> None:
-    spans = list(_passages(text, length))
+    spans = list(passages(text, length))
     assert "".join(text[start:stop] for start, stop in spans) == text
     for start, stop in spans:
         assert stop - start <= length or len(text[start:stop].splitlines()) == 1

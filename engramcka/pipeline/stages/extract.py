@@ -79,8 +79,14 @@ def extract_model(
             raise StoreError(f"{folder}: model {name} is not trained yet; run stage train first")
         where = {"path": str(folder), "dtype": "float32"}
     model, tokenizer = load_model(**where, device=context.device)
+    data = context.config.data
     passages = place_samples(
-        tokenizer, context.corpus, context.samples, context.config.data.max_length
+        tokenizer,
+        context.corpus,
+        context.samples,
+        data.max_length,
+        positions=data.positions,
+        count=data.samples,
     )
     pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
     store = extract(
@@ -100,7 +106,7 @@ def extract_model(
     )
     if store.attributes["corpus"] != context.corpus.fingerprint:
         raise StoreError(f"{path}: begun on another text; delete it to make it anew", exit_code=2)
-    task.update(store.n_samples, store.n_samples, info=_skipped(passages.skipped))
+    task.update(store.n_samples, store.n_samples, info=_left_out(passages))
 
 
 def finished_store(context: Context, model: str) -> Any:
@@ -117,5 +123,10 @@ def finished_store(context: Context, model: str) -> Any:
     return store
 
 
-def _skipped(count: int) -> str:
-    return f"{count} entities skipped, cut off by data.max_length" if count else ""
+def _left_out(passages: Any) -> str:
+    parts = []
+    if passages.skipped:
+        parts.append(f"{passages.skipped} samples skipped, cut off by data.max_length")
+    if passages.repeated:
+        parts.append(f"{passages.repeated} left out, in the token of another sample")
+    return ", ".join(parts)
