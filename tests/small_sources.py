@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
 
+from engramcka.stores.run import Run
+
+RunConfig = Callable[..., Run]  # a config's text and overrides -> the run that it leaves
 COARSE = ["O", "art", "building", "event", "location", "organization", "other", "person", "product"]
 FINE = ["O", "art-film", "location-GPE", "organization-company", "person-actor", "person-other"]
 

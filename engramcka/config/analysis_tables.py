@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from engramcka.config.tables import Name, Table
+from engramcka.config.where import parse_where
+
+
+def _readable(where: str) -> str:
+    if where.strip():
+        parse_where(where)
+    return where.strip()
+
+
+Where = Annotated[str, AfterValidator(_readable)]
 
 
 class CkaTable(Table):
@@ -30,6 +40,12 @@ class CkaTable(Table):
     )
     permutations: int = Field(
         0, ge=0, description="shuffles of one side for the null distribution; 0 for none"
+    )
+
+    where: Where = Field(
+        "",
+        description="which samples: a condition on the sample table's columns such as "
+        "`type = 'person-actor'` or `kind in ('art', 'event')`; all of them if empty",
     )
 
     @model_validator(mode="after")

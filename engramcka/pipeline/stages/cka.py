@@ -13,8 +13,11 @@ from engramcka.pipeline.context import Context
 from engramcka.pipeline.pieces import Piece
 from engramcka.pipeline.stages.extract import extract_inputs, finished_store
 from engramcka.pipeline.units import Unit
+from engramcka.pipeline.where import rows_where
 from engramcka.progress import Task
 from engramcka.stores import layout, provenance, results
+
+FEWEST = 4  # samples that the unbiased estimators need
 
 
 def cka_piece(config: Config, run: Path, cka: CkaTable, units: Mapping[str, Unit]) -> Piece:
@@ -49,8 +52,16 @@ def compute_map(context: Context, task: Task, *, cka: CkaTable, inputs: Mapping[
     y, x = stores["y"], stores["x"]
     if y.attributes["corpus"] != x.attributes["corpus"]:
         raise ComparisonError(f"cka {cka.name}: {cka.y} and {cka.x} were extracted from other text")
-    y_rows, x_rows = common_rows(y.samples, x.samples)
-    lost = max(y.n_samples, x.n_samples) - len(y_rows)
+    path = ("cka", context.config.cka.index(cka), "where")
+    chosen = rows_where(context.config, path, cka.where, (y.samples, x.samples))
+    tables = [
+        {name: column[rows] for name, column in store.samples.items()}
+        for store, rows in zip((y, x), chosen, strict=True)
+    ]
+    y_rows, x_rows = common_rows(*tables)
+    lost = max(map(len, chosen)) - len(y_rows)
+    y_rows, x_rows = chosen[0][y_rows], chosen[1][x_rows]
+    _require_samples(cka, len(y_rows))
     result = cka_map(
         [layer.take(y_rows) for layer in y.layers.values()],
         [layer.take(x_rows) for layer in x.layers.values()],
@@ -78,5 +89,16 @@ def compute_map(context: Context, task: Task, *, cka: CkaTable, inputs: Mapping[
     facts["versions"] = provenance.versions()
     facts["device"] = context.device
     facts["unmatched_samples"] = lost
-    write_cka(context.results, cka.name, replace(result, provenance=facts), inputs)
+    result = replace(result, provenance=facts, where=cka.where)
+    write_cka(context.results, cka.name, result, inputs)
     task.update(task.total, info=f"n = {len(y_rows)}")
+
+
+def _require_samples(cka: CkaTable, found: int) -> None:
+    """Refuse too few samples in the words of the config, before the maths does in its own."""
+    if found < FEWEST:
+        where = f" where {cka.where}" if cka.where else ""
+        raise ComparisonError(
+            f"cka {cka.name}: {cka.y} and {cka.x} share {found} samples{where}; at least {FEWEST} "
+            "are needed"
+        )
