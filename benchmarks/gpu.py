@@ -172,8 +172,8 @@ def extraction(
     device_peak = torch.cuda.max_memory_allocated() / 2**30 if device == "cuda" else 0.0
     host_peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(
-        f"{name}{' (host tables)' if host else ''}: build {built:.1f} s, bare {bare_seconds:.2f} s, "
-        f"extract {seconds:.2f} s, overhead {seconds / bare_seconds - 1:+.1%}\n"
+        f"{name}{' (host tables)' if host else ''}: build {built:.1f} s, "
+        f"bare {bare_seconds:.2f} s, extract {seconds:.2f} s, overhead {seconds / bare_seconds - 1:+.1%}\n"
         f"    {tokens / seconds:,.0f} tokens/s, {operations / bare_seconds / peak_rate:.1%} of the "
         f"product rate, {written / 2**30:.2f} GiB written, peak {device_peak:.1f} GiB on the "
         f"device, {host_peak:.1f} GiB on the host",
@@ -211,8 +211,8 @@ def engine(samples: int, layers: int, width: int, device: str) -> None:
         found = cka_map(*few, estimator="debiased", precision=precision)
         error = np.abs(found.similarity - exact.similarity).max()
         print(
-            f"engine, debiased, precision {precision}, n = {samples}, {layers} + {layers} layers of "
-            f"width {width}:\n    {seconds:.2f} s, {(grams + pairs) / seconds / rate:.1%} of the "
+            f"engine, debiased, precision {precision}, n = {samples}, {layers} + {layers} layers "
+            f"of width {width}:\n    {seconds:.2f} s, {(grams + pairs) / seconds / rate:.1%} of the "
             f"product rate ({rate / 1e12:.1f} TFLOP/s), error {error:.1e}",
             flush=True,
         )
