@@ -171,9 +171,10 @@ def extraction(
     written = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
     device_peak = torch.cuda.max_memory_allocated() / 2**30 if device == "cuda" else 0.0
     host_peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    overhead = seconds / bare_seconds - 1
     print(
         f"{name}{' (host tables)' if host else ''}: build {built:.1f} s, "
-        f"bare {bare_seconds:.2f} s, extract {seconds:.2f} s, overhead {seconds / bare_seconds - 1:+.1%}\n"
+        f"bare {bare_seconds:.2f} s, extract {seconds:.2f} s, overhead {overhead:+.1%}\n"
         f"    {tokens / seconds:,.0f} tokens/s, {operations / bare_seconds / peak_rate:.1%} of the "
         f"product rate, {written / 2**30:.2f} GiB written, peak {device_peak:.1f} GiB on the "
         f"device, {host_peak:.1f} GiB on the host",
@@ -212,8 +213,8 @@ def engine(samples: int, layers: int, width: int, device: str) -> None:
         error = np.abs(found.similarity - exact.similarity).max()
         print(
             f"engine, debiased, precision {precision}, n = {samples}, {layers} + {layers} layers "
-            f"of width {width}:\n    {seconds:.2f} s, {(grams + pairs) / seconds / rate:.1%} of the "
-            f"product rate ({rate / 1e12:.1f} TFLOP/s), error {error:.1e}",
+            f"of width {width}:\n    {seconds:.2f} s, error {error:.1e}, "
+            f"{(grams + pairs) / seconds / rate:.1%} of the product rate {rate / 1e12:.1f} TFLOP/s",
             flush=True,
         )
 
