@@ -31,7 +31,7 @@ from engramcka import cka_map
 from engramcka.data import Passages, Samples
 from engramcka.extraction import extract
 from engramcka.extraction.batching import length_batches, pad
-from engramcka.extraction.extract import TOKEN_BUDGET
+from engramcka.extraction.forward import TOKEN_BUDGET
 from engramcka.models.counting import count_parameters, meta_model
 from engramcka.models.engram import EngramForCausalLM, EngramModelConfig
 from engramcka.models.presets import find_preset, preset_config

@@ -70,6 +70,11 @@ class DataTable(Table):
     max_length: int = Field(
         512, ge=8, description="tokens a passage; samples cut off by it are skipped and counted"
     )
+    nonfinite: Literal["error", "keep"] = Field(
+        "error",
+        description="hidden states with NaN or infinity: an error that names layer and sample, or "
+        "kept, for [[cka]] nonfinite to drop",
+    )
     validation_share: float | None = Field(
         None,
         gt=0.0,

@@ -1,28 +1,33 @@
 """The extraction loop: a model and placed samples in, one activation store out.
 
 Works through the store's chunks of samples in order. A chunk is the passages of its samples, in
-batches alike in length, and is written whole and then marked complete: a run that is killed loses
-the chunk in flight, and the store that it leaves, once filled up, is the same.
+batches alike in length, and is written whole, in the background, and then marked complete: a run
+that is killed loses the chunks in flight, and the store that it leaves, once filled up, is the
+same. Several ranks take every so-many-th chunk each. In host memory at most three chunks of all
+layers stand at a time: one that is gathered, two that are written.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from engramcka.data import Passages
+from engramcka.distributed import ALONE, World
 from engramcka.errors import DataError
-from engramcka.extraction.batching import length_batches, pad
-from engramcka.extraction.hooks import STREAMS, ResidualStream
+from engramcka.extraction.forward import Chunk, ForwardPass, Readout
+from engramcka.extraction.hooks import STREAMS
+from engramcka.extraction.writer import Writer
 from engramcka.models import find_blocks
 from engramcka.stores import ActivationStore, create_activations, open_activations
 
-TOKEN_BUDGET = {"cpu": 4096, "cuda": 65536}  # padded tokens a forward pass
+Nonfinite = Literal["error", "keep"]
 
 _DTYPES = {torch.float32: "float32", torch.float16: "float16", torch.bfloat16: "bfloat16"}
 
@@ -36,6 +41,9 @@ def extract(
     attributes: Mapping[str, Any],
     inputs: Mapping[str, Any],
     on_rows: Callable[[int, int], None],
+    readout: Readout | None = None,
+    nonfinite: Nonfinite = "error",
+    world: World = ALONE,
 ) -> ActivationStore:
     """Fill a model's store with the residual stream after every block, at every sample's token.
 
@@ -46,86 +54,86 @@ def extract(
         pad_id: token id to pad with (it is masked).
         attributes: JSON, kept in the store: provenance.
         inputs: JSON, kept in the store: all that the hidden states are made from.
-        on_rows: called with (rows done, rows in all).
+        on_rows: called with (rows done on all ranks that this one knows of, rows in all).
+        readout: read off the same pass into the store's read-outs.
+        nonfinite: "error" stops at a chunk with a NaN or an infinity; "keep" stores it.
+        world: the ranks that share the chunks out; the first makes the store.
 
     Raises:
-        DataError: no sample could be placed.
+        DataError: no sample could be placed, a passage does not fit the device's memory, or a
+            hidden state is not finite.
     """
     if not len(passages.samples):
         raise DataError("data: not one entity could be placed; data.max_length may be too small")
     blocks = dict(enumerate(find_blocks(model).modules, start=1))
-    chunk = _Chunk(model, passages, blocks, pad_id)
-    if path.exists():
-        store = open_activations(path, mode="r+")
-    else:
-        some = next(iter(chunk.run(0, 1).values()))
-        if some.dtype not in _DTYPES:
-            raise DataError(f"{path}: hidden states in {some.dtype}; set the model's dtype")
-        store = create_activations(
-            path,
-            layers=list(blocks),
-            width=some.shape[1],
-            dtype=_DTYPES[some.dtype],
-            samples=passages.samples.columns(),
-            attributes={**attributes, "skipped": passages.skipped, "streams": STREAMS},
-            inputs=inputs,
-        )
+    forward = ForwardPass(model, passages, blocks, pad_id, readout)
+    if world.first and not path.exists():
+        _create(path, forward, passages, list(blocks), attributes, inputs, readout)
+    world.meet()
+    store = open_activations(path, mode="r+")
     missing = store.missing()
-    chunk.done = store.n_samples - sum(stop - start for start, stop in missing)
-    for start, stop in missing:
-        rows = chunk.run(start, stop, on_rows=lambda done: on_rows(done, store.n_samples))
-        store.write(start, {layer: _words(value) for layer, value in rows.items()})
+    done = store.n_samples - sum(stop - start for start, stop in missing)
+    with Writer() as writer:
+        for start, stop in world.share(missing):
+            chunk = Chunk(stop - start)
+            for rows in forward.run(start, stop):
+                chunk.add(rows)
+                done += len(rows.index)
+                on_rows(done, store.n_samples)
+            writer.submit(partial(_write, store, start, chunk, nonfinite))
     return store
 
 
-class _Chunk:
-    """Forward passes over the passages of a range of samples."""
-
-    def __init__(
-        self, model: Any, passages: Passages, blocks: dict[int, torch.nn.Module], pad_id: int
-    ) -> None:
-        self._model, self._passages, self._pad_id = model, passages, pad_id
-        self._stream = ResidualStream(blocks)
-        self._device = next(model.parameters()).device
-        self.done = 0  # samples that have gone through, or were there before
-
-    def run(
-        self, start: int, stop: int, on_rows: Callable[[int], None] = lambda done: None
-    ) -> dict[int, torch.Tensor]:
-        """Block number -> (stop - start, width) hidden states on the CPU."""
-        wanted = self._passages.passage[start:stop]
-        numbers = np.unique(wanted)
-        lengths = [len(self._passages.ids[number]) for number in numbers.tolist()]
-        out: dict[int, torch.Tensor] = {}
-        for batch in length_batches(lengths, TOKEN_BUDGET[self._device.type]):
-            rows, hidden = self._forward(numbers[batch], wanted, start)
-            for layer, value in hidden.items():
-                if layer not in out:
-                    out[layer] = torch.empty(stop - start, value.shape[1], dtype=value.dtype)
-                out[layer][torch.from_numpy(rows)] = value.cpu()
-            self.done += len(rows)
-            on_rows(self.done)
-        return out
-
-    def _forward(
-        self, numbers: npt.NDArray[np.int64], wanted: npt.NDArray[np.int64], start: int
-    ) -> tuple[npt.NDArray[np.int64], dict[int, torch.Tensor]]:
-        """One batch: rows of the chunk that stand in it, and their hidden states."""
-        place = {number: index for index, number in enumerate(numbers.tolist())}
-        rows = np.flatnonzero(np.isin(wanted, numbers))
-        sequence = np.array([place[number] for number in wanted[rows].tolist()], dtype=np.int64)
-        first = self._to(self._passages.first[start + rows])
-        last = self._to(self._passages.last[start + rows])
-        ids, mask = pad([self._passages.ids[number] for number in numbers.tolist()], self._pad_id)
-        with torch.no_grad(), self._stream.capture(self._to(sequence), first, last):
-            self._model(input_ids=self._to(ids), attention_mask=self._to(mask), use_cache=False)
-        return rows, self._stream.selected
-
-    def _to(self, array: npt.NDArray[np.int64]) -> torch.Tensor:
-        return torch.from_numpy(array).to(self._device)
+def _create(
+    path: Path,
+    forward: ForwardPass,
+    passages: Passages,
+    layers: list[int],
+    attributes: Mapping[str, Any],
+    inputs: Mapping[str, Any],
+    readout: Readout | None,
+) -> None:
+    """Make the empty store, its width and dtype read off one sample."""
+    some = next(forward.run(0, 1)).hidden[layers[0]]
+    if some.dtype not in _DTYPES:
+        raise DataError(f"{path}: hidden states in {some.dtype}; set the model's dtype")
+    create_activations(
+        path,
+        layers=layers,
+        width=some.shape[1],
+        dtype=_DTYPES[some.dtype],
+        samples=passages.samples.columns(),
+        attributes={**attributes, "skipped": passages.skipped, "streams": STREAMS},
+        inputs=inputs,
+        readouts=readout.columns if readout is not None else {},
+    )
 
 
-def _words(value: torch.Tensor) -> npt.NDArray[Any]:
+def _write(store: ActivationStore, start: int, chunk: Chunk, nonfinite: Nonfinite) -> None:
+    hidden, read = chunk.gather()
+    if nonfinite == "error":
+        for layer, rows in hidden.items():
+            _check_finite(store, layer, start, rows)
+    store.write(
+        start,
+        {layer: _words(rows) for layer, rows in hidden.items()},
+        {name: rows.float().numpy() for name, rows in read.items()},
+    )
+
+
+def _check_finite(store: ActivationStore, layer: int, start: int, rows: torch.Tensor) -> None:
+    finite = torch.isfinite(rows).all(dim=1)
+    if finite.all():
+        return
+    bad = torch.nonzero(~finite)[:, 0]
+    raise DataError(
+        f"{store.path}: layer {layer} is not finite at {len(bad)} of {len(rows)} samples, the "
+        f"first is sample {start + int(bad[0])}; try another dtype, or data.nonfinite = 'keep'",
+        exit_code=1,
+    )
+
+
+def _words(value: torch.Tensor) -> npt.NDArray[np.generic]:
     """A CPU tensor as NumPy; bfloat16, which NumPy lacks, as its 16-bit words."""
     value = value.contiguous()
     return value.view(torch.uint16).numpy() if value.dtype == torch.bfloat16 else value.numpy()

@@ -93,6 +93,23 @@ class ActivationStore:
         return found
 
     @property
+    def readouts(self) -> dict[str, LayerArray]:
+        """What was read off the same forward pass: name -> (samples, columns) float32.
+
+        Raises:
+            StoreError: as `layers`.
+        """
+        if layout.READOUTS not in self.group:
+            return {}
+        group: Any = self.group[layout.READOUTS]
+        written = int(np.count_nonzero(self.group["complete"][...]))
+        found = {}
+        for name in sorted(group.array_keys()):
+            layout.require_chunks(group[name], written)
+            found[name] = LayerArray(group[name], "float32")
+        return found
+
+    @property
     def samples(self) -> dict[str, np.ndarray[Any, Any]]:
         """The sample table: column name -> (samples,) array."""
         table: Any = self.group["samples"]
@@ -112,17 +129,25 @@ class ActivationStore:
             for chunk in np.flatnonzero(flags == 0).tolist()
         ]
 
-    def write(self, start: int, blocks: Mapping[int, np.ndarray[Any, Any]]) -> None:
+    def write(
+        self,
+        start: int,
+        blocks: Mapping[int, np.ndarray[Any, Any]],
+        readouts: Mapping[str, np.ndarray[Any, Any]] | None = None,
+    ) -> None:
         """Write one whole chunk of samples for every layer, then mark it complete.
 
         Args:
             start: first row, a multiple of the chunk size.
             blocks: block number -> (rows, width); bfloat16 as uint16 words.
+            readouts: name -> (rows, columns) float32.
         """
         stop = start + len(next(iter(blocks.values())))
         with zarr.config.set(layout.KEEP_ZEROS):
             for layer, rows in blocks.items():
                 self.group[layout.layer_name(layer)][start:stop] = rows
+            for name, rows in (readouts or {}).items():
+                self.group[f"{layout.READOUTS}/{name}"][start:stop] = rows
             self.group["complete"][start // int(self.group.attrs["chunk_samples"])] = 1
 
 
@@ -135,6 +160,7 @@ def create_activations(
     samples: Mapping[str, np.ndarray[Any, Any]],
     attributes: Mapping[str, Any],
     inputs: Mapping[str, Any],
+    readouts: Mapping[str, int] | None = None,
 ) -> ActivationStore:
     """Make an empty store for one model; it appears whole (all metadata and samples) or not at all.
 
@@ -146,9 +172,10 @@ def create_activations(
         samples: the sample table, column name -> (samples,).
         attributes: JSON: provenance, counts.
         inputs: JSON: all that the hidden states are made from.
+        readouts: name -> columns of what is read off the same pass, kept as float32.
     """
     n_samples = len(next(iter(samples.values())))
-    chunk = min(layout.CHUNK_SAMPLES, n_samples)
+    chunk = layout.chunk_samples(n_samples)
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole(path) as scratch:
         group = zarr.open_group(scratch, mode="w", zarr_format=3)
@@ -161,6 +188,15 @@ def create_activations(
                 compressors=[Crc32cCodec()],
                 dimension_names=("sample", "feature"),
                 attributes={"dtype": dtype, "layer": layer},
+            )
+        for name, columns in (readouts or {}).items():
+            group.create_array(
+                f"{layout.READOUTS}/{name}",
+                shape=(n_samples, columns),
+                chunks=(chunk, columns),
+                dtype="float32",
+                compressors=[Crc32cCodec()],
+                dimension_names=("sample", "column"),
             )
         n_chunks = -(-n_samples // chunk)
         group.create_array(

@@ -48,6 +48,7 @@ VERSIONS = {
     "gates": 1,
     "memory": 1,
 }
+READOUTS = "readouts"  # group of an activation store: what was read off the same forward pass
 INPUTS = "inputs"  # attribute: everything the group was made from, as JSON
 
 # A chunk of zeros is written like any other, so that a missing file always means a lost chunk.
@@ -58,7 +59,14 @@ MAX_CHUNKS = 1 << 20  # of one array
 MAX_RESULT_BYTES = 1 << 30  # of one array of a result
 CODECS = frozenset(("bytes", "crc32c", "zstd", "sharding_indexed", "vlen-utf8"))
 
-CHUNK_SAMPLES = 2048  # rows a chunk of activations: 4 MB at width 1024 in 16 bits
+_CHUNK_SAMPLES = 2048  # rows a chunk of activations: 4 MB at width 1024 in 16 bits
+_MANY_SAMPLES = 32_768  # above, chunks are twice that: 65,536 x 80 layers in 1,400 files
+
+
+def chunk_samples(n_samples: int) -> int:
+    """Rows a chunk of activations; it depends on the count alone, as do the batches within."""
+    size = _CHUNK_SAMPLES if n_samples <= _MANY_SAMPLES else 2 * _CHUNK_SAMPLES
+    return min(size, n_samples)
 
 
 def layer_name(layer: int) -> str:

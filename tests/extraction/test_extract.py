@@ -139,7 +139,7 @@ def test_nothing_after_the_last_block_is_run(models, passages) -> None:
 def test_a_stopped_extraction_goes_on_to_the_same_bits(
     models, passages, tmp_path, monkeypatch
 ) -> None:
-    monkeypatch.setattr(layout, "CHUNK_SAMPLES", 16)
+    monkeypatch.setattr(layout, "_CHUNK_SAMPLES", 16)
     whole = run(models["engram"], passages, tmp_path / "whole.zarr")
 
     class Stopped(Exception):

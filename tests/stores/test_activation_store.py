@@ -13,7 +13,7 @@ from engramcka.stores import create_activations, layout, open_activations
 
 @pytest.fixture(autouse=True)
 def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(layout, "CHUNK_SAMPLES", 4)
+    monkeypatch.setattr(layout, "_CHUNK_SAMPLES", 4)
 
 
 def make(path: Path, dtype: str = "float32", n: int = 10):

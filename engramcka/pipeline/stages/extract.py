@@ -31,6 +31,7 @@ def extract_piece(config: Config, run: Path, name: str, unit: Unit | None) -> Pi
         inputs=inputs,
         is_done=lambda: path.exists() and not open_activations(path).missing(),
         work=partial(extract_model, name=name, unit=unit, path=path, inputs=inputs),
+        ranks="all",
     )
 
 
@@ -42,7 +43,7 @@ def extract_inputs(config: Config, name: str, unit: Unit | None) -> dict[str, An
     else:
         assert unit is not None
         made_from = unit.inputs
-    data = config.data.model_dump(mode="json", exclude={"vocabulary"})
+    data = config.data.model_dump(mode="json", exclude={"vocabulary", "nonfinite"})
     return {
         "model": dict(made_from),
         "data": {**data, **corpus_inputs(config.data)},
@@ -103,6 +104,8 @@ def extract_model(
         },
         inputs=inputs,
         on_rows=lambda done, total: task.update(done, total),
+        nonfinite=context.config.data.nonfinite,
+        world=context.world,
     )
     if store.attributes["corpus"] != context.corpus.fingerprint:
         raise StoreError(f"{path}: begun on another text; delete it to make it anew", exit_code=2)

@@ -1,0 +1,186 @@
+"""Forward passes over the passages of a range of samples: rows of hidden states, and read-outs.
+
+A batch that does not fit the device's memory is halved, and so are those after it. What a batch
+gives is sent to the host while the next one runs. Knows nothing of files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from engramcka.data import Passages
+from engramcka.errors import DataError
+from engramcka.extraction.batching import length_batches, pad
+from engramcka.extraction.hooks import ResidualStream
+
+TOKEN_BUDGET = {"cpu": 4096, "cuda": 65536}  # padded tokens a forward pass, to begin with
+
+Indices = npt.NDArray[np.int64]
+
+
+class Readout(Protocol):
+    """Something read off hidden states on the device, in the pass that makes them."""
+
+    columns: Mapping[str, int]  # array name -> columns
+
+    def __call__(self, hidden: Mapping[int, torch.Tensor]) -> Mapping[str, torch.Tensor]:
+        """Block number -> (rows, width) in, array name -> (rows, columns) out."""
+        ...
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What one batch gives, on its way to the host."""
+
+    index: torch.Tensor  # (rows,) places in the range of samples
+    hidden: dict[int, torch.Tensor]  # block number -> (rows, width)
+    readouts: dict[str, torch.Tensor]  # array name -> (rows, columns) float32
+    ready: torch.cuda.Event | None  # the copies are there; None where there was nothing to copy
+
+
+class ForwardPass:
+    """A model over passages, a range of samples at a time.
+
+    Args:
+        model: a causal LM in eval mode, on its device.
+        passages: placed samples.
+        blocks: block number -> module.
+        pad_id: token id to pad with (it is masked).
+        readout: what else is read; None for hidden states alone.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        passages: Passages,
+        blocks: Mapping[int, torch.nn.Module],
+        pad_id: int,
+        readout: Readout | None = None,
+    ) -> None:
+        self._model, self._passages, self._pad_id = model, passages, pad_id
+        self._readout = readout
+        self._stream = ResidualStream(blocks)
+        self._device = next(model.parameters()).device
+        self._copies = torch.cuda.Stream(self._device) if self._device.type == "cuda" else None
+        self.budget = TOKEN_BUDGET[self._device.type]
+
+    def run(self, start: int, stop: int) -> Iterator[Rows]:
+        """The samples from start to stop, a batch at a time, in an order that lengths decide.
+
+        Raises:
+            DataError: a single passage does not fit the device's memory.
+        """
+        wanted = self._passages.passage[start:stop]
+        numbers = np.unique(wanted)
+        lengths = [len(self._passages.ids[number]) for number in numbers.tolist()]
+        left = [numbers[batch] for batch in length_batches(lengths, self.budget)]
+        while left:
+            batch = left.pop(0)
+            if self._tokens(batch) > self.budget and len(batch) > 1:
+                left[:0] = [batch[: len(batch) // 2], batch[len(batch) // 2 :]]
+                continue
+            try:
+                rows = self._forward(batch, wanted, start)
+            except torch.OutOfMemoryError as error:
+                self._shrink(batch, error)
+                left.insert(0, batch)
+            else:
+                yield rows
+
+    def _tokens(self, batch: Indices) -> int:
+        """Padded tokens of a batch."""
+        return len(batch) * max(len(self._passages.ids[number]) for number in batch.tolist())
+
+    def _shrink(self, batch: Indices, error: torch.OutOfMemoryError) -> None:
+        if len(batch) == 1:
+            length = self._tokens(batch)
+            raise DataError(
+                f"out of memory on {self._device} with one passage of {length} tokens; lower "
+                "data.max_length, or use a smaller dtype or a larger device"
+            ) from error
+        self.budget = max(1, self._tokens(batch) // 2)
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _forward(self, numbers: Indices, wanted: Indices, start: int) -> Rows:
+        place = {number: index for index, number in enumerate(numbers.tolist())}
+        rows = np.flatnonzero(np.isin(wanted, numbers))
+        sequence = np.array([place[number] for number in wanted[rows].tolist()], dtype=np.int64)
+        first = self._to(self._passages.first[start + rows])
+        last = self._to(self._passages.last[start + rows])
+        ids, mask = pad([self._passages.ids[number] for number in numbers.tolist()], self._pad_id)
+        with torch.no_grad():
+            with self._stream.capture(self._to(sequence), first, last):
+                self._model(input_ids=self._to(ids), attention_mask=self._to(mask), use_cache=False)
+            hidden = self._stream.selected
+            read = dict(self._readout(hidden)) if self._readout is not None else {}
+        return self._to_host(torch.from_numpy(rows), hidden, read)
+
+    def _to_host(
+        self,
+        index: torch.Tensor,
+        hidden: Mapping[int, torch.Tensor],
+        read: Mapping[str, torch.Tensor],
+    ) -> Rows:
+        if self._copies is None:
+            return Rows(index, dict(hidden), dict(read), None)
+        self._copies.wait_stream(torch.cuda.current_stream(self._device))
+        with torch.cuda.stream(self._copies):
+            host_hidden = {layer: self._pinned(value) for layer, value in hidden.items()}
+            host_read = {name: self._pinned(value) for name, value in read.items()}
+            return Rows(index, host_hidden, host_read, self._copies.record_event())
+
+    def _pinned(self, value: torch.Tensor) -> torch.Tensor:
+        assert self._copies is not None
+        host = torch.empty(value.shape, dtype=value.dtype, pin_memory=True)
+        host.copy_(value, non_blocking=True)
+        value.record_stream(self._copies)
+        return host
+
+    def _to(self, array: npt.NDArray[np.int64]) -> torch.Tensor:
+        return torch.from_numpy(array).to(self._device)
+
+
+class Chunk:
+    """The rows of one chunk of samples, gathered on the host.
+
+    Args:
+        size: samples.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._waiting: list[Rows] = []
+
+    def add(self, rows: Rows) -> None:
+        """Take a batch's rows; they need not have arrived."""
+        self._waiting.append(rows)
+
+    def gather(self) -> tuple[dict[int, torch.Tensor], dict[str, torch.Tensor]]:
+        """Hidden states (size, width) by block, and read-outs (size, columns) by name."""
+        hidden: dict[int, torch.Tensor] = {}
+        read: dict[str, torch.Tensor] = {}
+        for rows in self._waiting:
+            if rows.ready is not None:
+                rows.ready.synchronize()
+            self._place(hidden, rows.index, rows.hidden)
+            self._place(read, rows.index, rows.readouts)
+        self._waiting.clear()
+        return hidden, read
+
+    def _place(
+        self,
+        target: dict[Any, torch.Tensor],
+        index: torch.Tensor,
+        found: Mapping[Any, torch.Tensor],
+    ) -> None:
+        for key, value in found.items():
+            if key not in target:
+                target[key] = torch.empty(self._size, *value.shape[1:], dtype=value.dtype)
+            target[key][index] = value

@@ -1,0 +1,219 @@
+"""The loop around the forward pass: memory that runs out, writers that fail, read-outs, ranks."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from engramcka.data import Passages, Samples
+from engramcka.distributed import World
+from engramcka.errors import DataError, StoreError
+from engramcka.extraction import extract
+from engramcka.extraction.forward import ForwardPass
+from engramcka.extraction.writer import Writer
+from engramcka.models import find_blocks
+from engramcka.stores import layout, open_activations
+
+COUNT = 60
+
+
+@pytest.fixture(scope="module")
+def model() -> LlamaForCausalLM:
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=64,
+        hidden_size=16,
+        intermediate_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+    )
+    return LlamaForCausalLM(config).eval()
+
+
+@pytest.fixture(scope="module")
+def passages() -> Passages:
+    random = np.random.default_rng(0)
+    lengths = random.integers(3, 20, COUNT)
+    number = np.arange(COUNT)
+    names = {"document", "entity", "kind", "type"}
+    samples = Samples(
+        **{
+            field: number.astype(str) if field in names else number
+            for field in Samples.__dataclass_fields__
+        }
+    )
+    ids = tuple(random.integers(0, 64, length) for length in lengths.tolist())
+    return Passages(ids, number, lengths - 1, lengths - 1, samples, 0)
+
+
+def run(model: LlamaForCausalLM, passages: Passages, path: Path, **options: object):
+    return extract(
+        model,
+        passages,
+        path,
+        pad_id=0,
+        attributes={},
+        inputs={},
+        on_rows=lambda done, total: None,
+        **options,
+    )
+
+
+def values(store, layer: int = 1) -> np.ndarray:
+    return store.layers[layer][0:COUNT]
+
+
+def refuse_more_than(tokens: int, model: LlamaForCausalLM, monkeypatch: pytest.MonkeyPatch):
+    """Memory runs out above so many padded tokens; returns the sizes that were tried."""
+    forward, sizes = model.forward, []
+
+    def limited(input_ids: torch.Tensor, **options: object):
+        sizes.append(input_ids.numel())
+        if input_ids.numel() > tokens:
+            raise torch.OutOfMemoryError("no room")
+        return forward(input_ids=input_ids, **options)
+
+    monkeypatch.setattr(model, "forward", limited)
+    return sizes
+
+
+def test_a_batch_too_large_for_memory_is_halved_and_so_are_those_after(
+    model, passages, tmp_path, monkeypatch
+) -> None:
+    whole = values(run(model, passages, tmp_path / "whole.zarr"))
+    sizes = refuse_more_than(200, model, monkeypatch)
+    small = values(run(model, passages, tmp_path / "small.zarr"))
+    assert np.abs(whole - small).max() < 1e-5
+    refused = [size for size in sizes if size > 200]
+    assert 0 < len(refused) <= 4  # a few halvings, then never again
+    assert all(size <= 200 for size in sizes[sizes.index(refused[-1]) + 1 :])
+
+
+def test_a_passage_too_large_by_itself_is_one_clear_line(
+    model, passages, tmp_path, monkeypatch
+) -> None:
+    refuse_more_than(5, model, monkeypatch)
+    with pytest.raises(DataError, match=r"one passage of \d+ tokens; lower data.max_length"):
+        run(model, passages, tmp_path / "m.zarr")
+
+
+def test_values_that_are_not_finite_are_named_or_kept(
+    model, passages, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setattr(layout, "_CHUNK_SAMPLES", 16)
+
+    weight = model.get_input_embeddings().weight
+    spoilt = weight.detach().clone()
+    spoilt[passages.ids[20][passages.last[20]]] = torch.nan
+    monkeypatch.setattr(model.get_input_embeddings(), "weight", torch.nn.Parameter(spoilt))
+    with pytest.raises(DataError, match=r"layer 1 is not finite at \d+ of 16 samples"):
+        run(model, passages, tmp_path / "m.zarr")
+    assert open_activations(tmp_path / "m.zarr").missing()  # the chunk is not marked done
+    kept = run(model, passages, tmp_path / "kept.zarr", nonfinite="keep")
+    assert np.isnan(values(kept)[20]).all()
+    assert np.isfinite(values(kept)).any()
+    assert not kept.missing()
+
+
+class SumOfWidths:
+    """A read-out that can be checked: sums over the width, block by block."""
+
+    columns = {"sums": 2, "maxima": 2}  # noqa: RUF012
+
+    def __call__(self, hidden):
+        return {
+            "sums": torch.stack([hidden[layer].sum(1) for layer in sorted(hidden)], 1),
+            "maxima": torch.stack([hidden[layer].amax(1) for layer in sorted(hidden)], 1),
+        }
+
+
+def test_a_readout_is_stored_beside_the_states_it_was_read_from(
+    model, passages, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setattr(layout, "_CHUNK_SAMPLES", 16)
+    store = run(model, passages, tmp_path / "m.zarr", readout=SumOfWidths())
+    assert list(store.readouts) == ["maxima", "sums"]
+    for column, layer in enumerate((1, 2)):
+        rows = values(store, layer)
+        sums = store.readouts["sums"][0:COUNT][:, column]
+        assert sums == pytest.approx(rows.astype(np.float64).sum(1), abs=1e-5)
+        assert (store.readouts["maxima"][0:COUNT][:, column] == rows.max(1)).all()
+    (tmp_path / "m.zarr/readouts/sums/c/1/0").unlink()
+    with pytest.raises(StoreError, match="1 of 4 chunks are gone"):
+        _ = store.readouts
+
+
+def test_a_writer_holds_a_bounded_number_of_jobs_and_says_what_failed() -> None:
+    gate, running = threading.Event(), []
+
+    def slow() -> None:
+        running.append(1)
+        gate.wait(timeout=60)
+
+    with Writer() as writer:
+        writer.submit(slow)
+        writer.submit(slow)
+        third = threading.Thread(target=writer.submit, args=(slow,))
+        third.start()
+        third.join(timeout=0.2)
+        assert third.is_alive()  # no room for a third
+        gate.set()
+        third.join(timeout=60)
+    assert len(running) == 3
+
+    def fail() -> None:
+        raise OSError("disk full")
+
+    def fill(writer: Writer) -> None:
+        for _ in range(100):
+            writer.submit(fail)
+
+    with pytest.raises(OSError, match="disk full"), Writer() as writer:
+        fill(writer)
+    with pytest.raises(OSError, match="disk full"), Writer() as writer:
+        writer.submit(fail)
+
+
+class Meeting:
+    """Ranks of one process, one after the other: the first makes the store, all find it."""
+
+    def __init__(self, rank: int, size: int) -> None:
+        self.world = World(rank, size)
+        self.rank, self.size, self.first = rank, size, rank == 0
+        self.share = self.world.share
+
+    def meet(self, value: object = None, decide: object = None) -> None:
+        return None
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_ranks_fill_one_store_between_them_to_the_same_bits(
+    model, passages, tmp_path, monkeypatch, ranks
+) -> None:
+    monkeypatch.setattr(layout, "_CHUNK_SAMPLES", 8)
+    alone = run(model, passages, tmp_path / "alone.zarr")
+    shares = []
+    for rank in range(ranks):
+        before = 0 if rank == 0 else len(open_activations(tmp_path / "m.zarr").missing())
+        store = run(model, passages, tmp_path / "m.zarr", world=Meeting(rank, ranks))
+        shares.append((before or 8) - len(store.missing()))
+    # One after the other, each rank takes its part of what those before left.
+    assert store.missing()
+    store = run(model, passages, tmp_path / "m.zarr")
+    assert not store.missing()
+    for layer in (1, 2):
+        assert (values(store, layer) == values(alone, layer)).all()
+    assert shares[0] == -(-8 // ranks)
+
+
+def test_batches_do_not_depend_on_who_runs_them(model, passages) -> None:
+    forward = ForwardPass(model, passages, dict(enumerate(find_blocks(model).modules, 1)), 0)
+    once = [rows.index.tolist() for rows in forward.run(0, 32)]
+    again = [rows.index.tolist() for rows in forward.run(0, 32)]
+    assert once == again
