@@ -42,6 +42,42 @@ def jackknife_interval(estimate: npt.ArrayLike, jackknife: npt.ArrayLike) -> tup
     return center - half, center + half
 
 
+def clustered_mean(
+    values: Float, clusters: npt.NDArray[np.int64], weights: Float | None = None
+) -> tuple[Float, Float, Float]:
+    """Mean of values that are alike within a cluster, and its 95 % interval.
+
+    The mean is over all values alike; the interval is the jackknife's with one whole cluster left
+    out at a time, so that it is as wide as clusters differ, however many values each holds
+    (Efron and Stein 1981 on clusters as units; Cochran 1977, section 9, for the ratio of sums).
+
+    Args:
+        values: (n, ...).
+        clusters: (n,) number of the cluster of each, from 0.
+        weights: (n,) 0 or more; 0 leaves a value out; all alike if None.
+
+    Returns:
+        Mean, low and high end, each (...); the ends are NaN with fewer than two clusters, all three
+        where every weight is 0.
+    """
+    weight = np.ones(len(values)) if weights is None else weights
+    used, cluster = np.unique(clusters[weight > 0], return_inverse=True)
+    value, weight = values[weight > 0], weight[weight > 0]
+    count = np.bincount(cluster, weight, minlength=len(used))
+    sums = np.zeros((len(used), *values.shape[1:]))
+    shape = (-1,) + (1,) * (values.ndim - 1)
+    np.add.at(sums, cluster, value * weight.reshape(shape))
+    total = sums.sum(axis=0)
+    if not len(used):
+        nothing = np.full(values.shape[1:], np.nan)
+        return nothing, nothing, nothing
+    mean = total / count.sum()
+    if len(used) < 2:
+        return mean, np.full_like(mean, np.nan), np.full_like(mean, np.nan)
+    without = (total - sums) / (count.sum() - count).reshape(shape)
+    return mean, *jackknife_interval(mean, without)
+
+
 def student_quantile(degrees: int) -> float:
     """97.5 % point of Student's t; the finite sums of Abramowitz and Stegun 26.7.3 and 26.7.4."""
     low, high = 1.9, 13.0

@@ -1,0 +1,1 @@
+"""LogitLens, Engram gates, and what memory is worth: models in, numbers out, no files."""
