@@ -22,9 +22,9 @@ from engramcka.data import Passages
 from engramcka.distributed import ALONE, World
 from engramcka.errors import DataError
 from engramcka.extraction.forward import Chunk, ForwardPass, Readout
-from engramcka.extraction.hooks import STREAMS
+from engramcka.extraction.hooks import STREAMS, ResidualStream
 from engramcka.extraction.writer import Writer
-from engramcka.models import find_blocks
+from engramcka.models.points import Point, capture_points
 from engramcka.stores import ActivationStore, create_activations, open_activations
 
 Nonfinite = Literal["error", "keep"]
@@ -41,6 +41,8 @@ def extract(
     attributes: Mapping[str, Any],
     inputs: Mapping[str, Any],
     on_rows: Callable[[int, int], None],
+    points: Mapping[int, Point] | None = None,
+    streams: str = STREAMS,
     readout: Readout | None = None,
     nonfinite: Nonfinite = "error",
     world: World = ALONE,
@@ -55,6 +57,8 @@ def extract(
         attributes: JSON, kept in the store: provenance.
         inputs: JSON, kept in the store: all that the hidden states are made from.
         on_rows: called with (rows done on all ranks that this one knows of, rows in all).
+        points: layer number -> where hidden states are taken; None for after every block.
+        streams: what is made of several residual streams, see `ResidualStream`.
         readout: read off the same pass into the store's read-outs.
         nonfinite: "error" stops at a chunk with a NaN or an infinity; "keep" stores it.
         world: the ranks that share the chunks out; the first makes the store.
@@ -65,10 +69,12 @@ def extract(
     """
     if not len(passages.samples):
         raise DataError("data: not one entity could be placed; data.max_length may be too small")
-    blocks = dict(enumerate(find_blocks(model).modules, start=1))
-    forward = ForwardPass(model, passages, blocks, pad_id, readout)
+    points = points or capture_points(model)
+    stream = ResidualStream(points, streams)
+    forward = ForwardPass(model, passages, stream, pad_id, readout)
     if world.first and not path.exists():
-        _create(path, forward, passages, list(blocks), attributes, inputs, readout)
+        attributes = {"streams": streams, **attributes}
+        _create(path, forward, passages, list(points), attributes, inputs, readout)
     world.meet()
     store = open_activations(path, mode="r+")
     missing = store.missing()
@@ -103,7 +109,7 @@ def _create(
         width=some.shape[1],
         dtype=_DTYPES[some.dtype],
         samples=passages.samples.columns(),
-        attributes={**attributes, "skipped": passages.skipped, "streams": STREAMS},
+        attributes={**attributes, "skipped": passages.skipped},
         inputs=inputs,
         readouts=readout.columns if readout is not None else {},
     )

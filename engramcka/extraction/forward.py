@@ -50,7 +50,7 @@ class ForwardPass:
     Args:
         model: a causal LM in eval mode, on its device.
         passages: placed samples.
-        blocks: block number -> module.
+        stream: the hooks that take hidden states out of it.
         pad_id: token id to pad with (it is masked).
         readout: what else is read; None for hidden states alone.
     """
@@ -59,13 +59,13 @@ class ForwardPass:
         self,
         model: Any,
         passages: Passages,
-        blocks: Mapping[int, torch.nn.Module],
+        stream: ResidualStream,
         pad_id: int,
         readout: Readout | None = None,
     ) -> None:
         self._model, self._passages, self._pad_id = model, passages, pad_id
         self._readout = readout
-        self._stream = ResidualStream(blocks)
+        self._stream = stream
         self._device = next(model.parameters()).device
         self._copies = torch.cuda.Stream(self._device) if self._device.type == "cuda" else None
         self.budget = TOKEN_BUDGET[self._device.type]
@@ -112,11 +112,11 @@ class ForwardPass:
         place = {number: index for index, number in enumerate(numbers.tolist())}
         rows = np.flatnonzero(np.isin(wanted, numbers))
         sequence = np.array([place[number] for number in wanted[rows].tolist()], dtype=np.int64)
-        first = self._to(self._passages.first[start + rows])
-        last = self._to(self._passages.last[start + rows])
+        first, last = self._passages.first[start + rows], self._passages.last[start + rows]
+        spans = [torch.from_numpy(array) for array in (sequence, first, last)]
         ids, mask = pad([self._passages.ids[number] for number in numbers.tolist()], self._pad_id)
         with torch.no_grad():
-            with self._stream.capture(self._to(sequence), first, last):
+            with self._stream.capture(*spans):
                 self._model(input_ids=self._to(ids), attention_mask=self._to(mask), use_cache=False)
             hidden = self._stream.selected
             read = dict(self._readout(hidden)) if self._readout is not None else {}

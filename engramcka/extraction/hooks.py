@@ -1,10 +1,10 @@
-"""The residual stream after each block, at chosen token positions only.
+"""Hidden states at chosen points of a model and at chosen token positions only.
 
-Captured by forward hooks on the blocks, so it is what leaves a block and enters the next, never
-the output of the model's final norm (which is what the last entry of transformers'
-`hidden_states` is). Nothing after the last of these blocks is run: neither the blocks behind it,
-nor the final norm, nor the LM head, whose product over the vocabulary can cost as much as several
-blocks. Knows nothing of files or samples.
+Captured by forward hooks. After a block that is what leaves it and enters the next, never the
+output of the model's final norm (which is what the last entry of transformers' `hidden_states`
+is). Nothing after the last of these points is run: neither the blocks behind it, nor the final
+norm, nor the LM head, whose product over the vocabulary can cost as much as several blocks. Knows
+nothing of files or samples.
 """
 
 from __future__ import annotations
@@ -15,16 +15,21 @@ from typing import Any
 
 import torch
 
+from engramcka.errors import ConfigError
+from engramcka.models.points import Point
+
 STREAMS = "mean"
 """What is made of a model's parallel residual streams, where it has several."""
 
 
 class _SeenAll(Exception):
-    """The last block asked for has run."""
+    """All points asked for have been passed."""
 
 
 class Spans:
     """Spans of tokens in a padded batch, to average hidden states over on the device.
+
+    Made from tensors on the CPU, so that the device need not be waited for.
 
     Args:
         sequence: (rows,) int64, index in the batch.
@@ -33,67 +38,135 @@ class Spans:
     """
 
     def __init__(self, sequence: torch.Tensor, first: torch.Tensor, last: torch.Tensor) -> None:
-        self._lengths = last - first + 1
-        self._points = bool((first == last).all())
-        starts = self._lengths.cumsum(0) - self._lengths
-        row = torch.repeat_interleave(self._lengths)
-        self._sequence = sequence[row]
-        self._token = first[row] + torch.arange(len(row), device=row.device) - starts[row]
+        self._batch, self._tokens = int(sequence.max()) + 1, int(last.max()) + 1
+        self._is_points = bool((first == last).all())
+        lengths = last - first + 1
+        row = torch.repeat_interleave(lengths)
+        starts = lengths.cumsum(0) - lengths
+        token = first[row] + torch.arange(len(row), device=row.device) - starts[row]
+        self._indices = (sequence[row], token, lengths)
+
+    def fit(self, hidden: torch.Tensor) -> bool:
+        """Whether a tensor's first two dimensions can be (batch, tokens)."""
+        return hidden.shape[0] >= self._batch and hidden.shape[1] >= self._tokens
 
     def mean_of(self, hidden: torch.Tensor) -> torch.Tensor:
         """(rows, ...) means of (batch, tokens, ...) over the spans, summed in float32."""
-        found = hidden[self._sequence, self._token]
-        if self._points:
+        if self._indices[0].device != hidden.device:
+            device, pin = hidden.device, hidden.is_cuda
+            sequence, token, lengths = (
+                (index.pin_memory() if pin and not index.is_cuda else index).to(
+                    device, non_blocking=True
+                )
+                for index in self._indices
+            )
+            self._indices = (sequence, token, lengths)
+        sequence, token, lengths = self._indices
+        found = hidden[sequence, token]
+        if self._is_points:
             return found
-        sums = torch.segment_reduce(found.float(), "mean", lengths=self._lengths, unsafe=True)
-        return sums.to(hidden.dtype)
+        means = torch.segment_reduce(found.float(), "mean", lengths=lengths, unsafe=True)
+        return means.to(hidden.dtype)
 
 
 class ResidualStream:
-    """Hooks on blocks that keep the rows asked for of each block's output.
+    """Hooks on points of a model that keep the rows asked for of what passes there.
 
-    Use `capture` around one forward pass, which it ends after the last block; `selected` then
-    holds one tensor a block, on the model's device.
+    Use `capture` around one forward pass, which it ends once all points have been passed;
+    `selected` then holds one tensor a point, all on the device of the first.
+
+    Args:
+        points: layer number -> a point, or a module for what leaves it.
+        streams: of several parallel residual streams, "mean", "sum", "concat", or one by its
+            number from "0".
     """
 
-    def __init__(self, blocks: Mapping[int, torch.nn.Module]) -> None:
-        self._blocks = blocks
-        self._last = max(blocks)
+    def __init__(
+        self, points: Mapping[int, Point | torch.nn.Module], streams: str = STREAMS
+    ) -> None:
+        self._points = {
+            number: point if isinstance(point, Point) else Point(point)
+            for number, point in points.items()
+        }
+        self._streams = streams
         self.selected: dict[int, torch.Tensor] = {}
 
     @contextmanager
     def capture(
         self, sequence: torch.Tensor, first: torch.Tensor, last: torch.Tensor
     ) -> Iterator[None]:
-        """Keep, of each block's (batch, tokens, width) output, the mean over each named span.
+        """Keep, of each point's (batch, tokens, width) hidden state, the mean over each named span.
 
-        A model with several residual streams, (batch, tokens, streams, width), gives their mean.
+        Several residual streams, (batch, tokens, streams, width), are made one as `streams` says.
 
         Args:
-            sequence: (rows,) int64, index in the batch.
+            sequence: (rows,) int64 on the CPU, index in the batch.
             first: (rows,) int64, first token of the span in that sequence.
             last: (rows,) int64, its last token; the same one for a single token, which is kept bit
                 for bit.
+
+        Raises:
+            ConfigError: what passes a point has another shape, or the pass did not come there.
         """
         self.selected = {}
         spans = Spans(sequence, first, last)
-        handles = [
-            block.register_forward_hook(self._hook(number, spans))
-            for number, block in self._blocks.items()
-        ]
+        handles = [self._hook(number, spans) for number in self._points]
         try:
             with suppress(_SeenAll):
                 yield
+                self._require_all()
         finally:
             for handle in handles:
                 handle.remove()
 
     def _hook(self, number: int, spans: Spans) -> Any:
-        def keep(module: torch.nn.Module, inputs: Any, output: Any) -> None:
-            hidden = output[0] if isinstance(output, tuple) else output
+        point = self._points[number]
+
+        def keep(hidden: Any) -> None:
+            if number in self.selected:
+                raise ConfigError(f"layer {number}: its module runs more than once in a pass")
+            hidden = hidden[0] if isinstance(hidden, tuple) else hidden
+            _check_shape(number, hidden, spans)
             rows = spans.mean_of(hidden.detach())
-            self.selected[number] = rows.mean(dim=1) if rows.dim() == 3 else rows
-            if number == self._last:
+            rows = _one_stream(rows, self._streams) if rows.dim() == 3 else rows
+            first = next(iter(self.selected.values()), rows)
+            self.selected[number] = rows.to(first.device)  # of a model on several devices, one
+            if len(self.selected) == len(self._points):
                 raise _SeenAll
 
-        return keep
+        if point.side == "output":
+            return point.module.register_forward_hook(lambda module, inputs, out: keep(out))
+        return point.module.register_forward_pre_hook(
+            lambda module, args, kwargs: keep(args if args else kwargs.get("hidden_states")),
+            with_kwargs=True,
+        )
+
+    def _require_all(self) -> None:
+        unseen = [str(number) for number in self._points if number not in self.selected]
+        raise ConfigError(f"layers {', '.join(unseen)}: their modules do not run in a forward pass")
+
+
+def _check_shape(number: int, hidden: Any, spans: Spans) -> None:
+    """Refuse what is not (batch, tokens, width) or (batch, tokens, streams, width)."""
+    shape = tuple(hidden.shape) if isinstance(hidden, torch.Tensor) else type(hidden).__name__
+    if not isinstance(hidden, torch.Tensor) or hidden.dim() not in (3, 4) or not spans.fit(hidden):
+        raise ConfigError(
+            f"layer {number}: what passes there is {shape}, not (batch, tokens, width); name "
+            "another point"
+        )
+
+
+def _one_stream(rows: torch.Tensor, streams: str) -> torch.Tensor:
+    """(rows, streams, width) as (rows, width), or (rows, streams * width) for "concat"."""
+    if streams == "mean":
+        return rows.mean(dim=1)
+    if streams == "sum":
+        return rows.sum(dim=1)
+    if streams == "concat":
+        return rows.flatten(1)
+    if int(streams) >= rows.shape[1]:
+        raise ConfigError(
+            f"streams = {streams!r}: the model has {rows.shape[1]} residual streams; allowed: '0' "
+            f"to '{rows.shape[1] - 1}'"
+        )
+    return rows[:, int(streams)]

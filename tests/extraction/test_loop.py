@@ -15,8 +15,9 @@ from engramcka.distributed import World
 from engramcka.errors import DataError, StoreError
 from engramcka.extraction import extract
 from engramcka.extraction.forward import ForwardPass
+from engramcka.extraction.hooks import ResidualStream
 from engramcka.extraction.writer import Writer
-from engramcka.models import find_blocks
+from engramcka.models.points import capture_points
 from engramcka.stores import layout, open_activations
 
 COUNT = 60
@@ -213,7 +214,7 @@ def test_ranks_fill_one_store_between_them_to_the_same_bits(
 
 
 def test_batches_do_not_depend_on_who_runs_them(model, passages) -> None:
-    forward = ForwardPass(model, passages, dict(enumerate(find_blocks(model).modules, 1)), 0)
+    forward = ForwardPass(model, passages, ResidualStream(capture_points(model)), 0)
     once = [rows.index.tolist() for rows in forward.run(0, 32)]
     again = [rows.index.tolist() for rows in forward.run(0, 32)]
     assert once == again
