@@ -124,6 +124,14 @@ _MOE_TINY: dict[str, Any] = {
     "max_position_embeddings": 1024,
     "tie_word_embeddings": True,
 }
+_MOE_TINY_12: dict[str, Any] = {
+    **_MOE_TINY,
+    **_mla(4, (None, 32), 16, 8, 16),
+    **_moe(8, 2, 1, 32),
+    "num_hidden_layers": 12,
+    "hidden_size": 64,
+    "intermediate_size": 160,
+}
 
 _BACKBONES = {
     "dense-4b": Preset(
@@ -153,6 +161,12 @@ _BACKBONES = {
         "6 layers of width 96, 8 experts, one residual stream: trains in seconds on a CPU",
         _PLAIN,
         _MOE_TINY,
+        vocab_size=4096,
+    ),
+    "moe-tiny-12": Preset(
+        "12 layers of width 64, 8 experts, one residual stream: a layer sweep on a CPU",
+        _PLAIN,
+        _MOE_TINY_12,
         vocab_size=4096,
     ),
     "moe-tiny-hyper": Preset(
