@@ -17,6 +17,7 @@ class Template(StrEnum):
 
     quickstart = "quickstart"
     hf = "hf"
+    sweep = "sweep"
     paper = "paper"
 
 

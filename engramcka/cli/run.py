@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from engramcka.errors import ConfigError, Interrupted
+
+if TYPE_CHECKING:
+    from engramcka.pipeline import Outcome
 
 
 class StageChoice(StrEnum):
@@ -20,6 +24,7 @@ class StageChoice(StrEnum):
     extract = "extract"
     cka = "cka"
     sweep = "sweep"
+    allocation = "allocation"
     figures = "figures"
 
 
@@ -78,21 +83,28 @@ def command(
         if world.first:
             raise
         raise typer.Exit(error.exit_code) from error  # the rank that failed has said why
-    if not world.first:
-        return
-    console = Console(highlight=False)
-    if not outcome.done:
-        console.print(
-            f"{loaded.run.dir}: nothing to do, all {outcome.found} pieces are there.", markup=False
-        )
+    if world.first:
+        _report(Console(highlight=False), loaded.run.dir, outcome)
+    if outcome.failures:
+        raise typer.Exit(1)
+
+
+def _report(console: Any, run: str, outcome: Outcome) -> None:
+    """What a run did and found; each failure as a line on stderr, last."""
+    if not outcome.done and not outcome.failures:
+        console.print(f"{run}: nothing to do, all {outcome.found} pieces are there.", markup=False)
     else:
         console.print(
-            f"{loaded.run.dir}: pieces made: {outcome.done}, found: {outcome.found}; "
-            f"{outcome.seconds:.0f} s",
+            f"{run}: pieces made: {outcome.done}, found: {outcome.found}"
+            + (f", failed: {len(outcome.failures)}" if outcome.failures else "")
+            + (f", not made for lack of those: {outcome.skipped}" if outcome.skipped else "")
+            + f"; {outcome.seconds:.0f} s",
             markup=False,
         )
-    print_findings(console, Path(loaded.run.dir))
-    console.print(f"Look at it with: engramcka browse {loaded.run.dir}", markup=False)
+    print_findings(console, Path(run))
+    console.print(f"Look at it with: engramcka browse {run}", markup=False)
+    for line in outcome.failures:
+        print(f"engramcka: {line}", file=sys.stderr)
 
 
 def print_findings(console: Any, run: Path) -> None:

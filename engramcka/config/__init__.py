@@ -2,6 +2,7 @@
 
 from engramcka.config.loading import dump_config, load_config
 from engramcka.config.schema import (
+    AllocationTable,
     CkaTable,
     Config,
     DataTable,
@@ -13,6 +14,7 @@ from engramcka.config.schema import (
 )
 
 __all__ = [
+    "AllocationTable",
     "CkaTable",
     "Config",
     "DataTable",

@@ -70,7 +70,7 @@ def dump_config(config: Config) -> str:
 
 def _check_names(config: Config) -> None:
     """What only the whole file can tell: references, and names that are used once."""
-    for table in ("cka", "sweep"):
+    for table in ("cka", "sweep", "allocation"):
         names = [entry.name for entry in getattr(config, table)]
         for index, name in enumerate(names):
             if name in names[:index]:
@@ -81,18 +81,31 @@ def _check_names(config: Config) -> None:
                 raise config.error(
                     ("cka", index, side), f"no model {name!r}", _choices(name, config.models)
                 )
-    for index, sweep in enumerate(config.sweep):
-        path: KeyPath = ("sweep", index, "model")
-        if sweep.model not in config.models:
-            allowed = _choices(sweep.model, config.models)
-            raise config.error(path, f"no model {sweep.model!r}", allowed)
-        model = config.models[sweep.model]
-        if not isinstance(model, TrainedModel) or model.engram is None:
-            raise config.error(
-                path,
-                f"{sweep.model!r} has no Engram module to move",
-                "a sweep takes a model with source = 'train' and an engram table",
-            )
+    for kind in ("sweep", "allocation"):
+        for index, sweep in enumerate(getattr(config, kind)):
+            _check_swept(config, (kind, index, "model"), sweep.model)
+            for number, name in enumerate(getattr(sweep, "references", ())):
+                _check_trained(config, (kind, index, "references", number), name)
+
+
+def _check_swept(config: Config, path: KeyPath, name: str) -> None:
+    _check_trained(config, path, name)
+    model = config.models[name]
+    if not isinstance(model, TrainedModel) or model.engram is None:
+        raise config.error(
+            path,
+            f"{name!r} has no Engram module to move",
+            "a sweep takes a model with source = 'train' and an engram table",
+        )
+
+
+def _check_trained(config: Config, path: KeyPath, name: str) -> None:
+    if name not in config.models:
+        raise config.error(path, f"no model {name!r}", _choices(name, config.models))
+    if not isinstance(config.models[name], TrainedModel):
+        raise config.error(
+            path, f"{name!r} is not trained here", "allowed: a model with source = 'train'"
+        )
 
 
 def _explain(

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from engramcka.config.schema import (
+    AllocationTable,
     CkaTable,
     DataTable,
     EngramConfig,
@@ -34,6 +35,7 @@ _TABLES: tuple[type[Table], ...] = (
     TrainingTable,
     CkaTable,
     SweepTable,
+    AllocationTable,
 )
 
 

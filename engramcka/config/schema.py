@@ -16,10 +16,11 @@ from engramcka.config.data_table import DataTable
 from engramcka.config.model_tables import EngramConfig, LoadedModel, ModelTable, TrainedModel
 from engramcka.config.source import ConfigSource, KeyPath
 from engramcka.config.tables import Name, Seed, Table
-from engramcka.config.training_tables import SweepTable, TrainingTable
+from engramcka.config.training_tables import AllocationTable, SweepTable, TrainingTable
 from engramcka.errors import ConfigError
 
 __all__ = [
+    "AllocationTable",
     "CkaTable",
     "Config",
     "DataTable",
@@ -52,6 +53,7 @@ class Config(Table):
     training: TrainingTable = Field(TrainingTable(), description="how models are trained")
     cka: tuple[CkaTable, ...] = Field((), description="similarity maps")
     sweep: tuple[SweepTable, ...] = Field((), description="layer sweeps")
+    allocation: tuple[AllocationTable, ...] = Field((), description="allocation sweeps")
 
     _source: ConfigSource = PrivateAttr(default_factory=ConfigSource)
 
@@ -59,7 +61,7 @@ class Config(Table):
         """What a model is called on axes and in tables."""
         return self.models[model].label or model
 
-    def seeds(self, sweep: SweepTable) -> tuple[int, ...]:
+    def seeds(self, sweep: SweepTable | AllocationTable) -> tuple[int, ...]:
         """The seeds of a sweep: its own, or the run's."""
         return sweep.seeds or (self.run.seed,)
 

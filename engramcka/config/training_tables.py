@@ -38,6 +38,9 @@ class TrainingTable(Table):
         return self
 
 
+Ablation = Literal["multi-branch", "compression", "gating", "convolution", "4-grams", "two-layers"]
+
+
 class SweepTable(Table):
     """``[[sweep]]``: the model trained again with its Engram module at one block after another."""
 
@@ -50,3 +53,53 @@ class SweepTable(Table):
         (), description="a training of every point for each; run.seed alone if left out"
     )
     baseline: bool = Field(True, description="also train the model without Engram")
+    ablations: tuple[Ablation, ...] = Field(
+        (),
+        description="also train the model at its own layers without one part, with as many Engram "
+        "parameters; two-layers: its memory split over two",
+    )
+    split: tuple[Layer, Layer] | None = Field(
+        None,
+        description="layers of two-layers; the first of the model's and the middle block if left "
+        "out (2 and 6 of 12, as in the paper)",
+    )
+    references: tuple[str, ...] = Field(
+        (), description="trained models whose loss is drawn as a line, under the same seeds"
+    )
+
+    @model_validator(mode="after")
+    def _once(self) -> SweepTable:
+        _refuse_twice(self, "layers", "seeds", "ablations", "references")
+        return self
+
+
+class AllocationTable(Table):
+    """``[[allocation]]``: sparse parameters shared between experts and memory (paper, Figure 3).
+
+    Every point has as many parameters in all as the model without Engram: experts are taken out
+    and the table rows are solved for.
+    """
+
+    name: Name = Field(description="name of the sweep")
+    model: str = Field(
+        description="trained model whose preset gives up experts for its Engram modules"
+    )
+    rho: tuple[Annotated[float, Field(gt=0.0, le=1.0)], ...] = Field(
+        min_length=1,
+        description="share of the sparse parameters that experts keep; 1: no memory at all",
+    )
+    seeds: tuple[Seed, ...] = Field(
+        (), description="a training of every point for each; run.seed alone if left out"
+    )
+
+    @model_validator(mode="after")
+    def _once(self) -> AllocationTable:
+        _refuse_twice(self, "rho", "seeds")
+        return self
+
+
+def _refuse_twice(table: Table, *keys: str) -> None:
+    for key in keys:
+        values = getattr(table, key)
+        if not isinstance(values, str) and len(set(values)) < len(values):
+            raise ValueError(f"{key} = {list(values)} names one twice")

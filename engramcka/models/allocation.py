@@ -58,6 +58,22 @@ def fusion_parameters(engram: EngramConfig, hidden_size: int, streams: int) -> i
     return len(engram.layers) * (value + gate + convolution)
 
 
+def engram_parameters(engram: EngramConfig, numbers: Mapping[str, Any]) -> int:
+    """Parameters of all modules on a backbone with these config fields, tables and all."""
+    fusion = fusion_parameters(engram, numbers["hidden_size"], numbers.get("hc_mult", 1))
+    return table_parameters(engram) + fusion
+
+
+def with_budget(engram: EngramConfig, numbers: Mapping[str, Any], parameters: int) -> EngramConfig:
+    """The modules with table_size such that they have ``parameters`` in all, or nearest to it.
+
+    Raises:
+        ConfigError: not even two rows a table fit.
+    """
+    fusion = fusion_parameters(engram, numbers["hidden_size"], numbers.get("hc_mult", 1))
+    return with_tables(engram, parameters - fusion)
+
+
 def with_tables(engram: EngramConfig, parameters: int) -> EngramConfig:
     """The modules with table_size such that all tables together come nearest to ``parameters``.
 
@@ -94,5 +110,18 @@ def allocate(numbers: Mapping[str, Any], engram: EngramConfig, rho: float) -> Al
     if kept >= experts:
         raise ConfigError(f"rho = {rho}: it leaves all {experts} experts in place and no tables")
     freed = (experts - kept) * expert_parameters(numbers)
-    fusion = fusion_parameters(engram, numbers["hidden_size"], numbers.get("hc_mult", 1))
-    return Allocation(kept, with_tables(engram, freed - fusion))
+    return Allocation(kept, with_budget(engram, numbers, freed))
+
+
+def ratio(numbers: Mapping[str, Any], division: Allocation) -> float:
+    """The rho of a division as it came about; experts are whole, so not quite the one asked for.
+
+    Args:
+        numbers: the backbone's config fields.
+        division: experts left and tables.
+    """
+    width = numbers["hidden_size"]
+    blocks = numbers["num_hidden_layers"] - numbers["first_k_dense_replace"]
+    expert = blocks * 3 * width * numbers["moe_intermediate_size"]
+    experts = expert * (division.experts - numbers["num_experts_per_tok"])
+    return float(experts / (experts + table_parameters(division.engram)))

@@ -86,16 +86,25 @@ def _inactive_experts(module: nn.Module, model: PreTrainedModel) -> int:
     return sum(p[0].numel() * (p.shape[0] - active) for p in stacked)
 
 
-def meta_model(name: str, vocab_size: int, engram: EngramConfig | None = None) -> PreTrainedModel:
+def meta_model(
+    name: str,
+    vocab_size: int,
+    engram: EngramConfig | None = None,
+    *,
+    experts: int | None = None,
+) -> PreTrainedModel:
     """A preset on the meta device: all shapes, no weights.
 
     Args:
         name: of the preset.
         vocab_size: tokens.
         engram: modules in place of those that belong to the preset.
+        experts: routed experts a block in place of the preset's.
     """
     engram = engram or find_preset(name).engram
     config = preset_config(name, vocab_size)
+    if experts is not None:
+        config.n_routed_experts = experts
     with torch.device("meta"):
         if engram is None:
             model: PreTrainedModel = AutoModelForCausalLM.from_config(config)

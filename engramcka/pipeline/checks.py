@@ -26,16 +26,20 @@ def check_models(config: Config) -> None:
             )
         layers = model.engram.layers if model.engram else ()
         _check_layers(config, ("models", name, "engram", "layers"), model.preset, layers)
-    for index, sweep in enumerate(config.sweep):
-        swept = config.models[sweep.model]
-        if isinstance(swept, TrainedModel) and preset_engram(swept.preset) is not None:
-            raise config.error(
-                ("sweep", index, "model"),
-                f"preset {swept.preset} brings Engram modules of its own, so it has no baseline",
-                "allowed: a model whose preset is a plain one, with an engram table",
-            )
-        if sweep.layers != "all" and isinstance(swept, TrainedModel):
-            _check_layers(config, ("sweep", index, "layers"), swept.preset, sweep.layers)
+    for kind in ("sweep", "allocation"):
+        for index, sweep in enumerate(getattr(config, kind)):
+            swept = config.models[sweep.model]
+            if isinstance(swept, TrainedModel) and preset_engram(swept.preset) is not None:
+                raise config.error(
+                    (kind, index, "model"),
+                    f"preset {swept.preset} brings Engram modules of its own, so it has no "
+                    "baseline",
+                    "allowed: a model whose preset is a plain one, with an engram table",
+                )
+            for key in ("layers", "split"):
+                named = getattr(sweep, key, None)
+                if isinstance(named, tuple) and isinstance(swept, TrainedModel):
+                    _check_layers(config, (kind, index, key), swept.preset, named)
 
 
 def check_data(config: Config) -> None:

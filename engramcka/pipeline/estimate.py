@@ -71,6 +71,7 @@ def _training(config: Config, piece: Piece) -> Cost:
         str(piece.inputs["preset"]),
         config.data.vocabulary,
         EngramConfig.model_validate_json(json.dumps(engram)) if engram else None,
+        piece.inputs.get("experts"),
     )
     options = config.training
     tokens = options.steps * options.batch_size * options.sequence_length
@@ -140,10 +141,12 @@ def _shape_of_model(config: Config, name: str) -> Shape:
 
 
 @cache
-def _shape_of_preset(preset: str, vocabulary: int, engram: EngramConfig | None) -> Shape:
+def _shape_of_preset(
+    preset: str, vocabulary: int, engram: EngramConfig | None, experts: int | None = None
+) -> Shape:
     from engramcka.models.counting import meta_model
 
-    return _shape(meta_model(preset, vocabulary, engram), 4)
+    return _shape(meta_model(preset, vocabulary, engram, experts=experts), 4)
 
 
 def _shape(model: Any, itemsize: int) -> Shape:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from engramcka.errors import StoreError
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from engramcka.progress import Task
 
 Ranks = Literal["first", "all", "each"]
-Stage = Literal["tokenizer", "train", "extract", "cka", "sweep", "figures"]
-STAGES: tuple[Stage, ...] = ("tokenizer", "train", "extract", "cka", "sweep", "figures")
+Stage = Literal["tokenizer", "train", "extract", "cka", "sweep", "allocation", "figures"]
+STAGES: tuple[Stage, ...] = get_args(Stage)
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,12 @@ class Piece:
     # Of several ranks, who works on it: the first alone; all of them, each on its part; or, for
     # pieces that need nothing of each other and follow one another, each rank on some of them.
     ranks: Ranks = "first"
+    makes: str = ""  # what pieces that need it call what it makes; STAGE/NAME if left out
+    needs: tuple[str, ...] = ()  # without these it cannot be made
+
+    def __post_init__(self) -> None:
+        if not self.makes:
+            object.__setattr__(self, "makes", f"{self.stage}/{self.name}")
 
 
 def refuse_other_inputs(what: str, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:

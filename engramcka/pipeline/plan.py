@@ -11,6 +11,7 @@ from pathlib import Path
 from engramcka.config import Config
 from engramcka.pipeline.checks import check_data, check_models
 from engramcka.pipeline.pieces import Piece
+from engramcka.pipeline.stages.allocation import allocation_pieces
 from engramcka.pipeline.stages.cka import cka_piece
 from engramcka.pipeline.stages.extract import extract_piece
 from engramcka.pipeline.stages.figures import figure_pieces
@@ -41,5 +42,7 @@ def make_plan(config: Config) -> list[Piece]:
         pieces.append(cka_piece(config, run, cka, units))
     for sweep in config.sweep:
         pieces += sweep_pieces(config, run, sweep, seen)
+    for allocation in config.allocation:
+        pieces += allocation_pieces(config, run, allocation, seen)
     pieces += figure_pieces(config, run)
     return pieces

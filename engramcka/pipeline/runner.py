@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -15,8 +15,9 @@ from safetensors import SafetensorError
 from engramcka import stopping
 from engramcka.config import Config, dump_config
 from engramcka.distributed import ALONE, World
-from engramcka.errors import StoreError
+from engramcka.errors import EngramckaError, StoreError
 from engramcka.pipeline.context import Context
+from engramcka.pipeline.failures import Failed, Failures, failure
 from engramcka.pipeline.lock import hold
 from engramcka.pipeline.pieces import Piece, Stage
 from engramcka.pipeline.plan import make_plan
@@ -35,6 +36,8 @@ class Outcome:
     done: int  # pieces made now
     found: int  # pieces that were there already, or that others made
     seconds: float
+    failures: tuple[str, ...] = ()  # one line a training that failed, on any rank
+    skipped: int = 0  # pieces that need one of those
 
 
 def run_config(
@@ -55,8 +58,10 @@ def run_config(
         share: (which, of how many), from 0: of the trainings, only every how-many-th, and nothing
             that needs them all; for processes that know nothing of each other (a job array).
 
+    A training that fails is told of in the outcome; what does not need it is made all the same.
+
     Raises:
-        EngramckaError: of the piece that failed; what was finished before it stays.
+        EngramckaError: of any other piece that failed; what was finished before it stays.
     """
     started = time.monotonic()
     try:
@@ -64,11 +69,15 @@ def run_config(
         if share != WHOLE:
             pieces = _share_of(pieces, share)
         left = not all(piece.is_done() for piece in pieces)
-        made = _work(config, reporter, pieces, world, share) if world.meet(left, any) else 0
+        failures, made = Failures(), 0
+        if world.meet(left, any):
+            made = _work(config, reporter, pieces, world, share, failures)
     except BaseException as error:
         world.fail(error)
         raise
-    return Outcome(made, len(pieces) - made, time.monotonic() - started)
+    found = len(pieces) - made - len(failures.lines) - failures.skipped
+    seconds = time.monotonic() - started
+    return Outcome(made, found, seconds, tuple(failures.lines), failures.skipped)
 
 
 def _share_of(pieces: Sequence[Piece], share: tuple[int, int]) -> list[Piece]:
@@ -84,6 +93,7 @@ def _work(
     pieces: Sequence[Piece],
     world: World,
     share: tuple[int, int],
+    failures: Failures,
 ) -> int:
     context = Context(config, world)
     if any(piece.stage == "extract" and not piece.is_done() for piece in pieces):
@@ -95,7 +105,7 @@ def _work(
             _record_provenance(context, reporter, len(pieces))
         world.meet()
         with reporter:
-            return _work_through(pieces, context, reporter)
+            return _work_through(pieces, context, reporter, failures)
 
 
 def _make_folders(run: Path) -> None:
@@ -137,10 +147,13 @@ def _record_provenance(context: Context, reporter: Reporter, pieces: int) -> Non
     reporter.log("run", pid=os.getpid(), pieces=pieces, ranks=context.world.size, **facts)
 
 
-def _work_through(pieces: Sequence[Piece], context: Context, reporter: Reporter) -> int:
+def _work_through(
+    pieces: Sequence[Piece], context: Context, reporter: Reporter, failures: Failures
+) -> int:
     """Make every piece that is not done when its turn comes; returns how many this rank made."""
     world, made = context.world, 0
-    for ranks, together in _in_turn(pieces):
+    for ranks, turn in _in_turn(pieces):
+        together = failures.spare(turn)
         # Asked again here: what a piece before it made can undo it. The first rank's word counts.
         left = [n for n, piece in enumerate(together) if not piece.is_done()]
         todo: list[int] = world.meet(left, lambda by_rank: by_rank[0])
@@ -149,12 +162,21 @@ def _work_through(pieces: Sequence[Piece], context: Context, reporter: Reporter)
             mine = list(world.share(mine))
         elif ranks == "first" and not world.first:
             mine = []
+        failed: list[Failed] = []
         for piece in mine:
-            seconds = _make(piece, context, reporter)
+            try:
+                seconds = _make(piece, context, reporter)
+            except EngramckaError as error:
+                told = failure(piece, error)
+                if told is None:
+                    raise
+                failed.append(told)
+                reporter.log("error", message=told[1])
+                continue
             if world.first:
                 _record_seconds(context, piece, seconds)
             made += 1
-        world.meet()
+        failures.add(world.meet(failed, lambda by_rank: list(chain.from_iterable(by_rank))))
     if world.first:
         reporter.log("finished")
     return made

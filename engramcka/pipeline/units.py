@@ -21,15 +21,23 @@ class Unit:
     engram: EngramConfig | None
     seed: int
     inputs: Mapping[str, Any]
+    experts: int | None = None  # routed experts a block in place of the preset's
 
     @property
     def name(self) -> str:
         """Folder name: what a person looks for, then a digest of all the rest."""
         module = f"-engram{'+'.join(map(str, self.engram.layers))}" if self.engram else ""
-        return f"{self.preset}{module}-seed{self.seed}-{digest(self.inputs)}"
+        experts = f"-experts{self.experts}" if self.experts is not None else ""
+        return f"{self.preset}{experts}{module}-seed{self.seed}-{digest(self.inputs)}"
 
 
-def unit_of(config: Config, preset: str, engram: EngramConfig | None, seed: int) -> Unit:
+def unit_of(
+    config: Config,
+    preset: str,
+    engram: EngramConfig | None,
+    seed: int,
+    experts: int | None = None,
+) -> Unit:
     """The training of one preset, with or without Engram, under one seed."""
     inputs = {
         "tokenizer": tokenizer_inputs(config),
@@ -37,8 +45,9 @@ def unit_of(config: Config, preset: str, engram: EngramConfig | None, seed: int)
         "engram": engram.model_dump(mode="json") if engram else None,
         "training": config.training.model_dump(mode="json", exclude=_WITHOUT_EFFECT),
         "seed": seed,
+        **({} if experts is None else {"experts": experts}),
     }
-    return Unit(preset, engram, seed, inputs)
+    return Unit(preset, engram, seed, inputs, experts)
 
 
 def model_units(config: Config) -> dict[str, Unit]:

@@ -28,7 +28,10 @@ class LossSweep:
     baseline_label: str = "baseline"
     reference: Mapping[str, float] = field(default_factory=dict)  # further lines: name -> loss
     variants: Mapping[str, float] = field(default_factory=dict)  # ablations: name -> loss
+    variant_losses: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  # by seed
+    reference_losses: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  # by seed
     unit: str = "nats/token"
+    warnings: tuple[str, ...] = ()  # points that are not there, and why
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -43,6 +46,19 @@ class LossSweep:
             )
         object.__setattr__(self, "loss", loss)
         object.__setattr__(self, "baseline", np.atleast_1d(np.asarray(self.baseline, np.float64)))
+        for means, losses in (("variants", "variant_losses"), ("reference", "reference_losses")):
+            self._check_lines(getattr(self, means), getattr(self, losses))
+
+    def _check_lines(
+        self, means: Mapping[str, float], losses: Mapping[str, tuple[float, ...]]
+    ) -> None:
+        for name, values in losses.items():
+            if name not in means or len(values) != len(self.seeds):
+                raise ComparisonError(
+                    f"{name!r} has losses of {len(values)} seeds and "
+                    f"{'a' if name in means else 'no'} mean; a sweep of {len(self.seeds)} seeds "
+                    "wants both"
+                )
 
     @property
     def mean(self) -> Float:
@@ -80,8 +96,10 @@ class AllocationSweep:
     loss: Float  # (points, seeds); NaN where a point is not (yet) there
     seeds: tuple[int, ...] = (0,)
     experts: tuple[int, ...] = ()  # routed experts a block at each point; () where unknown
+    parameters: tuple[int, ...] = ()  # of the whole model at each point; () where unknown
     label: str = "model"
     unit: str = "nats/token"
+    warnings: tuple[str, ...] = ()  # points that are not there, and why
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -34,7 +34,7 @@ Pack = tuple[Arrays, dict[str, Any]]  # arrays, and attributes beyond the plain 
 _MAX_TEXT = 100_000  # characters of a label or a warning
 _TUPLES = {
     *("layers", "y_layers", "x_layers", "seeds", "orders", "counts", "experts"),
-    *("warnings", "types", "classes"),
+    *("warnings", "types", "classes", "parameters"),
 }
 
 
@@ -142,22 +142,38 @@ def _unpack_cka(arrays: Mapping[str, Array], attributes: Mapping[str, Any]) -> d
     return found
 
 
+_LINES = {"variant": "variants", "reference": "reference"}  # dimension -> field
+
+
 def _pack_sweep(sweep: LossSweep) -> Pack:
+    """Means of the variants as an array, of the references as JSON; losses by seed where known."""
     dimension = "seed" if len(sweep.baseline) == len(sweep.seeds) else "baseline_seed"
     variants = np.array(list(sweep.variants.values()), dtype=np.float64)
-    return {
+    arrays: Arrays = {
         "baseline": (sweep.baseline, (dimension,)),
         "variant_loss": (variants, ("variant",)),
-    }, {"variants": list(sweep.variants), "reference": dict(sweep.reference)}
+    }
+    for line, means in _LINES.items():
+        losses = getattr(sweep, f"{line}_losses")
+        if losses:
+            unknown = (float("nan"),) * len(sweep.seeds)
+            rows = [losses.get(name, unknown) for name in getattr(sweep, means)]
+            arrays[f"{line}_losses"] = (np.array(rows, dtype=np.float64), (line, "seed"))
+    return arrays, {"variants": list(sweep.variants), "reference": dict(sweep.reference)}
 
 
 def _unpack_sweep(arrays: Mapping[str, Array], attributes: Mapping[str, Any]) -> dict[str, Any]:
     losses = arrays["variant_loss"].tolist()
-    return {
+    found: dict[str, Any] = {
         "baseline": arrays["baseline"],
         "variants": dict(zip(attributes.get("variants", []), losses, strict=False)),
         "reference": attributes.get("reference", {}),
     }
+    for line, means in _LINES.items():
+        if f"{line}_losses" in arrays:
+            rows = [tuple(row) for row in arrays[f"{line}_losses"].tolist()]
+            found[f"{line}_losses"] = dict(zip(found[means], rows, strict=True))
+    return found
 
 
 def _pack_gates(gates: GateMap) -> Pack:
@@ -207,7 +223,7 @@ KINDS: Mapping[str, Kind] = {
         Kind(
             "sweep",
             LossSweep,
-            attributes=("label", "baseline_label", "unit", "provenance"),
+            attributes=("label", "baseline_label", "unit", "warnings", "provenance"),
             arrays={"layers": ("layer",), "seeds": ("seed",), "loss": ("layer", "seed")},
             names={"layers": "layer", "seeds": "seed"},
             more=_pack_sweep,
@@ -216,7 +232,7 @@ KINDS: Mapping[str, Kind] = {
         Kind(
             "allocation",
             AllocationSweep,
-            attributes=("experts", "label", "unit", "provenance"),
+            attributes=("experts", "parameters", "label", "unit", "warnings", "provenance"),
             arrays={"rho": ("rho",), "seeds": ("seed",), "loss": ("rho", "seed")},
             names={"seeds": "seed"},
         ),

@@ -37,6 +37,7 @@ def cka_piece(config: Config, run: Path, cka: CkaTable, units: Mapping[str, Unit
         inputs=inputs,
         is_done=lambda: results.read_inputs(path, "cka", cka.name) == inputs,
         work=partial(compute_map, cka=cka, inputs=inputs),
+        needs=(f"extract/{cka.y}", f"extract/{cka.x}"),
     )
 
 

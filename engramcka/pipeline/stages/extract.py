@@ -32,6 +32,7 @@ def extract_piece(config: Config, run: Path, name: str, unit: Unit | None) -> Pi
         is_done=lambda: path.exists() and not open_activations(path).missing(),
         work=partial(extract_model, name=name, unit=unit, path=path, inputs=inputs),
         ranks="all",
+        needs=(unit.name,) if unit else (),
     )
 
 

@@ -30,6 +30,7 @@ def figure_pieces(config: Config, run: Path) -> Iterator[Piece]:
             inputs={},
             is_done=partial(_newer, source, targets),
             work=partial(draw, kind=kind, name=name, targets=targets),
+            needs=(f"{kind}/{name}",),
         )
 
 
