@@ -61,7 +61,7 @@ def engramcka(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         env=ENVIRONMENT,
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=900,
     )
 
 

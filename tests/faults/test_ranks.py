@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from command import CONFIG, engramcka, start
 
-pytestmark = pytest.mark.xdist_group("ranks")
+pytestmark = [pytest.mark.xdist_group("ranks"), pytest.mark.timeout(1200)]
 
 
 def chunks(run: Path) -> dict[str, bytes]:
@@ -50,11 +50,11 @@ def test_a_rank_killed_ends_the_job_and_another_number_of_ranks_goes_on(
         time.sleep(0.05)
     rank_1 = next(pid for pid in children(job.pid) if environment_of(pid).get("RANK") == "1")
     os.kill(rank_1, signal.SIGKILL)
-    _, errors = job.communicate(timeout=60)
+    _, errors = job.communicate(timeout=300)
     assert job.returncode != 0
     assert "Signal 9" in errors or "SIGKILL" in errors
     again = start("run", "config.toml", cwd=tmp_path, ranks=3)
-    out, errors = again.communicate(timeout=240)
+    out, errors = again.communicate(timeout=900)
     assert again.returncode == 0, errors
     assert out.count("pieces made") == 1  # one rank talks
     assert chunks(run) == chunks(by_one)
@@ -87,7 +87,7 @@ def test_shares_of_a_job_array_and_then_the_whole(by_one: Path, tmp_path: Path) 
     (tmp_path / "config.toml").write_text(CONFIG)
     jobs = [start("run", "config.toml", "--share", f"{i}/2", cwd=tmp_path) for i in range(2)]
     for job in jobs:
-        _, errors = job.communicate(timeout=240)
+        _, errors = job.communicate(timeout=900)
         assert job.returncode == 0, errors
     assert not list((tmp_path / "run/activations").iterdir())
     result = engramcka("run", "config.toml", cwd=tmp_path)
