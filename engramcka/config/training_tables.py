@@ -8,6 +8,8 @@ from pydantic import Field, model_validator
 
 from engramcka.config.tables import Layer, Name, Seed, Table
 
+Balancing = Literal["none", "loss-free", "auxiliary"]
+
 
 class TrainingTable(Table):
     """``[training]``: how every model of source "train" and every sweep point is trained."""
@@ -20,6 +22,22 @@ class TrainingTable(Table):
     warmup_steps: int = Field(10, ge=0, description="steps of linear warm-up, then cosine decay")
     validation_sequences: int = Field(
         64, ge=1, description="held-out sequences the validation loss is taken over"
+    )
+    optimizer: Literal["adamw", "muon"] = Field(
+        "adamw",
+        description="muon: hidden matrices by Muon (the paper's), each expert's by itself, the "
+        "rest by AdamW; its steps are scaled so that learning_rate means the same",
+    )
+    balancing: Balancing = Field(
+        "none",
+        description="how experts' loads are evened out: loss-free (a bias on the choice, the "
+        "paper's), auxiliary (a term in the loss), or none",
+    )
+    balancing_rate: float = Field(
+        1e-3, gt=0.0, description="step of the loss-free bias, or weight of the auxiliary loss"
+    )
+    save_every: int = Field(
+        200, ge=1, description="steps between two saved states, from which a killed run goes on"
     )
     checkpoints: tuple[Annotated[int, Field(ge=1)], ...] = Field(
         (),

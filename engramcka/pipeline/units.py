@@ -10,7 +10,8 @@ from engramcka.config import Config, EngramConfig, TrainedModel
 from engramcka.data.corpora import corpus_inputs
 from engramcka.stores.provenance import digest
 
-_WITHOUT_EFFECT = {"checkpoints"}  # keys of [training] that leave the trained model as it is
+# Keys of [training] that leave the trained model as it is.
+_WITHOUT_EFFECT = {"checkpoints", "save_every"}
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """Training models, one at a time, for comparison and for layer sweeps."""
 
-from engramcka.training.train import TrainingRecord, read_record, train_model, validation_loss
+from engramcka.training.record import TrainingRecord, read_record
+from engramcka.training.train import train_model
+from engramcka.training.validation import validation_loss
 
 __all__ = ["TrainingRecord", "read_record", "train_model", "validation_loss"]

@@ -7,41 +7,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from once import sequences, train_once
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from engramcka.config import EngramConfig, TrainingTable
-from engramcka.data import Document, train_tokenizer
+from engramcka.config import EngramConfig
 from engramcka.errors import TrainingError
 from engramcka.models import build_model
-from engramcka.training import read_record, train_model, validation_loss
-
-OPTIONS = TrainingTable(steps=4, batch_size=2, sequence_length=16, warmup_steps=1)
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    return train_tokenizer([Document("a", "".join(f"v{n} = f(x{n})\n" for n in range(200)))], 320)
-
-
-def sequences(tokenizer, count: int) -> np.ndarray:
-    return np.random.default_rng(0).integers(3, len(tokenizer), (count, 16))
+from engramcka.training import read_record, validation_loss
 
 
 def train(tokenizer, folder: Path, engram: EngramConfig | None = None, kept=(), **changes):
     steps: list[int] = []
-    options = OPTIONS.model_copy(update=changes)
-    record = train_model(
-        build_model("moe-tiny", engram, tokenizer, seed=0),
+    record = train_once(
         tokenizer,
-        training=sequences(tokenizer, 8),
-        validation=sequences(tokenizer, 3),
-        options=options,
-        kept=kept,
-        seed=0,
-        device="cpu",
-        folder=folder,
-        inputs={"seed": 0},
-        on_step=lambda step, info: steps.append(step),
+        folder,
+        engram,
+        kept,
+        lambda step, info: steps.append(step),
+        **{"steps": 4, **changes},
     )
     return record, steps
 

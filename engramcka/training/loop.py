@@ -1,0 +1,248 @@
+"""The training loop: transformers' Trainer, what is read of it at each step, and where it stops.
+
+Knows nothing of a run's layout, nor of what becomes of the model.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_callback import PrinterCallback
+
+from engramcka.config import TrainingTable
+from engramcka.errors import Interrupted, TrainingError
+from engramcka.training import ranks
+from engramcka.training.balancing import ExpertLoads
+from engramcka.training.optimizer import make_optimizer
+from engramcka.training.record import Progress
+from engramcka.training.state import WorkFolder, save_weights
+
+
+@dataclass(frozen=True)
+class Duties:
+    """What is done beside the training, and when.
+
+    Attributes:
+        kept: steps after which ``keep`` is called.
+        keep: takes (model, step); returns the validation loss.
+        on_step: takes (steps done, a short reading); may raise `Interrupted`.
+    """
+
+    kept: Sequence[int]
+    keep: Callable[[Any, int], float]
+    on_step: Callable[[int, str], None]
+
+
+class _Sequences(Dataset[dict[str, Tensor]]):
+    """(count, length) token ids as the Trainer wants them; labels are the ids themselves."""
+
+    def __init__(self, ids: npt.NDArray[np.int64]) -> None:
+        self._ids = torch.from_numpy(ids)
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        return {"input_ids": self._ids[index], "labels": self._ids[index]}
+
+
+class _Trainer(Trainer):
+    """Trainer that keeps the loss of each step and balances the experts."""
+
+    def __init__(self, loads: ExpertLoads, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._loads = loads
+        self.losses: list[Tensor] = []  # of this rank, since the callback took them
+
+    def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
+        """The model's loss, which is what is recorded, and what evens out the experts' loads."""
+        loss: Any = super().compute_loss(*args, **kwargs)
+        self.losses.append(loss.detach())
+        extra = self._loads.auxiliary_loss()
+        return loss if extra is None else loss + extra
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Weights under the names that a resumption looks for."""
+        if self.args.should_save:
+            save_weights(self.model, Path(output_dir or str(self.args.output_dir)))
+
+
+class _Steps(TrainerCallback):
+    """What happens after each step: readings, models kept, states saved, and the end of it."""
+
+    def __init__(
+        self, progress: Progress, loads: ExpertLoads, work: WorkFolder, duties: Duties
+    ) -> None:
+        self._progress, self._loads, self._work, self._duties = progress, loads, work, duties
+        self._started = time.monotonic()
+        self._before = progress.seconds
+        self._sum = torch.tensor(progress.pending_loss, dtype=torch.float32)
+        self.trainer: Any = None
+        self.save_every = self.read_every = 1
+        self.interrupted: Interrupted | None = None
+
+    def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        progress, duties, step = self._progress, self._duties, int(state.global_step)
+        progress.step = step
+        self._loads.end_step()
+        self._take_losses(step, args.device)
+        if step in duties.kept:
+            self._check_weights(model, step)
+            progress.validation_losses.append((step, duties.keep(model, step)))
+        ends = step == state.max_steps
+        try:
+            info = f"loss {progress.training_loss[-1][1]:.3f}" if progress.training_loss else ""
+            duties.on_step(step, info)
+        except Interrupted as error:
+            self.interrupted = error
+        stops = ranks.any_rank(self.interrupted is not None, args.device)
+        if stops and self.interrupted is None:
+            self.interrupted = Interrupted("stopped: another rank was")
+        control.should_training_stop |= stops
+        control.should_save = stops or (step % self.save_every == 0 and not ends)
+        if control.should_save:
+            self._check_weights(model, step)
+            progress.pending_loss = float(self._sum)
+            progress.pending_loads = self._loads.pending
+            progress.seconds = self.seconds
+
+    def _take_losses(self, step: int, device: torch.device) -> None:
+        """Sum the losses as Trainer does, refuse what is no number, read every so many steps."""
+        progress = self._progress
+        for loss in self.trainer.losses:
+            self._sum = self._sum.to(loss.device) + loss
+            progress.pending_steps += 1
+        self.trainer.losses.clear()
+        reads = step % self.read_every == 0
+        if device.type == "cpu" or reads:  # elsewhere a look at the loss makes the device wait
+            self._check_loss(step)
+        if not reads:
+            return
+        _, count = ranks.place()
+        mean = float(ranks.total(self._sum)) / count / progress.pending_steps
+        progress.training_loss.append((step, mean))
+        self._sum, progress.pending_steps = torch.zeros_like(self._sum), 0
+        imbalance = self._loads.read()
+        if imbalance is not None:
+            progress.expert_imbalance.append((step, imbalance))
+
+    def _check_loss(self, step: int) -> None:
+        loss = float(ranks.total(self._sum))
+        if not math.isfinite(loss):
+            raise self._diverged(f"the training loss is {loss} at step {step}")
+
+    def _check_weights(self, model: Any, step: int) -> None:
+        """A loss may still be a number when the weights after it are not."""
+        if not all(bool(p.isfinite().all()) for p in model.parameters()):
+            raise self._diverged(f"the weights are not all numbers after step {step}")
+
+    def _diverged(self, what: str) -> TrainingError:
+        kept = "nothing of this model is kept"
+        if self._work.state.is_dir():
+            kept = f"the last state before, of numbers all, is kept in {self._work.state}"
+        return TrainingError(f"{what}; {kept}; a lower training.learning_rate may help")
+
+    @property
+    def seconds(self) -> float:
+        """Time this training has taken, that of the processes before this one too."""
+        return self._before + time.monotonic() - self._started
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        ranks.wait()  # each has written its random numbers' state
+        if args.should_save:
+            written = self._work.trainer / f"checkpoint-{state.global_step}"
+            self._work.adopt(written, self._progress)
+        ranks.wait()
+
+
+def fit(
+    model: Any,
+    sequences: npt.NDArray[np.int64],
+    options: TrainingTable,
+    *,
+    seed: int,
+    device: str,
+    work: WorkFolder,
+    progress: Progress,
+    duties: Duties,
+) -> float:
+    """Train to the last step, from the state in the work folder if there is one.
+
+    Args:
+        model: a causal LM.
+        sequences: (count, length) token ids.
+        options: steps, rates, optimiser, balancing.
+        seed: of the order of the sequences.
+        device: "cpu" or "cuda".
+        work: where states are saved.
+        progress: what is done; brought up to date.
+        duties: what is done beside it.
+
+    Returns:
+        Seconds it took, those before a resumption too.
+
+    Raises:
+        TrainingError: the loss is no longer a number.
+        Interrupted: raised by ``duties.on_step``, after the state was saved.
+    """
+    loads = ExpertLoads(model, options.balancing, options.balancing_rate)
+    steps = _Steps(progress, loads, work, duties)
+    steps.save_every, steps.read_every = options.save_every, max(1, options.steps // 20)
+    trainer = _Trainer(
+        loads,
+        model=model,
+        args=_arguments(options, seed, device, work),
+        train_dataset=_Sequences(sequences),
+        optimizers=make_optimizer(model, options),
+        callbacks=[steps],
+    )
+    steps.trainer = trainer
+    trainer.remove_callback(PrinterCallback)
+    if progress.step:
+        loads.pending = progress.pending_loads
+    trainer.train(resume_from_checkpoint=str(work.state) if progress.step else None)
+    if steps.interrupted is not None:
+        raise steps.interrupted
+    return steps.seconds
+
+
+def _arguments(
+    options: TrainingTable, seed: int, device: str, work: WorkFolder
+) -> TrainingArguments:
+    arguments = TrainingArguments(
+        output_dir=str(work.trainer),
+        max_steps=options.steps,
+        per_device_train_batch_size=options.batch_size,
+        max_grad_norm=1.0,
+        seed=seed,
+        data_seed=seed,
+        bf16=device == "cuda",
+        use_cpu=device == "cpu",
+        save_strategy="no",
+        logging_strategy="no",
+        logging_nan_inf_filter=False,
+        report_to=[],
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        dataloader_pin_memory=device == "cuda",
+    )
+    share, rest = divmod(options.batch_size, arguments.world_size)
+    if rest:
+        raise TrainingError(
+            f"training.batch_size = {options.batch_size} cannot be shared out over "
+            f"{arguments.world_size} ranks; allowed: a multiple of their number",
+            exit_code=2,
+        )
+    arguments.per_device_train_batch_size = share
+    return arguments

@@ -1,0 +1,46 @@
+"""The ranks that train one model together: torch.distributed where it runs, else one process."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+def join(device: str) -> None:
+    """Meet the ranks that the environment names, by gloo on a CPU; nothing if it names none."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        from accelerate import PartialState
+
+        PartialState(cpu=device == "cpu")  # the state that Trainer will find
+
+
+def together() -> bool:
+    """Whether several processes train this model."""
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def place() -> tuple[int, int]:
+    """(rank, ranks) of this process."""
+    return (dist.get_rank(), dist.get_world_size()) if together() else (0, 1)
+
+
+def total(values: Tensor) -> Tensor:
+    """Sum over the ranks, the same on all of them; the tensor itself where there is one rank."""
+    if together():
+        values = values.clone()
+        dist.all_reduce(values)
+    return values
+
+
+def any_rank(flag: bool, device: torch.device) -> bool:
+    """Whether it is so on any rank."""
+    return flag if not together() else bool(total(torch.tensor(int(flag), device=device)))
+
+
+def wait() -> None:
+    """Wait for the other ranks."""
+    if together():
+        dist.barrier()

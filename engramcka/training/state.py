@@ -1,0 +1,165 @@
+"""Where a training under way keeps its state, so that after a kill it goes on with the same bits.
+
+Beside the unit's folder, hidden, until the unit is whole:
+
+    .UNIT.training/state/          the last state saved, whole: weights, optimiser, schedule, random
+                                   numbers, and what was read so far
+    .UNIT.training/step-000025/    models kept on the way
+    .UNIT.training/trainer/        where transformers' Trainer writes the next state
+
+Nothing that is read here is executed: torch's unpickler is the one that knows tensors and plain
+containers alone, and a state with anything else in it is refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from engramcka.errors import StoreError
+from engramcka.stores import layout
+from engramcka.training.record import Progress
+from engramcka.whole import remove_scratch, whole
+
+_PROGRESS, _WEIGHTS = "progress.json", "model.safetensors"
+_TRAINER = "trainer_state.json"
+_OPTIMIZER, _SCHEDULE, _RANDOM = "optimizer.pt", "scheduler.pt", "rng_state*.pth"  # pickles
+
+
+class WorkFolder:
+    """The hidden folder of one unit's training.
+
+    Args:
+        unit: the unit's folder, which does not exist yet.
+        inputs: JSON, what the model is made from; a state of other inputs is thrown away.
+    """
+
+    def __init__(self, unit: Path, inputs: dict[str, Any]) -> None:
+        self.unit = unit
+        self.folder = unit.with_name(f".{unit.name}.training")
+        self.state = self.folder / "state"
+        self.trainer = self.folder / "trainer"
+        self._inputs = json.loads(json.dumps(inputs))
+
+    def clear(self, kept: Sequence[int]) -> None:
+        """Delete what a killed process left half-written, and a state that is of no use."""
+        shutil.rmtree(self.trainer, ignore_errors=True)
+        if self.folder.is_dir():
+            remove_scratch(self.folder)
+        progress = self._read_progress()
+        if progress is None or not self._has_models(progress.step, kept):
+            shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def begin(self, model: Any) -> Progress:
+        """What is done: all that the state says, or nothing if there is none.
+
+        Raises:
+            StoreError: there is a state and it is broken, or holds what is not ours.
+        """
+        progress = self._read_progress()
+        if progress is not None:
+            self._check(model, progress.step)
+        return progress or Progress()
+
+    def _has_models(self, step: int, kept: Sequence[int]) -> bool:
+        return all((self.folder / layout.step_name(k)).is_dir() for k in kept if k <= step)
+
+    def _read_progress(self) -> Progress | None:
+        if not self.state.exists():
+            return None
+        try:
+            found = json.loads((self.state / _PROGRESS).read_text(encoding="utf-8"))
+            if found["inputs"] != self._inputs:
+                return None
+            return Progress.from_json(found["progress"])
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+            raise self._refused(error) from error
+
+    def _check(self, model: Any, step: int) -> None:
+        """Refuse a state that Trainer would not take whole: it passes over weights it misses."""
+        from transformers.trainer_pt_utils import safe_globals
+
+        try:
+            there = {path.name for path in self.state.iterdir() if not path.is_symlink()}
+            random = {path.name for path in self.state.glob(_RANDOM)}
+            wanted = {_PROGRESS, _TRAINER, _WEIGHTS, _OPTIMIZER, _SCHEDULE, *random}
+            if there != wanted or not random:
+                raise ValueError(f"found {', '.join(sorted(there))}")
+            found = json.loads((self.state / _TRAINER).read_text(encoding="utf-8"))
+            if found["global_step"] != step:
+                raise ValueError(f"{_TRAINER} is of step {found['global_step']}, not {step}")
+            with safe_open(self.state / _WEIGHTS, framework="pt") as file:
+                names = list(file.keys())
+                shapes = {name: tuple(file.get_slice(name).get_shape()) for name in names}
+            if shapes != {key: tuple(value.shape) for key, value in model.state_dict().items()}:
+                raise ValueError("its weights are another model's")
+            with safe_globals():
+                for name in (_OPTIMIZER, _SCHEDULE, *random):
+                    torch.load(self.state / name, "cpu", weights_only=True, mmap=True)
+        except Exception as error:  # torch and safetensors raise many kinds
+            raise self._refused(error) from error
+
+    def _refused(self, error: Exception) -> StoreError:
+        return StoreError(
+            f"{self.state}: the state of a training cannot be read ({layout.first_line(error)}); "
+            f"delete {self.folder} to train from the start"
+        )
+
+    def adopt(self, written: Path, progress: Progress) -> None:
+        """Let what Trainer has written take the place of the state before, at once."""
+        text = json.dumps({"inputs": self._inputs, "progress": progress.to_json()})
+        (written / _PROGRESS).write_text(text, encoding="utf-8")
+        with whole(self.state) as scratch:
+            os.replace(written, scratch)
+
+    def finish(self, scratch: Path) -> None:
+        """Put the models kept on the way into the unit that is being made."""
+        for path in sorted(self.folder.glob("step-*")):
+            shutil.copytree(path, scratch / path.name, copy_function=_link)
+
+    def remove(self) -> None:
+        """Delete all; a kill half-way leaves scratch that the next run clears."""
+        if self.folder.exists():
+            old = self.folder.with_suffix(".tmp")
+            os.replace(self.folder, old)
+            shutil.rmtree(old, ignore_errors=True)
+
+    def close(self) -> None:
+        """Leave a state and kept models for the next process, and nothing else."""
+        shutil.rmtree(self.trainer, ignore_errors=True)
+        with contextlib.suppress(OSError):  # it holds something, or is gone
+            self.folder.rmdir()
+
+
+def save_weights(model: Any, folder: Path) -> None:
+    """Every tensor of a model under its own name, as Trainer reads them back.
+
+    `save_pretrained` gives experts the names of their published checkpoints, which Trainer's own
+    resumption passes over.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    seen: set[int] = set()
+    tensors = {}
+    for name, tensor in model.state_dict().items():
+        tied = tensor.data_ptr() in seen
+        seen.add(tensor.data_ptr())
+        tensors[name] = tensor.clone() if tied else tensor.contiguous()
+    save_file(tensors, folder / _WEIGHTS, metadata={"format": "pt"})
+
+
+def _link(source: str, target: str) -> None:
+    """A second name for a file, or a copy where the file system has no such thing."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)

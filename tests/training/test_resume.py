@@ -1,0 +1,200 @@
+"""A training that was killed or stopped goes on and ends with the same bits."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from once import ENGRAM, train_once
+
+from engramcka.errors import Interrupted, StoreError, TrainingError
+from engramcka.models import build_model
+from engramcka.training import TrainingRecord
+
+MUON = {
+    "steps": 8,
+    "save_every": 5,
+    "optimizer": "muon",
+    "balancing": "loss-free",
+    "balancing_rate": 0.01,
+}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tokenizer, tmp_path_factory) -> tuple[Path, TrainingRecord]:
+    folder = tmp_path_factory.mktemp("uninterrupted") / "unit"
+    return folder, train_once(tokenizer, folder, ENGRAM, kept=(5,), **MUON)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != "training.json"
+    }
+
+
+def what_was_read(record: TrainingRecord) -> tuple[object, ...]:
+    return record.training_loss, record.validation_losses, record.expert_imbalance
+
+
+def kill_at(step: int, folder: Path) -> None:
+    killed = subprocess.run(
+        [sys.executable, Path(__file__).with_name("once.py"), folder, str(step), json.dumps(MUON)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        timeout=200,
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    assert not folder.exists()
+
+
+def test_killed_between_two_states_it_ends_with_the_same_bits(
+    tokenizer, uninterrupted, tmp_path: Path
+) -> None:
+    folder = tmp_path / "unit"
+    kill_at(7, folder)  # the state is that after step 5
+    steps: list[int] = []
+    record = train_once(
+        tokenizer, folder, ENGRAM, (5,), lambda step, info: steps.append(step), **MUON
+    )
+    assert steps == [5, 6, 7, 8]
+    assert contents(folder) == contents(uninterrupted[0])
+    assert what_was_read(record) == what_was_read(uninterrupted[1])
+    assert [path.name for path in tmp_path.iterdir()] == ["unit"]
+
+
+def interrupt_at(step: int):
+    def on_step(done: int, info: str) -> None:
+        if done == step:
+            raise Interrupted("stopped by SIGTERM")
+
+    return on_step
+
+
+def test_a_signal_saves_the_state_of_that_very_step(tokenizer, tmp_path: Path) -> None:
+    whole = train_once(tokenizer, tmp_path / "whole", steps=45)
+    folder = tmp_path / "unit"
+    for step in (3, 20, 44):  # 3 is between two readings of the loss
+        with pytest.raises(Interrupted, match="SIGTERM"):
+            train_once(tokenizer, folder, on_step=interrupt_at(step), steps=45)
+        assert not folder.exists()
+    steps: list[int] = []
+    record = train_once(tokenizer, folder, on_step=lambda s, info: steps.append(s), steps=45)
+    assert steps == [44, 45]
+    assert contents(folder) == contents(tmp_path / "whole")
+    assert what_was_read(record) == what_was_read(whole)
+
+
+def test_a_state_of_other_inputs_or_without_a_kept_model_is_not_used(
+    tokenizer, tmp_path: Path
+) -> None:
+    folder = tmp_path / "unit"
+    with pytest.raises(Interrupted):
+        train_once(tokenizer, folder, on_step=interrupt_at(3), steps=5)
+    steps: list[int] = []
+    train_once(tokenizer, folder, None, (2,), lambda step, info: steps.append(step), steps=5)
+    assert steps == [1, 2, 3, 4, 5]
+    assert (folder / "step-000002/model.safetensors").is_file()
+
+
+@pytest.fixture(scope="module")
+def stopped(tokenizer, tmp_path_factory) -> Path:
+    """The work folder of a training stopped after step 2 of 4."""
+    folder = tmp_path_factory.mktemp("stopped")
+    with pytest.raises(Interrupted):
+        train_once(tokenizer, folder / "unit", on_step=interrupt_at(2), steps=4)
+    return folder / ".unit.training"
+
+
+class _Bomb:
+    """Unpickled with trust, it leaves a file behind."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self):
+        return (Path.touch, (self.target,))
+
+
+@pytest.mark.parametrize("name", ["optimizer.pt", "scheduler.pt", "rng_state.pth"])
+def test_a_pickle_that_runs_code_is_refused_and_runs_nothing(
+    tokenizer, stopped: Path, tmp_path: Path, name: str
+) -> None:
+    shutil.copytree(stopped, tmp_path / stopped.name)
+    trace = tmp_path / "trace"
+    (tmp_path / stopped.name / "state" / name).write_bytes(pickle.dumps(_Bomb(trace)))
+    with pytest.raises(StoreError, match=r"cannot be read .* delete .* to train from the start"):
+        train_once(tokenizer, tmp_path / "unit", steps=4)
+    assert not trace.exists()
+    assert (tmp_path / stopped.name / "state" / name).is_file()  # what is refused is kept
+
+
+def spoil(name: str, text: str | None):
+    def change(state: Path) -> None:
+        if text is None:
+            (state / name).unlink()
+        else:
+            (state / name).write_text(text)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        spoil("model.safetensors", "no"),
+        spoil("progress.json", "{}"),
+        spoil("progress.json", '{"inputs": {"seed": 0}, "progress": {"step": "x"}}'),
+        spoil("progress.json", None),
+        spoil("optimizer.pt", None),
+        spoil("trainer_state.json", None),
+        spoil("pytorch_model.bin", "another's"),
+    ],
+)
+def test_a_broken_state_is_one_line(tokenizer, stopped: Path, tmp_path: Path, change) -> None:
+    shutil.copytree(stopped, tmp_path / stopped.name)
+    change(tmp_path / stopped.name / "state")
+    with pytest.raises(StoreError) as error:
+        train_once(tokenizer, tmp_path / "unit", steps=4)
+    assert "\n" not in str(error.value)
+
+
+def test_a_loss_that_is_no_number_keeps_the_state_before(tokenizer, tmp_path: Path) -> None:
+    model = build_model("moe-tiny", None, tokenizer, seed=0)
+
+    def spoil_weights(step: int, info: str) -> None:
+        if step == 5:
+            model.get_input_embeddings().weight.data[7] = math.nan
+
+    options = {"steps": 8, "save_every": 2}
+    with pytest.raises(TrainingError, match=r"loss is nan at step 6; the last state .* is kept in"):
+        train_once(tokenizer, tmp_path / "unit", on_step=spoil_weights, model=model, **options)
+    assert not (tmp_path / "unit").exists()
+    steps: list[int] = []
+    record = train_once(
+        tokenizer, tmp_path / "unit", on_step=lambda s, info: steps.append(s), **options
+    )
+    assert steps == [4, 5, 6, 7, 8]
+    assert record.training_loss == train_once(tokenizer, tmp_path / "b", **options).training_loss
+
+
+def test_weights_that_are_no_numbers_are_never_saved(tokenizer, tmp_path: Path) -> None:
+    model = build_model("moe-tiny", None, tokenizer, seed=0)
+
+    def spoil_last(step: int, info: str) -> None:
+        if step == 1:
+            model.model.layers[1].mlp.gate.weight.data[:] = math.inf
+            raise Interrupted("stopped by SIGTERM")
+
+    with pytest.raises(TrainingError, match="weights are not all numbers after step 1; nothing"):
+        train_once(tokenizer, tmp_path / "unit", on_step=spoil_last, model=model, steps=4)
+    assert list(tmp_path.iterdir()) == []
