@@ -1,4 +1,4 @@
-"""Blocks of samples with every feature centred, and scaled by one power of two a layer.
+"""Blocks of samples with every feature centred.
 
 Centring changes no estimate; in float32 it is the difference between a right and a wrong one.
 Knows nothing of kernels or estimators.
@@ -6,7 +6,6 @@ Knows nothing of kernels or estimators.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -14,31 +13,7 @@ import torch
 from engramcka.similarity.inputs import Layers
 from engramcka.similarity.workers import each_layer
 
-_SCALE_FROM = 2.0**12  # a layer larger than this, or smaller than its inverse, is scaled
 _ROUNDING = 16 * 2.0**-53  # centred float64 features below this share of the mean are rounding
-
-
-def choose_scales(layers: Layers, stop: int, like: torch.Tensor) -> None:
-    """Set one power of two a layer, so that products of products stay in float32's range.
-
-    CKA does not depend on it, and a product with a power of two is exact. Layers of ordinary size
-    keep 1. The first samples decide; where later ones leave the range after all, float64 is used.
-
-    Args:
-        layers: one model.
-        stop: how many samples to look at.
-        like: a tensor on the device to compute on.
-    """
-
-    def scale(index: int) -> float:
-        values = layers.values(index, 0, stop, like)
-        largest = float((values - values.mean(0)).abs().max())
-        ordinary = 1 / _SCALE_FROM < largest < _SCALE_FROM
-        if ordinary or largest == 0 or not math.isfinite(largest):
-            return 1.0
-        return 2.0 ** -math.frexp(largest)[1]
-
-    layers.scales = each_layer(scale, len(layers), like.device)
 
 
 def centred(

@@ -14,9 +14,9 @@ import torch
 from engramcka.errors import ComparisonError
 from engramcka.results import CkaMap
 from engramcka.similarity import estimators
-from engramcka.similarity.centring import choose_scales
-from engramcka.similarity.diagnostics import layer_diagnostics, set_directions
+from engramcka.similarity.diagnostics import layer_diagnostics
 from engramcka.similarity.inputs import Layers, check_pair, choose_device
+from engramcka.similarity.look import first_look
 from engramcka.similarity.minibatch import MIN_BATCH
 from engramcka.similarity.permutation import Shuffles
 from engramcka.similarity.prepare import drop_nonfinite, standardize_features
@@ -29,8 +29,6 @@ Kernel = Literal["linear", "rbf"]
 Standardize = Literal["none", "zscore", "drop-massive"]
 Nonfinite = Literal["error", "drop"]
 Precision = Literal["highest", "high"]
-
-_LOOK = 64  # first samples, which decide a layer's scale
 
 
 def cka_map(
@@ -103,8 +101,7 @@ def cka_map(
         for side in sides:
             if standardize != "none":
                 standardize_features(side, standardize, like)
-            choose_scales(side, min(_LOOK, side.n_samples), like)
-            set_directions(side, like)
+            first_look(side, like)
         settings = estimators.Settings(
             batch_size=batch_size,
             rbf=kernel == "rbf",

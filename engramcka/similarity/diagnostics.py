@@ -12,12 +12,10 @@ import numpy as np
 import torch
 
 from engramcka.results import Float, LayerDiagnostics
-from engramcka.similarity.centring import centred_layer
 from engramcka.similarity.inputs import Layers
-from engramcka.similarity.workers import Scratch, each_layer
+from engramcka.similarity.workers import Scratch
 
-_POWER_STEPS = 4
-_DIRECTION_SAMPLES = 256
+_BLOCK_BYTES = 2**18  # of squares: few enough to stay in a core's cache
 
 
 @dataclass(frozen=True)
@@ -34,44 +32,35 @@ class Moments:
         )
 
 
-def set_directions(layers: Layers, like: torch.Tensor) -> None:
-    """Find a direction near each layer's first principal component, from its first samples.
+def row_blocks(features: torch.Tensor) -> list[torch.Tensor]:
+    """(layers, samples, width) features cut into blocks of samples, as `squares` takes them."""
+    layers, samples, width = features.shape
+    step = max(1, _BLOCK_BYTES // (layers * width * features.element_size()))
+    return [features[:, start : start + step] for start in range(0, samples, step)]
 
-    A few steps of the power method from the dimension with the largest variance, which is where a
-    massive activation sits.
+
+def squares(blocks: Sequence[torch.Tensor], scratch: Scratch) -> torch.Tensor:
+    """(layers, width) sums of squares over all samples of (layers, samples, width) blocks.
+
+    The blocks' squares are added up on one another, so that they never leave the cache.
     """
-    stop = min(layers.n_samples, _DIRECTION_SAMPLES)
-
-    def direction(index: int) -> torch.Tensor:
-        rest = centred_layer(layers, index, 0, stop, like)
-        vector = torch.zeros_like(rest[0])
-        vector[rest.square().sum(0).argmax()] = 1
-        for _ in range(_POWER_STEPS):
-            vector = torch.nn.functional.normalize(rest.T @ (rest @ vector), dim=0)
-        return vector
-
-    directions = each_layer(direction, len(layers), like.device)
-    layers.directions = [torch.stack(directions[a:b]) for a, b, _ in layers.runs()]
+    total = scratch.empty("squares", tuple(blocks[0].shape), blocks[0])
+    torch.mul(blocks[0], blocks[0], out=total)
+    for block in blocks[1:]:
+        total[:, : block.shape[1]].addcmul_(block, block)
+    return total.sum(1)
 
 
-def squares(features: torch.Tensor, scratch: Scratch) -> torch.Tensor:
-    """(layers, width) sums of squares over one block of (layers, samples, width) features."""
-    square = scratch.empty("square", tuple(features.shape[1:]), features)
-    return torch.stack([torch.mul(layer, layer, out=square).sum(0) for layer in features])
-
-
-def collect(
-    columns: Sequence[torch.Tensor], along: Sequence[torch.Tensor], degrees: int
-) -> Moments:
-    """Moments of one block from those of some layers each, y's layers first.
+def collect(columns: Sequence[torch.Tensor], along: torch.Tensor, degrees: int) -> Moments:
+    """Moments of one block.
 
     Args:
-        columns: (layers, width) sums of squares of each dimension.
+        columns: (layers, width) sums of squares of each dimension, y's layers first.
         along: (layers, samples) features along the leading directions.
         degrees: degrees of freedom that this block adds.
     """
     totals = torch.cat([part.flatten() for part in columns]).double()
-    lengths = torch.cat([part.square().sum(1) for part in along]).double()
+    lengths = along.square().sum(1).double()
     return Moments(degrees, totals.cpu().numpy(), lengths.cpu().numpy())
 
 

@@ -114,7 +114,7 @@ def _row_products(problem: Problem, row: TileRow) -> tuple[TileRow, Float, Float
     """(tiles, y layers, x layers) and (tiles, layers) inner products of a row of tiles."""
     cross, own = [], []
     for _, tile in tiles(problem, row):
-        tile_cross, tile_own = pair_products(tile, len(problem.y))
+        tile_cross, tile_own = pair_products([tile], len(problem.y))
         cross.append(tile_cross)
         own.append(tile_own)
     return row, torch.stack(cross).cpu().numpy(), torch.stack(own).cpu().numpy()

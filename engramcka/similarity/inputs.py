@@ -36,7 +36,7 @@ class Layers:
     """
 
     def __init__(self, arrays: Sequence[Any], side: str, numbers: Sequence[int] = ()) -> None:
-        self.arrays = [_not_a_list(array) for array in arrays]
+        self.arrays = [_array(array) for array in arrays]
         self.side = side
         self.numbers = tuple(numbers) or tuple(range(1, len(self.arrays) + 1))
         if not self.arrays or len(self.numbers) != len(self.arrays):
@@ -46,8 +46,8 @@ class Layers:
             )
         self.rows: npt.NDArray[np.int64] | None = None  # the samples kept; None means all
         self.changes: list[Change | None] = [None] * len(self.arrays)  # see prepare
-        self.scales = [1.0] * len(self.arrays)  # powers of two
-        self.directions: list[torch.Tensor] = []  # (layers, width) a run, see diagnostics
+        self.scales = [1.0] * len(self.arrays)  # powers of two, see look
+        self.directions: list[torch.Tensor] = []  # (width,) a layer, see look
         self.nonfinite_share = [0.0] * len(self.arrays)
         self.dropped: list[tuple[int, ...]] = [()] * len(self.arrays)
         self.dtypes = [self._checked_dtype(index) for index in range(len(self.arrays))]
@@ -128,7 +128,7 @@ class Layers:
 
     def _slice(self, index: int, start: int, stop: int) -> torch.Tensor:
         block = self.arrays[index][start:stop]
-        return block.detach() if isinstance(block, torch.Tensor) else _from_numpy(block)
+        return block if isinstance(block, torch.Tensor) else _from_numpy(block)
 
     def tensor_device(self) -> torch.device | None:
         """Where the layers lie if they are torch tensors: a CUDA device if any of them does."""
@@ -201,7 +201,10 @@ def choose_device(y: Layers, x: Layers, device: str | torch.device) -> torch.dev
     return torch.device("cpu")
 
 
-def _not_a_list(array: Any) -> Any:
+def _array(array: Any) -> Any:
+    """The same without a gradient, and as an array if it is a list."""
+    if isinstance(array, torch.Tensor):
+        return array.detach()
     return array if hasattr(array, "shape") and hasattr(array, "dtype") else np.asarray(array)
 
 

@@ -14,15 +14,13 @@ import numpy as np
 import torch
 
 from engramcka.similarity import hsic
-from engramcka.similarity.centring import centred_layer
-from engramcka.similarity.diagnostics import Moments, collect, squares
+from engramcka.similarity.diagnostics import Moments, collect
 from engramcka.similarity.inputs import Layers
-from engramcka.similarity.strips import fill, linear_sums, rbf_sums, strips_size
 from engramcka.similarity.sums import pair_sums
 from engramcka.similarity.workers import Scratch, ordered_map
+from engramcka.similarity.workspace import Workspace, workspace_bytes
 
 MIN_BATCH = 4  # HSIC_1 divides by n (n - 3)
-_PART_BYTES = 8 * 2**20  # of features worked on at once: few enough to stay in a core's cache
 _FLOAT64_BELOW = 32  # samples: a small batch cancels more, and costs little in float64
 
 
@@ -67,13 +65,11 @@ class Minibatch:
     def run(self) -> Iterator[Batch]:
         """HSIC_1 of every pair of layers and the layers' moments, a batch at a time, in order."""
         size = max(stop - start for start, stop in self.ranges)
-        numbers = (len(self.y) + len(self.x)) * strips_size(size)
-        numbers += 3 * size * max(self.y.widths + self.x.widths)
         yield from ordered_map(
             self.batch,
             self.ranges,
             count=len(self.ranges),
-            part_bytes=numbers * self.like.element_size() + _PART_BYTES,
+            part_bytes=workspace_bytes(self.y, self.x, size, self.like),
             device=self.like.device,
         )
 
@@ -96,43 +92,15 @@ class Minibatch:
         return replace(self._estimate(start, stop, wide), redone=True)
 
     def _estimate(self, start: int, stop: int, like: torch.Tensor) -> Batch:
-        n, count = stop - start, len(self.y) + len(self.x)
-        strips = self.scratch.empty("strips", (count, strips_size(n)), like)
-        vectors = like.new_empty((count, n))
-        columns, along = [], []
-        for first, features, directions in self._parts(start, stop, like):
-            here = slice(first, first + len(features))
-            fill(features, strips[here])
-            pairs = torch.stack([features.sum(1), directions.to(like)], dim=2)
-            products = torch.bmm(features, pairs)  # X (X' 1), and X along the leading direction
-            vectors[here] = products[:, :, 0]
-            if self.bandwidths is not None:
-                vectors[here] = torch.linalg.vector_norm(features, dim=2) ** 2
-            columns.append(squares(features, self.scratch))
-            along.append(products[:, :, 1])
+        n = stop - start
+        space = self.scratch.kept(
+            (n, like.dtype), lambda: Workspace(self.y, self.x, n, self.scratch, like)
+        )
+        moments = collect(space.fill(start, stop), space.strips.along(), n - 1)
         if self.bandwidths is None:
-            sums = linear_sums(strips, vectors, len(self.y))
+            sums = space.strips.linear_sums(len(self.y))
         else:
-            sums = rbf_sums(strips, vectors, self.bandwidths, len(self.y))
-        values = hsic.combine(pair_sums(n, *sums), hsic.unbiased(np.asarray(float(n))))
-        return Batch(values, collect(columns, along, n - 1), redone=False)
-
-    def _parts(
-        self, start: int, stop: int, like: torch.Tensor
-    ) -> Iterator[tuple[int, torch.Tensor, torch.Tensor]]:
-        """(number of the first layer, centred features, leading directions) of a few layers.
-
-        As many equally wide layers as `_PART_BYTES` holds; overwritten by the next.
-        """
-        before = 0
-        for side in (self.y, self.x):
-            for (first, last, width), directions in zip(side.runs(), side.directions, strict=True):
-                step = max(1, _PART_BYTES // ((stop - start) * width * like.element_size()))
-                for a in range(first, last, step):
-                    b = min(a + step, last)
-                    shape = (b - a, stop - start, width)
-                    features = self.scratch.empty("features", shape, like)
-                    for index in range(a, b):
-                        centred_layer(side, index, start, stop, like, out=features[index - a])
-                    yield before + a, features, directions[a - first : b - first]
-            before += len(side)
+            sums = space.strips.rbf_sums(len(self.y), self.bandwidths)
+        pairs = pair_sums(n, sums.cross, sums.own, sums.rows)
+        values = hsic.combine(pairs, hsic.unbiased(np.asarray(float(n))))
+        return Batch(values, moments, redone=False)

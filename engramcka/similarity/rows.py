@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from engramcka.similarity.diagnostics import Moments, collect, squares
+from engramcka.similarity.diagnostics import Moments, collect, row_blocks, squares
 from engramcka.similarity.full import Problem, RowSums
 from engramcka.similarity.sums import row_sums
 from engramcka.similarity.workers import Scratch
@@ -38,7 +38,11 @@ def whole_rows(problem: Problem) -> torch.Tensor:
 
 def _column_totals(problem: Problem) -> tuple[list[torch.Tensor], Moments]:
     """X' 1 as (layers, width, 1 + groups) a run: over all samples, and without each group."""
-    directions = [*problem.y.directions, *problem.x.directions]
+    directions = [
+        torch.stack(side.directions[first:last])
+        for side in (problem.y, problem.x)
+        for first, last, _ in side.runs()
+    ]
     scratch = Scratch()
 
     def block_sums(block: int) -> tuple[list[torch.Tensor], Moments]:
@@ -47,7 +51,8 @@ def _column_totals(problem: Problem) -> tuple[list[torch.Tensor], Moments]:
             torch.bmm(run, direction.to(run)[:, :, None])[:, :, 0]
             for run, direction in zip(features, directions, strict=True)
         ]
-        found = collect([squares(run, scratch) for run in features], along, 0)
+        columns = [squares(row_blocks(run), scratch) for run in features]
+        found = collect(columns, torch.cat(along), 0)
         return [run.sum(1).double() for run in features], found
 
     found: Moments | None = None

@@ -1,100 +1,124 @@
 """The lower half of one batch's Gram matrices, and the sums that HSIC_1 needs of it.
 
 A strip holds a few columns and the rows from the first of them on: a square on the diagonal and
-all that is below it. Narrow strips make little more than half of a matrix. They are filled
-for a few layers at a time, while their features are in the cache, and added up for all at once.
+all that is below it. Narrow strips make little more than half of a matrix. Two more rows go
+through the same product: X (X' 1), the row sums, and X along a direction. Strips are filled for a
+few layers at a time, while their features are in the cache, and added up for all at once.
 K~ is a Gram matrix with its diagonal set to zero. Knows nothing of estimators.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 
 from engramcka.similarity.kernels import rbf_
-from engramcka.similarity.sums import CHUNK, pair_products
+from engramcka.similarity.sums import pair_products
+from engramcka.similarity.workers import Scratch
 
-STRIP = 32  # columns
+STRIP = 32  # columns on a CPU
+_CUDA_STRIP = 256  # on a GPU, where a small product costs as much as its launch
+EXTRA = 2  # rows below the samples' own: X' 1, and a direction
 
-Sums = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
-
-
-def strips_size(n: int) -> int:
-    """Numbers that the strips of one (n, n) matrix hold, made a multiple of a sum's length."""
-    size = sum((n - start) * min(STRIP, n - start) for start in range(0, n, STRIP))
-    return -(-size // CHUNK) * CHUNK
+Product = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
-def fill(features: torch.Tensor, out: torch.Tensor) -> None:
-    """Write the strips of X X' of some layers.
+@dataclass(frozen=True)
+class Sums:
+    """Sums over all K~; float64."""
 
-    Args:
-        features: (layers, samples, width).
-        out: (layers, strips_size(samples)), overwritten.
-    """
-    n, first = features.shape[1], 0
-    for start in range(0, n, STRIP):
-        width = min(STRIP, n - start)
-        last = first + (n - start) * width
-        torch.bmm(
-            features[:, start:],
-            features[:, start : start + width].mT,
-            out=out[:, first:last].view(len(out), n - start, width),
-        )
-        first = last
-    out[:, first:] = 0
+    cross: torch.Tensor  # (y layers, x layers): sum_ij K~_ij L~_ij
+    own: torch.Tensor  # (layers,): sum_ij K~_ij^2
+    rows: torch.Tensor  # (layers, samples): K~ 1
 
 
-def linear_sums(strips: torch.Tensor, rows: torch.Tensor, y_count: int) -> Sums:
-    """Sums over K~ of the linear kernel; the strips are changed.
+def strips_size(n: int, device: torch.device) -> int:
+    """Numbers that the strips of one layer of n samples hold."""
+    return sum((n - start + EXTRA) * width for start, width in _columns(n, device))
+
+
+class Strips:
+    """The strips of every layer of one batch.
 
     Args:
-        strips: (layers of y and then of x, strips_size(samples)) as `fill` wrote them.
-        rows: (layers, samples) row sums of K, see `sums.row_sums`.
-        y_count: layers of y.
-
-    Returns:
-        (y layers, x layers) sum_ij K~_ij L~_ij; (layers,) sum_ij K~_ij^2; (layers, samples) K~ 1;
-        all float64.
+        n: samples.
+        layers: of y and then of x.
+        scratch: memory to keep them in.
+        like: a tensor of the dtype and on the device to compute with.
     """
-    hollow = rows.double()
-    for strip, columns in _each(strips, rows.shape[1]):
-        square = strip[:, : columns.stop - columns.start]
-        hollow[:, columns] -= square.diagonal(dim1=1, dim2=2)
-        square.tril_(-1)
-    cross, own = pair_products(strips, y_count)
-    return 2 * cross, 2 * own, hollow  # the strips hold each pair of samples once
+
+    def __init__(self, n: int, layers: int, scratch: Scratch, like: torch.Tensor) -> None:
+        memory = scratch.empty("strips", (layers * strips_size(n, like.device),), like)
+        self.n, self._columns, self._strips = n, list(_columns(n, like.device)), []
+        first = 0
+        for start, width in self._columns:  # each (layers, rows, columns) and contiguous
+            last = first + layers * (n - start + EXTRA) * width
+            self._strips.append(memory[first:last].view(layers, n - start + EXTRA, width))
+            first = last
+
+    def products(self, features: torch.Tensor, layers: slice) -> list[Product]:
+        """The products that write the strips of X X' of some layers: left, right and result.
+
+        Args:
+            features: (layers, samples + EXTRA, width): X, and below it X' 1 and a direction.
+            layers: which these are.
+        """
+        return [
+            (features[:, start:], features[:, start : start + width].mT, strip[layers])
+            for (start, width), strip in zip(self._columns, self._strips, strict=True)
+        ]
+
+    def along(self) -> torch.Tensor:
+        """(layers, samples) features along each layer's direction."""
+        return torch.cat([strip[:, -1] for strip in self._strips], dim=1)
+
+    def linear_sums(self, y_count: int) -> Sums:
+        """Sums over K~ of the linear kernel; the strips are changed.
+
+        Args:
+            y_count: layers of y.
+        """
+        rows = torch.cat([strip[:, -EXTRA] for strip in self._strips], dim=1).double()
+        rows -= self._diagonals()
+        for square, _, _ in self._each():
+            square.tril_(-1)
+        return self._sums(y_count, rows)
+
+    def rbf_sums(self, y_count: int, bandwidths: torch.Tensor) -> Sums:
+        """Sums over K~ of the RBF kernel; the strips are changed.
+
+        Args:
+            y_count: layers of y.
+            bandwidths: (layers,) float64.
+        """
+        norms = self._diagonals()
+        rows = torch.zeros_like(norms, dtype=torch.float64)
+        for square, strip, start in self._each():
+            below, columns = slice(start, None), slice(start, start + square.shape[2])
+            rbf_(strip, norms[:, below], norms[:, columns], bandwidths)
+            square.tril_(-1)
+            rows[:, below] += strip.sum(2, dtype=torch.float64)
+            rows[:, columns] += strip.sum(1, dtype=torch.float64)
+        return self._sums(y_count, rows)
+
+    def _diagonals(self) -> torch.Tensor:
+        """(layers, samples) squared lengths of the features."""
+        return torch.cat([square.diagonal(dim1=1, dim2=2) for square, _, _ in self._each()], dim=1)
+
+    def _each(self) -> Iterator[tuple[torch.Tensor, torch.Tensor, int]]:
+        """(square on the diagonal, it and all below, first sample) of each strip."""
+        for (start, width), strip in zip(self._columns, self._strips, strict=True):
+            yield strip[:, :width], strip[:, :-EXTRA], start
+
+    def _sums(self, y_count: int, rows: torch.Tensor) -> Sums:
+        cross, own = pair_products([strip for _, strip, _ in self._each()], y_count)
+        return Sums(2 * cross, 2 * own, rows)  # the strips hold each pair of samples once
 
 
-def rbf_sums(
-    strips: torch.Tensor, norms: torch.Tensor, bandwidths: torch.Tensor, y_count: int
-) -> Sums:
-    """Sums over K~ of the RBF kernel, as `linear_sums` gives them.
-
-    Args:
-        strips: (layers, strips_size(samples)) as `fill` wrote them.
-        norms: (layers, samples) squared lengths of the features.
-        bandwidths: (layers,) float64.
-        y_count: layers of y.
-    """
-    total = torch.zeros_like(norms, dtype=torch.float64)
-    for strip, columns in _each(strips, norms.shape[1]):
-        rows = slice(columns.start, None)
-        rbf_(strip, norms[:, rows], norms[:, columns], bandwidths)
-        strip[:, : columns.stop - columns.start].tril_(-1)
-        total[:, rows] += strip.sum(2, dtype=torch.float64)
-        total[:, columns] += strip.sum(1, dtype=torch.float64)
-    cross, own = pair_products(strips, y_count)
-    return 2 * cross, 2 * own, total
-
-
-def _each(strips: torch.Tensor, n: int) -> Iterator[tuple[torch.Tensor, slice]]:
-    """(layers, rows, columns) of each strip, and which columns."""
-    first = 0
-    for start in range(0, n, STRIP):
-        columns = slice(start, min(start + STRIP, n))
-        width = columns.stop - start
-        last = first + (n - start) * width
-        yield strips[:, first:last].view(len(strips), n - start, width), columns
-        first = last
+def _columns(n: int, device: torch.device) -> Iterator[tuple[int, int]]:
+    """(first sample, columns) of each strip."""
+    width = STRIP if device.type == "cpu" else _CUDA_STRIP
+    for start in range(0, n, width):
+        yield start, min(width, n - start)

@@ -17,31 +17,35 @@ from engramcka.similarity.hsic import PairSums
 CHUNK = 512
 
 
-def pair_products(tile: torch.Tensor, y_count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Inner products of every layer's tile with every other's, by one product for all pairs.
+def pair_products(tiles: Sequence[torch.Tensor], y_count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Inner products of every layer's tiles with every other's, by one product for all pairs.
 
     Args:
-        tile: (layers of y and then of x, rows, columns).
+        tiles: (layers of y and then of x, rows, columns) each.
         y_count: layers of y.
 
     Returns:
         (y layers, x layers) sum_ij K_ij L_ij, and (layers,) sum_ij K_ij^2; float64.
     """
-    chunks = _chunks(tile)
-    cross = torch.bmm(chunks[:, :y_count], chunks[:, y_count:].mT).double().sum(0)
-    own = torch.linalg.vector_norm(chunks, dim=2).double().square().sum(0)
-    return cross, own
+    cross, lengths = [], []
+    for tile in tiles:
+        for part in _chunks(tile):
+            cross.append(torch.bmm(part[:, :y_count], part[:, y_count:].mT))
+            lengths.append(torch.linalg.vector_norm(part, dim=2))
+    own = torch.cat(lengths).double().square_().sum(0)
+    return torch.cat(cross).sum(0, dtype=torch.float64), own
 
 
 def cross_products(y_tile: torch.Tensor, x_tile: torch.Tensor) -> torch.Tensor:
     """(y layers, x layers) float64 sum_ij K_ij L_ij of two tiles (layers, rows, columns)."""
-    return torch.bmm(_chunks(y_tile), _chunks(x_tile).mT).double().sum(0)
+    pairs = zip(_chunks(y_tile), _chunks(x_tile), strict=True)
+    return torch.cat([torch.bmm(y, x.mT) for y, x in pairs]).sum(0, dtype=torch.float64)
 
 
 def all_products(parts: torch.Tensor) -> torch.Tensor:
     """(parts, parts) float64 inner products of matrices (parts, rows, columns) with each other."""
-    chunks = _chunks(parts)
-    return torch.bmm(chunks, chunks.mT).double().sum(0)
+    products = [torch.bmm(part, part.mT) for part in _chunks(parts)]
+    return torch.cat(products).sum(0, dtype=torch.float64)
 
 
 def row_sums(blocks: Sequence[torch.Tensor], totals: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -73,10 +77,10 @@ def pair_sums(n: int, cross: torch.Tensor, own: torch.Tensor, rows: torch.Tensor
     return PairSums(np.asarray(float(n)), *(value.cpu().numpy() for value in values))
 
 
-def _chunks(tile: torch.Tensor) -> torch.Tensor:
-    """(chunks, layers, at most `CHUNK` numbers) of a tile; with zeros added if they must be."""
+def _chunks(tile: torch.Tensor) -> list[torch.Tensor]:
+    """(chunks, layers, `CHUNK` numbers) of a tile, and (1, layers, numbers) of what is left."""
     flat = tile.reshape(len(tile), -1)
-    count = -(-flat.shape[1] // CHUNK)
-    if flat.shape[1] % count:
-        flat = torch.nn.functional.pad(flat, (0, count - flat.shape[1] % count))
-    return flat.view(len(flat), count, -1).transpose(0, 1)
+    whole = flat.shape[1] // CHUNK * CHUNK
+    chunks = flat[:, :whole].view(len(tile), -1, CHUNK).transpose(0, 1)
+    rest = flat[:, whole:][None]
+    return [part for part in (chunks, rest) if part.numel()]

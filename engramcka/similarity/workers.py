@@ -10,10 +10,10 @@ from __future__ import annotations
 import math
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -69,6 +69,8 @@ class Scratch(threading.local):
 
     def __init__(self) -> None:
         self._held: dict[str, torch.Tensor] = {}
+        self._key: Hashable = None
+        self._made: Any = None
 
     def empty(self, name: str, shape: tuple[int, ...], like: torch.Tensor) -> torch.Tensor:
         """A tensor as like, of any content, in the memory that this thread holds under name."""
@@ -77,6 +79,14 @@ class Scratch(threading.local):
         if held is None or held.dtype != like.dtype or len(held) < size:
             held = self._held[name] = like.new_empty(size)
         return held[:size].view(shape)
+
+    def kept(self, key: Hashable, make: Callable[[], Result]) -> Result:
+        """What make() gave when this was last called, if that was with the same key."""
+        if self._key != key:
+            self._key = self._made = None  # its memory may be taken again
+            self._made, self._key = make(), key
+        made: Result = self._made
+        return made
 
 
 @contextmanager
