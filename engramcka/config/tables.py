@@ -8,7 +8,8 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 
-def _plain_name(name: str) -> str:
+def plain_name(name: str) -> str:
+    """The name, if it can name a result and its files; raises ValueError if not."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
         raise ValueError(
             "a name is made of letters, digits, '.', '_' and '-' (at most 100, the first a letter "
@@ -23,7 +24,7 @@ def _one_line(text: str) -> str:
     return text
 
 
-Name = Annotated[str, AfterValidator(_plain_name)]
+Name = Annotated[str, AfterValidator(plain_name)]
 Label = Annotated[str, AfterValidator(_one_line)]
 Layer = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]

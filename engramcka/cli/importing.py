@@ -1,0 +1,99 @@
+"""``engramcka import``: sweeps and maps made elsewhere, as results of a run."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from engramcka.errors import ConfigError, StoreError
+
+
+class KindChoice(StrEnum):
+    """What can be imported."""
+
+    sweep = "sweep"
+    cka = "cka"
+
+
+def command(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="Sweep: .csv, .jsonl, TensorBoard event files or their folder. Map: .npy, "
+            ".safetensors or .csv.",
+            show_default=False,
+        ),
+    ],
+    kind: Annotated[KindChoice, typer.Option("--as", help="What it is.", show_default=False)],
+    into: Annotated[
+        Path,
+        typer.Option(help="The run directory; made if it is not there.", show_default=False),
+    ],
+    name: Annotated[
+        str | None, typer.Option(help="Name of the result; the file's own if left out.")
+    ] = None,
+    y_label: Annotated[str, typer.Option(help="Map: the model of the rows.")] = "y",
+    x_label: Annotated[str, typer.Option(help="Map: the model of the columns.")] = "x",
+    tag: Annotated[
+        str | None, typer.Option(help="Event files: the tag that is the loss, or its last part.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a result of this name.")] = False,
+) -> None:
+    """Take a loss sweep or a similarity map from FILE into RUN, to browse and export."""
+    from engramcka.config.tables import plain_name
+    from engramcka.stores import layout, results
+
+    if not file.exists():
+        raise StoreError(f"{file}: there is no such file", exit_code=2)
+    try:
+        called = plain_name(name if name is not None else file.resolve().stem)
+    except ValueError as error:
+        raise ConfigError(f"--name: {error}; give one with --name") from error
+    if kind is KindChoice.sweep:
+        from engramcka.stores.foreign_sweeps import read_sweep_file
+
+        result: Any = read_sweep_file(file, tag)
+    else:
+        from engramcka.stores.foreign_maps import read_map_file
+
+        result = read_map_file(file, y_label, x_label)
+    target = into / layout.RESULTS
+    if (target / kind / called).exists() and not force:
+        raise StoreError(
+            f"{into}: has {kind}/{called} already; choose another --name, or --force", exit_code=2
+        )
+    source = {"file": str(file), "sha256": _digest(file)}
+    imported = datetime.now(UTC).isoformat(timespec="seconds")
+    result = replace(result, provenance={**source, "imported": imported})
+    _make_run(into)
+    results.write_result(target, called, result, {"imported": source})
+    print(f"Wrote {kind}/{called}. Look at it with: engramcka browse {into}")
+
+
+def _make_run(run: Path) -> None:
+    """A run directory with results to write to; refuses a folder that is something else."""
+    from engramcka.stores import is_run, layout
+    from engramcka.stores.results import open_root
+
+    try:
+        if run.exists() and not is_run(run) and any(run.iterdir()):
+            raise StoreError(f"{run}: holds other things and is no run", exit_code=2)
+        run.mkdir(parents=True, exist_ok=True)
+        open_root(run / layout.RESULTS)
+    except OSError as error:
+        raise StoreError(f"{run}: cannot be written ({error.strerror or error})") from error
+
+
+def _digest(path: Path) -> str:
+    """SHA-256 of a file, or of all files of a folder in order."""
+    found = hashlib.sha256()
+    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        if file.is_file():
+            found.update(file.read_bytes())
+    return found.hexdigest()

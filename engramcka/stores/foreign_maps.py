@@ -1,0 +1,160 @@
+"""Similarity maps made elsewhere: .npy, .safetensors and .csv as a `CkaMap`.
+
+Rows are the layers of y and columns those of x, blocks counted from 1. A CSV file is the bare
+matrix, or a line a cell with the columns y_layer, x_layer, similarity and, where known, ci_low and
+ci_high, as `engramcka export` writes it. Nothing that a file holds is executed.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engramcka.errors import EngramckaError
+from engramcka.results import CkaMap
+from engramcka.stores.foreign_sweeps import MAX_BYTES, read_text, refusal
+
+MATRICES = ("similarity", "ci_low", "ci_high")
+LARGEST = 1.5  # an unbiased estimate may lie a little outside [-1, 1]; beyond this it is none
+
+Matrix = np.ndarray[Any, Any]
+Parts = dict[str, Any]  # fields of CkaMap
+
+
+def read_map_file(path: Path, y_label: str = "y", x_label: str = "x") -> CkaMap:
+    """Read a map by its file's extension.
+
+    Args:
+        path: .npy (one matrix), .safetensors (one matrix, or `similarity` with `ci_low` and
+            `ci_high`) or .csv.
+        y_label: of the model whose layers are the rows.
+        x_label: of the model whose layers are the columns.
+
+    Raises:
+        StoreError: names the file, what was found and what is allowed.
+    """
+    readers: dict[str, Callable[[Path], Parts]] = {
+        ".npy": _read_npy,
+        ".safetensors": _read_safetensors,
+        ".csv": _read_csv,
+    }
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        raise refusal(f"{path}: no map by its name", f"allowed: {', '.join(readers)}")
+    if not path.is_file():
+        raise refusal(f"{path}: there is no such file")
+    if path.stat().st_size > MAX_BYTES:
+        raise refusal(f"{path}: larger than {MAX_BYTES >> 20} MiB, no map of layers")
+    parts = reader(path)
+    for name in MATRICES:
+        if parts.get(name) is not None:
+            parts[name] = _checked(f"{path}, {name}", parts[name])
+    try:
+        return CkaMap(**parts, y_label=y_label, x_label=x_label)
+    except EngramckaError as error:
+        raise refusal(f"{path}: {error}") from error
+
+
+def _checked(where: str, values: Matrix) -> Matrix:
+    """A matrix of similarities in float64; NaN where there is none."""
+    if values.ndim != 2 or 0 in values.shape or values.dtype.kind not in "fiu":
+        raise refusal(
+            f"{where}: found shape {values.shape} of {values.dtype}",
+            "allowed: a matrix of numbers (y layers, x layers)",
+        )
+    values = values.astype(np.float64)
+    wrong = np.argwhere(np.isinf(values) | (np.abs(values) > LARGEST))
+    if len(wrong):
+        row, column = (int(index) for index in wrong[0])
+        raise refusal(
+            f"{where}: {values[row, column]:g} in row {row + 1}, column {column + 1}",
+            "allowed: similarities, at most 1 in size, or NaN",
+        )
+    return values
+
+
+def _read_npy(path: Path) -> Parts:
+    try:
+        return {"similarity": np.asarray(np.load(path, allow_pickle=False))}
+    except (ValueError, OSError, EOFError) as error:
+        raise refusal(f"{path}: no plain .npy array ({_reason(error)})") from error
+
+
+def _read_safetensors(path: Path) -> Parts:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
+        raise refusal(
+            f"{path}: cannot be read ({_reason(error)})", "allowed: float64, float32 or float16"
+        ) from error
+    if "similarity" in tensors:
+        return {name: tensors[name] for name in MATRICES if name in tensors}
+    if len(tensors) != 1:
+        raise refusal(
+            f"{path}: holds {', '.join(sorted(tensors)) or 'nothing'}",
+            "allowed: one tensor, or one called similarity",
+        )
+    return {"similarity": next(iter(tensors.values()))}
+
+
+def _read_csv(path: Path) -> Parts:
+    try:
+        rows = [row for row in csv.reader(io.StringIO(read_text(path)), strict=True) if row]
+    except csv.Error as error:
+        raise refusal(f"{path}: no CSV ({error})") from error
+    if not rows:
+        raise refusal(f"{path}: empty")
+    header = [name.strip() for name in rows[0]]
+    if {"y_layer", "x_layer", "similarity"} <= set(header):
+        return _cells(path, header, rows[1:])
+    if len({len(row) for row in rows}) > 1:
+        raise refusal(
+            f"{path}: rows of different lengths",
+            "allowed: a bare matrix, or columns y_layer, x_layer, similarity",
+        )
+    return {"similarity": np.array([_numbers(path, i, row) for i, row in enumerate(rows, 1)])}
+
+
+def _cells(path: Path, header: list[str], rows: list[list[str]]) -> Parts:
+    columns = [name for name in MATRICES if name in header]
+    cells: dict[tuple[int, int], list[float]] = {}
+    for number, row in enumerate(rows, start=2):
+        if len(row) != len(header):
+            raise refusal(f"{path}, line {number}: {len(row)} values, {len(header)} columns")
+        entry = dict(zip(header, _numbers(path, number, row), strict=True))
+        y, x = entry["y_layer"], entry["x_layer"]
+        if not all(layer >= 1 and layer == int(layer) for layer in (y, x)):
+            raise refusal(f"{path}, line {number}: layers {y:g} and {x:g}", "allowed: from 1")
+        if (int(y), int(x)) in cells:
+            raise refusal(f"{path}, line {number}: y_layer {y:g}, x_layer {x:g} once more")
+        cells[int(y), int(x)] = [entry[name] for name in columns]
+    y_layers = sorted({y for y, _ in cells})
+    x_layers = sorted({x for _, x in cells})
+    if not cells or len(cells) != len(y_layers) * len(x_layers):
+        raise refusal(
+            f"{path}: {len(cells)} cells, {len(y_layers)} x {len(x_layers)} layers",
+            "allowed: every cell once, an empty similarity where there is none",
+        )
+    values = np.array([[cells[y, x] for x in x_layers] for y in y_layers])
+    found: Parts = {name: values[..., index] for index, name in enumerate(columns)}
+    return {**found, "y_layers": tuple(y_layers), "x_layers": tuple(x_layers)}
+
+
+def _numbers(path: Path, line: int, row: list[str]) -> list[float]:
+    """A row's values; an empty one is NaN."""
+    try:
+        return [float(value) if value.strip() else float("nan") for value in row]
+    except ValueError as error:
+        raise refusal(f"{path}, line {line}: {error}") from error
+
+
+def _reason(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0][:120]
