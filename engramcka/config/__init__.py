@@ -3,11 +3,14 @@
 from engramcka.config.loading import dump_config, load_config
 from engramcka.config.schema import (
     AllocationTable,
+    CapturedModel,
     CkaTable,
     Config,
     DataTable,
     EngramConfig,
+    ImportedModel,
     LoadedModel,
+    PythonModel,
     SweepTable,
     TrainedModel,
     TrainingTable,
@@ -15,11 +18,14 @@ from engramcka.config.schema import (
 
 __all__ = [
     "AllocationTable",
+    "CapturedModel",
     "CkaTable",
     "Config",
     "DataTable",
     "EngramConfig",
+    "ImportedModel",
     "LoadedModel",
+    "PythonModel",
     "SweepTable",
     "TrainedModel",
     "TrainingTable",

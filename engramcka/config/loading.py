@@ -17,9 +17,22 @@ import tomli_w
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from engramcka.config.schema import Config, LoadedModel, TrainedModel
+from engramcka.config.schema import (
+    Config,
+    ImportedModel,
+    LoadedModel,
+    PythonModel,
+    TrainedModel,
+)
 from engramcka.config.source import ConfigSource, KeyPath, find_lines
 from engramcka.errors import ConfigError
+
+MODEL_KINDS: dict[str, type[BaseModel]] = {
+    "train": TrainedModel,
+    "hf": LoadedModel,
+    "python": PythonModel,
+    "activations": ImportedModel,
+}
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
@@ -127,7 +140,7 @@ def _explain(
         at = (*path, "source") if kind == "union_tag_invalid" else path
         return source.error(at, f"found {found!r}", _choices(str(found), names))
     if kind == "union_tag_not_found":
-        return source.error((*path, "source"), "this key is missing", "allowed: 'train', 'hf'")
+        return source.error((*path, "source"), "this key is missing", _choices("", MODEL_KINDS))
     message = details["msg"].removeprefix("Value error, ")
     if kind == "value_error":
         return source.error(path, message)
@@ -175,7 +188,7 @@ def _table(path: KeyPath, values: dict[str, Any]) -> type[BaseModel] | None:
             continue
         if position == 1 and path[0] == "models":
             source = values["models"][part].get("source")
-            kind = LoadedModel if source == "hf" else TrainedModel
+            kind = MODEL_KINDS.get(str(source), TrainedModel)
             continue
         if part == "models" or kind is None:
             continue

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from engramcka.config.tables import Label, Layer, Seed, Table
 
@@ -63,11 +63,46 @@ class EngramConfig(Table):
         return self
 
 
-class TrainedModel(Table):
+CAPTURE_KEYS = ("points", "embedding", "streams")
+
+
+def _one_of_the_streams(streams: str) -> str:
+    if streams not in ("mean", "sum", "concat") and not (streams.isascii() and streams.isdecimal()):
+        raise ValueError(
+            f"found {streams!r}; allowed: 'mean', 'sum', 'concat', or a stream's number from '0'"
+        )
+    return streams
+
+
+class CapturedModel(Table):
+    """What every model that runs here has: a label, and where its hidden states are taken."""
+
+    label: Label = Field("", description="name on axes and in tables; the table's name if empty")
+    points: str = Field(
+        "block",
+        min_length=1,
+        description="where hidden states are taken: block (the residual stream after it), "
+        "attention or mlp (what they give), engram-in or engram-out (the stream before and after "
+        "an Engram module), or a pattern over module names within a block, as `self_attn.o_proj`",
+    )
+    embedding: bool = Field(
+        False, description="store what enters the first block too, as layer 0 (layer_00)"
+    )
+    streams: Annotated[str, AfterValidator(_one_of_the_streams)] = Field(
+        "mean",
+        description="of several residual streams: mean, sum, concat, or one by its number from 0",
+    )
+
+    @property
+    def capture(self) -> dict[str, Any]:
+        """The keys that say what is taken, as JSON."""
+        return self.model_dump(mode="json", include=set(CAPTURE_KEYS))
+
+
+class TrainedModel(CapturedModel):
     """``[models.NAME]`` with ``source = "train"``: built from a preset and trained in this run."""
 
     source: Literal["train"] = Field(description="where the model comes from")
-    label: Label = Field("", description="name on axes and in tables; the table's name if empty")
     preset: str = Field(
         "moe-tiny", description="architecture by name, from moe-tiny to moe-27b and engram-40b"
     )
@@ -76,19 +111,98 @@ class TrainedModel(Table):
     )
 
 
-class LoadedModel(Table):
+class LoadedModel(CapturedModel):
     """``[models.NAME]`` with ``source = "hf"``: any causal LM that transformers knows."""
 
     source: Literal["hf"] = Field(description="where the model comes from")
-    label: Label = Field("", description="name on axes and in tables; the table's name if empty")
-    path: str = Field(min_length=1, description="local folder or hub name")
-    revision: str | None = Field(None, description="branch, tag or commit on the hub")
+    path: str = Field(
+        min_length=1,
+        description="local folder or hub name; a glob of folders, as `run/step-*`, is a series "
+        "over training, sorted by the last number in their names",
+    )
+    revision: str | tuple[str, ...] | None = Field(
+        None, description="branch, tag or commit on the hub; several make a series over training"
+    )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="dtype of weights and hidden states; auto keeps the checkpoint's"
+    )
+    device_map: Literal["auto", "balanced", "balanced_low_0", "sequential"] | None = Field(
+        None, description="spread the model over all GPUs as accelerate does; none: on one device"
+    )
+    attn_implementation: str | None = Field(
+        None,
+        min_length=1,
+        description="attention kernel, as eager, sdpa or flash_attention_2; transformers' choice "
+        "if left out",
+    )
+    quantization: Literal["none", "8bit", "4bit"] = Field(
+        "none",
+        description="quantise weights while loading, by bitsandbytes; a checkpoint that is "
+        "quantised already is loaded as it is",
     )
     trust_remote_code: bool = Field(
         False, description="run Python code that comes with the checkpoint"
     )
 
+    @property
+    def is_series(self) -> bool:
+        """Whether it stands for several checkpoints."""
+        return isinstance(self.revision, tuple) or any(sign in self.path for sign in "*?[")
 
-ModelTable = Annotated[TrainedModel | LoadedModel, Field(discriminator="source")]
+    @model_validator(mode="after")
+    def _one_series(self) -> LoadedModel:
+        if isinstance(self.revision, tuple) and any(sign in self.path for sign in "*?["):
+            raise ValueError("a glob in path and a list of revisions are two series; give one")
+        if self.quantization != "none" and self.dtype == "float32":
+            raise ValueError("quantization and dtype = 'float32' do not go together; use bfloat16")
+        return self
+
+
+class PythonModel(CapturedModel):
+    """``[models.NAME]`` with ``source = "python"``: a model that your own code makes."""
+
+    source: Literal["python"] = Field(description="where the model comes from")
+    function: Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")] = Field(
+        description="`module:function`, called without arguments; returns (model, tokenizer)"
+    )
+    path: str = Field(".", min_length=1, description="folder that the module is imported from")
+    blocks: str | None = Field(
+        None,
+        min_length=1,
+        description="its blocks: a pattern over module names, as `encoder.layers.*` (one that "
+        "begins with ^ is a regular expression); found if left out, for models of transformers",
+    )
+
+
+class ImportedModel(Table):
+    """``[models.NAME]`` with ``source = "activations"``: hidden states that were made elsewhere."""
+
+    source: Literal["activations"] = Field(description="where the model comes from")
+    label: Label = Field("", description="name on axes and in tables; the table's name if empty")
+    path: str = Field(
+        min_length=1,
+        description="an .npz, .safetensors, .h5 or .zarr with an array (samples, width) a layer, "
+        "or a folder or glob of .npy files, one a layer",
+    )
+    layers: tuple[str, ...] | None = Field(
+        None,
+        min_length=1,
+        description="names of the arrays, first layer first; if left out, all arrays by the number "
+        "at the end of their names",
+    )
+    first_layer: Annotated[int, Field(ge=0)] | None = Field(
+        None,
+        description="layer number of the first array; if left out, the numbers in the names "
+        "(0 is the embedding), or 1 where `layers` names them",
+    )
+    samples: str | None = Field(
+        None,
+        min_length=1,
+        description="JSON lines, a row each, with document, start, end and other columns; without "
+        "it, rows are compared in order",
+    )
+
+
+ModelTable = Annotated[
+    TrainedModel | LoadedModel | PythonModel | ImportedModel, Field(discriminator="source")
+]

@@ -13,7 +13,15 @@ from pydantic import Field, PrivateAttr
 
 from engramcka.config.analysis_tables import CkaTable
 from engramcka.config.data_table import DataTable
-from engramcka.config.model_tables import EngramConfig, LoadedModel, ModelTable, TrainedModel
+from engramcka.config.model_tables import (
+    CapturedModel,
+    EngramConfig,
+    ImportedModel,
+    LoadedModel,
+    ModelTable,
+    PythonModel,
+    TrainedModel,
+)
 from engramcka.config.source import ConfigSource, KeyPath
 from engramcka.config.tables import Name, Seed, Table
 from engramcka.config.training_tables import AllocationTable, SweepTable, TrainingTable
@@ -21,11 +29,14 @@ from engramcka.errors import ConfigError
 
 __all__ = [
     "AllocationTable",
+    "CapturedModel",
     "CkaTable",
     "Config",
     "DataTable",
     "EngramConfig",
+    "ImportedModel",
     "LoadedModel",
+    "PythonModel",
     "RunTable",
     "SweepTable",
     "Table",

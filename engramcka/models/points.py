@@ -15,6 +15,7 @@ from torch import nn
 
 from engramcka.errors import ConfigError
 from engramcka.models.blocks import find_blocks
+from engramcka.models.own_code import OwnModel
 
 BLOCK, ATTENTION, MLP = "block", "attention", "mlp"
 ENGRAM_IN, ENGRAM_OUT = "engram-in", "engram-out"
@@ -52,6 +53,7 @@ def capture_points(
     Raises:
         ConfigError: no such point, or more than one in a block.
     """
+    model = model.inner if isinstance(model, OwnModel) else model
     found = _blocks(model, blocks)
     engrams = getattr(model, "engrams", {})
     chosen: dict[int, Point] = {}

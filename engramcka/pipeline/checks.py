@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
-from engramcka.config import Config, DataTable, LoadedModel, TrainedModel
+from engramcka.config import Config, DataTable, ImportedModel, LoadedModel, TrainedModel
 from engramcka.models.presets import PRESETS, preset_engram, preset_layers
+from engramcka.pipeline.members import members
 
 
 def check_models(config: Config) -> None:
@@ -16,7 +18,8 @@ def check_models(config: Config) -> None:
     """
     for name, model in config.models.items():
         if isinstance(model, LoadedModel):
-            _check_path(config, ("models", name, "path"), model.path)
+            _check_loaded(config, name, model)
+        if not isinstance(model, TrainedModel):
             continue
         if model.preset not in PRESETS:
             raise config.error(
@@ -42,6 +45,44 @@ def check_models(config: Config) -> None:
                     _check_layers(config, (kind, index, key), swept.preset, named)
 
 
+def _check_loaded(config: Config, name: str, model: LoadedModel) -> None:
+    if model.is_series:
+        members(config, name)
+    if not model.is_series or isinstance(model.revision, tuple):
+        _check_path(config, ("models", name, "path"), model.path)
+    for key, value, package in (
+        ("quantization", model.quantization in ("8bit", "4bit"), "bitsandbytes"),
+        ("attn_implementation", model.attn_implementation == "flash_attention_2", "flash_attn"),
+    ):
+        if value and find_spec(package) is None:
+            raise config.error(
+                ("models", name, key),
+                f"found {getattr(model, key)!r}, {package} is not installed here",
+                f"install it, or leave {key} out",
+            )
+
+
+def check_pairs(config: Config) -> None:
+    """Refuse maps whose sides tell samples apart in different ways.
+
+    Raises:
+        ConfigError: names the map and the model.
+    """
+    for index, cka in enumerate(config.cka):
+        by_row = {
+            name: isinstance(model, ImportedModel) and model.samples is None
+            for name in (cka.y, cka.x)
+            for model in [config.models[name]]
+        }
+        if by_row[cka.y] != by_row[cka.x]:
+            side = "y" if by_row[cka.y] else "x"
+            raise config.error(
+                ("cka", index, side),
+                f"the rows of {getattr(cka, side)!r} do not say which samples they are",
+                f"give models.{getattr(cka, side)} a samples file with document, start and end",
+            )
+
+
 def check_data(config: Config) -> None:
     """Refuse text that is not there, and a corpus with nothing left to train on.
 
@@ -53,6 +94,8 @@ def check_data(config: Config) -> None:
     from engramcka.data import DataKeyError, load_corpus
 
     data = config.data
+    if all(isinstance(model, ImportedModel) for model in config.models.values()):
+        return
     if data.held_out == 1.0 and any(isinstance(m, TrainedModel) for m in config.models.values()):
         raise config.error(
             ("data", "validation_share"),

@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from engramcka.config import Config, EngramConfig, LoadedModel
-from engramcka.errors import ConfigError
+from engramcka.config import Config, EngramConfig, ImportedModel, PythonModel, TrainedModel
+from engramcka.errors import ConfigError, DataError, StoreError
 from engramcka.pipeline.checks import is_local
 from engramcka.pipeline.context import Context
+from engramcka.pipeline.members import last_member, members, pairs
 from engramcka.pipeline.pieces import Piece
+from engramcka.pipeline.stages.importing import check_import
 
 CHARACTERS_A_TOKEN = 3.5  # of code and English under a usual byte-level tokenizer
 
@@ -47,14 +49,16 @@ def estimate(config: Config, pieces: Sequence[Piece]) -> list[Cost]:
         ConfigError: the config of a model that is to be loaded cannot be read.
     """
     shapes = {name: _shape_of_model(config, name) for name in config.models}
-    tables = {table.name: table for table in config.cka}
-    tokens = _tokens(config) if config.models else 0.0
+    tables = {pair.name: table for table in config.cka for pair in pairs(config, table)}
+    models = {member.store: name for name in config.models for member in members(config, name)}
+    reads = any(not isinstance(model, ImportedModel) for model in config.models.values())
+    tokens = _tokens(config) if reads else 0.0
     costs = []
     for piece in pieces:
         if piece.unit == "steps":
             costs.append(_training(config, piece))
         elif piece.stage == "extract":
-            costs.append(_extraction(config, shapes[piece.name], tokens))
+            costs.append(_extraction(piece.total, shapes[models[piece.name]], tokens))
         elif piece.stage == "cka":
             table = tables[piece.name]
             y, x = shapes[table.y], shapes[table.x]
@@ -78,8 +82,7 @@ def _training(config: Config, piece: Piece) -> Cost:
     return Cost(6.0 * shape.active * tokens, 4.0 * shape.parameters)
 
 
-def _extraction(config: Config, shape: Shape, tokens: float) -> Cost:
-    samples = config.data.samples
+def _extraction(samples: int, shape: Shape, tokens: float) -> Cost:
     stored = samples * shape.layers * shape.width * shape.itemsize
     return Cost(2.0 * shape.active * tokens, float(stored))
 
@@ -117,8 +120,16 @@ def _map(samples: int, batch: int, y: Shape, x: Shape) -> Cost:
 
 
 def _shape_of_model(config: Config, name: str) -> Shape:
-    model = config.models[name]
-    if not isinstance(model, LoadedModel):
+    model = last_member(config, name).table
+    if isinstance(model, PythonModel):
+        return Shape(0, 0, 0, 0, 0)  # only its code knows
+    if isinstance(model, ImportedModel):
+        try:
+            _, layers, width = check_import(model)
+        except (DataError, StoreError):  # imported already, its files gone
+            layers = width = 0
+        return Shape(layers, width, 0, 0, 4)
+    if isinstance(model, TrainedModel):
         return _shape_of_preset(model.preset, config.data.vocabulary, model.engram)
     from transformers import AutoConfig
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from engramcka.config import Config
-from engramcka.pipeline.checks import check_data, check_models
+from engramcka.pipeline.checks import check_data, check_models, check_pairs
 from engramcka.pipeline.pieces import Piece
 from engramcka.pipeline.stages.allocation import allocation_pieces
-from engramcka.pipeline.stages.cka import cka_piece
-from engramcka.pipeline.stages.extract import extract_piece
+from engramcka.pipeline.stages.cka import cka_pieces
+from engramcka.pipeline.stages.extract import extract_pieces
 from engramcka.pipeline.stages.figures import figure_pieces
 from engramcka.pipeline.stages.sweep import sweep_pieces
 from engramcka.pipeline.stages.tokenizer import tokenizer_piece
@@ -30,6 +30,7 @@ def make_plan(config: Config) -> list[Piece]:
     """
     check_models(config)
     check_data(config)
+    check_pairs(config)
     run = Path(config.run.dir)
     units = model_units(config)
     pieces = [tokenizer_piece(config, run)] if units else []
@@ -37,9 +38,9 @@ def make_plan(config: Config) -> list[Piece]:
     for name, unit in units.items():
         pieces += unit_piece(config, run, unit, "train", name, seen)
     for name in config.models:
-        pieces.append(extract_piece(config, run, name, units.get(name)))
+        pieces += extract_pieces(config, run, name, units.get(name))
     for cka in config.cka:
-        pieces.append(cka_piece(config, run, cka, units))
+        pieces += cka_pieces(config, run, cka, units)
     for sweep in config.sweep:
         pieces += sweep_pieces(config, run, sweep, seen)
     for allocation in config.allocation:

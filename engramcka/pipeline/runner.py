@@ -96,7 +96,7 @@ def _work(
     failures: Failures,
 ) -> int:
     context = Context(config, world)
-    if any(piece.stage == "extract" and not piece.is_done() for piece in pieces):
+    if any("data" in p.inputs and p.stage == "extract" and not p.is_done() for p in pieces):
         _ = context.samples  # too few entities must not be found out after the training
     _make_folders(context.run)
     with hold(context.run, share) if world.first else nullcontext():

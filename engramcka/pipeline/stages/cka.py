@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,10 @@ from typing import Any
 from engramcka.config import CkaTable, Config
 from engramcka.errors import ComparisonError
 from engramcka.pipeline.context import Context
+from engramcka.pipeline.members import Pair, pairs
 from engramcka.pipeline.pieces import Piece
 from engramcka.pipeline.stages.extract import extract_inputs, finished_store
+from engramcka.pipeline.stages.importing import BY_ROW, BY_SPAN, IDENTITY
 from engramcka.pipeline.units import Unit
 from engramcka.pipeline.where import rows_where
 from engramcka.progress import Task
@@ -20,28 +22,38 @@ from engramcka.stores import layout, provenance, results
 FEWEST = 4  # samples that the unbiased estimators need
 
 
-def cka_piece(config: Config, run: Path, cka: CkaTable, units: Mapping[str, Unit]) -> Piece:
-    """One map; made anew when what it is made from changes."""
-    inputs = {
-        "y": extract_inputs(config, cka.y, units.get(cka.y)),
-        "x": extract_inputs(config, cka.x, units.get(cka.x)),
-        **cka.model_dump(mode="json", exclude={"name", "y", "x"}),
-        "labels": [config.label(cka.y), config.label(cka.x)],
-    }
+def cka_pieces(
+    config: Config, run: Path, cka: CkaTable, units: Mapping[str, Unit]
+) -> Iterator[Piece]:
+    """One map, or one a step of a series; made anew when what it is made from changes."""
     path = run / layout.RESULTS
-    return Piece(
-        stage="cka",
-        name=cka.name,
-        total=1,
-        unit="parts",
-        inputs=inputs,
-        is_done=lambda: results.read_inputs(path, "cka", cka.name) == inputs,
-        work=partial(compute_map, cka=cka, inputs=inputs),
-        needs=(f"extract/{cka.y}", f"extract/{cka.x}"),
-    )
+    for pair in pairs(config, cka):
+        inputs = {
+            "y": extract_inputs(config, cka.y, units.get(cka.y), pair.y),
+            "x": extract_inputs(config, cka.x, units.get(cka.x), pair.x),
+            **cka.model_dump(mode="json", exclude={"name", "y", "x"}),
+            "labels": [config.label(cka.y), config.label(cka.x)],
+            **({} if pair.step is None else {"step": pair.step}),
+        }
+        yield Piece(
+            stage="cka",
+            name=pair.name,
+            total=1,
+            unit="parts",
+            inputs=inputs,
+            is_done=partial(_is_there, path, pair.name, inputs),
+            work=partial(compute_map, cka=cka, pair=pair, inputs=inputs),
+            needs=(f"extract/{pair.y.store}", f"extract/{pair.x.store}"),
+        )
 
 
-def compute_map(context: Context, task: Task, *, cka: CkaTable, inputs: Mapping[str, Any]) -> None:
+def _is_there(path: Path, name: str, inputs: Mapping[str, Any]) -> bool:
+    return bool(results.read_inputs(path, "cka", name) == inputs)
+
+
+def compute_map(
+    context: Context, task: Task, *, cka: CkaTable, pair: Pair, inputs: Mapping[str, Any]
+) -> None:
     """Compute one CKA map from two activation stores and store it."""
     from dataclasses import replace
 
@@ -49,10 +61,10 @@ def compute_map(context: Context, task: Task, *, cka: CkaTable, inputs: Mapping[
     from engramcka.similarity import cka_map
     from engramcka.stores import write_cka
 
-    stores = {side: finished_store(context, getattr(cka, side)) for side in ("y", "x")}
-    y, x = stores["y"], stores["x"]
-    if y.attributes["corpus"] != x.attributes["corpus"]:
-        raise ComparisonError(f"cka {cka.name}: {cka.y} and {cka.x} were extracted from other text")
+    y = finished_store(context, cka.y, pair.y)
+    x = finished_store(context, cka.x, pair.x)
+    stores = {"y": y, "x": x}
+    _require_same_samples(cka, y, x)
     path = ("cka", context.config.cka.index(cka), "where")
     chosen = rows_where(context.config, path, cka.where, (y.samples, x.samples))
     tables = [
@@ -91,8 +103,28 @@ def compute_map(context: Context, task: Task, *, cka: CkaTable, inputs: Mapping[
     facts["device"] = context.device
     facts["unmatched_samples"] = lost
     result = replace(result, provenance=facts, where=cka.where)
-    write_cka(context.results, cka.name, result, inputs)
+    if pair.step is not None:
+        result = replace(result, series=cka.name, step=pair.step)
+    write_cka(context.results, pair.name, result, inputs)
     task.update(task.total, info=f"n = {len(y_rows)}")
+
+
+def _require_same_samples(cka: CkaTable, y: Any, x: Any) -> None:
+    """Refuse stores whose rows cannot be told to stand for the same samples."""
+    sides = f"cka {cka.name}: {cka.y} and {cka.x}"
+    y_identity, x_identity = (store.attributes.get(IDENTITY, BY_SPAN) for store in (y, x))
+    if y_identity != x_identity:
+        raise ComparisonError(
+            f"{sides} tell samples apart by {y_identity} and by {x_identity}; give the imported "
+            "one a samples file with document, start and end"
+        )
+    if y_identity == BY_ROW and y.n_samples != x.n_samples:
+        raise ComparisonError(
+            f"{sides} are compared row by row and have {y.n_samples} and {x.n_samples} rows"
+        )
+    corpora = {store.attributes["corpus"] for store in (y, x)} - {None}
+    if len(corpora) > 1:
+        raise ComparisonError(f"{sides} were extracted from other text")
 
 
 def _require_samples(cka: CkaTable, found: int) -> None:

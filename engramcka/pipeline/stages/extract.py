@@ -2,48 +2,80 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from engramcka.config import Config, LoadedModel
+from engramcka.config import CapturedModel, Config, ImportedModel, TrainedModel
 from engramcka.data.corpora import corpus_inputs
-from engramcka.errors import StoreError
+from engramcka.errors import DataError, StoreError
 from engramcka.pipeline.context import Context
+from engramcka.pipeline.members import Member, last_member, members
 from engramcka.pipeline.pieces import Piece, refuse_other_inputs
+from engramcka.pipeline.stages.importing import BY_SPAN, IDENTITY, check_import, import_states
+from engramcka.pipeline.stages.models import open_model, placed
 from engramcka.pipeline.units import Unit
 from engramcka.progress import Task
 from engramcka.stores import layout, open_activations, provenance
 
 
-def extract_piece(config: Config, run: Path, name: str, unit: Unit | None) -> Piece:
-    """One model's hidden states; refuses a store of another config in the way."""
-    path = run / layout.ACTIVATIONS / f"{name}.zarr"
-    inputs = extract_inputs(config, name, unit)
-    if path.exists():
-        refuse_other_inputs(str(path), open_activations(path).inputs, inputs)
-    return Piece(
-        stage="extract",
-        name=name,
-        total=config.data.samples,
-        unit="samples",
-        inputs=inputs,
-        is_done=lambda: path.exists() and not open_activations(path).missing(),
-        work=partial(extract_model, name=name, unit=unit, path=path, inputs=inputs),
-        ranks="all",
-        needs=(unit.name,) if unit else (),
-    )
+def extract_pieces(config: Config, run: Path, name: str, unit: Unit | None) -> Iterator[Piece]:
+    """One model's hidden states, or those of each of its checkpoints.
+
+    Raises:
+        StoreError: a store of another config is in the way.
+    """
+    for member in members(config, name):
+        path = run / layout.ACTIVATIONS / f"{member.store}.zarr"
+        inputs = extract_inputs(config, name, unit, member)
+        if path.exists():
+            refuse_other_inputs(str(path), open_activations(path).inputs, inputs)
+        total, work = config.data.samples, partial(extract_model, unit=unit, member=member)
+        if isinstance(member.table, ImportedModel):
+            total = _rows_of(config, path, name, member.table)
+            work = partial(import_states, name=name, table=member.table)
+        yield Piece(
+            stage="extract",
+            name=member.store,
+            total=total,
+            unit="samples",
+            inputs=inputs,
+            is_done=partial(_is_complete, path),
+            work=partial(work, path=path, inputs=inputs),
+            ranks="first" if isinstance(member.table, ImportedModel) else "all",
+            needs=(unit.name,) if unit else (),
+        )
 
 
-def extract_inputs(config: Config, name: str, unit: Unit | None) -> dict[str, Any]:
-    """What a model's hidden states are made from."""
-    model = config.models[name]
-    if isinstance(model, LoadedModel):
-        made_from: Mapping[str, Any] = model.model_dump(mode="json", exclude={"label"})
-    else:
+def _is_complete(path: Path) -> bool:
+    return path.exists() and not open_activations(path).missing()
+
+
+def _rows_of(config: Config, path: Path, name: str, table: ImportedModel) -> int:
+    """Samples of an import; its files need not be there any more once it is done."""
+    if _is_complete(path):
+        return open_activations(path).n_samples
+    try:
+        return check_import(table)[0]
+    except (DataError, StoreError) as error:
+        raise config.error(("models", name, "path"), str(error)) from error
+
+
+def extract_inputs(
+    config: Config, name: str, unit: Unit | None, member: Member | None = None
+) -> dict[str, Any]:
+    """What a model's hidden states are made from; of its last checkpoint if none is named."""
+    member = member or last_member(config, name)
+    table = member.table
+    if isinstance(table, ImportedModel):
+        return {"model": table.model_dump(mode="json", exclude={"label"})}
+    if isinstance(table, TrainedModel):
         assert unit is not None
-        made_from = unit.inputs
+        kept = {"checkpoint": member.folder} if member.folder else {}
+        made_from: Mapping[str, Any] = {**unit.inputs, **table.capture, **kept}
+    else:
+        made_from = table.model_dump(mode="json", exclude={"label"})
     data = config.data.model_dump(mode="json", exclude={"vocabulary", "nonfinite"})
     return {
         "model": dict(made_from),
@@ -56,55 +88,45 @@ def extract_model(
     context: Context,
     task: Task,
     *,
-    name: str,
     unit: Unit | None,
+    member: Member,
     path: Path,
     inputs: Mapping[str, Any],
 ) -> None:
     """Fill one model's activation store."""
-    from engramcka.data import place_samples
     from engramcka.extraction import extract
-    from engramcka.models import load_model
+    from engramcka.models.points import capture_points
 
-    table = context.config.models[name]
-    if isinstance(table, LoadedModel):
-        where: dict[str, Any] = {
-            "path": table.path,
-            "revision": table.revision,
-            "dtype": table.dtype,
-            "trust_remote_code": table.trust_remote_code,
-        }
-    else:
-        assert unit is not None
-        folder = context.run / layout.CHECKPOINTS / unit.name
-        if not folder.is_dir():
-            raise StoreError(f"{folder}: model {name} is not trained yet; run stage train first")
-        where = {"path": str(folder), "dtype": "float32"}
-    model, tokenizer = load_model(**where, device=context.device)
-    data = context.config.data
-    passages = place_samples(
-        tokenizer,
-        context.corpus,
-        context.samples,
-        data.max_length,
-        positions=data.positions,
-        count=data.samples,
+    table = member.table
+    assert isinstance(table, CapturedModel)
+    opened = open_model(context, member.model, unit, member)
+    passages = placed(context, opened.tokenizer)
+    points = capture_points(
+        opened.model,
+        table.points,
+        blocks=getattr(table, "blocks", None),
+        embedding=table.embedding,
     )
-    pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
     store = extract(
-        model,
+        opened.model,
         passages,
         path,
-        pad_id=pad_id,
+        pad_id=opened.pad_id,
         attributes={
-            "label": context.config.label(name),
-            "model": where,
+            "label": context.config.label(member.model),
+            "model": opened.where,
+            "step": member.step,
+            "points": table.points,
             "corpus": context.corpus.fingerprint,
+            IDENTITY: BY_SPAN,
+            "repeated": passages.repeated,
             "versions": provenance.versions(),
             "device": context.device,
         },
         inputs=inputs,
         on_rows=lambda done, total: task.update(done, total),
+        points=points,
+        streams=table.streams,
         nonfinite=context.config.data.nonfinite,
         world=context.world,
     )
@@ -113,13 +135,18 @@ def extract_model(
     task.update(store.n_samples, store.n_samples, info=_left_out(passages))
 
 
-def finished_store(context: Context, model: str) -> Any:
-    """A model's activation store, refused while samples are missing."""
+def finished_store(context: Context, model: str, member: Member | None = None) -> Any:
+    """A model's activation store, of its last checkpoint if none is named.
+
+    Raises:
+        StoreError: samples are missing.
+    """
     from engramcka.stores import open_activations
 
-    path = context.run / layout.ACTIVATIONS / f"{model}.zarr"
+    name = (member or last_member(context.config, model)).store
+    path = context.run / layout.ACTIVATIONS / f"{name}.zarr"
     if not path.exists():
-        raise StoreError(f"{path}: {model} is not extracted yet; run stage extract first")
+        raise StoreError(f"{path}: {name} is not extracted yet; run stage extract first")
     store = open_activations(path)
     missing = sum(stop - start for start, stop in store.missing())
     if missing:

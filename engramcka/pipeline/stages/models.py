@@ -1,0 +1,93 @@
+"""A model of the config, loaded, and the samples placed in its tokens. Knows no stage."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from engramcka.config import ImportedModel, LoadedModel, PythonModel
+from engramcka.errors import StoreError
+from engramcka.pipeline.context import Context
+from engramcka.pipeline.members import Member, last_member
+from engramcka.pipeline.units import Unit
+from engramcka.stores import layout
+
+if TYPE_CHECKING:
+    from engramcka.data import Passages
+
+_LOAD_KEYS = (
+    "path",
+    "revision",
+    "dtype",
+    "trust_remote_code",
+    "device_map",
+    "attn_implementation",
+    "quantization",
+)
+
+
+@dataclass(frozen=True)
+class OpenModel:
+    """A model in eval mode on the run's device."""
+
+    model: Any
+    tokenizer: Any
+    where: dict[str, Any]  # JSON: the arguments that it was loaded with
+
+    @property
+    def pad_id(self) -> int:
+        """Token id to pad with; masked, so any will do."""
+        return int(self.tokenizer.pad_token_id or 0)
+
+
+def open_model(
+    context: Context, name: str, unit: Unit | None, member: Member | None = None
+) -> OpenModel:
+    """Load a model of the config.
+
+    Args:
+        context: the run.
+        name: of the model.
+        unit: its training, for one of source "train".
+        member: which of its checkpoints; the last if left out.
+
+    Raises:
+        StoreError: it is not trained yet, or there is nothing to load: imported activations.
+    """
+    from engramcka.models import load_model
+
+    member = member or last_member(context.config, name)
+    table = member.table
+    if isinstance(table, ImportedModel):
+        raise StoreError(f"model {name}: source = 'activations' has no weights to load")
+    if isinstance(table, PythonModel):
+        from engramcka.models.own_code import call_function
+
+        where: dict[str, Any] = {"function": table.function, "path": table.path}
+        model, tokenizer = call_function(table.function, table.path, context.device)
+        return OpenModel(model, tokenizer, where)
+    if isinstance(table, LoadedModel):
+        where = {key: getattr(table, key) for key in _LOAD_KEYS}
+    else:
+        assert unit is not None
+        folder = context.run / layout.CHECKPOINTS / unit.name / member.folder
+        if not folder.is_dir():
+            raise StoreError(f"{folder}: model {name} is not trained yet; run stage train first")
+        where = {"path": str(folder), "dtype": "float32"}
+    model, tokenizer = load_model(**where, device=context.device)
+    return OpenModel(model, tokenizer, where)
+
+
+def placed(context: Context, tokenizer: Any) -> Passages:
+    """The run's samples in the tokens of one model."""
+    from engramcka.data import place_samples
+
+    data = context.config.data
+    return place_samples(
+        tokenizer,
+        context.corpus,
+        context.samples,
+        data.max_length,
+        positions=data.positions,
+        count=data.samples,
+    )

@@ -1,0 +1,329 @@
+"""Models of every source through a whole run: loaded, of one's own code, imported, in a series."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from small_sources import RunConfig, save_tiny_llama
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from engramcka.config import load_config
+from engramcka.errors import EngramckaError
+from engramcka.pipeline import make_plan
+from engramcka.pipeline.estimate import estimate
+from engramcka.stores.run import Run
+
+HEAD = """
+[run]
+dir = "run"
+device = "cpu"
+
+[data]
+source = "few-nerd"
+path = "{sources}/few-nerd"
+samples = 40
+positions = "{positions}"
+"""
+CKA = """
+[[cka]]
+name = "map"
+y = "a"
+x = "b"
+batch_size = 20
+"""
+
+
+def config_text(sources: Path, models: str, positions: str = "entity-last", cka: str = CKA) -> str:
+    return (HEAD + models + cka).format(sources=sources, positions=positions)
+
+
+def refusal(tmp_path: Path, text: str, *overrides: str) -> str:
+    """The one line that a plan of this config is refused with."""
+    (tmp_path / "c.toml").write_text(text)
+    with pytest.raises(EngramckaError) as error:
+        make_plan(load_config(tmp_path / "c.toml", overrides))
+    assert "\n" not in str(error.value)
+    assert error.value.exit_code == 2
+    return str(error.value)
+
+
+def hidden(folder: Path, done: Run, store: str, layer: int) -> np.ndarray:
+    """(samples, width) means over each stored sample's tokens, a passage at a time."""
+    model = AutoModelForCausalLM.from_pretrained(folder).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    from engramcka.config import DataTable
+    from engramcka.data import load_corpus
+
+    table = done.activations(store).samples
+    texts = load_corpus(DataTable.model_validate(done.config["data"]))
+    rows = []
+    for row in range(len(table["start"])):
+        text = texts.validation_text(table["document"][row])
+        encoded = tokenizer(text, return_offsets_mapping=True, return_tensors="pt")
+        offsets = encoded.pop("offset_mapping")[0]
+        inside = (offsets[:, 1] > table["start"][row]) & (offsets[:, 0] < table["end"][row])
+        with torch.no_grad():
+            states = model(**encoded, output_hidden_states=True).hidden_states[layer][0]
+        rows.append(states[inside].mean(0).numpy())
+    return np.stack(rows)
+
+
+def test_means_over_entities_with_the_embedding_by_two_ways(sources: Path, run: RunConfig) -> None:
+    models = """
+[models.a]
+source = "hf"
+path = "{sources}/first"
+embedding = true
+attn_implementation = "eager"
+
+[models.b]
+source = "hf"
+path = "{sources}/second"
+points = "mlp"
+"""
+    done = run(config_text(sources, models, "mean"))
+    store = done.activations("a")
+    assert list(store.layers) == [0, 1, 2, 3]
+    assert store.attributes["points"] == "block"
+    for layer in (0, 2):
+        expected = hidden(sources / "first", done, "a", layer)
+        assert np.abs(store.layers[layer][0:40] - expected).max() < 1e-5
+    assert list(done.activations("b").layers) == [1, 2, 3]
+    cka = done.cka["map"]
+    assert (cka.y_layers, cka.x_layers, cka.n_samples) == ((0, 1, 2, 3), (1, 2, 3), 40)
+
+
+OWN = """
+from pathlib import Path
+from torch import nn
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+FOLDER = Path(__file__).parent / "weights"
+
+class Own(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = AutoModelForCausalLM.from_pretrained(FOLDER)
+
+    def forward(self, input_ids, attention_mask=None):
+        return self.body(input_ids=input_ids, attention_mask=attention_mask)
+
+def make():
+    return Own(), AutoTokenizer.from_pretrained(FOLDER)
+
+def half():
+    return Own()
+
+def fails():
+    raise RuntimeError("no weights here\\nnor there")
+"""
+
+
+def test_a_model_of_ones_own_code(sources: Path, run: RunConfig, tmp_path: Path) -> None:
+    shutil.copytree(sources / "first", tmp_path / "code" / "weights")
+    (tmp_path / "code" / "my_own_model.py").write_text(OWN)
+    models = """
+[models.a]
+source = "hf"
+path = "{sources}/first"
+
+[models.b]
+source = "python"
+function = "my_own_model:make"
+path = "code"
+blocks = "body.model.layers.*"
+"""
+    done = run(config_text(sources, models))
+    a, b = done.activations("a"), done.activations("b")
+    for layer in (1, 2, 3):
+        assert (a.layers[layer][0:40] == b.layers[layer][0:40]).all()
+    for function, says in (
+        ("my_own_model:half", "my_own_model:half returned Own; allowed: (a torch module"),
+        ("my_own_model:fails", "my_own_model:fails failed (RuntimeError: no weights here)"),
+        ("my_own_model:nothing", "cannot be imported (AttributeError"),
+        ("no_such_module:make", "cannot be imported (ModuleNotFoundError"),
+    ):
+        with pytest.raises(EngramckaError) as error:
+            run(
+                config_text(sources, models),
+                "run.dir=other",
+                f"models.b.function={function}",
+            )
+        assert says in str(error.value)
+        assert error.value.exit_code == 2
+
+
+def test_imported_rows_are_compared_in_order(sources: Path, run: RunConfig, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    arrays = {f"layer{n}": rng.standard_normal((50, 6)).astype(np.float32) for n in (1, 2)}
+    np.savez(tmp_path / "a.npz", **arrays)
+    np.savez(tmp_path / "b.npz", **{f"h_{n}": arrays["layer1"] @ np.eye(6)[::-1] for n in (0, 7)})
+    models = """
+[models.a]
+source = "activations"
+path = "a.npz"
+
+[models.b]
+source = "activations"
+path = "b.npz"
+"""
+    text = config_text(sources, models).replace("{sources}/few-nerd", "nowhere")
+    done = run(text)
+    cka = done.cka["map"]
+    assert (cka.y_layers, cka.x_layers, cka.n_samples) == ((1, 2), (0, 7), 50)
+    assert cka.similarity[0] == pytest.approx([1.0, 1.0], abs=1e-6)
+    (tmp_path / "a.npz").unlink()
+    assert all(piece.is_done() for piece in make_plan(load_config(tmp_path / "config.toml")))
+    np.savez(tmp_path / "c.npz", layer1=arrays["layer1"][:30])
+    with pytest.raises(EngramckaError, match="row by row and have 50 and 30 rows"):
+        run(text, "run.dir=other", "models.a.path=b.npz", "models.b.path=c.npz")
+    mixed = models.replace('"activations"\npath = "b.npz"', '"hf"\npath = "{sources}/first"')
+    line = refusal(tmp_path, config_text(sources, mixed), "models.a.path=c.npz")
+    assert "cka[0].y" in line
+    assert "give models.a a samples file" in line
+    line = refusal(tmp_path, config_text(sources, models), "run.dir=third")
+    assert "models.a.path: a.npz: no arrays there" in line
+
+
+def test_imported_rows_with_a_sample_table_meet_extracted_ones(
+    sources: Path, run: RunConfig, tmp_path: Path
+) -> None:
+    import json
+
+    models = """
+[models.a]
+source = "hf"
+path = "{sources}/first"
+
+[models.b]
+source = "activations"
+path = "b"
+samples = "b.jsonl"
+"""
+    alone = models.partition("[models.b]")[0]
+    first = run(config_text(sources, alone, cka=""), "run.dir=first").activations("a")
+    order = np.random.default_rng(0).permutation(40)[:30]
+    (tmp_path / "b").mkdir()
+    np.save(tmp_path / "b" / "layer_2.npy", first.layers[2][0:40][order])
+    table = first.samples
+    rows = [
+        {
+            "document": str(table["document"][row]),
+            "start": int(table["start"][row]),
+            "end": int(table["end"][row]),
+        }
+        for row in order
+    ]
+    (tmp_path / "b.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    cka = run(config_text(sources, models)).cka["map"]
+    assert cka.n_samples == 30
+    assert cka.similarity[1, 0] == pytest.approx(1.0, abs=1e-6)
+    assert cka.provenance["unmatched_samples"] == 10
+
+
+def test_a_series_over_checkpoints_gives_a_map_a_step(
+    sources: Path, run: RunConfig, tmp_path: Path
+) -> None:
+    for step in (5, 100, 20):
+        save_tiny_llama(tmp_path / "ck" / f"step-{step}", seed=step)
+    models = """
+[models.a]
+source = "hf"
+path = "{sources}/first"
+
+[models.b]
+source = "hf"
+path = "ck/step-*"
+"""
+    done = run(config_text(sources, models))
+    assert done.models == ["a", "b.step-000005", "b.step-000020", "b.step-000100"]
+    assert list(done.cka) == ["map", "map.step-000005", "map.step-000020"]
+    found = {cka.step: cka for cka in done.cka.values()}
+    assert list(found) == [100, 5, 20]
+    assert {cka.series for cka in found.values()} == {"map"}
+    assert not np.allclose(found[5].similarity, found[100].similarity)
+    assert done.activations("b.step-000020").attributes["model"]["path"] == "ck/step-20"
+    both = config_text(sources, models).replace("{sources}/first", "ck/step-*")
+    again = run(both, "models.a.path=ck/step-*0", "run.dir=both")
+    assert sorted(cka.step for cka in again.cka.values()) == [20, 100]
+    assert again.cka["map"].similarity.diagonal() == pytest.approx([1.0] * 3, abs=1e-6)
+    line = refusal(tmp_path, both, "models.a.path=ck/step-5*", "models.b.path=ck/step-2*")
+    assert "'a' has steps 5, 'b' has 20; two series are paired by step" in line
+    assert "no checkpoint matches 'ck/none-*'" in refusal(tmp_path, both, "models.a.path=ck/none-*")
+    (tmp_path / "ck" / "v2-step-5").symlink_to(tmp_path / "ck" / "step-5")
+    assert "has the number of" in refusal(tmp_path, both, "models.a.path=ck/*5")
+    plan = make_plan(load_config(tmp_path / "config.toml"))
+    costs = estimate(load_config(tmp_path / "config.toml"), plan)
+    assert all(cost.flops for p, cost in zip(plan, costs, strict=True) if p.stage == "extract")
+
+
+def test_checkpoints_of_a_training_are_a_series(sources: Path, run: RunConfig) -> None:
+    done = run(
+        f"""
+[run]
+dir = "run"
+device = "cpu"
+
+[data]
+source = "few-nerd"
+path = "{sources}/few-nerd"
+validation_share = 0.5
+samples = 16
+vocabulary = 300
+
+[models.m]
+source = "train"
+embedding = true
+
+[training]
+steps = 3
+checkpoints = [1, 2]
+batch_size = 1
+sequence_length = 8
+warmup_steps = 1
+validation_sequences = 1
+
+[[cka]]
+name = "self"
+y = "m"
+x = "m"
+batch_size = 8
+"""
+    )
+    assert done.models == ["m", "m.step-000001", "m.step-000002"]
+    assert {name: cka.step for name, cka in done.cka.items()} == {
+        "self": 3,
+        "self.step-000001": 1,
+        "self.step-000002": 2,
+    }
+    first, last = (done.activations(name).layers[0][0:16] for name in ("m.step-000001", "m"))
+    assert not np.allclose(first, last)
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("models.a.quantization=4bit", "found '4bit', bitsandbytes is not installed here"),
+        ("models.a.attn_implementation=flash_attention_2", "flash_attn is not installed here"),
+        ("models.a.streams=middle", "found 'middle'; allowed: 'mean', 'sum', 'concat', or a str"),
+        ("models.a.path=./nowhere", "no model in './nowhere'"),
+        ("data.split=none", None),
+        ("data.path=./nowhere", "no folder './nowhere'"),
+    ],
+)
+def test_what_the_config_alone_can_tell(
+    override: str, says: str | None, sources: Path, tmp_path: Path
+) -> None:
+    model = '[models.a]\nsource = "hf"\npath = "{sources}/first"\n'
+    text = config_text(sources, model, cka="")
+    if says is not None:
+        assert says in refusal(tmp_path, text, override)
+        return
+    (tmp_path / "c.toml").write_text(text)
+    loaded = load_config(tmp_path / "c.toml", [override])
+    with pytest.raises(EngramckaError, match="has no split 'none'; allowed: 'train', 'test'"):
+        estimate(loaded, make_plan(loaded))
