@@ -17,6 +17,7 @@ class Template(StrEnum):
 
     quickstart = "quickstart"
     hf = "hf"
+    few_nerd = "few-nerd"
     sweep = "sweep"
     paper = "paper"
 
@@ -35,9 +36,10 @@ def command(
     if template is Template.paper:
         _write_paper(path)
         return
-    text = (resources.files("engramcka.sample_configs") / f"{template.value}.toml").read_text()
+    file_name = f"{template.name}.toml"
+    text = (resources.files("engramcka.sample_configs") / file_name).read_text()
     if path.is_dir():
-        path = path / f"{template.value}.toml"
+        path = path / file_name
     try:
         with path.open("x", encoding="utf-8") as file:
             file.write(text)
