@@ -20,6 +20,7 @@ from engramcka.similarity.look import first_look
 from engramcka.similarity.minibatch import MIN_BATCH
 from engramcka.similarity.permutation import Shuffles
 from engramcka.similarity.prepare import drop_nonfinite, standardize_features
+from engramcka.similarity.shares import Share
 from engramcka.similarity.uncertainty import ratios
 from engramcka.similarity.warnings import map_warnings
 from engramcka.similarity.workers import full_precision
@@ -29,6 +30,8 @@ Kernel = Literal["linear", "rbf"]
 Standardize = Literal["none", "zscore", "drop-massive"]
 Nonfinite = Literal["error", "drop"]
 Precision = Literal["highest", "high"]
+
+_ALL = Share()
 
 
 def cka_map(
@@ -51,6 +54,7 @@ def cka_map(
     y_samples: Sequence[Any] | None = None,
     x_samples: Sequence[Any] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
+    share: Share = _ALL,
 ) -> CkaMap:
     """CKA of every layer of y (rows) with every layer of x (columns), with 95 % intervals.
 
@@ -71,7 +75,8 @@ def cka_map(
         standardize: "none"; "zscore", every dimension divided by its standard deviation; or
             "drop-massive", dimensions of over 100 times the median variance left out.
         nonfinite: "error", or "drop" samples that are not finite in every layer of both models.
-        permutations: shuffles of x's samples for the null distribution.
+        permutations: shuffles of x's samples, within blocks of at most 256, for the null
+            distribution.
         seed: of the shuffles.
         precision: "highest" is true float32; "high" lets a GPU use TF32.
         device: "auto" is where the tensors are, and for other arrays a GPU if there is one.
@@ -82,6 +87,7 @@ def cka_map(
         y_samples: identities of y's samples, to be compared with x's, one each.
         x_samples: identities of x's samples.
         on_progress: called with (steps done, steps in all) as work goes on.
+        share: of the work, where several processes make the map together; see `shares`.
 
     Returns:
         The map in float64. Float32 and narrower inputs are computed in float32 where that is good
@@ -109,6 +115,7 @@ def cka_map(
             shuffles=Shuffles(permutations, seed),
             like=like,
             on_progress=on_progress,
+            share=share,
         )
         estimate = estimators.minibatch if estimator == "minibatch" else estimators.full
         found = estimate(*sides, settings)

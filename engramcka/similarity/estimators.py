@@ -5,7 +5,9 @@ Chooses the route and the precision. Knows nothing of intervals or of what a per
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import torch
 
@@ -15,9 +17,17 @@ from engramcka.similarity.diagnostics import Moments
 from engramcka.similarity.full import Progress, estimate, pose
 from engramcka.similarity.inputs import Layers
 from engramcka.similarity.kernels import median_distances
-from engramcka.similarity.minibatch import MIN_BATCH, Minibatch, batch_ranges, constant_layers
+from engramcka.similarity.minibatch import (
+    MIN_BATCH,
+    Batch,
+    Minibatch,
+    batch_groups,
+    batch_ranges,
+    constant_layers,
+)
 from engramcka.similarity.permutation import Shuffles, full_null, minibatch_null
 from engramcka.similarity.rows import row_pass
+from engramcka.similarity.shares import Share, consecutive
 
 MAX_GROUPS = 64  # of the jackknife, so that it stays small enough to be stored with a map
 
@@ -44,6 +54,7 @@ class Settings:
     shuffles: Shuffles
     like: torch.Tensor  # of the dtype and on the device to compute with
     on_progress: Progress | None
+    share: Share
 
 
 def minibatch(y: Layers, x: Layers, settings: Settings) -> Estimate:
@@ -52,26 +63,28 @@ def minibatch(y: Layers, x: Layers, settings: Settings) -> Estimate:
     if settings.rbf:
         bandwidths = torch.cat([median_distances(side, like) for side in (y, x)])
     ranges = batch_ranges(y.n_samples, settings.batch_size)
-    groups: list[hsic.Hsic] = []
-    found, per_group, exact = None, len(ranges) / min(MAX_GROUPS, len(ranges)), True
-    for done, part in enumerate(Minibatch(y, x, ranges, bandwidths, like).run()):
-        if done >= len(groups) * per_group:
-            groups.append(part.values)
-        else:
-            groups[-1] = groups[-1] + part.values
-        found = part.moments if found is None else found + part.moments
-        exact = exact and not part.redone
-        if settings.on_progress is not None:
-            settings.on_progress(done + 1, len(ranges))
-    assert found is not None
-    whole = sum(groups[1:], groups[0])
+    batches = batch_groups(len(ranges), MAX_GROUPS)
+    problem = Minibatch(y, x, ranges, bandwidths, like)
+
+    def work(mine: list[int]) -> Iterator[Batch]:
+        chosen = [batch for group in mine for batch in batches[group]]
+        parts = _told(problem.run(chosen), len(chosen), settings.on_progress)
+        for group in mine:
+            yield _total(islice(parts, len(batches[group])))
+        next(parts, None)  # at its end it gives its threads back
+
+    costs = [ranges[group[-1]][1] - ranges[group[0]][0] for group in batches]
+    found = settings.share.exchange(costs, consecutive, work)
+    all_batches, groups = _total(found), [part.values for part in found]
+    whole = all_batches.values
     without = hsic.Hsic.stack([whole - group for group in groups]) if len(groups) > 1 else None
     null = None
     if settings.shuffles.count:
-        place = like if exact else like.double()
-        null = minibatch_null(y, x, ranges, bandwidths, settings.shuffles, place)
+        place = like.double() if all_batches.redone else like
+        null = minibatch_null(y, x, ranges, bandwidths, settings.shuffles, place, settings.share)
     squared = (whole.y_self / len(ranges), whole.x_self / len(ranges))
-    return Estimate(whole, without, null, None if settings.rbf else squared, found, "gram")
+    moments = all_batches.moments
+    return Estimate(whole, without, null, None if settings.rbf else squared, moments, "gram")
 
 
 def full(y: Layers, x: Layers, settings: Settings) -> Estimate:
@@ -90,14 +103,31 @@ def full(y: Layers, x: Layers, settings: Settings) -> Estimate:
 def _full(y: Layers, x: Layers, settings: Settings) -> Estimate:
     problem = pose(y, x, settings.like, hollow=settings.hollow, max_groups=MAX_GROUPS)
     gram = gram_route.operations(problem) <= feature_route.operations(problem)
-    products = (gram_route if gram else feature_route).products(problem, settings.on_progress)
+    route_products = (gram_route if gram else feature_route).products
+    products = route_products(problem, settings.share, settings.on_progress)
     rows, found = row_pass(problem)
     values = estimate(problem, products, rows)
     whole = values[0]
     null = None
     if settings.shuffles.count:
         blocks = pose(y, x, settings.like, hollow=settings.hollow, max_groups=1, min_blocks=1)
-        null = full_null(blocks, settings.shuffles)
+        null = full_null(blocks, settings.shuffles, settings.share)
     without = values[1:] if rows.n.min() >= MIN_BATCH else None
     route = "gram" if gram else "feature"
     return Estimate(whole, without, null, (whole.y_self, whole.x_self), found, route)
+
+
+def _told(parts: Iterable[Batch], count: int, on_progress: Progress | None) -> Iterator[Batch]:
+    """The same; on_progress hears of each."""
+    for done, part in enumerate(parts, start=1):
+        if on_progress is not None:
+            on_progress(done, count)
+        yield part
+
+
+def _total(parts: Iterable[Batch]) -> Batch:
+    iterator = iter(parts)
+    result = next(iterator)
+    for part in iterator:
+        result = result + part
+    return result

@@ -6,7 +6,7 @@ are read a group at a time. Knows nothing of estimators.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -16,6 +16,7 @@ import torch
 from engramcka.results import Float
 from engramcka.similarity.centring import centred_layer
 from engramcka.similarity.full import CALL_OPERATIONS, GroupProducts, Problem, Progress
+from engramcka.similarity.shares import Share, consecutive
 from engramcka.similarity.sums import all_products
 from engramcka.similarity.workers import ordered_map
 
@@ -44,25 +45,34 @@ def operations(problem: Problem) -> float:
     return float(problem.groups * a_group.sum())
 
 
-def products(problem: Problem, on_progress: Progress | None = None) -> GroupProducts:
+def products(problem: Problem, share: Share, on_progress: Progress | None = None) -> GroupProducts:
     """All inner products, a jackknife group at a time."""
-    result = GroupProducts.zeros(problem)
-    y_count = len(problem.y)
-    total, done = y_count * len(problem.x) + problem.layers, 0
-    for number in range(problem.layers):
-        layer = _layer(problem, number, hold=True)
-        pairs = [number, *(range(y_count, problem.layers) if number < y_count else ())]
-        for other in pairs:
+    y_count, widths = len(problem.y), problem.y.widths + problem.x.widths
+    pairs = [
+        (number, other)
+        for number in range(problem.layers)
+        for other in (number, *(range(y_count, problem.layers) if number < y_count else ()))
+    ]
+
+    def work(mine: list[int]) -> Iterator[tuple[Float, Float]]:
+        held, layer = None, None
+        for done, (number, other) in enumerate((pairs[pair] for pair in mine), start=1):
+            if layer is None or number != held:
+                held, layer = number, _layer(problem, number, hold=True)
             partner = layer if other == number else _layer(problem, other, hold=False)
-            within, against = _pair(problem, layer, partner)
-            if other == number:
-                result.own_within[:, number], result.own_against[:, number] = within, against
-            else:
-                result.within[:, number, other - y_count] = within
-                result.against[:, number, other - y_count] = against
-            done += 1
+            yield _pair(problem, layer, partner)
             if on_progress is not None:
-                on_progress(done, total)
+                on_progress(done, len(mine))
+
+    costs = [float(widths[number] * widths[other]) for number, other in pairs]
+    found = share.exchange(costs, consecutive, work)
+    result = GroupProducts.zeros(problem)
+    for (number, other), (within, against) in zip(pairs, found, strict=True):
+        if other == number:
+            result.own_within[:, number], result.own_against[:, number] = within, against
+        else:
+            result.within[:, number, other - y_count] = within
+            result.against[:, number, other - y_count] = against
     if problem.hollow:
         _remove_diagonals(problem, result)
     return result

@@ -100,6 +100,11 @@ class GroupProducts:
     own_against: Float  # (groups, layers)
     removed: Float  # (layers,): what had to be taken off the sum of own_against, see `Hsic` terms
 
+    def __iadd__(self, other: GroupProducts) -> GroupProducts:
+        for name, value in vars(other).items():
+            getattr(self, name)[...] += value
+        return self
+
     @classmethod
     def zeros(cls, problem: Problem) -> GroupProducts:
         """No products yet."""

@@ -6,7 +6,7 @@ and it is thrown away. Only the upper half is made. Knows nothing of estimators.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,9 +22,13 @@ from engramcka.similarity.full import (
     Result,
 )
 from engramcka.similarity.kernels import linear_tile
+from engramcka.similarity.shares import Share, spread
 from engramcka.similarity.sums import pair_products
 from engramcka.similarity.workers import ordered_map
 
+_MAX_PORTIONS = 96  # of the work: every number of processes up to 8 gets nearly equal shares
+_MIN_PORTIONS = 8
+_PORTIONS_BYTES = 2**27  # for the sums of all portions
 _PANEL_BYTES = 256 * 2**20  # of centred features held at once; up to three panels are
 
 
@@ -50,24 +54,62 @@ def operations(problem: Problem) -> float:
     return max(float(problem.n) ** 2 * (width + pairs), count * CALL_OPERATIONS)
 
 
-def products(problem: Problem, on_progress: Progress | None = None) -> GroupProducts:
+def products(problem: Problem, share: Share, on_progress: Progress | None = None) -> GroupProducts:
     """All inner products, a jackknife group at a time."""
+    groups_bytes = 16 * problem.groups * (len(problem.y) * len(problem.x) + problem.layers)
+    portions = row_portions(problem, groups_bytes)
+
+    def work(mine: list[int]) -> list[GroupProducts]:
+        sums = {number: GroupProducts.zeros(problem) for number in mine}
+        owner = {block: number for number in mine for block in portions[number]}
+        total = sum(row_counts(problem, owner))
+        rows = each_row(problem, lambda row: _row_products(problem, row), owner)
+        for done, (row, cross, own) in enumerate(rows, start=1):
+            result = sums[owner[row.block]]
+            _add(problem, row, result.within, result.against, cross)
+            _add(problem, row, result.own_within, result.own_against, own)
+            if on_progress is not None:
+                on_progress(done, total)
+        return list(sums.values())
+
     result = GroupProducts.zeros(problem)
-    total = sum(len(left) for left, _ in _panels(problem))
-    rows = each_row(problem, lambda row: _row_products(problem, row))
-    for done, (row, cross, own) in enumerate(rows, start=1):
-        _add(problem, row, result.within, result.against, cross)
-        _add(problem, row, result.own_within, result.own_against, own)
-        if on_progress is not None:
-            on_progress(done, total)
+    for part in share.exchange(row_costs(problem, portions), spread, work):
+        result += part
     return result
 
 
-def each_row(problem: Problem, function: Callable[[TileRow], Result]) -> Iterator[Result]:
-    """function(row of tiles) for all rows of the upper half, in order, several at a time."""
+def row_portions(problem: Problem, portion_bytes: int) -> list[list[int]]:
+    """The rows of tiles of each portion of the work, however many processes there are.
+
+    Args:
+        problem: what is to be done.
+        portion_bytes: memory for the sums of one portion.
+    """
+    count = len(problem.blocks)
+    portions = min(count, _MAX_PORTIONS, max(_MIN_PORTIONS, _PORTIONS_BYTES // portion_bytes))
+    there_and_back = [*range(portions), *reversed(range(portions))]  # long rows with short ones
+    owner = [there_and_back[block % (2 * portions)] for block in range(count)]
+    return [[block for block in range(count) if owner[block] == n] for n in range(portions)]
+
+
+def row_costs(problem: Problem, portions: list[list[int]]) -> list[float]:
+    """Tiles of each portion."""
+    return [float(sum(len(problem.blocks) - block for block in rows)) for rows in portions]
+
+
+def row_counts(problem: Problem, blocks: Collection[int]) -> Iterator[int]:
+    """How many rows of tiles of these blocks each pair of panels has."""
+    for left, _ in _panels(problem):
+        yield sum(block in blocks for block in left)
+
+
+def each_row(
+    problem: Problem, function: Callable[[TileRow], Result], blocks: Collection[int]
+) -> Iterator[Result]:
+    """function(row of tiles) for these rows of the upper half, in order, several at a time."""
     return ordered_map(
         function,
-        _tile_rows(problem),
+        _tile_rows(problem, blocks),
         count=len(problem.blocks),
         part_bytes=problem.layers * BLOCK**2 * problem.like.element_size(),
         device=problem.like.device,
@@ -84,15 +126,15 @@ def _panels(problem: Problem) -> Iterator[tuple[range, range]]:
             yield left, right
 
 
-def _tile_rows(problem: Problem) -> Iterator[TileRow]:
-    """Every row of tiles of every pair of panels; a panel is read once a pair."""
+def _tile_rows(problem: Problem, blocks: Collection[int]) -> Iterator[TileRow]:
+    """The rows of tiles of these blocks in every pair of panels; a panel is read once a pair."""
     held, left, left_start = None, [], 0
     for rows, columns in _panels(problem):
         start, stop = problem.blocks[columns[0]][0], problem.blocks[columns[-1]][1]
         panel = problem.read(start, stop)
         if rows != held:  # the first pair of a row of panels is a panel with itself
             held, left, left_start = rows, panel, start
-        for block in rows:
+        for block in (block for block in rows if block in blocks):
             a, b = (edge - left_start for edge in problem.blocks[block])
             others = range(max(block, columns[0]), columns[-1] + 1)
             yield TileRow(block, [run[:, a:b] for run in left], others, panel, start)

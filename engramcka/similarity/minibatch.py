@@ -6,7 +6,7 @@ HSIC values a batch; knows nothing of intervals.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
@@ -34,6 +34,13 @@ def constant_layers(
     return doubtful
 
 
+def batch_groups(batches: int, most: int) -> list[range]:
+    """At most so many groups of neighbouring batches, of nearly one size."""
+    groups = min(batches, most)
+    edges = [-(-group * batches // groups) for group in range(groups + 1)]
+    return [range(start, stop) for start, stop in pairwise(edges)]
+
+
 def batch_ranges(n: int, batch_size: int) -> list[tuple[int, int]]:
     """(start, stop) of each batch; a last one of fewer than 4 samples joins the one before."""
     edges = [*range(0, n, batch_size), n]
@@ -44,11 +51,18 @@ def batch_ranges(n: int, batch_size: int) -> list[tuple[int, int]]:
 
 @dataclass(frozen=True)
 class Batch:
-    """What one batch gives."""
+    """What one batch gives, or several together."""
 
     values: hsic.Hsic
     moments: Moments
     redone: bool  # in float64, because float32 would not do
+
+    def __add__(self, other: Batch) -> Batch:
+        return Batch(
+            self.values + other.values,
+            self.moments + other.moments,
+            self.redone or other.redone,
+        )
 
 
 @dataclass(frozen=True)
@@ -62,12 +76,12 @@ class Minibatch:
     like: torch.Tensor  # of the dtype and on the device to compute with
     scratch: Scratch = field(default_factory=Scratch)
 
-    def run(self) -> Iterator[Batch]:
-        """HSIC_1 of every pair of layers and the layers' moments, a batch at a time, in order."""
+    def run(self, batches: Iterable[int]) -> Iterator[Batch]:
+        """HSIC_1 of every pair of layers and the layers' moments, for these batches, in order."""
         size = max(stop - start for start, stop in self.ranges)
         yield from ordered_map(
             self.batch,
-            self.ranges,
+            (self.ranges[batch] for batch in batches),
             count=len(self.ranges),
             part_bytes=workspace_bytes(self.y, self.x, size, self.like),
             device=self.like.device,

@@ -8,8 +8,10 @@ itself does not change under a shuffle. Knows nothing of p values.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
@@ -18,12 +20,18 @@ from engramcka.results import Float
 from engramcka.similarity import hsic
 from engramcka.similarity.centring import centred
 from engramcka.similarity.full import Problem
-from engramcka.similarity.gram_route import TileRow, each_row, tiles
+from engramcka.similarity.gram_route import TileRow, each_row, row_costs, row_portions, tiles
 from engramcka.similarity.inputs import Layers
 from engramcka.similarity.kernels import hollow_tiles, tile_size
+from engramcka.similarity.minibatch import batch_groups
 from engramcka.similarity.rows import whole_rows
+from engramcka.similarity.shares import Share, consecutive, spread
 from engramcka.similarity.sums import cross_products
 from engramcka.similarity.workers import ordered_map
+
+_MAX_PORTIONS = 64
+_MIN_PORTIONS = 8
+_PORTIONS_BYTES = 2**27  # for the sums of all portions
 
 Blocks = list[tuple[int, int]]  # (start, stop) of each block of samples
 
@@ -51,6 +59,7 @@ def minibatch_null(
     bandwidths: torch.Tensor | None,
     shuffles: Shuffles,
     like: torch.Tensor,
+    share: Share,
 ) -> Float:
     """HSIC_1 of every pair, summed over batches, for each shuffle.
 
@@ -61,38 +70,56 @@ def minibatch_null(
         bandwidths: of the RBF kernel; None for the linear one.
         shuffles: how many.
         like: a tensor of the dtype and on the device to compute with.
+        share: which batches are done here.
 
     Returns:
         (shuffles, y layers, x layers) float64.
     """
+    most = max(_MIN_PORTIONS, _PORTIONS_BYTES // (8 * shuffles.count * len(y) * len(x)))
+    portions = batch_groups(len(ranges), min(most, _MAX_PORTIONS))
+    largest = max(stop - start for start, stop in ranges)
 
     def batch(edges: tuple[int, int]) -> Float:
         return _batch_null(y, x, edges, bandwidths, shuffles, like)
 
-    largest = max(stop - start for start, stop in ranges)
-    return _total(
-        ordered_map(
+    def work(mine: list[int]) -> Iterator[Float]:
+        found = ordered_map(
             batch,
-            ranges,
+            (ranges[number] for portion in mine for number in portions[portion]),
             count=len(ranges),
             part_bytes=2 * sum(y.widths + x.widths) * largest * like.element_size(),
             device=like.device,
         )
-    )
+        for portion in mine:
+            yield _total(islice(found, len(portions[portion])))
+        next(found, None)  # at its end it gives its threads back
+
+    costs = [ranges[portion[-1]][1] - ranges[portion[0]][0] for portion in portions]
+    return _total(share.exchange(costs, consecutive, work))
 
 
-def full_null(problem: Problem, shuffles: Shuffles) -> Float:
+def full_null(problem: Problem, shuffles: Shuffles, share: Share) -> Float:
     """HSIC over all samples of every pair, for each shuffle: (shuffles, y layers, x layers)."""
     orders = shuffles.within(problem.blocks, problem.like.device)
 
-    def row_products(row: TileRow) -> Float:
+    def row_products(row: TileRow) -> tuple[int, Float]:
         parts = (
             _shuffled(tile, len(problem.y), orders[row.block], orders[other], other == row.block)
             for other, tile in tiles(problem, row)
         )
-        return _total(part.cpu().numpy() for part in parts)
+        return row.block, _total(part.cpu().numpy() for part in parts)
 
-    inner = _total(each_row(problem, row_products))
+    shape = (shuffles.count, len(problem.y), len(problem.x))
+    portions = row_portions(problem, 8 * math.prod(shape))
+
+    def work(mine: list[int]) -> list[Float]:
+        sums = {number: np.zeros(shape) for number in mine}
+        owner = {block: number for number in mine for block in portions[number]}
+        for block, products in each_row(problem, row_products, owner):
+            sums[owner[block]] += products
+        return list(sums.values())
+
+    inner = _total(share.exchange(row_costs(problem, portions), spread, work))
     weights = (hsic.unbiased if problem.hollow else hsic.biased)(np.asarray(float(problem.n)))
     return _hsic(inner, whole_rows(problem), len(problem.y), orders, weights)
 

@@ -36,7 +36,8 @@ def ordered_map(
     Args:
         function: what to do; runs in several threads at once.
         parts: what to do it to.
-        count: how many parts there are.
+        count: how many parts there are in all, those that other processes do included: the threads
+            that a part gets, which its bits may depend on, are chosen by it.
         part_bytes: memory one part in work needs; limits how many are in work.
         device: on CUDA the device does the parallel work and one thread is enough.
     """
