@@ -9,15 +9,20 @@ import json
 import os
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 from engramcka.errors import ConfigError
 from engramcka.stores import layout
 
-Kind = Literal["cka", "sweep", "log"]
-RESULT_KINDS: tuple[Kind, ...] = ("cka", "sweep")
+Kind = Literal["cka", "lens", "gates", "memory", "sweep", "allocation", "training", "series", "log"]
+RESULT_KINDS: tuple[Kind, ...] = (
+    "cka", "lens", "gates", "memory", "sweep", "allocation", "training",
+)  # fmt: skip
+TOGETHER = ("lens", "memory", "training")
+"""Kinds whose results of one run are shown in one plot or table; the entry says which is meant."""
 
 SILENT_SECONDS = 120.0  # after so long without a word, a job that did not end is "silent"
 _LOG_TAIL = 4096  # bytes read from the end of a log to know its last event
@@ -30,6 +35,7 @@ class Place:
     run: Path
     results: Path
     label: str
+    chosen: str = ""  # KIND/NAME, where the path given was that of one result
 
     @property
     def log(self) -> Path:
@@ -57,8 +63,12 @@ class Entry:
 
     @property
     def path(self) -> Path:
-        """The group or file that holds it."""
-        return self.place.log if self.kind == "log" else self.place.results / self.kind / self.name
+        """The group, file or folder of groups that holds it."""
+        if self.kind == "log":
+            return self.place.log
+        if self.kind == "series":
+            return self.place.results / "cka"
+        return self.place.results / self.kind / self.name
 
 
 @dataclass(frozen=True)
@@ -93,15 +103,18 @@ def _places_of(path: Path) -> list[Place]:
         return [Place(whole.parent, whole, whole.parent.name)]
     if _is_run(path):
         return [_run_place(path, whole.name)]
-    if store_type(path) == "results":
+    held = store_type(path)
+    if held == "results":
         return [Place(whole.parent, whole, whole.name)]
+    if held in RESULT_KINDS and store_type(whole.parent.parent) == "results":
+        (place,) = _places_of(whole.parent.parent)
+        return [replace(place, chosen=f"{held}/{whole.name}")]
     try:
         children = sorted(entry.path for entry in os.scandir(path) if entry.is_dir())
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror or error})") from error
     places = [_run_place(Path(child), Path(child).name) for child in children if _is_run(child)]
     if not places:
-        held = store_type(path)
         what = f"a store of {held}" if held else "neither a run nor a folder of runs"
         raise ConfigError(
             f"{path}: {what}; browse opens a run directory (with {layout.CONFIG} or "
@@ -198,10 +211,42 @@ def read_tail(log: Path, limit: int) -> list[dict[str, Any]]:
     return events
 
 
+def series_of(entry: Entry) -> tuple[str, int] | None:
+    """(series, training step) of a map, from its metadata; None where it is in no series."""
+    try:
+        return _series(str(entry.path), os.stat(entry.path / "zarr.json").st_mtime_ns)
+    except OSError:
+        return None
+
+
+@lru_cache(maxsize=4096)
+def _series(path: str, changed: int) -> tuple[str, int] | None:
+    try:
+        found = json.loads(Path(path, "zarr.json").read_text(encoding="utf-8"))["attributes"]
+        name, step = found.get("series"), found.get("step")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    known = isinstance(name, str) and bool(name) and isinstance(step, int)
+    return (name, step) if known else None
+
+
+def members(entry: Entry) -> list[Entry]:
+    """The stored results that are shown for an entry: a series' maps by step, a plot's curves."""
+    place = entry.place
+    if entry.kind == "series":
+        maps = [Entry(place, "cka", name) for name in _names(place.results / "cka")]
+        steps = [(series_of(one), one) for one in maps]
+        inside = [(found[1], one) for found, one in steps if found and found[0] == entry.name]
+        return [one for _, one in sorted(inside, key=lambda pair: (pair[0], pair[1].name))]
+    if entry.kind in TOGETHER:
+        return [Entry(place, entry.kind, n) for n in sorted(_names(place.results / entry.kind))]
+    return [entry]
+
+
 def signature(entry: Entry) -> tuple[tuple[str, int, int], ...]:
     """What tells two states of an entry's files apart: names, sizes and times, sorted."""
     found = []
-    stack = [str(entry.path)]
+    stack = [str(one.path) for one in members(entry)]
     while stack:
         path = stack.pop()
         try:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from engramcka.errors import ConfigError
 from engramcka.tui.catalog import Entry
 from engramcka.tui.loading import Loaded
 
@@ -67,7 +68,9 @@ def write(subject: Subject, export: Export) -> Path:
     if subject.second is None:
         if entry.kind == "cka":
             return figures.save_cka_map(value, path, style, **options)
-        return figures.save_sweep(value, path, style)
+        if entry.kind == "sweep":
+            return figures.save_sweep(value, path, style)
+        raise ConfigError(f"{entry.title}: no figure of this kind yet; ctrl+y copies its numbers")
     other: Any = subject.second.value
     if subject.subtracted:
         return figures.save_figure(figures.difference_figure(value, other, style), path)

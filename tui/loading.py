@@ -7,17 +7,23 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from engramcka.errors import EngramckaError, StoreError
-from engramcka.tui.catalog import Entry, read_tail, signature
+from engramcka.tui.catalog import TOGETHER, Entry, members, read_tail, signature
 from engramcka.tui.terminal import clean
-
-if TYPE_CHECKING:
-    from engramcka.results import CkaMap, LossSweep
 
 LOG_BYTES = 512_000  # of a log, from its end; a long training writes a line a second
 _PATIENCE = (0.0, 0.05, 0.25)  # seconds; a result that is being replaced is away for a moment
+
+
+@dataclass(frozen=True)
+class Several:
+    """Results that are shown together: the maps of a series by step, or the curves of a run."""
+
+    chosen: str  # the name that was asked for
+    values: dict[str, Any]  # name -> one of `engramcka.results`, in the order to show
+    unread: tuple[str, ...] = ()  # a sentence for each that cannot be read
 
 
 @dataclass(frozen=True)
@@ -25,7 +31,7 @@ class Loaded:
     """An entry with its value and the state of the files that it was read from."""
 
     entry: Entry
-    value: CkaMap | LossSweep | list[dict[str, Any]]
+    value: Any  # one of `engramcka.results`, `Several` of them, or a log's events
     signature: object  # None for a first glance, which is read again anyway
 
 
@@ -54,13 +60,33 @@ def load(entry: Entry) -> Loaded | Broken:
     return Broken(entry, clean(sentence), state)
 
 
-def _read(entry: Entry) -> CkaMap | LossSweep | list[dict[str, Any]]:
+def _read(entry: Entry) -> Any:
     if entry.kind == "log":
         return read_tail(entry.path, LOG_BYTES)
-    from engramcka.stores import read_cka, read_sweep
+    if entry.kind == "series" or entry.kind in TOGETHER:
+        return _read_several(entry)
+    return _read_one(entry)
+
+
+def _read_one(entry: Entry) -> Any:
+    from engramcka.stores.results import read_result
 
     if not (entry.path / "zarr.json").is_file():
         raise StoreError(f"{entry.path}: half-written or gone (no zarr.json in it)")
-    if entry.kind == "cka":
-        return read_cka(entry.place.results, entry.name)
-    return read_sweep(entry.place.results, entry.name)
+    return read_result(entry.place.results, entry.kind, entry.name)
+
+
+def _read_several(entry: Entry) -> Several:
+    """All that are shown with the entry; one that cannot be read only stops its own entry."""
+    values: dict[str, Any] = {}
+    unread = []
+    for member in members(entry):
+        try:
+            values[member.name] = _read_one(member)
+        except EngramckaError as error:
+            if member == entry:
+                raise
+            unread.append(clean(error))
+    if not values:
+        raise StoreError("; ".join(unread) or f"{entry.title}: there is no such result any more")
+    return Several(entry.name, values, tuple(unread))

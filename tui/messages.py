@@ -26,6 +26,15 @@ class CellMoved(Message):
 
 
 @dataclass
+class TitleChanged(Message):
+    """What a view says about itself in the title is no longer the same."""
+
+    def can_replace(self, message: Message) -> bool:
+        """Once is enough."""
+        return isinstance(message, TitleChanged)
+
+
+@dataclass
 class EntryChosen(Message):
     """The user wants to see this result or log; ``focus`` moves the keys to it as well."""
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from rich.console import Console
 from rich.segment import Segment
@@ -19,7 +18,8 @@ from engramcka.errors import ConfigError, StoreError
 from engramcka.results import CkaMap, LossSweep
 from engramcka.tui import readout
 from engramcka.tui.catalog import Place, facts
-from engramcka.tui.loading import Broken, load
+from engramcka.tui.charts import plotted
+from engramcka.tui.loading import Broken, Loaded, load
 from engramcka.tui.terminal import Capabilities, ascii_only, capabilities, clean, to_ascii
 from engramcka.tui.widgets import axes
 from engramcka.tui.widgets.cells import Field, Look, curve_heights, levels
@@ -38,7 +38,7 @@ _PARTS = {
 
 
 def print_first(places: Sequence[Place], console: Console | None = None) -> None:
-    """Print the first map or sweep.
+    """Print the result that was asked for, or the first.
 
     Raises:
         ConfigError: there is no result.
@@ -47,7 +47,8 @@ def print_first(places: Sequence[Place], console: Console | None = None) -> None
     entries = [e for place in places for e in facts(place).entries if e.kind != "log"]
     if not entries:
         raise ConfigError(f"{places[0].run}: there is no result to print yet")
-    found = load(entries[0])
+    asked = [entry for entry in entries if entry.title == entry.place.chosen]
+    found = load(asked[0] if asked else entries[0])
     if isinstance(found, Broken):
         raise StoreError(found.sentence)
     console = console or Console(highlight=False, emoji=False)
@@ -56,13 +57,26 @@ def print_first(places: Sequence[Place], console: Console | None = None) -> None
     else:
         known = Capabilities("none", ascii_only(os.environ))
     width = min(console.width, 200)
-    value: Any = found.value
-    said = readout.facts(value) if found.entry.kind == "cka" else readout.sweep_facts(value)
+    said = readout.result_facts(found.value)
     lines = [[Segment(f"{clean(found.entry.place.run)}  {found.entry.title}  {said}")], []]
-    draw = map_lines if found.entry.kind == "cka" else sweep_lines
-    for line in [*lines, *draw(value, width, known)]:
+    for line in [*lines, *result_lines(found, width, known)]:
         parts = ((text, style or "") for text, style, _ in _safe(line, known.ascii))
         console.print(Text.assemble(*parts), soft_wrap=True)
+
+
+def result_lines(found: Loaded, width: int, known: Capabilities) -> list[list[Segment]]:
+    """Any result as lines of text."""
+    if found.entry.kind == "cka":
+        return map_lines(found.value, width, known)
+    if found.entry.kind == "sweep":
+        return sweep_lines(found.value, width, known)
+    from engramcka.tui import once_curves
+
+    if found.entry.kind == "gates":
+        return once_curves.gate_lines(found.value, width)
+    if found.entry.kind == "memory":
+        return once_curves.memory_lines(found.value, width)
+    return once_curves.curve_lines(plotted(found.entry.kind, found.value), width, known)
 
 
 def _safe(line: list[Segment], ascii_text: bool) -> list[Segment]:

@@ -6,12 +6,22 @@ estimated here.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 
-from engramcka.results import AlignmentShift, CkaMap, Float, LayerDiagnostics, LossSweep
+from engramcka.results import (
+    AlignmentShift,
+    AllocationSweep,
+    CkaMap,
+    Float,
+    GateMap,
+    LayerDiagnostics,
+    LensCurve,
+    LossSweep,
+)
 
 NONE = "–"
 
@@ -83,7 +93,7 @@ def with_half_width(value: float, half_width: float, sign: str = "") -> str:
     """A number of layers with one decimal, and half of its interval where there is one."""
     if value != value:
         return NONE
-    shown = f"{value:{sign}.1f}"
+    shown = f"{round(value, 1) + 0.0:{sign}.1f}"  # no negative zero
     return f"{shown}±{half_width:.1f}" if half_width == half_width else shown
 
 
@@ -134,6 +144,31 @@ def sweep_facts(sweep: LossSweep) -> str:
     """The sweep's size, for the header."""
     seeds = len(sweep.seeds)
     return f"{len(sweep.layers)} layers  {seeds} seed{'s' * (seeds != 1)}  {sweep.unit}"
+
+
+def result_facts(value: object) -> str:
+    """Size and origin of any result, for the header."""
+    if isinstance(value, CkaMap):
+        return facts(value)
+    if isinstance(value, LossSweep):
+        return sweep_facts(value)
+    if isinstance(value, AllocationSweep):
+        seeds = len(value.seeds)
+        return f"{len(value.rho)} points  {seeds} seed{'s' * (seeds != 1)}  {value.unit}"
+    if isinstance(value, GateMap):
+        streams = value.alpha.shape[2]
+        return f"{len(value.layers)} modules  {streams} streams  {len(value.texts)} texts"
+    return _several_facts(list(getattr(value, "values", {}).values()))
+
+
+def _several_facts(values: Sequence[object]) -> str:
+    first = values[0] if values else None
+    if isinstance(first, CkaMap):
+        return f"{len(values)} checkpoints  {facts(first)}"
+    models = f"{len(values)} model{'s' * (len(values) != 1)}"
+    if isinstance(first, LensCurve) and first.n_tokens:
+        return f"{models}  {len(first.layers)} layers  n={first.n_tokens}"
+    return models if values else ""
 
 
 def point(sweep: LossSweep, index: int) -> list[tuple[str, str]]:

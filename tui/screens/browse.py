@@ -14,7 +14,7 @@ from engramcka.tui.loading import Loaded
 from engramcka.tui.memory import Memory
 from engramcka.tui.messages import EntryRead, RunsChanged
 from engramcka.tui.screens.content import ContentScreen
-from engramcka.tui.widgets.run_tree import RunTree
+from engramcka.tui.widgets.run_tree import RunTree, stop_of, stops
 
 SMALLEST = (40, 12)
 
@@ -81,7 +81,11 @@ class BrowseScreen(ContentScreen):
             self.call_after_refresh(self.read, entry)
 
     def _first_entry(self) -> Entry | None:
+        """The result that was asked for, else where the user left off, else the first."""
         entries = [entry for run in self.runs for entry in run.entries]
+        for entry in entries:
+            if entry.place.chosen == entry.title:
+                return entry
         for entry in entries:
             known = (str(entry.place.results.absolute()), entry.kind, entry.name)
             if known == (self.memory.run, self.memory.kind, self.memory.name):
@@ -151,11 +155,28 @@ class BrowseScreen(ContentScreen):
             self.action_switch()
 
     def action_step(self, step: int) -> None:
-        """The next or previous result of all runs."""
-        entries = [e for run in self.runs for e in run.entries]
-        if entries:
-            at = entries.index(self.entry) if self.entry in entries else -1
-            self.choose(entries[(at + step) % len(entries)], focus=True)
+        """The next or previous screen of all runs; a series or a plot of curves is one."""
+        runs = [run for run in self.runs if run.entries]
+        if not runs:
+            return
+        entry = self.entry
+        known = (i for i, run in enumerate(runs) if entry and run.place == entry.place)
+        at = next(known, 0)
+        here = stops(runs[at])
+        if entry is not None and entry in runs[at].entries:
+            entry = stop_of(entry, runs[at])
+        place = (here.index(entry) if entry in here else -1) + step
+        if not 0 <= place < len(here):
+            here = stops(runs[(at + step) % len(runs)])
+            place = 0 if step > 0 else -1
+        self.choose(here[place], focus=True)
+
+    def action_series(self, step: int) -> None:
+        """From one map to the next of its series."""
+        shown = self.map.map
+        if self.entry is not None and self.entry.kind == "cka" and shown and shown.series:
+            self.view_of("series").begin_at(self.entry.name, step)
+            self.choose(Entry(self.entry.place, "series", shown.series), focus=True)
 
     def action_find(self) -> None:
         """Type parts of a name; the tree shows what has them."""

@@ -6,6 +6,8 @@ Knows the views, not the tree, the keys or the layout around them.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,20 +18,31 @@ from engramcka.tui.catalog import Entry, facts
 from engramcka.tui.exporting import Subject
 from engramcka.tui.loading import Broken, Loaded
 from engramcka.tui.memory import Memory
-from engramcka.tui.messages import EntryChanged, EntryChosen, EntryRead
+from engramcka.tui.messages import EntryChanged, EntryChosen, EntryRead, TitleChanged
 from engramcka.tui.screens import titles
-from engramcka.tui.screens.choose import ChooseScreen
-from engramcka.tui.screens.compare import CompareView, Pair
-from engramcka.tui.screens.log import LogView
 from engramcka.tui.screens.map import MapView
 from engramcka.tui.screens.reading import ReadingScreen
-from engramcka.tui.screens.sweep import SweepView
 from engramcka.tui.terminal import Capabilities, clean
 from engramcka.tui.watch import PAUSE
 from engramcka.tui.widgets.run_tree import RunTree
 
 if TYPE_CHECKING:
     from engramcka.tui.catalog import Place
+    from engramcka.tui.screens.compare import CompareView
+    from engramcka.tui.screens.sweep import SweepView
+
+_VIEWS = {  # kind -> module and class of its view, imported when first wanted
+    "cka": ("map", "MapView"),
+    "compare": ("compare", "CompareView"),
+    "series": ("series", "SeriesView"),
+    "lens": ("chart", "ChartView"),
+    "training": ("chart", "ChartView"),
+    "allocation": ("chart", "ChartView"),
+    "gates": ("gates", "GatesView"),
+    "memory": ("memory", "MemoryView"),
+    "sweep": ("sweep", "SweepView"),
+    "log": ("log", "LogView"),
+}
 
 
 class ContentScreen(ReadingScreen):
@@ -49,10 +62,28 @@ class ContentScreen(ReadingScreen):
         self.entry: Entry | None = None  # what the user wants to see
         self.second: Entry | None = None  # what it is to be compared with
         self.map = MapView(capabilities, id="map")
-        self.compare = CompareView(capabilities, id="compare")  # mounted when first wanted
-        self.sweep = SweepView(capabilities, id="sweep")
-        self.log_view = LogView(id="log")
+        self._views: dict[str, Any] = {"cka": self.map}
         self._focus_next = False  # whether what is read next gets the keys
+
+    def view_of(self, kind: str) -> Any:
+        """The view of a kind of results; made when first wanted."""
+        if kind not in self._views:
+            module, name = _VIEWS[kind]
+            view = getattr(import_module(f"engramcka.tui.screens.{module}"), name)
+            self._views[kind] = view(self.capabilities, id=kind)
+        return self._views[kind]
+
+    @property
+    def compare(self) -> CompareView:
+        """The view of two maps."""
+        view: CompareView = self.view_of("compare")
+        return view
+
+    @property
+    def sweep(self) -> SweepView:
+        """The view of a sweep."""
+        view: SweepView = self.view_of("sweep")
+        return view
 
     # What is on screen
 
@@ -91,8 +122,7 @@ class ContentScreen(ReadingScreen):
         if isinstance(found, Broken):
             self._say(found.sentence)
         elif isinstance(found, Loaded):
-            views = {"cka": self.map, "sweep": self.sweep, "log": self.log_view}
-            view: Any = views[found.entry.kind]
+            view = self.view_of(found.entry.kind)
             await self._mounted(view)
             view.show(found.value)
             self._switch(view, self._focus_next or self._in_content)
@@ -106,7 +136,7 @@ class ContentScreen(ReadingScreen):
     @property
     def _in_content(self) -> bool:
         """Whether the keys go to the result, not to the runs."""
-        return self.focused in (self.map, self.compare, self.sweep, self.log_view)
+        return self.focused is not None and self.focused in self._views.values()
 
     def _switch(self, view: Widget, focus: bool) -> None:
         self.query_one(ContentSwitcher).current = view.id
@@ -130,20 +160,36 @@ class ContentScreen(ReadingScreen):
         line = titles.header_line(left, titles.facts(self.found), self.size.width)
         self.query_one("#header", Static).update(line)
         content = self.query_one("#content")
-        content.border_title = titles.border_text(entry.title) if entry else None
+        content.border_title = titles.border_text(self._named()) if entry else None
         content.border_subtitle = titles.sides(self.found) if self.second is None else None
+
+    def _named(self) -> str:
+        """The entry's title, and where in it the user is."""
+        entry = self.entry
+        assert entry is not None
+        where = getattr(self._views.get(entry.kind), "heading", "")
+        return f"{entry.title}  {where}".rstrip()
+
+    def on_title_changed(self, message: TitleChanged) -> None:
+        """The view on screen says something else."""
+        message.stop()
+        if self.entry is not None:
+            self.query_one("#content").border_title = titles.border_text(self._named())
 
     # Two maps
 
     def action_compare(self) -> None:
         """Choose a second map, and show both."""
         others = [e for run in self.runs for e in run.entries if e.kind == "cka"]
-        others = [entry for entry in others if entry != self.entry]
+        shown = self._map_shown(self.found) if isinstance(self.found, Loaded) else None
+        others = [entry for entry in others if shown is None or entry != shown.entry]
         if not others:
             self.notify("There is no second map to compare with.", markup=False)
         elif len(others) == 1:
             self._compare_with(others[0])
         else:
+            from engramcka.tui.screens.choose import ChooseScreen
+
             self.app.push_screen(ChooseScreen("compare with", others), self._compare_with)
 
     def _compare_with(self, entry: Entry | None) -> None:
@@ -159,22 +205,33 @@ class ContentScreen(ReadingScreen):
         if isinstance(other, Broken):
             self.notify(other.sentence, severity="error", markup=False)
             self.action_leave_compare()
-        elif isinstance(found, Loaded):
-            view, single = self.compare, self.map
-            one: Any = found.value
-            another: Any = other.value
-            pair = Pair(one, another, found.entry.name, other.entry.name)
+        elif isinstance(found, Loaded) and (first := self._map_shown(found)) is not None:
+            from engramcka.tui.screens.compare import Pair
+
+            view, single = self.compare, self.view_of(found.entry.kind)
+            pair = Pair(first.value, other.value, first.entry.name, other.entry.name)
             cursor = view.cursor if view.pair is not None else single.cursor
             await self._mounted(view)
             view.show(pair, single.heatmap.look, cursor)
             self._switch(view, focus=True)
 
+    def _map_shown(self, found: Loaded) -> Loaded | None:
+        """The map on screen: the one that was read, or that of a series which is shown."""
+        if found.entry.kind == "cka":
+            return found
+        if found.entry.kind != "series":
+            return None
+        view = self.view_of("series")
+        entry = replace(found.entry, kind="cka", name=view.name_shown)
+        return Loaded(entry, view.map, found.signature)
+
     def action_leave_compare(self) -> None:
         """Back to the first map, the cursor where it is."""
+        single = self.view_of(self.found.entry.kind) if self.found else self.map
         if self.compare.pair is not None:
-            self.map.put_cursor(*self.compare.cursor)
+            single.put_cursor(*self.compare.cursor)
         self.second = self.other = self.compare.pair = None
-        self._switch(self.map, focus=True)
+        self._switch(single, focus=True)
         self._title()
 
     def on_entry_changed(self, message: EntryChanged) -> None:
@@ -188,11 +245,11 @@ class ContentScreen(ReadingScreen):
         if current and current != "message":
             self.query_one(f"#{current}").focus()
 
-    def view(self) -> MapView | SweepView | None:
-        """The view of the map or sweep that is on screen."""
+    def view(self) -> Any | None:
+        """The view of the result that is on screen; None for a log or a sentence."""
         if not isinstance(self.found, Loaded) or self.found.entry.kind == "log":
             return None
-        return self.map if self.found.entry.kind == "cka" else self.sweep
+        return self.view_of(self.found.entry.kind)
 
     def subject(self) -> Subject | None:
         """What an export draws."""
@@ -200,7 +257,8 @@ class ContentScreen(ReadingScreen):
         if view is None or not isinstance(found, Loaded):
             return None
         options = view.figure_options() if isinstance(view, MapView) else {}
-        if self.compare.pair is not None and isinstance(self.other, Loaded):
+        found = self._map_shown(found) or found
+        if self.second is not None and isinstance(self.other, Loaded):
             options = {name: options[name] for name in ("palette", "alignment", "low", "high")}
             return Subject(found, self.other, self.compare.subtracted, options)
         return Subject(found, options=options)

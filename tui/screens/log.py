@@ -16,7 +16,7 @@ from textual.binding import Binding
 from textual.containers import VerticalScroll
 from textual.widgets import Static
 
-from engramcka.tui.terminal import clean, cut, fixed
+from engramcka.tui.terminal import Capabilities, clean, cut, fixed
 
 _BAR = 16  # characters of a progress bar
 _SHOWN_EVENTS = 400
@@ -143,8 +143,9 @@ class LogView(VerticalScroll, can_focus=True):
         Binding("b,ctrl+b", "page_up", show=False),
     ]
 
-    def __init__(self, *, id: str | None = None) -> None:
+    def __init__(self, capabilities: Capabilities, *, id: str | None = None) -> None:
         super().__init__(id=id)
+        self.capabilities = capabilities
         self.events: list[dict[str, Any]] = []
 
     def compose(self) -> ComposeResult:

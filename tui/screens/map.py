@@ -50,6 +50,8 @@ class MapView(CursorView):
         Binding("Z,minus", "zoom(-1)", "Zoom out", show=False),
         Binding("d", "screen.compare", "Compare"),
         Binding("m", "maximum", "Column max", show=False),
+        Binding("right_square_bracket", "screen.series(1)", "Later", show=False),
+        Binding("left_square_bracket", "screen.series(-1)", "Earlier", show=False),
         Binding("r", "range", "Range", show=False),
         Binding("comma", "neighbours(-1)", "Fewer rows in the alignment", show=False),
         Binding("full_stop", "neighbours(1)", "More rows in the alignment", show=False),
@@ -68,9 +70,9 @@ class MapView(CursorView):
             heatmap = Heatmap(id="heatmap")
             heatmap.look = look_for(self.capabilities, palettes.PALETTES[0])
             yield heatmap
-            with Vertical(id="cell"):
+            with Vertical(id="cell", classes="panel"):
                 yield CellPanel(id="cell-panel")
-        yield Readout(cuts=[15, 22, 34], id="cell-line")
+        yield Readout(cuts=[15, 22, 34], id="cell-line", classes="line")
 
     def on_mount(self) -> None:
         """Name the panel."""

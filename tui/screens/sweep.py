@@ -45,9 +45,9 @@ class SweepView(Widget, can_focus=True):
         """Curve and panel, and the line that stands in for the panel."""
         with Horizontal(id="sweep-row"):
             yield SweepPlot(id="sweep-plot")
-            with Vertical(id="point"):
+            with Vertical(id="point", classes="panel"):
                 yield CellPanel(id="point-panel")
-        yield Readout(cuts=[8], id="point-line")
+        yield Readout(cuts=[8], id="point-line", classes="line")
 
     def on_mount(self) -> None:
         """Name the panel."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from textual.content import Content
 
 from engramcka.tui import readout
-from engramcka.tui.loading import Broken, Loaded
+from engramcka.tui.loading import Broken, Loaded, Several
 from engramcka.tui.terminal import clean, fixed, shorten
 
 
@@ -25,16 +25,16 @@ def border_text(text: str) -> Content | None:
 
 def facts(found: Loaded | Broken | None) -> str:
     """What the header says about a result."""
-    if isinstance(found, Loaded) and found.entry.kind == "cka":
-        return readout.facts(found.value)  # type: ignore[arg-type]
-    if isinstance(found, Loaded) and found.entry.kind == "sweep":
-        return readout.sweep_facts(found.value)  # type: ignore[arg-type]
-    return ""
+    if not isinstance(found, Loaded) or found.entry.kind == "log":
+        return ""
+    return readout.result_facts(found.value)
 
 
 def sides(found: Loaded | Broken | None) -> Content | None:
     """Which model is on which side of a map."""
-    if isinstance(found, Loaded) and found.entry.kind == "cka":
-        value = found.value
-        return border_text(f"rows {value.y_label}, columns {value.x_label}")  # type: ignore[union-attr]
-    return None
+    if not isinstance(found, Loaded) or found.entry.kind not in ("cka", "series"):
+        return None
+    value = found.value
+    if isinstance(value, Several):
+        value = next(iter(value.values.values()))
+    return border_text(f"rows {value.y_label}, columns {value.x_label}")

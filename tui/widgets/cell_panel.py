@@ -36,8 +36,10 @@ class Readout(Canvas):
     Readout > .readout--warning { color: $warning; }
     """
 
-    def __init__(self, *, cuts: Sequence[int], id: str | None = None) -> None:
-        super().__init__(cuts=cuts, id=id)
+    def __init__(
+        self, *, cuts: Sequence[int], id: str | None = None, classes: str | None = None
+    ) -> None:
+        super().__init__(cuts=cuts, id=id, classes=classes)
         self._lines: list[Line] = []
 
     def set_lines(self, lines: list[Line]) -> None:

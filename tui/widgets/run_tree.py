@@ -14,7 +14,7 @@ from textual.binding import Binding
 from textual.widgets import Tree
 from textual.widgets.tree import TreeNode
 
-from engramcka.tui.catalog import Entry, RunFacts
+from engramcka.tui.catalog import TOGETHER, Entry, RunFacts, series_of
 from engramcka.tui.messages import EntryChosen
 from engramcka.tui.terminal import clean, shorten
 
@@ -45,6 +45,7 @@ class RunTree(Tree[Data]):
         self.show_guides = False
         self.facts: tuple[RunFacts, ...] = ()
         self.pattern = ""
+        self._opened: set[Data | None] = set()
 
     def set_facts(self, facts: Sequence[RunFacts]) -> None:
         """Show these runs; nodes that are still there keep their place, state and cursor."""
@@ -72,8 +73,10 @@ class RunTree(Tree[Data]):
         self._fill(run)
         for node in _below(run):
             if node.data == entry:
-                if node.parent is not None:
-                    node.parent.expand()
+                above = node.parent
+                while above is not None:
+                    above.expand()
+                    above = above.parent
                 self.call_after_refresh(self.move_cursor, node)
 
     def render_label(self, node: TreeNode[Data], base_style: Style, style: Style) -> Text:
@@ -96,6 +99,7 @@ class RunTree(Tree[Data]):
     def _sync(self) -> None:
         under = self.cursor_node.data if self.cursor_node else None
         opened = {node.data for node in _below(self.root) if node.is_expanded}
+        self._opened = opened
         known = bool(self.root.children)
         self.root.remove_children()
         single = len(self.facts) == 1
@@ -130,7 +134,8 @@ class RunTree(Tree[Data]):
         if run is None or node.children:
             return
         kinds: dict[str, TreeNode[Data]] = {}
-        for entry in matching(run, self.pattern):
+        series: dict[str, TreeNode[Data]] = {}
+        for entry in by_step(matching(run, self.pattern)):
             if entry.kind == "log":
                 node.add_leaf("log", data=entry)
                 continue
@@ -138,7 +143,17 @@ class RunTree(Tree[Data]):
                 kinds[entry.kind] = node.add(
                     entry.kind, data=f"{run.place.results}:{entry.kind}", expand=True
                 )
-            kinds[entry.kind].add_leaf(_entry_label(entry), data=entry)
+            inside = series_of(entry) if entry.kind == "cka" else None
+            if inside is None:
+                kinds[entry.kind].add_leaf(_label(entry.name), data=entry)
+                continue
+            name, step = inside
+            if name not in series:
+                whole = Entry(entry.place, "series", name)
+                series[name] = kinds["cka"].add(
+                    _label(name), data=whole, expand=whole in self._opened
+                )
+            series[name].add_leaf(_label(f"step {step}"), data=entry)
         if not run.entries:
             node.add_leaf(Text("nothing here yet", Style(italic=True)), data="")
 
@@ -180,8 +195,35 @@ class RunTree(Tree[Data]):
             self.move_cursor(node.parent)
 
 
-def _entry_label(entry: Entry) -> Text:
-    return Text(shorten(clean(entry.name) or "?", 60), end="", no_wrap=True)
+def _label(name: str) -> Text:
+    return Text(shorten(clean(name) or "?", 60), end="", no_wrap=True)
+
+
+def stop_of(entry: Entry, run: RunFacts) -> Entry:
+    """The entry itself, or that of all that is on the same screen: a series, a plot of curves."""
+    inside = series_of(entry) if entry.kind == "cka" else None
+    if inside is not None:
+        return Entry(entry.place, "series", inside[0])
+    if entry.kind in TOGETHER:
+        return next(other for other in run.entries if other.kind == entry.kind)
+    return entry
+
+
+def stops(run: RunFacts) -> list[Entry]:
+    """What `n` goes through: the entries of a run in the order of the tree, a screen each."""
+    return list(dict.fromkeys(stop_of(entry, run) for entry in by_step(run.entries)))
+
+
+def by_step(entries: Sequence[Entry]) -> list[Entry]:
+    """The entries in their order, the maps of a series by training step where the first one is."""
+    found = {entry: series_of(entry) if entry.kind == "cka" else None for entry in entries}
+    names = [inside[0] if inside else "" for inside in found.values()]
+
+    def place(index: int) -> tuple[int, int, int]:
+        inside = found[entries[index]]
+        return (names.index(inside[0]), inside[1], index) if inside else (index, 0, index)
+
+    return [entries[index] for index in sorted(range(len(entries)), key=place)]
 
 
 def _below(node: TreeNode[Data]) -> Iterable[TreeNode[Data]]:

@@ -13,6 +13,7 @@ from engramcka.results import LossSweep
 from engramcka.tui.terminal import clean, shorten
 from engramcka.tui.widgets.axes import tick_indices
 from engramcka.tui.widgets.grid import Grid
+from engramcka.tui.widgets.plot_axes import round_values, value_text
 
 _NAMES_WIDTH = 28  # characters for the ablations' names on the right
 _BELOW = 3  # lines under the plot: cursor's mark, layer numbers, caption
@@ -90,7 +91,7 @@ def draw_sweep(
 def sweep_frame(sweep: LossSweep, width: int, height: int, close: bool) -> Frame | None:
     """Where the curve lies; None where there is no room for one."""
     low, high = loss_range(sweep, close)
-    gutter = max(len(_loss(low, low, high)), len(_loss(high, low, high))) + 2
+    gutter = max(len(value_text(low, low, high)), len(value_text(high, low, high))) + 2
     plot_width = width - gutter - 1
     if sweep.variants:
         plot_width -= _NAMES_WIDTH + 2 if width - gutter > 2 * _NAMES_WIDTH else 3
@@ -105,25 +106,11 @@ def _levels(sweep: LossSweep) -> list[tuple[str, float, str]]:
     return [level for level in levels if np.isfinite(level[1])]
 
 
-def _loss(value: float, low: float, high: float) -> str:
-    places = int(np.clip(np.ceil(-np.log10(max(high - low, 1e-9))) + 1, 1, 5))
-    return f"{value:.{places}f}"
-
-
-def round_values(low: float, high: float, most: int) -> list[float]:
-    """At most about ``most`` multiples of 1, 2 or 5 times a power of ten in a range."""
-    rough = (high - low) / most
-    power = 10.0 ** np.floor(np.log10(rough))
-    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough)
-    first = int(np.ceil(low / step))
-    return [i * step for i in range(first, int(np.floor(high / step)) + 1)]
-
-
 def _axes(grid: Grid, frame: Frame, sweep: LossSweep, cursor: int | None) -> None:
     for y in range(frame.height):
         grid.text(frame.left - 1, y, "│", "axis")
     for value in round_values(frame.low, frame.high, max(2, frame.height // 4)):
-        text, y = _loss(value, frame.low, frame.high), round(frame.y(value))
+        text, y = value_text(value, frame.low, frame.high), round(frame.y(value))
         grid.text(frame.left - 2 - len(text), y, text, "axis")
         grid.text(frame.left - 1, y, "┤", "axis")
     longest = max(len(str(layer)) for layer in sweep.layers)

@@ -1,0 +1,86 @@
+"""An allocation sweep: loss against rho, the share of the sparse parameters that experts keep."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from engramcka.results import AllocationSweep, Float
+from engramcka.tui.charts import Said
+from engramcka.tui.terminal import clean
+from engramcka.tui.widgets.chart_drawing import Chart, Curve
+
+
+class AllocationPlot:
+    """`Plotted` of an allocation sweep."""
+
+    def __init__(self, sweep: AllocationSweep) -> None:
+        self.sweep = sweep
+        self.readings = (f"loss in {clean(sweep.unit)}",)
+        missing = int((~np.isfinite(sweep.loss)).sum())
+        self.warnings = [f"{missing} of {sweep.loss.size} trainings not there yet"] * bool(missing)
+
+    def chart(self, reading: int) -> Chart:
+        """The mean with the spread of the seeds, and the loss of the experts alone across."""
+        sweep = self.sweep
+        order = np.argsort(sweep.rho, kind="stable")
+        low, high = (_over_seeds(sweep.loss, take)[order] for take in (np.min, np.max))
+        curve = Curve(clean(sweep.label), sweep.rho[order], sweep.mean[order], low, high)
+        alone = self._experts_alone()
+        levels = (("experts alone", alone),) if np.isfinite(alone) else ()
+        return Chart(
+            (curve,), f"rho, share left to experts; {self.readings[0]}",
+            levels=levels,
+        )  # fmt: skip
+
+    def _experts_alone(self) -> float:
+        at = np.flatnonzero(self.sweep.rho == 1.0)
+        return float(self.sweep.mean[at[0]]) if len(at) else float("nan")
+
+    def _at(self, x: float) -> int:
+        return int(np.argmin(np.abs(self.sweep.rho - x)))
+
+    def said(self, reading: int, x: float) -> list[Said]:
+        """One point."""
+        sweep, at = self.sweep, self._at(x)
+        lines: list[Said] = [("rho", f"{sweep.rho[at]:.3g}")]
+        if sweep.experts:
+            lines.append(("experts", str(sweep.experts[at])))
+        mean, alone = float(sweep.mean[at]), self._experts_alone()
+        if not np.isfinite(mean):
+            return [*lines, ("loss", "not there yet")]
+        lines.append(("loss", f"{mean:.4f}"))
+        there = sweep.loss[at][np.isfinite(sweep.loss[at])]
+        if len(there) > 1:
+            lines.append(("seeds", f"{there.min():.4f}–{there.max():.4f}"))
+        if np.isfinite(alone):
+            lines.append(("to rho 1", f"{mean - alone:+.4f}".replace("-", "−")))
+        best = sweep.best
+        if best is not None:
+            lines.append(("best", f"rho {best[0]:.3g}"))
+        return lines
+
+    def brief(self, reading: int, x: float) -> str:
+        """One point in a line."""
+        return "  ".join(f"{label} {value}" for label, value in self.said(reading, x))
+
+    def best(self, reading: int) -> float | None:
+        """The rho of the lowest mean loss."""
+        return self.sweep.best[0] if self.sweep.best else None
+
+    def value(self, reading: int, x: float) -> float:
+        """The mean loss."""
+        return float(self.sweep.mean[self._at(x)])
+
+    def table(self) -> str:
+        """A row for each point, a column for each seed."""
+        lines = ["\t".join(["rho", *(f"seed {seed}" for seed in self.sweep.seeds)])]
+        for rho, losses in zip(self.sweep.rho, self.sweep.loss, strict=True):
+            lines.append("\t".join([repr(float(rho)), *(repr(float(loss)) for loss in losses)]))
+        return "\n".join(lines) + "\n"
+
+
+def _over_seeds(loss: Float, take: object) -> Float:
+    """Lowest or highest finite loss of each point; NaN where there is none."""
+    assert callable(take)
+    rows = [row[np.isfinite(row)] for row in loss]
+    return np.array([take(row) if len(row) else np.nan for row in rows], dtype=np.float64)

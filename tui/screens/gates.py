@@ -1,0 +1,216 @@
+"""The gates of one model's Engram modules: texts token by token, and means by entity type."""
+
+from __future__ import annotations
+
+import numpy as np
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import Horizontal, Vertical
+from textual.widgets import Static
+
+from engramcka import palettes
+from engramcka.results import Float, GateMap
+from engramcka.tui import readout
+from engramcka.tui.bars import gate_rows
+from engramcka.tui.screens.memory import RowsView
+from engramcka.tui.terminal import Capabilities, clean, cut
+from engramcka.tui.widgets.bar_list import BarList
+from engramcka.tui.widgets.cell_panel import CellPanel, Line, Readout
+from engramcka.tui.widgets.tokens import TokenText, visible
+
+
+class GatesView(RowsView):
+    """A text or the types; module and stream are chosen for both."""
+
+    DEFAULT_CSS = """
+    GatesView #gates-choice { height: 1; padding: 0 1; color: $foreground 60%;
+        text-wrap: nowrap; text-overflow: ellipsis; }
+    GatesView TokenText { padding: 0 1; }
+    """
+
+    BINDINGS = [
+        Binding("t", "types", "Types"),
+        Binding("m", "module(1)", "Module"),
+        Binding("s", "stream(1)", "Stream"),
+        Binding("right_square_bracket", "text(1)", "Text", key_display="]"),
+        Binding("left_square_bracket", "text(-1)", "Text before", show=False),
+        Binding("c", "palette", "Colours", show=False),
+        Binding("left,h", "token(-1)", show=False),
+        Binding("right,l", "token(1)", show=False),
+        Binding("shift+left,H", "token(-10)", show=False),
+        Binding("shift+right,L", "token(10)", show=False),
+    ]
+
+    def __init__(self, capabilities: Capabilities, *, id: str | None = None) -> None:
+        super().__init__(capabilities, id=id)
+        self.gates: GateMap | None = None
+        self.module = self.text = 0
+        self.stream: int | None = None  # None: the mean over all
+        self.by_type = False
+
+    def compose(self) -> ComposeResult:
+        """What is chosen, the text or the types, the panel, the line."""
+        yield Static("", id="gates-choice", markup=False)
+        known = self.capabilities
+        with Horizontal(classes="rows"):
+            coloured = known.colours in ("true", "256")
+            yield TokenText(coloured=coloured, ascii_only=known.ascii)
+            yield BarList()
+            with Vertical(classes="panel"):
+                yield CellPanel()
+        yield Readout(cuts=[8], classes="line")
+
+    @property
+    def tokens(self) -> TokenText:
+        """The text."""
+        return self.query_one(TokenText)
+
+    @property
+    def _streams(self) -> int:
+        return self.gates.alpha.shape[2] if self.gates is not None else 1
+
+    def show(self, gates: GateMap) -> None:
+        """Show a model's gates; what was chosen stays so where it can."""
+        self.gates = gates
+        self.warnings = [clean(warning) for warning in gates.warnings]
+        self.module = min(self.module, len(gates.layers) - 1)
+        self.text = min(self.text, max(0, len(gates.texts) - 1))
+        if self.stream is not None and self.stream >= self._streams:
+            self.stream = None
+        self._draw()
+
+    @property
+    def types_shown(self) -> bool:
+        """Whether the types are on screen: by choice, or since there is no text."""
+        return self.by_type or self.gates is None or not self.gates.texts
+
+    def _draw(self) -> None:
+        if self.gates is None:
+            return
+        self.tokens.display, self.bars.display = not self.types_shown, self.types_shown
+        if self.types_shown:
+            self.bars.show(gate_rows(self.gates, self.module, self.stream))
+        else:
+            text = self.gates.texts[self.text]
+            self.tokens.show(text.tokens, self._values(text.alpha))
+        self.query_one("#gates-choice", Static).update(self._choice())
+        self.tell()
+
+    def _values(self, alpha: Float) -> Float:
+        """(tokens,) of the module and stream that are chosen."""
+        chosen = alpha[:, self.module]
+        return chosen.mean(axis=-1) if self.stream is None else chosen[:, self.stream]
+
+    def _choice(self) -> str:
+        assert self.gates is not None
+        stream = "mean of streams" if self.stream is None else f"stream {self.stream + 1}"
+        parts = [f"module at layer {self.gates.layers[self.module]}"]
+        if self._streams > 1:
+            parts.append(f"{stream} ({self._streams})")
+        if self.types_shown:
+            parts.append("mean gate by entity type")
+        else:
+            parts.append(f"text {self.text + 1} of {len(self.gates.texts)}")
+        return "  ".join(parts)
+
+    def tell(self) -> None:
+        """What is known about the token, or about the type."""
+        if self.gates is None or self.types_shown:
+            super().tell()
+            return
+        text, at = self.gates.texts[self.text], self.tokens.cursor
+        if not text.tokens:
+            return
+        panel = self.query_one(CellPanel)
+        values = self._values(text.alpha)
+        lines: list[Line] = [
+            panel.heading(cut(visible(text.tokens[at]), panel.size.width)),
+            panel.pair("token", f"{at + 1} of {len(text.tokens)}"),
+            panel.pair("gate", readout.decimals(float(values[at]))),
+            panel.pair("mean", readout.decimals(mean_of(values))),
+            [],
+        ]
+        for module, layer in enumerate(self.gates.layers):
+            lines.append(panel.heading(f"layer {layer}"))
+            for stream, value in enumerate(text.alpha[at, module].tolist()):
+                lines.append(panel.pair(f"  {stream + 1}", readout.decimals(value)))
+        if self.warnings:
+            lines += [[], *panel.sentences(self.warnings)]
+        panel.set_lines(lines)
+        shown = f"gate {readout.decimals(float(values[at])):<6} token {at + 1}/{len(text.tokens)}  "
+        self.query_one(".line", Readout).set_lines(
+            [[(shown, "value"), (visible(text.tokens[at]), "label")]]
+        )
+
+    def on_token_text_token_moved(self, message: TokenText.TokenMoved) -> None:
+        """The mouse chose a token."""
+        self.focus()
+        self._put(message.index)
+
+    def _put(self, index: int) -> None:
+        assert self.gates is not None
+        count = len(self.gates.texts[self.text].tokens)
+        self.tokens.move(min(max(index, 0), max(0, count - 1)))
+        self.tell()
+
+    def action_token(self, tokens: int) -> None:
+        """The next or previous token, or row."""
+        if self.types_shown:
+            super().action_move(1 if tokens > 0 else -1)
+        else:
+            self._put(self.tokens.cursor + tokens)
+
+    def action_move(self, rows: int) -> None:
+        """So many lines down."""
+        if self.types_shown:
+            super().action_move(rows)
+        else:
+            self._put(self.tokens.beside(rows))
+
+    def action_types(self) -> None:
+        """Texts, or means by type."""
+        self.by_type = not self.by_type
+        self._draw()
+
+    def action_module(self, step: int) -> None:
+        """The next module."""
+        if self.gates is not None:
+            self.module = (self.module + step) % len(self.gates.layers)
+            self._draw()
+
+    def action_stream(self, step: int) -> None:
+        """The mean of all streams, then each one."""
+        if self._streams > 1:
+            at = ((-1 if self.stream is None else self.stream) + 1 + step) % (self._streams + 1)
+            self.stream = at - 1 if at else None
+            self._draw()
+
+    def action_text(self, step: int) -> None:
+        """The next text."""
+        if self.gates is not None and self.gates.texts:
+            self.text = (self.text + step) % len(self.gates.texts)
+            self.tokens.cursor = 0
+            self._draw()
+
+    def action_palette(self) -> None:
+        """The next palette."""
+        names = palettes.PALETTES
+        self.tokens.palette = names[(names.index(self.tokens.palette) + 1) % len(names)]
+        self.tokens.change()
+
+    def copied(self, what: str) -> tuple[str, str]:
+        """(text, what it is) of the gate, or of all gates of the text or types."""
+        if self.gates is None or self.types_shown:
+            return super().copied(what)
+        text = self.gates.texts[self.text]
+        values = self._values(text.alpha)
+        if what == "value":
+            return repr(float(values[self.tokens.cursor])), "the gate"
+        pairs = zip(text.tokens, values.tolist(), strict=True)
+        return "".join(f"{token!r}\t{value!r}\n" for token, value in pairs), "the text's gates"
+
+
+def mean_of(values: Float) -> float:
+    """Mean of the finite values; NaN where there are none."""
+    finite = values[np.isfinite(values)]
+    return float(finite.mean()) if len(finite) else float("nan")

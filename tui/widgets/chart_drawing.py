@@ -1,0 +1,261 @@
+"""Curves over a common axis drawn in characters: braille lines, marks, intervals, a legend.
+
+Pure functions; knows no widgets and nothing of what the curves are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from rich.cells import cell_len
+
+from engramcka.results import Float
+from engramcka.tui.terminal import clean, shorten
+from engramcka.tui.widgets.grid import Grid
+from engramcka.tui.widgets.plot_axes import round_values, value_text
+
+STYLES = 6
+"""Colours and marks before they repeat: parts curve-0 .. and interval-0 .. of the lines drawn."""
+_MARKS = "●◆▲■○◇"
+_BELOW = 3  # lines under the plot: cursor's mark, numbers, caption
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One curve; NaN where there is no point."""
+
+    name: str  # "" for none in the legend
+    x: Float  # (points,), rising
+    y: Float  # (points,)
+    low: Float | None = None  # (points,), ends of an interval or spread
+    high: Float | None = None
+    style: int | None = None  # which colour and mark; None: its place among the curves
+    marked: bool = True  # a mark on every point that has room
+    joined: bool = True  # lines between the points
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Curves with what else is in the plot."""
+
+    curves: tuple[Curve, ...]
+    caption: str
+    levels: tuple[tuple[str, float], ...] = ()  # lines across with their names
+    whole: bool = False  # x are whole numbers
+    zero: bool = False  # the axis begins at zero where that is near
+
+    @property
+    def places(self) -> list[float]:
+        """Where a cursor can be: every x of every curve."""
+        return sorted({float(x) for curve in self.curves for x in curve.x if np.isfinite(x)})
+
+    def beyond(self, start: float) -> Chart:
+        """Only what is at or right of a place."""
+        return replace(self, curves=tuple(_beyond(curve, start) for curve in self.curves))
+
+
+def _beyond(curve: Curve, start: float) -> Curve:
+    kept = curve.x >= start
+    ends = [None if end is None else end[kept] for end in (curve.low, curve.high)]
+    return replace(curve, x=curve.x[kept], y=curve.y[kept], low=ends[0], high=ends[1])
+
+
+def mark_of(style: int) -> str:
+    """The mark of a curve."""
+    return _MARKS[style % STYLES]
+
+
+@dataclass(frozen=True)
+class ChartFrame:
+    """The plot's field in characters and its ranges."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+    x_low: float
+    x_high: float
+    low: float
+    high: float
+
+    def x(self, value: float) -> float:
+        """Place of a value, in characters."""
+        if self.x_high <= self.x_low:
+            return self.left + (self.width - 1) / 2
+        share = (value - self.x_low) / (self.x_high - self.x_low)
+        return self.left + 0.5 + share * (self.width - 2)
+
+    def y(self, value: float) -> float:
+        """Line of a value, from the top of the drawing."""
+        return self.top + (self.high - value) / (self.high - self.low) * (self.height - 1)
+
+    def nearest(self, places: Sequence[float], character: int) -> int:
+        """Index of the place that is nearest to a character."""
+        return min(range(len(places)), key=lambda index: abs(self.x(places[index]) - character))
+
+
+def value_range(chart: Chart) -> tuple[float, float]:
+    """Lowest and highest value to show, with a margin."""
+    arrays = [v for c in chart.curves for v in (c.y, c.low, c.high) if v is not None]
+    found = [float(v) for array in arrays for v in array[np.isfinite(array)]]
+    found += [level for _, level in chart.levels if np.isfinite(level)]
+    if not found:
+        return 0.0, 1.0
+    low, high = min(found), max(found)
+    if chart.zero and low >= 0 and low < high / 3:
+        return 0.0, high * 1.04 or 1.0
+    margin = (high - low) * 0.06 or abs(low) * 0.01 or 1.0
+    return low - margin, high + margin
+
+
+def chart_frame(chart: Chart, width: int, height: int) -> ChartFrame | None:
+    """Where the curves lie; None where there is no room for any."""
+    low, high = value_range(chart)
+    gutter = max(len(value_text(v, low, high)) for v in (low, high)) + 2
+    top = len(_legend_rows(chart, width - gutter))
+    places = chart.places or [0.0]
+    if width - gutter < 10 or height - _BELOW - top < 4:
+        return None
+    return ChartFrame(
+        gutter, top, width - gutter - 1, height - _BELOW - top, places[0], places[-1], low, high
+    )
+
+
+def draw_chart(
+    chart: Chart, width: int, height: int, cursor: float | None = None, *, ascii_only: bool = False
+) -> list[list[tuple[str, str]]]:
+    """The chart as lines of (text, part), ``width`` x ``height`` characters."""
+    grid = Grid(width, height, ascii_only)
+    frame = chart_frame(chart, width, height)
+    if frame is None:
+        grid.text(0, 0, "too small for the curves", "axis")
+        return grid.lines()
+    _axes(grid, chart, frame, cursor)
+    for name, level in chart.levels:
+        y = round(frame.y(level))
+        grid.text(frame.left, y, "╌" * frame.width, "level")
+        label = shorten(f"{clean(name)} {level:.4g}", frame.width)
+        grid.text(frame.left + 1, y - 1, label, "level", under=True)
+    styled = [(i if c.style is None else c.style, c) for i, c in enumerate(chart.curves)]
+    for style, curve in styled:
+        _intervals(grid, frame, curve, f"interval-{style % STYLES}")
+    for style, curve in styled:
+        _line(grid, frame, curve, f"curve-{style % STYLES}")
+    for style, curve in styled:
+        _marks(grid, frame, curve, style % STYLES, cursor)
+    for y, row in enumerate(_legend_rows(chart, width - frame.left)):
+        _legend(grid, frame.left, y, row)
+    return grid.lines()
+
+
+def _legend_rows(chart: Chart, width: int) -> list[list[tuple[str, str]]]:
+    """(text, part) of the curves' names, wrapped into at most three lines; none for one curve."""
+    named = [
+        (index if curve.style is None else curve.style, clean(curve.name))
+        for index, curve in enumerate(chart.curves)
+        if curve.name
+    ]
+    if len(named) < 2:
+        return []
+    rows: list[list[tuple[str, str]]] = [[]]
+    used = 0
+    for style, name in named:
+        text = f"{mark_of(style)} {shorten(name, max(8, min(28, width - 3)))}  "
+        if used and used + cell_len(text) > width:
+            rows.append([])
+            used = 0
+        rows[-1].append((text, f"curve-{style % STYLES}"))
+        used += cell_len(text)
+    return rows[:3]
+
+
+def _legend(grid: Grid, x: int, y: int, row: list[tuple[str, str]]) -> None:
+    for text, part in row:
+        grid.text(x, y, text, part)
+        x += cell_len(text)
+
+
+def _axes(grid: Grid, chart: Chart, frame: ChartFrame, cursor: float | None) -> None:
+    for y in range(frame.top, frame.top + frame.height):
+        grid.text(frame.left - 1, y, "│", "axis")
+    for value in round_values(frame.low, frame.high, max(2, frame.height // 4)):
+        text, y = value_text(value, frame.low, frame.high), round(frame.y(value))
+        grid.text(frame.left - 2 - len(text), y, text, "axis")
+        grid.text(frame.left - 1, y, "┤", "axis")
+    below = frame.top + frame.height
+    if cursor is not None and frame.x_low <= cursor <= frame.x_high:
+        grid.text(int(frame.x(cursor)), below, "▲", "mark")
+    for x, text in _x_numbers(chart, frame):
+        grid.text(x, below + 1, text, "axis", under=True)
+    grid.text(frame.left, below + 2, shorten(clean(chart.caption), frame.width), "axis")
+
+
+def _x_numbers(chart: Chart, frame: ChartFrame) -> list[tuple[int, str]]:
+    """(character, text) of the numbers under the axis."""
+    low, high = frame.x_low, frame.x_high
+    if high <= low:
+        return [(int(frame.x(low)), f"{low:g}")]
+    found = round_values(low, high, max(2, frame.width // 8))
+    if chart.whole:
+        found = sorted({low, *(value for value in found if value == int(value))})
+    texts = [(value, value_text(value, low, high) if abs(value) < 1e5 else f"{value:.3g}")
+             for value in found]  # fmt: skip
+    if chart.whole or all(value == int(value) for value in found):
+        texts = [(value, f"{value:.0f}") for value in found]
+    placed: list[tuple[int, str]] = []
+    for value, text in texts:
+        x = int(frame.x(value)) - (len(text) - 1) // 2
+        if not placed or x > placed[-1][0] + len(placed[-1][1]):
+            placed.append((x, text))
+    return placed
+
+
+def _dots(frame: ChartFrame, x: float, y: float) -> tuple[float, float]:
+    """A place in braille dots."""
+    return int(2 * frame.x(x)), 4 * frame.y(y) + 1.5
+
+
+def _intervals(grid: Grid, frame: ChartFrame, curve: Curve, part: str) -> None:
+    if curve.low is None or curve.high is None:
+        return
+    for x, low, high in zip(curve.x, curve.low, curve.high, strict=True):
+        if np.isfinite(low) and np.isfinite(high):
+            (column, top), (_, bottom) = _dots(frame, x, high), _dots(frame, x, low)
+            grid.line(column, top, column, bottom, part)
+
+
+def _line(grid: Grid, frame: ChartFrame, curve: Curve, part: str) -> None:
+    if not curve.joined:
+        return
+    previous: tuple[float, float] | None = None
+    for x, y in zip(*_thinned(curve, frame), strict=True):
+        at = _dots(frame, x, y) if np.isfinite(y) else None
+        if at is not None:
+            grid.line(*(previous or at), *at, part)
+        previous = at
+
+
+def _thinned(curve: Curve, frame: ChartFrame) -> tuple[Float, Float]:
+    """The points, or where many share a column of dots the lowest and highest of each."""
+    if len(curve.x) <= 8 * frame.width:
+        return curve.x, curve.y
+    columns = (2 * np.array([frame.x(x) for x in curve.x])).astype(int)
+    starts = np.flatnonzero(np.diff(columns, prepend=columns[0] - 1))
+    kept: list[int] = []
+    for part in np.split(np.arange(len(curve.x)), starts[1:]):
+        there = part[np.isfinite(curve.y[part])]
+        if len(there):
+            ends = {int(there[np.argmin(curve.y[there])]), int(there[np.argmax(curve.y[there])])}
+            kept += sorted(ends)
+    return curve.x[kept], curve.y[kept]
+
+
+def _marks(grid: Grid, frame: ChartFrame, curve: Curve, style: int, cursor: float | None) -> None:
+    roomy = curve.marked and len(curve.x) * 2 <= frame.width
+    for x, y in zip(curve.x, curve.y, strict=True):
+        under = cursor is not None and x == cursor
+        if np.isfinite(y) and (roomy or under or (curve.marked and not curve.joined)):
+            part = "mark" if under else f"curve-{style}"
+            grid.text(int(frame.x(x)), round(frame.y(y)), mark_of(style), part)
