@@ -1,18 +1,23 @@
 """Colour maps as RGB tables, and shade characters, for figures and screens alike.
 
-NumPy only: the terminal app draws its first frame without matplotlib. The anchors are 33 samples of
-the perceptually uniform, colour-blind-safe maps of the same names (released to the public domain),
-interpolated to 256 entries, and of a symmetric blue-white-orange map for differences.
+No matplotlib, and NumPy only for arrays: the terminal app draws its first frame without. The
+anchors are 33 samples of the perceptually uniform, colour-blind-safe maps of the same names
+(released to the public domain), interpolated to 256 entries, and of a symmetric blue-white-orange
+map for differences.
 """
 
 from __future__ import annotations
 
 from functools import cache
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING
 
 from engramcka.errors import ConfigError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+Rgb = tuple[int, int, int]
 
 _ANCHORS = {
     "magma": (
@@ -36,6 +41,14 @@ _ANCHORS = {
 PALETTES = tuple(name for name in _ANCHORS if name != "diverging")
 """Sequential palettes a person may choose from, the default first."""
 
+NO_VALUE: dict[str, Rgb] = {
+    "magma": (111, 125, 128),
+    "viridis": (138, 138, 138),
+    "cividis": (200, 107, 107),
+    "diverging": (125, 125, 125),
+}
+"""The colour of a cell without an estimate on screens: none of its palette's."""
+
 SHADES = " ░▒▓█"
 """Characters from empty to full for terminals without colour; `ASCII_SHADES` where not UTF-8."""
 
@@ -43,21 +56,32 @@ ASCII_SHADES = " .:-=+*#%@"
 
 
 @cache
-def table(name: str) -> npt.NDArray[np.uint8]:
-    """The palette as (256, 3) uint8 RGB, read only.
+def rgb(name: str) -> tuple[Rgb, ...]:
+    """The palette as 256 (red, green, blue), 0 to 255.
 
     Raises:
         ConfigError: there is no palette of that name.
     """
     if name not in _ANCHORS:
         raise ConfigError(f"no palette {name!r}; there are {', '.join(_ANCHORS)}")
-    anchors = np.array(
-        [[int(entry[i : i + 2], 16) for i in (0, 2, 4)] for entry in _ANCHORS[name].split()]
-    )
-    at = np.linspace(0.0, 1.0, len(anchors))
-    fine = np.linspace(0.0, 1.0, 256)
-    rgb = np.stack([np.interp(fine, at, anchors[:, channel]) for channel in range(3)], axis=1)
-    colours = np.round(rgb).astype(np.uint8)
+    anchors = [[int(e[i : i + 2], 16) for i in (0, 2, 4)] for e in _ANCHORS[name].split()]
+    return tuple(_between(anchors, index / 255 * (len(anchors) - 1)) for index in range(256))
+
+
+def _between(anchors: list[list[int]], at: float) -> Rgb:
+    """The colour at a place between anchors, linear."""
+    low = min(int(at), len(anchors) - 2)
+    pairs = zip(anchors[low], anchors[low + 1], strict=True)
+    red, green, blue = (round(a + (b - a) * (at - low)) for a, b in pairs)
+    return red, green, blue
+
+
+@cache
+def table(name: str) -> npt.NDArray[np.uint8]:
+    """The palette as (256, 3) uint8 RGB, read only; raises as `rgb`."""
+    import numpy as np
+
+    colours = np.array(rgb(name), dtype=np.uint8)
     colours.flags.writeable = False
     return colours
 
@@ -69,6 +93,8 @@ def colours(
 
     Values outside are clipped. NaN gets the first colour: mark it yourself, no colour says "none".
     """
+    import numpy as np
+
     scaled = (np.asarray(values, dtype=np.float64) - low) / (high - low)
     index = np.clip(np.nan_to_num(scaled, nan=0.0) * 255.0 + 0.5, 0, 255).astype(np.intp)
     return table(name)[index]

@@ -10,8 +10,15 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from engramcka.errors import ConfigError
+
+if TYPE_CHECKING:
+    from textual.driver import Driver
+
+    from engramcka.tui.catalog import Place
+    from engramcka.tui.memory import Memory
 
 __all__ = ["browse"]
 
@@ -37,18 +44,42 @@ def browse(paths: Sequence[Path], *, once: bool = False) -> None:
         return
     if not sys.stdout.isatty() or not sys.stdin.isatty():
         raise ConfigError("browse needs a terminal; with --once it prints the first result instead")
+    from engramcka.tui import memory
+    from engramcka.tui.first_frame import first_frame
+
+    left = memory.recall(paths, memory.state_file())
+    with first_frame(places, left) as drawn:
+        left = _run(paths, places, left, drawn)
+    memory.remember(paths, left, memory.state_file())
+
+
+def _run(paths: Sequence[Path], places: Sequence[Place], left: Memory, drawn: bool) -> Memory:
+    """Run the app, over what is drawn already; returns where the user left off."""
     from rich.console import Console
 
-    from engramcka.tui import memory
     from engramcka.tui.app import BrowseApp
     from engramcka.tui.terminal import capabilities
 
     system = Console(force_terminal=True).color_system
     app = BrowseApp(
-        paths,
-        places,
-        capabilities(os.environ, system),
-        memory.recall(paths, memory.state_file()),
-    )
+        paths, places, capabilities(os.environ, system), left,
+        driver_class=staying_driver() if drawn else None,
+    )  # fmt: skip
     app.run()
-    memory.remember(paths, app.left_off, memory.state_file())
+    return app.left_off
+
+
+def staying_driver() -> type[Driver]:
+    """Textual's driver, which does not clear a screen that was entered already."""
+    from textual.drivers.linux_driver import LinuxDriver
+
+    class StayingDriver(LinuxDriver):
+        _entered = True
+
+        def write(self, data: str) -> None:
+            if self._entered and data == "\x1b[?1049h":
+                self._entered = False
+            else:
+                super().write(data)
+
+    return StayingDriver

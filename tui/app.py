@@ -25,6 +25,8 @@ from engramcka.tui.terminal import Capabilities, clean, to_ascii
 from engramcka.tui.watch import PAUSE
 
 if TYPE_CHECKING:
+    from textual.driver import Driver
+
     from engramcka.tui.catalog import Place
 
 THEMES = (
@@ -76,10 +78,11 @@ class BrowseApp(App[None]):
         capabilities: Capabilities,
         memory: Memory | None = None,
         pause: float = PAUSE,
+        driver_class: type[Driver] | None = None,
     ) -> None:
         self.capabilities = capabilities
         native = capabilities.colours in ("16", "none")
-        super().__init__(ansi_color=native)
+        super().__init__(driver_class=driver_class, ansi_color=native)
         memory = memory or Memory()
         self.left_off = memory
         self.browser = BrowseScreen(paths, places, capabilities, memory, pause)

@@ -70,7 +70,10 @@ def write(subject: Subject, export: Export) -> Path:
             return figures.save_cka_map(value, path, style, **options)
         if entry.kind == "sweep":
             return figures.save_sweep(value, path, style)
-        raise ConfigError(f"{entry.title}: no figure of this kind yet; ctrl+y copies its numbers")
+        draw = getattr(figures, f"{entry.kind}_figure", None)
+        if draw is None:
+            raise ConfigError(f"{entry.title}: has no figure; ctrl+y copies its numbers")
+        return figures.save_figure(draw(value, style, **options), path)
     other: Any = subject.second.value
     if subject.subtracted:
         return figures.save_figure(figures.difference_figure(value, other, style), path)

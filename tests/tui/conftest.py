@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from small_runs import make_run
+from small_runs import make_full_run, make_run
 
 from engramcka.tui.app import BrowseApp
 from engramcka.tui.catalog import find_places
@@ -31,6 +31,18 @@ def apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The usual run, written once."""
     return make_run(tmp_path_factory.mktemp("template") / "paper")
+
+
+@pytest.fixture(scope="session")
+def full_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with a result of every kind, written once."""
+    return make_full_run(tmp_path_factory.mktemp("template") / "full")
+
+
+@pytest.fixture
+def full(apart: None, full_template: Path) -> Path:
+    """A copy of it, by a relative path."""
+    return Path(shutil.copytree(full_template, "full"))
 
 
 @pytest.fixture

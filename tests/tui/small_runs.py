@@ -5,15 +5,28 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from textual.pilot import Pilot
+from textual.widgets import ContentSwitcher
 
-from engramcka.results import CkaMap, LayerDiagnostics, LossSweep
+from engramcka.results import (
+    AllocationSweep,
+    CkaMap,
+    GateMap,
+    GateText,
+    LayerDiagnostics,
+    LensCurve,
+    LossSweep,
+    MemoryAblation,
+    TrainingCurve,
+)
 from engramcka.stores import write_cka, write_sweep
-from engramcka.stores.results import open_root
+from engramcka.stores.results import open_root, write_result
 from engramcka.tui.app import BrowseApp
+from engramcka.tui.loading import Broken
 
 
 def diagonal_map(rows: int = 12, columns: int = 12, **fields: object) -> CkaMap:
@@ -90,14 +103,90 @@ def make_run(path: Path) -> Path:
     return path
 
 
+def lens_curve(label: str, slope: float, layers: int = 8, **fields: object) -> LensCurve:
+    """A divergence that falls evenly to zero, with intervals; entropy and agreement without."""
+    left = 1 - np.arange(layers) / (layers - 1)
+    kl = slope * left
+    return LensCurve(
+        tuple(range(1, layers + 1)), kl, kl - 0.2 * left, kl + 0.2 * left, entropy=kl + 1,
+        top1=1 - left, label=label, n_tokens=2048, **fields,  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+def training_curve(end: float) -> TrainingCurve:
+    """Thirty losses falling from 5 to ``end``, three validation losses."""
+    step = np.arange(10.0, 310.0, 10.0)
+    loss = end + (5 - end) * np.exp(-(step - 10) / 80)
+    return TrainingCurve(step, loss, step[9::10], loss[9::10] + 0.25)
+
+
+def allocation() -> AllocationSweep:
+    """A U over five shares, two seeds, one training missing."""
+    loss = np.array([[2.30, 2.34], [2.20, 2.24], [2.14, 2.16], [2.10, np.nan], [2.24, 2.26]])
+    return AllocationSweep(
+        np.array([0.2, 0.4, 0.6, 0.8, 1.0]), loss, (0, 1), (4, 8, 12, 16, 20), "Engram"
+    )
+
+
+TOKENS = ("Only", " Alexander", " the", " Great", " could", " tame", " Buc", "eph", "alus", ".",
+          "\n", "Yes", ".")  # fmt: skip
+
+
+def gates() -> GateMap:
+    """Two modules of two streams; every gate of the text known in advance."""
+    alpha = np.linspace(0, 1, len(TOKENS))[:, None, None] * np.array([[1.0, 0.5], [0.25, 0.75]])
+    types = ("all", "outside", "person")
+    means = np.array(
+        [[[0.4, 0.2], [0.1, 0.3]], [[0.2, 0.1], [0.05, 0.15]], [[0.9, 0.5], [0.2, 0.7]]]
+    )
+    return GateMap(
+        (2, 6), types, means, means - 0.03, means + 0.02, (1000, 700, 100), (2, 3),
+        np.array([[0.6, 0.4], [0.3, 0.7]]), np.array([[0.01, 0.1], [0.02, 0.2]]),
+        (GateText(TOKENS, alpha), GateText(("short", " one"), alpha[:2])), "Engram",
+    )  # fmt: skip
+
+
+def ablation() -> MemoryAblation:
+    """A memory that is worth most inside entities."""
+    on, off = np.array([2.0, 2.5, 1.9]), np.array([2.25, 3.5, 1.875])
+    return MemoryAblation(
+        ("all", "inside an entity", "outside"), on, off, off - on - 0.05, off - on + 0.05,
+        (1000, 200, 800), "Engram",
+    )  # fmt: skip
+
+
+STEPS = (100, 200, 1000)
+
+
+def write_series(results: Path, steps: tuple[int, ...] = STEPS, size: int = 12) -> None:
+    """Maps that grow alike over training; their names do not sort by step."""
+    for step in steps:
+        value = replace(full_map(size, shift=0.4 - step / 2500), series="over-training", step=step)
+        write_cka(results, f"over-training-{step}", value, {})
+
+
+def make_full_run(path: Path) -> Path:
+    """A run with a result of every kind."""
+    results = make_run(path) / "results.zarr"
+    write_series(results)
+    for name, curve in (("moe", lens_curve("MoE", 3.0)), ("engram", lens_curve("Engram", 2.0))):
+        write_result(results, name, curve, {})
+    for name, end in (("moe", 2.5), ("engram", 2.25)):
+        write_result(results, name, training_curve(end), {})
+    write_result(results, "u", allocation(), {})
+    write_result(results, "engram", gates(), {})
+    write_result(results, "engram", ablation(), {})
+    return path
+
+
 async def until(pilot: Pilot[None], condition: Callable[[], bool]) -> None:
     """Wait for something that a worker brings about."""
-    for _ in range(400):
+    for _ in range(1000):
         if condition():
             await pilot.pause()
             return
         await pilot.pause(0.02)
-    raise AssertionError("it did not happen within 8 seconds")
+    raise AssertionError("it did not happen within 20 seconds")
 
 
 async def settle(pilot: Pilot[None]) -> None:
@@ -110,10 +199,12 @@ async def settle(pilot: Pilot[None]) -> None:
         found = browser.found
         if browser.entry is None:
             return bool(browser.runs) or True
-        ready = found is not None and found.entry == browser.entry
-        return ready and found is not None and found.signature is not None
+        if found is None or found.entry != browser.entry or found.signature is None:
+            return False
+        if browser.second is not None:
+            return browser.compare.pair is not None
+        view = "message" if isinstance(found, Broken) else browser.view_of(found.entry.kind).id
+        return browser.query_one(ContentSwitcher).current == view
 
     await until(pilot, shown)
-    if browser.second is not None:
-        await until(pilot, lambda: browser.compare.pair is not None)
     await pilot.pause(0.05)

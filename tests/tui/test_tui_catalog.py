@@ -43,11 +43,11 @@ def test_a_store_that_stands_alone(run):
     assert titles(Path("alone.zarr")) == expected
 
 
-@pytest.mark.parametrize("what", ["missing", "file", "empty", "group"])
+@pytest.mark.parametrize("what", ["missing", "file", "empty", "kind"])
 def test_anything_else_is_refused_in_one_sentence(run, what):
     Path("file").write_text("x")
     Path("empty").mkdir()
-    path = run / "results.zarr" / "cka" / "later" if what == "group" else Path(what)
+    path = run / "results.zarr" / "cka" if what == "kind" else Path(what)
     with pytest.raises(ConfigError) as caught:
         find_places([path])
     assert caught.value.exit_code == 2

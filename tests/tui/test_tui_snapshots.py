@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 
 import pytest
 from small_runs import settle, until
 from textual.pilot import Pilot
 
+from engramcka.tui.memory import Memory
 from engramcka.tui.terminal import Capabilities
 
 SIZES = [(100, 30), (80, 24), (40, 12)]
@@ -39,6 +41,30 @@ def after(*keys: str) -> Callable[[Pilot[None]], object]:
 )
 def test_screen(snap_compare, run, make_app, size, keys):
     assert snap_compare(make_app(run), terminal_size=size, run_before=after(*keys))
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+@pytest.mark.parametrize(
+    ("title", "keys"),
+    [
+        pytest.param("lens/engram", ("right", "right"), id="lens"),
+        pytest.param("gates/engram", ("right", "right"), id="gates"),
+        pytest.param("memory/engram", ("down",), id="memory"),
+        pytest.param("allocation/u", ("m",), id="allocation"),
+        pytest.param("training/moe", ("L", "L"), id="training"),
+        pytest.param("cka/over-training-100", ("right_square_bracket", "right"), id="series"),
+    ],
+)
+def test_kind(snap_compare, full, make_app, size, title, keys):
+    if size == SIZES[0] and title.startswith(("cka", "training")):
+        return  # laid out as the map and the lens
+    results = full / "results.zarr"
+    for folder in results.iterdir():  # a short tree: small pictures
+        if folder.is_dir() and folder.name != title.split("/")[0]:
+            shutil.rmtree(folder)
+    left = Memory(str(results.absolute()), *title.split("/"))
+    app = make_app(full, memory=left)
+    assert snap_compare(app, terminal_size=size, run_before=after(*keys))
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,9 @@ class Plotted(Protocol):
     def value(self, reading: int, x: float) -> float:
         """The number that `y` copies; NaN where there is none."""
 
+    def drawn(self, reading: int) -> tuple[Any, dict[str, Any]]:
+        """What a figure draws of it, and the options of that figure."""
+
     def table(self) -> str:
         """Everything as tab-separated text."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from engramcka.results import AllocationSweep, Float
@@ -70,6 +72,10 @@ class AllocationPlot:
     def value(self, reading: int, x: float) -> float:
         """The mean loss."""
         return float(self.sweep.mean[self._at(x)])
+
+    def drawn(self, reading: int) -> tuple[Any, dict[str, Any]]:
+        """For a figure: the sweep."""
+        return self.sweep, {}
 
     def table(self) -> str:
         """A row for each point, a column for each seed."""

@@ -6,6 +6,8 @@ of the same direction as the one that was chosen.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from engramcka.results import Float, LensCurve
@@ -106,6 +108,10 @@ class LensPlot:
         """The reading of the model that was chosen."""
         return _at(self._chosen, self._field(reading), x)
 
+    def drawn(self, reading: int) -> tuple[Any, dict[str, Any]]:
+        """For a figure: the curves and the reading."""
+        return list(self.curves.values()), {"readings": (self._field(reading),)}
+
     def table(self) -> str:
         """A row for each model and layer."""
         names = [f"{field}{end}" for field in _FIELDS for end in ("", "_low", "_high")]
@@ -123,11 +129,11 @@ _SHORT = {"kl": "KL", "entropy": "entropy", "top1": "top-1"}
 
 def _title(field: str, curve: LensCurve) -> str:
     if field == "kl":
-        left, right = curve.direction.split("||")
-        return f"KL({left} || {right}), nats a token"
+        left, both, right = curve.direction.partition("||")
+        return f"KL({left} || {right}), nats a token" if both else "KL, nats a token"
     if field == "entropy":
-        return "entropy of the layer's prediction, nats"
-    return "share of tokens whose first guess is the model's"
+        return "entropy of the prediction, nats"
+    return "top-1, share of first guesses kept"
 
 
 def _name(name: str, curve: LensCurve) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from engramcka.results import Float, TrainingCurve
@@ -70,6 +72,10 @@ class TrainingPlot:
         curve = self._chosen
         at = until(curve.step, x)
         return float("nan") if at is None else float(curve.loss[at])
+
+    def drawn(self, reading: int) -> tuple[Any, dict[str, Any]]:
+        """For a figure: the curves."""
+        return list(self.curves.values()), {}
 
     def table(self) -> str:
         """A row for each loss."""

@@ -22,6 +22,7 @@ SMALLEST = (40, 12)
 class BrowseScreen(ContentScreen):
     """Runs and results."""
 
+    AUTO_FOCUS = ""  # what is on screen takes the keys by itself
     HORIZONTAL_BREAKPOINTS = [
         (0, "-tiny"),
         (SMALLEST[0], "-small"),

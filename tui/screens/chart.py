@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Horizontal, Vertical
@@ -133,6 +135,11 @@ class ChartView(Widget, can_focus=True):
         first = not self.plot.places or x == self.plot.places[0]
         self.start = x if self.start is None and not first else None
         self._draw()
+
+    def drawn(self) -> tuple[Any, dict[str, Any]]:
+        """What an exported figure draws, and its options."""
+        assert self.plotted is not None
+        return self.plotted.drawn(self.reading)
 
     def copied(self, what: str) -> tuple[str, str]:
         """(text, what it is) of the value or table to copy."""

@@ -258,6 +258,9 @@ class ContentScreen(ReadingScreen):
             return None
         options = view.figure_options() if isinstance(view, MapView) else {}
         found = self._map_shown(found) or found
+        if hasattr(view, "drawn"):
+            value, options = view.drawn()
+            return Subject(replace(found, value=value), options=options)
         if self.second is not None and isinstance(self.other, Loaded):
             options = {name: options[name] for name in ("palette", "alignment", "low", "high")}
             return Subject(found, self.other, self.compare.subtracted, options)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Horizontal, Vertical
@@ -86,10 +88,18 @@ class RowsView(Widget, can_focus=True):
 class MemoryView(RowsView):
     """The memory ablations of a run."""
 
+    def __init__(self, capabilities: Capabilities, *, id: str | None = None) -> None:
+        super().__init__(capabilities, id=id)
+        self._ablations: list[Any] = []
+
+    def drawn(self) -> tuple[Any, dict[str, Any]]:
+        """What an exported figure draws, and its options."""
+        return self._ablations, {}
+
     def show(self, several: Several) -> None:
         """Show the ablations of all models of a run."""
-        values = several.values.values()
-        self.warnings = [clean(w) for ablation in values for w in ablation.warnings]
+        self._ablations = list(several.values.values())
+        self.warnings = [clean(w) for ablation in self._ablations for w in ablation.warnings]
         self.warnings += several.unread
         self.bars.show(memory_rows(several.values))
         self.tell()

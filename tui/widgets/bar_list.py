@@ -27,7 +27,7 @@ class BarList(Canvas):
         super().__init__(id=id)
         self.rows: list[Row] = []
         self.cursor = 0
-        self._first = 0
+        self._top = 0
         self._drawn: list[list[tuple[str, str]]] = []
 
     def show(self, rows: Sequence[Row]) -> None:
@@ -60,13 +60,13 @@ class BarList(Canvas):
         """Draw everything anew."""
         self._drawn = draw_rows(self.rows, max(20, self.size.width - 2), self.cursor)
         height = max(1, self.size.height)
-        self._first = min(max(self._first, self.cursor - height + 1), max(0, self.cursor - 1))
-        self._first = max(0, min(self._first, len(self.rows) - height))
+        self._top = min(max(self._top, self.cursor - height + 1), max(0, self.cursor - 1))
+        self._top = max(0, min(self._top, len(self.rows) - height))
         super().change()
 
     def draw_line(self, y: int) -> list[Segment]:
         """One row."""
-        if y + self._first >= len(self._drawn):
+        if y + self._top >= len(self._drawn):
             return []
-        line = self._drawn[y + self._first]
+        line = self._drawn[y + self._top]
         return [Segment(text, self.part_style(f"bars--{part}")) for text, part in line]

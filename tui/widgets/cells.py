@@ -22,11 +22,11 @@ from engramcka.tui.widgets.geometry import Geometry
 NAN, CURSOR, CURVE, GROUND = 256, 257, 258, 259
 """Keys of colours beside the palette's 0 to 255: no estimate, cursor, alignment, nothing."""
 
-_MARKS = {  # colours that do not occur in the palette: no estimate, cursor, alignment
-    "magma": ("#6f7d80", "#00e5ff", "#b6ff5c"),
-    "viridis": ("#8a8a8a", "#ff4fd8", "#ffffff"),
-    "cividis": ("#c86b6b", "#ff3b30", "#ffffff"),
-    "diverging": ("#7d7d7d", "#00b050", "#101010"),
+_MARKS = {  # colours that do not occur in the palette: cursor, alignment
+    "magma": ("#00e5ff", "#b6ff5c"),
+    "viridis": ("#ff4fd8", "#ffffff"),
+    "cividis": ("#ff3b30", "#ffffff"),
+    "diverging": ("#00b050", "#101010"),
 }
 
 
@@ -76,8 +76,9 @@ def curve_heights(numbers: Sequence[int], aligned: npt.NDArray[np.float64]) -> l
 @lru_cache(maxsize=32)
 def key_colours(palette: str, ground: str) -> tuple[Color, ...]:
     """The colour of every key, in order."""
-    table = [Color.from_rgb(*rgb) for rgb in palettes.table(palette).tolist()]
-    return (*table, *(Color.parse(mark) for mark in _MARKS[palette]), Color.parse(ground))
+    table = [Color.from_rgb(*rgb) for rgb in palettes.rgb(palette)]
+    marks = [Color.parse(mark) for mark in (*_MARKS[palette], ground)]
+    return (*table, Color.from_rgb(*palettes.NO_VALUE[palette]), *marks)
 
 
 @lru_cache(maxsize=65536)

@@ -133,11 +133,9 @@ def draw_chart(
         grid.text(0, 0, "too small for the curves", "axis")
         return grid.lines()
     _axes(grid, chart, frame, cursor)
-    for name, level in chart.levels:
+    for _, level in chart.levels:
         y = round(frame.y(level))
         grid.text(frame.left, y, "╌" * frame.width, "level")
-        label = shorten(f"{clean(name)} {level:.4g}", frame.width)
-        grid.text(frame.left + 1, y - 1, label, "level", under=True)
     styled = [(i if c.style is None else c.style, c) for i, c in enumerate(chart.curves)]
     for style, curve in styled:
         _intervals(grid, frame, curve, f"interval-{style % STYLES}")
@@ -145,6 +143,8 @@ def draw_chart(
         _line(grid, frame, curve, f"curve-{style % STYLES}")
     for style, curve in styled:
         _marks(grid, frame, curve, style % STYLES, cursor)
+    for name, level in chart.levels:
+        _level_name(grid, frame, shorten(f"{clean(name)} {level:.4g}", frame.width), level)
     for y, row in enumerate(_legend_rows(chart, width - frame.left)):
         _legend(grid, frame.left, y, row)
     return grid.lines()
@@ -169,6 +169,14 @@ def _legend_rows(chart: Chart, width: int) -> list[list[tuple[str, str]]]:
         rows[-1].append((text, f"curve-{style % STYLES}"))
         used += cell_len(text)
     return rows[:3]
+
+
+def _level_name(grid: Grid, frame: ChartFrame, label: str, level: float) -> None:
+    """The name of a line across above or below it, where nothing else is."""
+    rows = [round(frame.y(level)) + step for step in (-1, 1)]
+    columns = range(frame.left + 1, frame.left + max(2, frame.width - len(label)))
+    free = [(x, y) for y in rows for x in columns if grid.free(x, y, len(label))]
+    grid.text(*(free or [(frame.left + 1, rows[0])])[0], label, "level", under=True)
 
 
 def _legend(grid: Grid, x: int, y: int, row: list[tuple[str, str]]) -> None:

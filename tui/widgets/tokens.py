@@ -112,7 +112,7 @@ class TokenText(Canvas):
         self._tokens: tuple[str, ...] = ()
         self._keys: list[int] = []
         self._lines: list[list[Placed]] = []
-        self._first = 0  # line at the top
+        self._top = 0  # line at the top
 
     def show(self, tokens: tuple[str, ...], values: npt.NDArray[np.float64]) -> None:
         """Show these tokens, coloured by their values from 0 to 1."""
@@ -139,9 +139,9 @@ class TokenText(Canvas):
     def _reveal(self) -> bool:
         """Scroll to the cursor; whether anything moved."""
         shown, at = max(1, self.size.height // self._tall), self.line_of(self.cursor)
-        first = min(max(self._first, at - shown + 1), at)
+        first = min(max(self._top, at - shown + 1), at)
         first = max(0, min(first, len(self._lines) - shown))
-        moved, self._first = first != self._first, first
+        moved, self._top = first != self._top, first
         return moved
 
     def move(self, index: int) -> None:
@@ -152,7 +152,7 @@ class TokenText(Canvas):
             super().change()
             return
         for line in lines:
-            self.change_line((line - self._first) * self._tall)
+            self.change_line((line - self._top) * self._tall)
 
     def beside(self, lines: int) -> int:
         """The token that many lines below the cursor's, at about the same place."""
@@ -164,7 +164,7 @@ class TokenText(Canvas):
     def draw_line(self, y: int) -> list[Segment]:
         """One line of text, or the shades below one."""
         line, part = divmod(y, self._tall)
-        line += self._first
+        line += self._top
         if line >= len(self._lines):
             return []
         placed = self._lines[line]
@@ -178,7 +178,7 @@ class TokenText(Canvas):
     def on_click(self, event: events.Click) -> None:
         """A click puts the cursor on the token under it."""
         x = int(event.screen_x) - self.region.x
-        line = (int(event.screen_y) - self.region.y) // self._tall + self._first
+        line = (int(event.screen_y) - self.region.y) // self._tall + self._top
         if 0 <= line < len(self._lines):
             found = [p for p in self._lines[line] if p.x <= x < p.x + p.width]
             if found:

@@ -1,0 +1,145 @@
+"""Curves: where they are drawn, and what is said at a place; every number against the result."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from small_runs import allocation, lens_curve, training_curve
+
+from engramcka.tui.charts.allocation import AllocationPlot
+from engramcka.tui.charts.lens import LensPlot
+from engramcka.tui.charts.training import TrainingPlot
+from engramcka.tui.loading import Several
+from engramcka.tui.widgets.chart_drawing import (
+    Chart,
+    Curve,
+    _thinned,
+    chart_frame,
+    draw_chart,
+    mark_of,
+    value_range,
+)
+
+
+def two_lenses(**fields):
+    values = {"moe": lens_curve("MoE", 3.0), "engram": lens_curve("Engram", 2.0, **fields)}
+    return LensPlot(Several("engram", values))
+
+
+def plain(lines):
+    return ["".join(text for text, _ in line) for line in lines]
+
+
+def test_marks_stand_at_their_values():
+    both = two_lenses().chart(0)
+    assert "● MoE  ◆ Engram" in plain(draw_chart(both, 70, 24))[0]
+    for index in (0, 1):
+        curve = replace(both.curves[index], style=index)
+        chart = Chart((curve,), "c", zero=True)
+        lines, frame = plain(draw_chart(chart, 70, 24)), chart_frame(chart, 70, 24)
+        expected = {
+            (int(frame.x(x)), round(frame.y(y))) for x, y in zip(curve.x, curve.y, strict=True)
+        }
+        mark = mark_of(index)
+        found = {(x, y) for y, line in enumerate(lines) for x, c in enumerate(line) if c == mark}
+        assert found == expected
+
+
+def test_the_axis_takes_in_every_interval_and_begins_at_zero_where_that_is_near():
+    chart = two_lenses().chart(0)
+    low, high = value_range(chart)
+    assert low <= min(float(curve.low.min()) for curve in chart.curves)
+    assert high >= max(float(curve.high.max()) for curve in chart.curves)
+    assert value_range(replace(chart, zero=False))[0] < 0 == low
+
+
+@given(
+    st.lists(st.floats(-1e6, 1e6) | st.just(float("nan")), min_size=1, max_size=40),
+    st.integers(1, 90), st.integers(1, 30), st.booleans(),
+)  # fmt: skip
+def test_any_curve_fills_exactly_the_field(values, width, height, ascii_only):
+    y = np.array(values)
+    curve = Curve("a\x1b[31m", np.arange(len(y), dtype=float), y, y - 1, y + 1)
+    lines = plain(draw_chart(Chart((curve, curve), "c"), width, height, 0.0, ascii_only=ascii_only))
+    assert len(lines) == height
+    assert {len(line) for line in lines} == {width}
+    assert "\x1b" not in "".join(lines)
+
+
+def test_thinning_keeps_the_extremes():
+    rng = np.random.default_rng(0)
+    curve = Curve("a", np.arange(20_000.0), rng.normal(size=20_000))
+    frame = chart_frame(Chart((curve,), "c"), 60, 20)
+    x, y = _thinned(curve, frame)
+    assert len(x) <= 4 * 60
+    assert (y.min(), y.max()) == (curve.y.min(), curve.y.max())
+    assert (np.diff(x) > 0).all()
+
+
+def test_a_zoom_drops_what_is_left_of_it():
+    chart = two_lenses().chart(0).beyond(3)
+    assert [float(curve.x[0]) for curve in chart.curves] == [3, 3]
+    assert all(len(c.x) == len(c.y) == len(c.low) == len(c.high) for c in chart.curves)
+
+
+def test_the_lens_reads_every_model_at_a_layer():
+    said = two_lenses().said(0, 2)
+    assert said[0] == ("layer", "2")
+    assert [label for label, value in said if value is None] == ["● MoE", "◆ Engram"]
+    curve = lens_curve("MoE", 3.0)
+    assert ("KL", f"{curve.kl[1]:.3f}") in said
+    assert ("  95 %", f"{curve.kl_low[1]:.3f}–{curve.kl_high[1]:.3f}") in said
+    assert ("top-1", f"{curve.top1[1]:.3f}") in said
+
+
+def test_only_curves_that_may_be_compared_share_a_plot():
+    shown = two_lenses(where="entities")
+    assert list(shown.curves) == ["engram"]
+    assert "1 more of other samples or another direction" in shown.warnings
+    assert list(two_lenses(direction="layer||final").curves) == ["engram"]
+    assert "KL(layer || final)" in two_lenses(direction="layer||final").readings[0]
+
+
+def test_a_silenced_memory_is_in_the_name():
+    labels = [label for label, value in two_lenses(memory=False).said(0, 1) if value is None]
+    assert labels == ["● MoE", "◆ Engram, memory off"]
+
+
+def test_the_layer_of_the_largest_difference():
+    assert two_lenses().best(0) == 1
+    assert LensPlot(Several("a", {"a": lens_curve("A", 1.0)})).best(0) is None
+
+
+def test_the_lens_table_gives_every_number_back():
+    lines = [line.split("\t") for line in two_lenses().table().splitlines()]
+    rows = [dict(zip(lines[0], line, strict=True)) for line in lines[1:]]
+    moe = [float(row["kl"]) for row in rows if row["model"] == "moe"]
+    np.testing.assert_array_equal(moe, lens_curve("MoE", 3.0).kl)
+    assert {row["entropy_low"] for row in rows} == {""}
+
+
+def test_training_reads_the_last_loss_until_a_step():
+    shown = TrainingPlot(Several("a", {"a": training_curve(2.0)}))
+    curve = training_curve(2.0)
+    said = dict(shown.said(0, 115.0))
+    assert said["loss"] == f"{curve.loss[10]:.4f} at 110"
+    assert said["valid."] == f"{curve.validation_loss[0]:.4f} at 100"
+    assert "valid." not in dict(shown.said(0, 50.0))
+    assert shown.best(0) == 300
+    assert len(shown.table().splitlines()) == 1 + 30 + 3
+
+
+def test_allocation_reads_a_point_and_its_distance_to_experts_alone():
+    shown = AllocationPlot(allocation())
+    said = dict(shown.said(0, 0.6))
+    assert said == {
+        "rho": "0.6", "experts": "12", "loss": "2.1500", "seeds": "2.1400–2.1600",
+        "to rho 1": "−0.1000", "best": "rho 0.8",
+    }  # fmt: skip
+    assert "seeds" not in dict(shown.said(0, 0.8))  # one seed is not there yet
+    assert shown.warnings == ["1 of 10 trainings not there yet"]
+    assert shown.chart(0).levels[0][1] == pytest.approx(2.25)

@@ -1,0 +1,312 @@
+"""Every kind of result in the app: what keys do, and what is then on the screen."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+from small_runs import (
+    STEPS,
+    TOKENS,
+    ablation,
+    allocation,
+    full_map,
+    gates,
+    lens_curve,
+    settle,
+    training_curve,
+    until,
+    write_series,
+)
+from textual.widgets import ContentSwitcher
+
+from engramcka.stores.results import write_result
+from engramcka.tui import browse
+from engramcka.tui.catalog import Entry, find_places, members, series_of
+from engramcka.tui.terminal import Capabilities
+from engramcka.tui.widgets.cell_panel import CellPanel, Readout
+from engramcka.tui.widgets.run_tree import RunTree, stops
+
+SIZE = (100, 30)
+
+
+def screen_text(app):
+    return "\n".join(
+        "".join(segment.text for segment in strip)
+        for strip in app.screen._compositor.render_strips()
+    )
+
+
+def said(view):
+    panel = view.query_one(CellPanel)
+    return [
+        "".join(segment.text for segment in panel.strip(y)).rstrip()
+        for y in range(panel.size.height)
+    ]
+
+
+def open_at(full, make_app, title, **fields):
+    return make_app(full / "results.zarr" / title, **fields)
+
+
+def test_a_path_of_one_result_opens_the_run_at_it(full):
+    (place,) = find_places([full / "results.zarr" / "gates" / "engram"])
+    assert place.chosen == "gates/engram"
+    assert place.results.samefile(full / "results.zarr")
+
+
+async def test_the_lens_shows_all_models_and_reads_the_layer_under_the_cursor(full, make_app):
+    app = open_at(full, make_app, "lens/engram")
+    async with app.run_test(size=SIZE) as pilot:
+        await settle(pilot)
+        view = app.browser.view()
+        await pilot.press("right", "l")
+        await pilot.pause()
+        assert "● Engram" in screen_text(app)
+        assert "◆ MoE" in screen_text(app)
+        assert "layer    3" in said(view)
+        assert f"KL       {lens_curve('', 2.0).kl[2]:.3f}" in said(view)
+        await pilot.press("y")
+        assert float(app.clipboard) == lens_curve("", 2.0).kl[2]
+        await pilot.press("r")
+        await pilot.pause()
+        assert "entropy of the" in screen_text(app)
+        await pilot.press("end", "z", "home", "m")
+        await pilot.pause()
+        assert view.plot.x == 8  # drawn from there on
+        await pilot.press("z", "m")
+        assert view.plot.x == 1
+        await pilot.click(view.plot, offset=(view.plot.size.width - 2, 5))
+        assert view.plot.x == 8
+
+
+async def test_a_lens_that_is_written_while_open_joins_the_plot(full, make_app):
+    app = open_at(full, make_app, "lens/engram")
+    async with app.run_test(size=SIZE) as pilot:
+        await settle(pilot)
+        assert app.browser.focused is app.browser.view(), app.browser.focused
+        await pilot.press("right")
+        assert app.browser.view().plot.x == 2, app.browser.focused
+        write_result(full / "results.zarr", "third", lens_curve("Third", 1.0), {})
+        await until(pilot, lambda: "▲ Third" in screen_text(app))
+        assert app.browser.view().plot.x == 2
+        shutil.rmtree(full / "results.zarr" / "lens" / "moe" / "kl")
+        await until(pilot, lambda: "moe/kl" in " ".join(app.browser.view().plotted.warnings))
+        assert "Traceback" not in screen_text(app)
+
+
+async def test_training_and_allocation(full, make_app):
+    app = open_at(full, make_app, "training/moe")
+    async with app.run_test(size=SIZE) as pilot:
+        await settle(pilot)
+        await pilot.press("m")
+        await pilot.pause()
+        curve = training_curve(2.25)
+        assert f"valid.   {curve.validation_loss[-1]:.4f}" in said(app.browser.view())
+        app.browser.choose(Entry(app.browser.entry.place, "allocation", "u"), focus=True)
+        await settle(pilot)
+        await pilot.press("m")
+        await pilot.pause()
+        assert "rho      0.8" in said(app.browser.view())
+        assert "experts  16" in said(app.browser.view())
+        await pilot.press("ctrl+y")
+        assert len(app.clipboard.splitlines()) == 1 + len(allocation().rho)
+
+
+async def test_gates_token_by_token_and_by_type(full, make_app):
+    app = open_at(full, make_app, "gates/engram")
+    async with app.run_test(size=SIZE) as pilot:
+        await settle(pilot)
+        view, alpha = app.browser.view(), gates().texts[0].alpha
+        await pilot.press("right", "right", "right")
+        await pilot.pause()
+        assert f"gate     {alpha[3, 0].mean():.3f}" in said(view)
+        assert said(view)[0] == " Great"
+        await pilot.press("m", "s", "s")
+        await pilot.pause()
+        assert "module at layer 6" in screen_text(app)
+        assert f"gate     {alpha[3, 1, 1]:.3f}" in said(view)
+        await pilot.press("down", "down")  # after the new line
+        await pilot.pause()
+        assert TOKENS[view.tokens.cursor] in ("Yes", ".")
+        await pilot.press("y")
+        assert float(app.clipboard) == alpha[view.tokens.cursor, 1, 1]
+        await pilot.press("right_square_bracket")
+        await pilot.pause()
+        assert "text 2 of 2" in screen_text(app)
+        await pilot.press("t", "down", "down")
+        await pilot.pause()
+        assert said(view)[:3] == ["type     person", "gate     0.700", "95 %     .670–.720"]
+        await pilot.press("c", "t", "c", "right", "right", "right")
+        assert view.tokens.palette != "magma"
+
+
+async def test_gates_without_colours_stand_above_shades(full, make_app):
+    app = open_at(full, make_app, "gates/engram", capabilities=Capabilities("none", ascii=True))
+    async with app.run_test(size=(40, 12)) as pilot:
+        await settle(pilot)
+        text = screen_text(app)
+        assert text.isascii()
+        assert "Only Alexander" in text
+        await pilot.press("down")
+        await pilot.pause()
+        assert "***#" in screen_text(app)
+
+
+async def test_the_memorys_worth(full, make_app):
+    app = open_at(full, make_app, "memory/engram")
+    async with app.run_test(size=SIZE) as pilot:
+        await settle(pilot)
+        await pilot.press("down")
+        await pilot.pause()
+        view = app.browser.view()
+        assert "apart    +1.0000" in said(view)
+        assert f"kept     {float(ablation().kept[1]):.1%}" in said(view)
+        await pilot.press("y")
+        assert float(app.clipboard) == 1.0
+
+
+def test_a_series_is_found_in_the_metadata_and_ordered_by_step(full):
+    (place,) = find_places([full])
+    found = members(Entry(place, "series", "over-training"))
+    assert [series_of(entry) for entry in found] == [("over-training", step) for step in STEPS]
+    assert series_of(Entry(place, "cka", "later")) is None
+    (full / "results.zarr/cka/later/zarr.json").write_text("[1")
+    assert series_of(Entry(place, "cka", "later")) is None
+
+
+async def test_a_series_steps_plays_and_keeps_the_cursor(full, make_app, monkeypatch):
+    monkeypatch.setattr("engramcka.tui.screens.series.SECONDS", 0.02)
+    app = open_at(full, make_app, "cka/over-training-100")
+    async with app.run_test(size=SIZE) as pilot:
+        await settle(pilot)
+        await pilot.press("right", "up", "up")
+        await pilot.press("right_square_bracket")  # from one map into its series
+        await settle(pilot)
+        view = app.browser.view()
+        assert app.browser.entry.title == "series/over-training"
+        assert "step 200" in screen_text(app)
+        await pilot.press("up", "right", "right_square_bracket", "right_square_bracket")
+        await pilot.pause()
+        assert "step 1000" in screen_text(app)
+        assert f"CKA      {full_map(shift=0.0).similarity[view.cursor]:.3f}" in said(view)
+        seen = set()
+        await pilot.press("space")
+        await until(pilot, lambda: seen.add(view.at) or len(seen) == len(STEPS))
+        await pilot.press("space")
+        await pilot.pause()
+        at = view.at
+        await pilot.pause(0.1)
+        assert view.at == at
+        assert "▶" not in screen_text(app)
+
+
+async def test_the_end_of_a_growing_series_is_followed(full, make_app):
+    app = open_at(full, make_app, "cka/over-training-1000")
+    async with app.run_test(size=SIZE) as pilot:
+        await settle(pilot)
+        await pilot.press("right_square_bracket")
+        await settle(pilot)
+        assert app.browser.view().at == 2
+        write_series(full / "results.zarr", (2000,))
+        await until(pilot, lambda: "step 2000" in screen_text(app))
+        await pilot.press("left_square_bracket")
+        await pilot.pause()
+        assert "step 1000" in screen_text(app)
+        write_series(full / "results.zarr", (3000,))
+        await until(pilot, lambda: len(app.browser.view().maps) == 5)
+        assert app.browser.view().maps[app.browser.view().name_shown].step == 1000
+
+
+async def test_a_map_of_a_series_is_compared_and_exported_as_it_is_shown(full, make_app):
+    app = open_at(full, make_app, "cka/over-training-200")
+    async with app.run_test(size=SIZE) as pilot:
+        await settle(pilot)
+        await pilot.press("right_square_bracket")
+        await settle(pilot)
+        assert app.browser.subject().stem == "cka-over-training-1000"
+        await pilot.press("d", *"later", "enter")
+        await settle(pilot)
+        line = app.browser.compare.query_one("#pair-line", Readout)
+        shown = "".join(segment.text for segment in line.strip(0))
+        value = full_map(shift=0.0).similarity[0, 0]
+        assert f"A {value:.3f}" in shown
+        assert f"B {value - 0.25:.3f}" in shown
+        await pilot.press("escape")
+        await pilot.pause()
+        assert app.browser.query_one(ContentSwitcher).current == "series"
+
+
+async def test_n_goes_through_screens_and_the_tree_opens_a_series(full, make_app):
+    app = make_app(full)
+    async with app.run_test(size=SIZE) as pilot:
+        await settle(pilot)
+        assert [entry.title for entry in stops(app.browser.runs[0])] == [
+            "cka/engram-vs-moe", "cka/later", "series/over-training", "lens/engram",
+            "gates/engram", "memory/engram", "sweep/insertion-layer", "allocation/u",
+            "training/engram", "log",
+        ]  # fmt: skip
+        app.browser.choose(Entry(app.browser.entry.place, "lens", "moe"), focus=True)
+        await settle(pilot)
+        await pilot.press("n")
+        await settle(pilot)
+        assert app.browser.entry.title == "gates/engram"
+        await pilot.press("p", "p", "p", "p", "p")
+        await settle(pilot)
+        await pilot.press("tab")
+        tree = app.browser.query_one(RunTree)
+        app.browser.choose(Entry(app.browser.entry.place, "series", "over-training"))
+        await pilot.pause()
+        await pilot.press("enter")
+        await pilot.pause()
+        labels = [str(node.label) for node in tree.cursor_node.children]
+        assert labels == [f"step {step}" for step in STEPS]
+
+
+@pytest.mark.parametrize(
+    ("title", "words"),
+    [
+        ("lens/engram", ["● Engram  ◆ MoE", "layer 1  KL  ● 2.000  ◆ 3.000", "top-1"]),
+        ("gates/engram", ["module at layer 6, stream 2", "0.700 .670–.720", " Alexander[.062]"]),
+        ("memory/engram", ["inside an entity", "without 3.5000", "kept 36.8%"]),
+        ("allocation/u", ["rho 0.6  experts 12  loss 2.1500", "1 of 10 trainings"]),
+        ("training/moe", ["step 10  ● 5.0000", "validation"]),
+        ("cka/over-training-1000", ["12 x 12", "soft alignment"]),
+    ],
+)
+@pytest.mark.parametrize("locale", ["C.UTF-8", "C"])
+def test_once_prints_every_kind(full, capsys, monkeypatch, title, words, locale):
+    monkeypatch.setenv("LC_ALL", locale)
+    monkeypatch.setenv("COLUMNS", "80")
+    browse([full / "results.zarr" / title], once=True)
+    printed = capsys.readouterr().out
+    if locale == "C":
+        assert printed.isascii()
+    else:
+        assert all(word in printed for word in words), printed
+
+
+@pytest.mark.parametrize(
+    "title", ["lens/engram", "gates/engram", "memory/engram", "cka/over-training-200"]
+)
+async def test_a_screen_shrinks_to_nothing_and_comes_back(full, make_app, title):
+    app = open_at(full, make_app, title)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settle(pilot)
+        before = screen_text(app)
+        await pilot.resize_terminal(20, 5)
+        await pilot.pause()
+        assert "40 x 12" in " ".join(screen_text(app).split())
+        await pilot.resize_terminal(80, 24)
+        await until(pilot, lambda: screen_text(app) == before)
+
+
+async def test_a_lens_is_exported_and_what_has_no_figure_says_so(full, make_app):
+    app = open_at(full, make_app, "lens/moe")
+    async with app.run_test(size=SIZE) as pilot:
+        await settle(pilot)
+        await pilot.press("e")
+        written = full / "figures" / "lens-moe.png"
+        await until(pilot, lambda: bool(list(app._notifications)))
+        assert any("figures" in str(toast.message) for toast in app._notifications)
+        assert (app.browser.entry.place.figures / written.name).is_file()
