@@ -183,6 +183,8 @@ _COMMANDS = (
     ("Colours", "The next palette", "palette"),
     ("Values", "Cells as numbers", "numbers"),
     ("Range", "Colours over the values there are, or over 0 to 1", "range"),
+    ("Range ..", "Choose the values of the first and the last colour", "range_dialog"),
+    ("Play", "A series of maps, or pause", "play"),
     ("Zoom in", "Larger cells", "zoom(1)"),
     ("Zoom out", "Smaller cells", "zoom(-1)"),
     ("Find", "A result by parts of its name", "find"),

@@ -22,7 +22,7 @@ from engramcka.tui.charts import plotted
 from engramcka.tui.loading import Broken, Loaded, load
 from engramcka.tui.terminal import Capabilities, ascii_only, capabilities, clean, to_ascii
 from engramcka.tui.widgets import axes
-from engramcka.tui.widgets.cells import Field, Look, curve_heights, levels
+from engramcka.tui.widgets.cells import Field, Look, curve_heights, digits_width, levels
 from engramcka.tui.widgets.geometry import fit
 from engramcka.tui.widgets.sweep_drawing import draw_sweep
 
@@ -94,14 +94,13 @@ def map_lines(cka: CkaMap, width: int, known: Capabilities) -> list[list[Segment
     gutter = max(len(str(layer)) for layer in cka.y_layers) + 1
     look = Look(ascii=known.ascii, coloured=known.half_blocks)
     if not known.half_blocks:
-        fits = columns * 4 + gutter <= width
+        fits = columns * digits_width(cka.similarity) + gutter <= width
         look = replace(look, mode="digits" if fits else "shade")
     lines_there = max(_LINES, rows if look.sub == 1 else rows // 2 + 1)
     if look.mode == "digits":
         lines_there = rows
-    geometry = fit(
-        rows, columns, width - gutter, lines_there, sub=look.sub, digits=look.mode == "digits"
-    )
+    needed = digits_width(cka.similarity) if look.mode == "digits" else 0
+    geometry = fit(rows, columns, width - gutter, lines_there, sub=look.sub, digits=needed)
     aligned = cka.soft_alignment()
     field = Field(
         geometry, look, levels(cka.similarity, look.low, look.high), cka.similarity,

@@ -232,5 +232,4 @@ class CompareView(CursorView):
     def action_zoom(self, steps: int) -> None:
         """Larger or smaller cells."""
         for heatmap in self._heatmaps():
-            heatmap.zoom = min(max(heatmap.zoom + steps, 0), 12)
-            heatmap.change()
+            heatmap.zoom_by(steps)

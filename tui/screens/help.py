@@ -37,9 +37,34 @@ KEYS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
             (",  .", "fewer or more rows averaged by the alignment"),
             ("c", "next palette; the last is shades without colour"),
             ("v", "cells as numbers"),
-            ("r", "colours over the values there are, or over 0 to 1"),
-            ("z  Z", "larger and smaller cells (also + and -)"),
+            ("r  R", "colours over the values there are, or over 0 to 1; R asks"),
+            ("z  Z", "larger and smaller cells, then means of blocks (also + and -)"),
             ("d", "compare with another map: side by side, then the difference"),
+        ),
+    ),
+    (
+        "Series of maps",
+        (
+            ("[  ]", "earlier and later checkpoint; { and } the first and the last"),
+            ("space", "play and pause"),
+        ),
+    ),
+    (
+        "Curves",
+        (
+            ("arrows", "along the axis; with shift by a tenth of it"),
+            ("r  R", "next and previous reading: divergence, entropy, top-1"),
+            ("m", "to the lowest loss, or where two models differ most"),
+            ("z", "only what is right of the cursor, or everything"),
+        ),
+    ),
+    (
+        "Gates",
+        (
+            ("arrows", "from token to token, from line to line"),
+            ("]  [", "next and previous text"),
+            ("m  s", "next module, next stream"),
+            ("t", "the text, or means by type"),
         ),
     ),
     (

@@ -53,6 +53,7 @@ class MapView(CursorView):
         Binding("right_square_bracket", "screen.series(1)", "Later", show=False),
         Binding("left_square_bracket", "screen.series(-1)", "Earlier", show=False),
         Binding("r", "range", "Range", show=False),
+        Binding("R", "range_dialog", "Range ..", show=False),
         Binding("comma", "neighbours(-1)", "Fewer rows in the alignment", show=False),
         Binding("full_stop", "neighbours(1)", "More rows in the alignment", show=False),
     ]
@@ -175,9 +176,8 @@ class MapView(CursorView):
         self.heatmap.set_look(replace(look, mode=usual if look.mode == "digits" else "digits"))
 
     def action_zoom(self, steps: int) -> None:
-        """Make cells larger or smaller; the smallest show the most."""
-        self.heatmap.zoom = min(max(self.heatmap.zoom + steps, 0), 12)
-        self.heatmap.change()
+        """Make cells larger or smaller; the smallest are means over blocks."""
+        self.heatmap.zoom_by(steps)
 
     def action_range(self) -> None:
         """Stretch the colours over the values there are, or over 0 to 1 again."""
@@ -190,6 +190,18 @@ class MapView(CursorView):
         else:
             look = replace(look, low=0.0, high=1.0)
         self.heatmap.set_look(look)
+
+    def action_range_dialog(self) -> None:
+        """Ask for the values of the first and the last colour."""
+        from engramcka.tui.screens.range import RangeScreen
+
+        look = self.heatmap.look
+        self.app.push_screen(RangeScreen(look.low, look.high), self.use_range)
+
+    def use_range(self, ends: tuple[float, float] | None) -> None:
+        """Draw with colours from one value to another."""
+        if ends is not None:
+            self.heatmap.set_look(replace(self.heatmap.look, low=ends[0], high=ends[1]))
 
     def action_neighbours(self, more: int) -> None:
         """Average the alignment over one row more or fewer."""

@@ -214,6 +214,11 @@ def shade(level: int, width: int, shades: str) -> str:
     return shades[min(level * len(shades) // 256, len(shades) - 1)] * width
 
 
+def digits_width(values: npt.NDArray[np.float64], signed: bool = False) -> int:
+    """Characters that the numbers of a map need, with a gap."""
+    return 5 if signed or bool((np.nan_to_num(values) < -0.005).any()) else 4
+
+
 def digits(value: float, width: int, signed: bool = False) -> str:
     """A cell as a number with two decimals and no leading zero, right-aligned."""
     if value != value:

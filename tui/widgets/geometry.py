@@ -107,7 +107,7 @@ def fit(
     *,
     sub: int,
     zoom: int = 0,
-    digits: bool = False,
+    digits: int = 0,
 ) -> Geometry:
     """The geometry with cells as large as fits and about square; ``zoom`` makes them larger.
 
@@ -116,10 +116,10 @@ def fit(
         width, lines: of the field, in characters.
         sub: sub-rows a line: 2 for half blocks, 1 for whole characters.
         zoom: 0 fits the map; each step adds a sub-row to a cell's height.
-        digits: cells are numbers, four characters wide and a line high at least.
+        digits: characters that a cell needs for its number; 0 for none. It is a line high.
     """
     square = 1 if sub == 2 else 2  # characters across that are as long as one sub-row is high
-    least = 4 if digits else 1
+    least = digits or 1
     fit_width = max(least, width // columns)
     fit_height = max(1, lines * sub // rows)
     height = min(fit_height, max(1, int(1.5 * fit_width / square)))

@@ -17,8 +17,9 @@ from textual import events
 from engramcka.tui.messages import CellMoved
 from engramcka.tui.widgets import axes
 from engramcka.tui.widgets.canvas import Canvas
-from engramcka.tui.widgets.cells import Field, Look, curve_heights, levels
+from engramcka.tui.widgets.cells import Field, Look, curve_heights, digits_width, levels
 from engramcka.tui.widgets.geometry import Geometry, fit
+from engramcka.tui.widgets.overview import block_curve, block_means, factor_that_fits
 
 _AXIS_LINES = 2  # the cursor's mark and the layer numbers
 
@@ -31,6 +32,14 @@ class Matrix:
     y_numbers: Sequence[int]
     x_numbers: Sequence[int]
     curve: Sequence[float] | None = None  # for each column a height in rows
+
+    def blocks(self, factor: int) -> Matrix:
+        """Means over blocks, numbered by their first layers."""
+        if factor == 1:
+            return self
+        curve = None if self.curve is None else block_curve(list(self.curve), factor)
+        numbers = self.y_numbers[::factor], self.x_numbers[::factor]
+        return Matrix(block_means(self.values, factor), *numbers, curve)
 
 
 class Heatmap(Canvas):
@@ -48,8 +57,10 @@ class Heatmap(Canvas):
         self.matrix: Matrix | None = None
         self.look = Look()
         self.curve_shown = True
-        self.zoom = 0
+        self.zoom = 0  # steps that cells are larger than what fits; -1 for the overview
         self.cursor = (0, 0)
+        self.factor = 1  # cells of the matrix along a side of what is drawn as one
+        self._shown: Matrix | None = None  # the matrix, or its overview
         self._field: Field | None = None
         self._left = self._top = self._gutter = 0
         self._labels: dict[int, str] = {}
@@ -72,6 +83,13 @@ class Heatmap(Canvas):
         self.look = look
         self.change()
 
+    def zoom_by(self, steps: int) -> None:
+        """Larger or smaller cells; below what fits an overview, where not everything does."""
+        whole = self._field is not None and self._field.geometry.whole
+        least = 0 if whole and self.zoom >= 0 else -1
+        self.zoom = min(max(self.zoom + steps, least), 12)
+        self.change()
+
     def change(self) -> None:
         """The size or the theme changed: lay everything out anew."""
         self._lay_out()
@@ -84,12 +102,28 @@ class Heatmap(Canvas):
         rows, columns = self.matrix.values.shape
         longest = max(len(str(number)) for number in self.matrix.y_numbers)
         self._gutter = longest + 1
-        lines = self.size.height - _AXIS_LINES - self._bar_lines
-        geometry = fit(
-            rows, columns, self.size.width - self._gutter - 1, lines,
-            sub=self.look.sub, zoom=self.zoom, digits=self.look.mode == "digits",
-        )  # fmt: skip
-        self._place(self._kept(geometry).reveal(*self.cursor))
+        needed = digits_width(self.matrix.values, self.look.signed)
+
+        def fitted(rows: int, columns: int) -> Geometry:
+            return fit(
+                rows, columns, self.size.width - self._gutter - 1,
+                self.size.height - _AXIS_LINES - self._bar_lines,
+                sub=self.look.sub, zoom=max(0, self.zoom),
+                digits=needed if self.look.mode == "digits" else 0,
+            )  # fmt: skip
+
+        before, self.factor = self.factor, 1
+        if self.zoom < 0:
+            self.factor = factor_that_fits(rows, columns, fitted)
+        self._shown = self.matrix.blocks(self.factor)
+        geometry = fitted(*self._shown.values.shape)
+        if before == self.factor:
+            geometry = self._kept(geometry)
+        self._place(geometry.reveal(*self._block(self.cursor)))
+
+    def _block(self, cell: tuple[int, int]) -> tuple[int, int]:
+        """Where a cell of the matrix is in what is drawn."""
+        return cell[0] // self.factor, cell[1] // self.factor
 
     def _kept(self, geometry: Geometry) -> Geometry:
         """The geometry, from the same lower left cell as before, so that a redraw does not jump."""
@@ -99,20 +133,20 @@ class Heatmap(Canvas):
         return replace(geometry, first_row=old.first_row, first_column=old.first_column)
 
     def _place(self, geometry: Geometry) -> None:
-        assert self.matrix is not None
+        assert self._shown is not None
         used = geometry.used_width + self._gutter
         self._left = max(0, (self.size.width - used) // 2)
         self.first_window(self._left + self._gutter)
         below = _AXIS_LINES + self._bar_lines
         self._top = max(0, (self.size.height - geometry.used_lines - below) // 2)
-        self._labels = axes.y_labels(self.matrix.y_numbers, geometry)
-        self._numbers_line = axes.x_labels(self.matrix.x_numbers, geometry)
+        self._labels = axes.y_labels(self._shown.y_numbers, geometry)
+        self._numbers_line = axes.x_labels(self._shown.x_numbers, geometry)
         self._field = Field(
             geometry,
             self.look,
-            levels(self.matrix.values, self.look.low, self.look.high),
-            self.matrix.values,
-            self.matrix.curve if self.curve_shown else None,
+            levels(self._shown.values, self.look.low, self.look.high),
+            self._shown.values,
+            self._shown.curve if self.curve_shown else None,
             self._ground(),
         )
 
@@ -130,12 +164,13 @@ class Heatmap(Canvas):
         if self._field is None or before == self.cursor:
             return
         geometry = self._field.geometry
-        moved = geometry.reveal(row, column)
+        old, new = self._block(before), self._block(self.cursor)
+        moved = geometry.reveal(*new)
         if moved is not geometry:
             self._place(moved)
             super().change()
             return
-        lines = {*geometry.lines_of(before[0]), *geometry.lines_of(row)}
+        lines = {*geometry.lines_of(old[0]), *geometry.lines_of(new[0])}
         for line in sorted(lines):
             self.change_line(self._top + line)
         self.change_line(self._top + geometry.used_lines)
@@ -147,7 +182,7 @@ class Heatmap(Canvas):
         geometry = self._field.geometry
         line = y - self._top
         if 0 <= line < geometry.used_lines:
-            return [*self._y_axis(line), *self._field.line(line, self.cursor)]
+            return [*self._y_axis(line), *self._field.line(line, self._block(self.cursor))]
         axis = self.part_style("heatmap--axis")
         indent = Segment(" " * (self._left + self._gutter))
         below = line - geometry.used_lines
@@ -155,18 +190,31 @@ class Heatmap(Canvas):
             return [indent, *self._x_mark(geometry)]
         if below == 1:
             return [indent, Segment(self._numbers_line, axis)]
+        if below == 2 and self._bar_lines:
+            return [indent, Segment(self._zoom_text(), axis)]
         if below == 3 and self._bar_lines:
             ground = self._ground()
             room = self.size.width - self._left - self._gutter
             return [indent, *axes.colour_bar(self.look, ground, room, axis)]
         return []
 
+    def _zoom_text(self) -> str:
+        """What part of the map is shown and how large; "" for the whole map as it fits."""
+        assert self._field is not None
+        g = self._field.geometry
+        parts = [f"zoom {self.zoom:+d}"] if self.zoom > 0 else []
+        if self.factor > 1:
+            parts = [f"overview, {self._note()}"]
+        elif not g.whole:
+            parts.append(f"{g.shown_rows} x {g.shown_columns} of {g.rows} x {g.columns}")
+        return "  ".join(parts)
+
     def _y_axis(self, line: int) -> list[Segment]:
         assert self._field is not None
         assert self.matrix is not None
         geometry = self._field.geometry
         pad, room = " " * self._left, self._gutter - 1
-        if geometry.middle_line(self.cursor[0]) == line:
+        if geometry.middle_line(self._block(self.cursor)[0]) == line:
             style = self.part_style("heatmap--cursor")
             number = str(self.matrix.y_numbers[self.cursor[0]])
             return [Segment(f"{pad}{number:>{room}}▸", style)]
@@ -183,8 +231,17 @@ class Heatmap(Canvas):
             line[0] = "←"
         if geometry.first_column + geometry.shown_columns < geometry.columns:
             line[-1] = "→"
-        line[axes.x_mark(geometry, self.cursor[1])] = "▲"
+        at = axes.x_mark(geometry, self._block(self.cursor)[1])
+        note = self._note()
+        start = 0 if at > len(note) + 1 else len(line) - len(note)
+        if note and (at > len(note) + 1 or at < start - 1):
+            line[start : start + len(note)] = note
+        line[at] = "▲"
         return [Segment("".join(line), style)]
+
+    def _note(self) -> str:
+        """That what is drawn are no single cells."""
+        return f"means of {self.factor} x {self.factor}" if self.factor > 1 else ""
 
     def _more(self, line: int) -> str:
         """An arrow at the edge of the rows shown, where there are more beyond it."""
@@ -206,7 +263,15 @@ class Heatmap(Canvas):
         row, column = geometry.row_at(y), geometry.column_at(x)
         row = geometry.row_at(y, geometry.sub - 1) if row is None else row
         if row is not None and column is not None:
-            self.post_message(CellMoved(row, column))
+            self.post_message(CellMoved(*self._cell(row, column)))
+
+    def _cell(self, row: int, column: int) -> tuple[int, int]:
+        """The cell in the middle of what is drawn as one."""
+        assert self.matrix is not None
+        rows, columns = self.matrix.values.shape
+        half = self.factor // 2
+        place = row * self.factor + half, column * self.factor + half
+        return min(place[0], rows - 1), min(place[1], columns - 1)
 
 
 def matrix_of(
