@@ -42,7 +42,8 @@ def visible(token: str) -> str:
         elif character == "\t":
             shown.append("→")
         else:
-            shown.append("�" if category[0] == "C" or category in ("Zl", "Zp") else character)
+            hidden = category[0] == "C" or category in ("Zl", "Zp")
+            shown.append("�" if hidden else " " if category == "Zs" else character)
     text = "".join(shown)
     return text if cell_len(text) else "·"
 
