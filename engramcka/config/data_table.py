@@ -65,7 +65,7 @@ class DataTable(Table):
         None,
         ge=16,
         description="characters of context that a model reads at once, whole lines; if left out, "
-        "320 for python-stdlib and else the whole document",
+        "320 for python-stdlib and text, and else the whole document",
     )
     max_length: int = Field(
         512, ge=8, description="tokens a passage; samples cut off by it are skipped and counted"
@@ -121,7 +121,9 @@ class DataTable(Table):
     @property
     def context_length(self) -> int | None:
         """``passage_length`` with the source's default filled in; None for whole documents."""
-        return 320 if self.passage_length is None and self.source == STDLIB else self.passage_length
+        if self.passage_length is None and self.source in (STDLIB, "text"):
+            return 320
+        return self.passage_length
 
     @property
     def held_out(self) -> float:

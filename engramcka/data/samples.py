@@ -15,8 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engramcka.data.candidates import Row, candidates
-from engramcka.data.documents import Document
-from engramcka.errors import DataError
+from engramcka.data.documents import DataKeyError, Document
 
 IDENTITY = ("document", "start", "end")  # the columns that say which sample a row is
 
@@ -80,16 +79,17 @@ def draw_samples(
         positions: which places are drawn from, see `engramcka.data.candidates`.
 
     Raises:
-        DataError: the documents hold fewer of them.
+        DataKeyError: the documents hold fewer of them.
     """
     rng = np.random.default_rng(seed)
     counts = [sum(1 for _ in candidates(doc, positions, passage_length)) for doc in documents]
     total = sum(counts)
     wanted = min(count, total) if positions == "all" else count
     if not total or total < wanted:
-        raise DataError(
-            f"data.samples: found {count}, the text holds {total} {_WHAT[positions]}; allowed: at "
-            "most that many"
+        raise DataKeyError(
+            "samples",
+            f"found {count}, the text holds {total} {_WHAT[positions]}",
+            "allowed: at most that many",
         )
     chosen = rng.choice(total, size=wanted, replace=False)
     rows = dict(_rows(documents, counts, np.sort(chosen), positions, passage_length))

@@ -5,6 +5,8 @@ Heavy things are made when they are first asked for.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -58,26 +60,39 @@ class Context:
         Raises:
             ConfigError: it is not what ``[data]`` says; with the file and the line.
         """
-        from engramcka.data import DataKeyError, load_corpus
+        from engramcka.data import load_corpus
 
-        try:
+        with self._pointing_at_keys():
             return load_corpus(self.config.data)
-        except DataKeyError as error:
-            raise self.config.error(("data", error.key), error.problem, error.allowed) from error
 
     @cached_property
     def samples(self) -> Samples:
-        """The places whose hidden states are compared."""
+        """The places whose hidden states are compared.
+
+        Raises:
+            ConfigError: the text holds fewer.
+        """
         from engramcka.data import draw_samples
 
-        data = self.config.data
-        return draw_samples(
-            self.corpus.validation,
-            count=data.samples,
-            passage_length=data.context_length,
-            seed=self.config.run.seed,
-            positions=data.positions,
-        )
+        data, documents = self.config.data, self.corpus.validation
+        with self._pointing_at_keys():
+            return draw_samples(
+                documents,
+                count=data.samples,
+                passage_length=data.context_length,
+                seed=self.config.run.seed,
+                positions=data.positions,
+            )
+
+    @contextmanager
+    def _pointing_at_keys(self) -> Iterator[None]:
+        """Errors about a key of [data] with the file and the line where it stands."""
+        from engramcka.data import DataKeyError
+
+        try:
+            yield
+        except DataKeyError as error:
+            raise self.config.error(("data", error.key), error.problem, error.allowed) from error
 
     @cached_property
     def tokenizer(self) -> Any:

@@ -117,6 +117,11 @@ def read_samples(path: str) -> dict[str, Any]:
     for name in ("start", "end"):
         if columns[name].dtype.kind != "i":
             raise DataError(f"{path}: column {name!r} holds no whole numbers")
+    seen = {(row["document"], row["start"], row["end"]) for row in rows}
+    if len(seen) < len(rows):
+        raise DataError(
+            f"{path}: {len(rows) - len(seen)} rows repeat the document, start and end of another"
+        )
     return {**columns, "document": columns["document"].astype(str)}
 
 

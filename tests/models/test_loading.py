@@ -107,3 +107,30 @@ def test_no_tokenizer(saved):
     with pytest.raises(StoreError) as error:
         load_model(str(saved))
     assert "tokenizer" in one_line(error)
+
+
+def test_loads_across_devices_and_with_another_attention(saved):
+    plain, _ = load_model(str(saved))
+    spread, _ = load_model(str(saved), device_map="auto", attn_implementation="eager")
+    assert spread.config._attn_implementation == "eager"
+    ids = torch.randint(3, 300, (1, 9))
+    with torch.no_grad():
+        found = spread(input_ids=ids.to(spread.device)).logits.cpu()
+        assert torch.allclose(found, plain(input_ids=ids).logits, atol=1e-4)
+
+
+def test_quantization_without_its_package(saved, monkeypatch):
+    monkeypatch.setattr("engramcka.models.loading.find_spec", lambda name: None)
+    with pytest.raises(ConfigError) as error:
+        load_model(str(saved), quantization="4bit")
+    assert "quantization = '4bit' needs bitsandbytes" in one_line(error)
+
+
+def test_a_checkpoint_that_is_quantised_already_is_not_moved(saved, monkeypatch):
+    """Its own quantization_config is honoured; without its package that is one line."""
+    settings = json.loads((saved / "config.json").read_text())
+    settings["quantization_config"] = {"quant_method": "gptq", "bits": 4}
+    (saved / "config.json").write_text(json.dumps(settings))
+    with pytest.raises((StoreError, ConfigError)) as error:
+        load_model(str(saved))
+    assert "cannot be loaded" in one_line(error)

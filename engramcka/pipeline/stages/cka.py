@@ -106,7 +106,8 @@ def compute_map(
     if pair.step is not None:
         result = replace(result, series=cka.name, step=pair.step)
     write_cka(context.results, pair.name, result, inputs)
-    task.update(task.total, info=f"n = {len(y_rows)}")
+    left_out = f", {lost} left out, in one model only" if lost else ""
+    task.update(task.total, info=f"n = {len(y_rows)}{left_out}")
 
 
 def _require_same_samples(cka: CkaTable, y: Any, x: Any) -> None:
