@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from pydantic import BaseModel
@@ -64,3 +65,18 @@ def test_the_config_page_is_the_schemas() -> None:
     from engramcka.config.reference import config_reference
 
     assert (ROOT / "docs" / "config.md").read_text() == config_reference()
+
+
+def test_the_page_of_sources_names_every_choice() -> None:
+    page = (ROOT / "docs" / "sources.md").read_text()
+    for table, key in ((schema.DataTable, "source"), (schema.DataTable, "positions")):
+        for choice in get_args(table.model_fields[key].annotation):
+            assert f"`{choice}`" in page, choice
+    for model in (
+        schema.TrainedModel,
+        schema.LoadedModel,
+        schema.PythonModel,
+        schema.ImportedModel,
+    ):
+        (choice,) = get_args(model.model_fields["source"].annotation)
+        assert f"| `{choice}` |" in page, choice

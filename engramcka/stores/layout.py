@@ -5,6 +5,7 @@ and imports zarr only to open a group: the terminal app reads the names before i
 
     RUN/config.toml               the config as resolved
     RUN/activations/MODEL.zarr    one group a model, `layer_01` .. (samples, width), group `samples`
+                                  (MODEL.step-000025.zarr .. where the model is a series)
     RUN/results.zarr              cka/NAME, sweep/NAME, allocation/NAME, lens/MODEL, gates/MODEL,
                                   memory/MODEL, training/MODEL
     RUN/checkpoints/UNIT/         trained models, a folder each, and tokenizer/; in a model's folder
