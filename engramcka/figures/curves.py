@@ -28,7 +28,8 @@ _MARKERS = "os^Dv"
 _DASHES = ("-", "--", ":", "-.")
 _APART = 4.0  # points between layers that markers need
 _NAME_SHARE = 0.62  # of the axes' width, for the longest name of a legend
-_ROWS = 0.6  # of the axes' height, for the legend
+_ROWS = 0.6  # of the axes' height, for a legend in one column
+_MOST_ROWS = 0.8  # and in two
 
 
 @dataclass(frozen=True)
@@ -75,27 +76,34 @@ def draw_band(
 
 
 def draw_legend(
-    ax: Axes, handles: Sequence[Any], names: Sequence[tuple[str, str]], *, loc: Any = "best"
+    ax: Axes, handles: Sequence[Any], names: Sequence[tuple[str, str]], *, outside: bool = False
 ) -> Legend | None:
     """Names of the curves where least is in the way; one curve alone needs none.
 
     A name is a label, shortened where it is long, and what is kept whole after it. A legend too
-    high for the axes goes on in a second column.
+    high for the axes goes on in a second column, and counts what does not fit there. ``outside`` puts it above the axes.
     """
     if len(handles) < 2:
         return None
     width, height = size_in_points(ax)
     size = tick_size(ax)
-    columns = 1 if len(handles) * 1.3 * size <= _ROWS * height else 2
+    columns = 1 if len(handles) * 1.3 * size <= _ROWS * height and not outside else 2
     font = FontProperties(family=ax.xaxis.label.get_fontfamily(), size=size)
     room = _NAME_SHARE * width if columns == 1 else 0.5 * width - 4 * size
+    most = max(4, 2 * int(_MOST_ROWS * height / (1.3 * size)))
     shown = [
         elided(plain(name), font, room - text_width(after, font)) + after for name, after in names
     ]
+    if len(shown) > most and not outside:
+        handles = [*handles[: most - 1], Line2D([], [], linestyle="none")]
+        shown = [*shown[: most - 1], f"and {len(shown) - most + 1} more"]
+    place: dict[str, Any] = {"loc": "best", "borderaxespad": 0.3}
+    if outside:
+        place = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0), "borderaxespad": 0.1}
     legend: Legend = ax.legend(
-        handles, shown, loc=loc, fontsize=size, frameon=True, framealpha=0.85, edgecolor="none",
-        facecolor=ax.get_facecolor(), borderpad=0.2, labelspacing=0.25, handlelength=1.8,
-        handletextpad=0.5, borderaxespad=0.3, ncols=columns, columnspacing=0.8,
+        handles, shown, **place, fontsize=size, frameon=not outside, framealpha=0.85,
+        edgecolor="none", facecolor=ax.get_facecolor(), borderpad=0.2, labelspacing=0.25,
+        handlelength=1.8, handletextpad=0.5, ncols=columns, columnspacing=0.8,
     )  # fmt: skip
     legend.set_zorder(4)
     as_plain(legend.get_texts())

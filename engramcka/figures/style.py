@@ -113,7 +113,7 @@ class Style:
         grounds = ("figure.facecolor", "axes.facecolor", "savefig.facecolor")
         return {
             **dict(matplotlib.rcParamsDefault.items()),
-            "font.family": [*self.fonts, *_further_fonts()],
+            "font.family": [*self.fonts, *further_fonts()],
             "font.size": self.font_size,
             **sizes,
             **dict.fromkeys(small, self.small_size),
@@ -244,7 +244,7 @@ def arrange(figure: Figure, height: float | None = None) -> None:
 
 
 @cache
-def _further_fonts() -> tuple[str, ...]:
+def further_fonts() -> tuple[str, ...]:
     """Those of `_SCRIPTS` that this machine has."""
     return tuple(name for name in _SCRIPTS if name in fontManager.get_font_names())
 

@@ -20,9 +20,10 @@ from matplotlib.text import Annotation
 
 from engramcka.figures.ablations import draw_ablations
 from engramcka.figures.broken import Break, break_axis, find_break, set_ticks, span_of
-from engramcka.figures.labels import fit, size_in_points, text_width, tick_size
+from engramcka.figures.curves import Look
+from engramcka.figures.labels import fit, size_in_points, tick_size
 from engramcka.figures.line_names import name_lines
-from engramcka.figures.plain import plain
+from engramcka.figures.points import deviation, draw_points, loss_label
 from engramcka.figures.style import Style, as_style, compose, new_figure, on_own_axes
 from engramcka.figures.ticks import layer_ticks
 from engramcka.results import LossSweep
@@ -73,14 +74,8 @@ def plot_sweep(
     x = np.asarray(sweep.layers, dtype=np.float64) + (first_layer - 1)
     order = np.argsort(x, kind="stable")
     x, loss, mean = x[order], sweep.loss[order], sweep.mean[order]
-    spread = _deviation(loss)
-    seeded = loss.shape[1] > 1
-    dots = _draw_seeds(ax, x, loss) if seeded else None
-    size = min(3.5, 0.75 * size_in_points(ax)[0] / len(x))
-    points = ax.errorbar(
-        x, mean, spread if seeded else None, color=_POINTS, marker="o", markersize=size,
-        linewidth=1.1, elinewidth=0.8, capsize=1.6, zorder=3,
-    )  # fmt: skip
+    spread = deviation(loss)
+    points, dots = draw_points(ax, x, loss, Look(_POINTS, "o"))
     lines = _draw_lines(ax, sweep)
     broken = _limit_y(ax, sweep, mean, spread, break_far)
     ax.set_xlabel("insertion layer")
@@ -89,7 +84,7 @@ def plot_sweep(
     ablations = draw_ablations(ax, sweep.variants, x, mean, levels)
     ax.set_xticks(layer_ticks(x, int(width * ablations.share / (tick_size(ax) * 1.9))))
     names = ablations.names + name_lines(ax, lines, _line_names(sweep), x, mean, ablations.taken)
-    ax.set_ylabel(_loss_label(ax, sweep.unit, height))
+    ax.set_ylabel(loss_label(ax, sweep.unit, height))
     fit(ax.yaxis.label, height)
     if title is not None:
         ax.set_title(title)
@@ -120,30 +115,6 @@ def _line_names(sweep: LossSweep) -> list[str]:
     return baseline + list(sweep.reference)
 
 
-def _loss_label(ax: Axes, unit: str, room: float) -> str:
-    """With its unit where that fits."""
-    full = f"validation loss ({plain(unit)})"
-    fits = text_width(full, ax.yaxis.label.get_fontproperties()) <= room
-    return full if fits else "validation loss"
-
-
-def _deviation(loss: Float) -> Float:
-    """(layers, seeds) -> (layers,) sample standard deviation; 0 with fewer than two seeds."""
-    there = np.isfinite(loss)
-    count = there.sum(axis=1)
-    mean = np.where(there, loss, 0.0).sum(axis=1) / np.maximum(count, 1)
-    squares = (np.where(there, loss - mean[:, None], 0.0) ** 2).sum(axis=1)
-    return np.where(count > 1, np.sqrt(squares / np.maximum(count - 1, 1)), np.nan)
-
-
-def _draw_seeds(ax: Axes, x: Float, loss: Float) -> Line2D:
-    (dots,) = ax.plot(
-        np.repeat(x, loss.shape[1]), loss.ravel(), linestyle="none", marker="o", markersize=2.0,
-        color=_POINTS, alpha=0.4, markeredgewidth=0.0, zorder=2,
-    )  # fmt: skip
-    return dots
-
-
 def _draw_lines(ax: Axes, sweep: LossSweep) -> list[Line2D]:
     """Baseline first where there is one, with a band of one deviation, then the references."""
     losses = dict(sweep.reference)
@@ -151,7 +122,7 @@ def _draw_lines(ax: Axes, sweep: LossSweep) -> list[Line2D]:
     values = list(losses.values())
     if np.isfinite(sweep.baseline_mean):
         values, colours = [sweep.baseline_mean, *values], [_BASELINE, *colours]
-        spread = float(_deviation(sweep.baseline[None, :])[0])
+        spread = float(deviation(sweep.baseline[None, :])[0])
         if np.isfinite(spread) and spread > 0:
             ends = sweep.baseline_mean - spread, sweep.baseline_mean + spread
             ax.axhspan(*ends, facecolor=_BASELINE, alpha=0.15, linewidth=0.0, zorder=0)
