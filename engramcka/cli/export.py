@@ -11,7 +11,7 @@ import typer
 from engramcka.errors import ConfigError
 
 if TYPE_CHECKING:
-    from engramcka.results import CkaMap, LossSweep
+    from engramcka.pipeline.subjects import Look, Subject
     from engramcka.stores import Run
 
 
@@ -34,12 +34,13 @@ class PaletteChoice(StrEnum):
     cividis = "cividis"
 
 
-class WidthChoice(StrEnum):
-    """How wide a figure is in the venue's text."""
+class ReadingChoice(StrEnum):
+    """What of a lens curve is drawn."""
 
-    half = "half"
-    column = "column"
-    page = "page"
+    kl = "kl"
+    entropy = "entropy"
+    top1 = "top1"
+    all = "all"
 
 
 def command(
@@ -56,64 +57,91 @@ def command(
     what: Annotated[
         str | None,
         typer.Option(
-            help="cka/NAME, sweep/NAME, or paper: the maps and the sweep in one figure. "
-            "The only result if left out."
+            help="KIND/NAME with a kind of cka, lens, sweep, allocation, gates, memory, training; "
+            "lens or training: all curves in one; series/NAME: maps over training; text/NAME: "
+            "gates token by token; paper: curves, maps and the sweep in one figure, or name some "
+            "of them with commas. The only result if left out."
         ),
+    ] = None,
+    minus: Annotated[
+        str | None,
+        typer.Option(metavar="cka/NAME", help="Subtract this map from the one of --what."),
     ] = None,
     style: Annotated[StyleChoice, typer.Option(help="Venue.")] = StyleChoice.plain,
     width: Annotated[
-        WidthChoice | None, typer.Option(help="Column if left out; page for --what paper.")
+        str | None,
+        typer.Option(
+            help="half, column, page or inches. Column if left out; page for --what paper."
+        ),
     ] = None,
     dark: Annotated[bool, typer.Option("--dark", help="Light on dark ground.")] = False,
     palette: Annotated[PaletteChoice, typer.Option(help="Colours of maps.")] = PaletteChoice.magma,
     k: Annotated[int, typer.Option(min=1, help="Rows the soft alignment averages.")] = 5,
     first_layer: Annotated[
-        int, typer.Option(min=0, max=1, help="Number of the first block on a map's axes.")
+        int, typer.Option(min=0, max=1, help="Number of the first block of maps and curves.")
     ] = 1,
+    log: Annotated[bool, typer.Option("--log", help="Logarithmic axis of lens curves.")] = False,
+    reading: Annotated[
+        ReadingChoice, typer.Option(help="What of lens curves: a panel each.")
+    ] = ReadingChoice.kl,
+    dpi: Annotated[int, typer.Option(min=50, max=1200, help="Dots an inch of a .png.")] = 300,
+    with_caption: Annotated[
+        bool, typer.Option("--caption", help="Write a caption too, as text beside the figure.")
+    ] = False,
 ) -> None:
     """Draw results of RUN into a file, or write their numbers."""
     from engramcka import figures
+    from engramcka.pipeline import subjects
     from engramcka.stores import open_run
 
     stored = open_run(run)
-    chosen = _choose(run, stored, what)
-    if output.suffix.lower().lstrip(".") in figures.TABLE_FORMATS:
-        if chosen == "paper":
-            raise ConfigError(f"{output}: a table holds one result; name it with --what")
-        figures.save_table(_read(stored, chosen), output)
+    chosen = subjects.choose(stored, what)
+    form = output.suffix.lower().lstrip(".")
+    readings = figures.READINGS if reading is ReadingChoice.all else (reading.value,)
+    look = subjects.Look(
+        figures.Style.named(style.value, width=_width(width, chosen), dark=dark),
+        {"palette": palette.value, "k": k, "first_layer": first_layer, "log": log,
+         "readings": readings},
+    )  # fmt: skip
+    if minus is not None:
+        _subtract(stored, chosen, minus, output, look, dpi)
+    elif form in figures.TABLE_FORMATS:
+        figures.write_text(output, subjects.table(stored, chosen, form, k=k))
     else:
-        wide: Any = width.value if width else "page" if chosen == "paper" else "column"
-        look = figures.Style.named(style.value, width=wide, dark=dark)
-        on_maps = {"palette": palette.value, "k": k, "first_layer": first_layer}
-        figures.save_figure(_draw(stored, chosen, look, on_maps), output)
+        figures.check_format(output)
+        figures.save_figure(subjects.draw(stored, chosen, look), output, dpi=dpi)
     print(f"Wrote {output}")
+    if with_caption and minus is None and form not in figures.TABLE_FORMATS:
+        beside = output.with_suffix(".txt")
+        figures.write_text(beside, subjects.caption(stored, chosen, look) + "\n")
+        print(f"Wrote {beside}")
 
 
-def _choose(run: Path, stored: Run, what: str | None) -> str:
-    names = [f"cka/{name}" for name in stored.cka] + [f"sweep/{name}" for name in stored.sweep]
-    if len(stored.cka) and len(stored.sweep) == 1:
-        names.append("paper")
-    chosen = what or (names[0] if len(names) == 1 else None)
-    if chosen not in names:
-        problem = f"no result {what!r}" if what else "which result? name it with --what"
-        raise ConfigError(f"{run}: {problem}; there is {', '.join(names) or 'none'}")
-    return chosen
+def _width(width: str | None, chosen: Subject) -> Any:
+    """A named width, or inches."""
+    if width is None:
+        return "page" if chosen.kind == "paper" else "column"
+    try:
+        return float(width)
+    except ValueError:
+        return width
 
 
-def _read(stored: Run, chosen: str) -> CkaMap | LossSweep:
-    kind, _, name = chosen.partition("/")
-    return stored.cka[name] if kind == "cka" else stored.sweep[name]
-
-
-def _draw(stored: Run, chosen: str, style: Any, on_maps: dict[str, Any]) -> Any:
+def _subtract(stored: Run, chosen: Subject, minus: str, output: Path, look: Look, dpi: int) -> None:
+    """One map less another, as a figure or as cells."""
     from engramcka import figures
-    from engramcka.results import CkaMap
+    from engramcka.pipeline import subjects
 
-    if chosen == "paper":
-        maps = list(stored.cka.values())
-        (sweep,) = stored.sweep.values()
-        return figures.paper_figure(maps, sweep, style, **on_maps)
-    result = _read(stored, chosen)
-    if isinstance(result, CkaMap):
-        return figures.cka_figure(result, style, **on_maps)
-    return figures.sweep_figure(result, style)
+    other = subjects.choose(stored, minus)
+    for subject in (chosen, other):
+        if not subject.name.startswith("cka/"):
+            raise ConfigError(f"{subject.name}: only maps are subtracted, cka/A --minus cka/B")
+    (first,), (second,) = subjects.read(stored, chosen), subjects.read(stored, other)
+    if output.suffix.lower() == ".csv":
+        figures.save_table(figures.map_difference(first, second), output)
+        return
+    figures.check_format(output)
+    options = {"first_layer": look.options["first_layer"]}
+    figures.save_figure(
+        figures.difference_figure(first, second, look.style, **options), output, dpi=dpi
+    )

@@ -11,7 +11,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from engramcka.figures.plain import plain
-from engramcka.results import CkaMap, LensCurve, LossSweep
+from engramcka.results import (
+    AllocationSweep,
+    CkaMap,
+    GateMap,
+    LensCurve,
+    LossSweep,
+    MemoryAblation,
+    TrainingCurve,
+)
 
 
 def cka_caption(cka: CkaMap, *, k: int = 5, first_layer: int = 1) -> str:
@@ -54,11 +62,72 @@ def lens_caption(curves: Sequence[LensCurve], *, first_layer: int = 1) -> str:
     )
     counts = {curve.n_tokens for curve in curves}
     one = counts.pop() if len(counts) == 1 else None
-    tokens = f"{one:,} tokens" if one else "a number of tokens that differs or is unknown"
+    unknown = "an unknown number of tokens" if counts <= {None} else "numbers of tokens that differ"
+    tokens = f"{one:,} tokens" if one else unknown
     banded = all(curve.kl_low is not None for curve in curves)
     bands = "Bands: 95 % intervals." if banded else "Curves without a band have no interval."
     off = " Dashed: memory off." if any(not curve.memory for curve in curves) else ""
     return f"{what}, mean over {tokens}. {bands}{off} Layers count from {first_layer}."
+
+
+def series_caption(maps: Sequence[CkaMap], *, k: int = 5, first_layer: int = 1) -> str:
+    """The caption of one map, and which steps there are and which of them lack values."""
+    steps = ", ".join(f"{cka.step:,}" for cka in maps if cka.step is not None)
+    parts = [cka_caption(maps[0], k=k, first_layer=first_layer).split(" Hatched:")[0]]
+    parts.append(f"{len(maps)} checkpoints, of steps {steps}.")
+    for cka in maps:
+        missing = _missing(cka, first_layer)
+        if missing:
+            parts.append(f"Hatched at step {cka.step:,}: no value ({missing}).")
+    return " ".join(parts)
+
+
+def allocation_caption(sweeps: Sequence[AllocationSweep]) -> str:
+    """What rho is, the ring and the dashed line."""
+    seeds = sorted({len(sweep.seeds) for sweep in sweeps})
+    spread = (
+        "One seed: the spread between seeds is unknown."
+        if seeds == [1]
+        else f"Points are means over {' or '.join(map(str, seeds))} seeds (faint), bars one "
+        "standard deviation."
+    )
+    return (
+        f"Validation loss ({plain(sweeps[0].unit)}) against rho, the share of the sparse "
+        f"parameters that experts keep. {spread} Ringed: the lowest mean. Dashed: experts alone."
+    )
+
+
+def training_caption(curves: Sequence[TrainingCurve]) -> str:
+    """Which line is which."""
+    checked = any(len(curve.validation_step) for curve in curves)
+    both = " Thin: training loss; thick, with markers: validation loss." if checked else ""
+    return f"Loss (nats/token) against optimiser steps.{both}"
+
+
+def memory_caption(ablations: Sequence[MemoryAblation]) -> str:
+    """What a bar is, and over how many tokens."""
+    bars = all(one.difference_low is not None for one in ablations)
+    counts = [
+        f"{plain(name)} {count:,}"
+        for name, count in zip(ablations[0].classes, ablations[0].counts, strict=False)
+    ]
+    return (
+        "Share of a token's likelihood kept with the memory off, exp(loss with memory - loss "
+        "without), and in brackets the loss gained (nats/token)."
+        + (" Bars: 95 % intervals." if bars else "")
+        + (f" Tokens: {', '.join(counts)}." if counts else "")
+    )
+
+
+def gates_caption(gates: GateMap) -> str:
+    """What a dot is."""
+    bars = " with its 95 % interval" if gates.alpha_low is not None else ""
+    streams = gates.alpha.shape[2]
+    dot = f"one of {streams} residual streams" if streams > 1 else "one module"
+    return (
+        f"Mean gate α of {plain(gates.label)} by entity type (tokens in brackets); a dot is "
+        f"{dot}{bars}, a colour the layer of one module."
+    )
 
 
 def _missing(cka: CkaMap, first_layer: int) -> str:

@@ -81,7 +81,8 @@ def draw_legend(
     """Names of the curves where least is in the way; one curve alone needs none.
 
     A name is a label, shortened where it is long, and what is kept whole after it. A legend too
-    high for the axes goes on in a second column, and counts what does not fit there. ``outside`` puts it above the axes.
+    high for the axes goes on in a second column, and counts what does not fit there. ``outside``
+    puts it above the axes.
     """
     if len(handles) < 2:
         return None

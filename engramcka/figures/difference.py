@@ -43,7 +43,7 @@ def plot_cka_difference(
         ComparisonError: the maps are of different layers, or ``limit`` is not above 0.
     """
     assert ax is not None
-    apart = difference(first, second)
+    apart = map_difference(first, second)
     limit = _round_up(apart) if limit is None else limit
     if not limit > 0:
         raise ComparisonError(f"the limit of a difference map is above 0, found {limit}")
@@ -69,7 +69,7 @@ def difference_figure(
     return figure
 
 
-def difference(first: CkaMap, second: CkaMap) -> CkaMap:
+def map_difference(first: CkaMap, second: CkaMap) -> CkaMap:
     """``first`` minus ``second`` cell by cell, both labels on an axis where they differ.
 
     Raises:

@@ -15,10 +15,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from engramcka.errors import ConfigError
+from engramcka.figures.draw import result_figure
 from engramcka.figures.files import checked_extension, write_whole
-from engramcka.figures.heatmap import cka_figure
 from engramcka.figures.style import PNG_DPI, Style, settings_for
-from engramcka.figures.sweep import sweep_figure
 from engramcka.results import CkaMap, LossSweep
 
 FORMATS = ("png", "pdf", "svg")
@@ -59,6 +58,15 @@ def figure_bytes(figure: Figure, kind: str = "png", dpi: int = PNG_DPI) -> bytes
     return buffer.getvalue()
 
 
+def check_format(path: str | os.PathLike[str]) -> str:
+    """The figure format that the file's name asks for.
+
+    Raises:
+        ConfigError: its extension is none of `FORMATS`.
+    """
+    return checked_extension(Path(path), FORMATS, "figure")
+
+
 def save_figure(figure: Figure, path: str | os.PathLike[str], *, dpi: int = PNG_DPI) -> Path:
     """Write the figure; the extension says the format. Folders on the way are made.
 
@@ -75,38 +83,41 @@ def save_figure(figure: Figure, path: str | os.PathLike[str], *, dpi: int = PNG_
         EngramckaError: the file or its folder cannot be written.
     """
     target = Path(path)
-    content = figure_bytes(figure, checked_extension(target, FORMATS, "figure"), dpi)
+    content = figure_bytes(figure, check_format(target), dpi)
     write_whole(target, content)
     return target
 
 
-def save_cka_map(
-    cka: CkaMap,
+def save_result(
+    result: Any,
     path: str | os.PathLike[str],
     style: Style | str = "plain",
     *,
     dpi: int = PNG_DPI,
     **options: Any,
 ) -> Path:
+    """Draw a result, or several in one figure, and write it.
+
+    ``options`` are those of `result_figure`. Raises as that and as `save_figure`.
+    """
+    check_format(path)
+    return save_figure(result_figure(result, style, **options), path, dpi=dpi)
+
+
+def save_cka_map(
+    cka: CkaMap, path: str | os.PathLike[str], style: Style | str = "plain", **options: Any
+) -> Path:
     """Draw one map and write it; ``options`` are `plot_cka_map`'s. Raises as `save_figure`."""
-    checked_extension(Path(path), FORMATS, "figure")
-    return save_figure(cka_figure(cka, style, **options), path, dpi=dpi)
+    return save_result(cka, path, style, **options)
 
 
 def save_sweep(
-    sweep: LossSweep,
-    path: str | os.PathLike[str],
-    style: Style | str = "plain",
-    *,
-    dpi: int = PNG_DPI,
-    **options: Any,
+    sweep: LossSweep, path: str | os.PathLike[str], style: Style | str = "plain", **options: Any
 ) -> Path:
     """Draw one sweep and write it; ``options`` are `plot_sweep`'s. Raises as `save_figure`."""
-    checked_extension(Path(path), FORMATS, "figure")
-    return save_figure(sweep_figure(sweep, style, **options), path, dpi=dpi)
+    return save_result(sweep, path, style, **options)
 
 
-def notebook_png(result: CkaMap | LossSweep) -> bytes:
-    """A result as a notebook shows it: the plain style, at a screen's size."""
-    figure = cka_figure(result) if isinstance(result, CkaMap) else sweep_figure(result)
-    return figure_bytes(figure, "png", _NOTEBOOK_DPI)
+def notebook_png(result: Any) -> bytes:
+    """A result of any kind as a notebook shows it: the plain style, at a screen's size."""
+    return figure_bytes(result_figure(result), "png", _NOTEBOOK_DPI)

@@ -20,7 +20,6 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
 from engramcka import palettes
-from engramcka.figures.alignment import alignment_interval
 from engramcka.figures.cells import draw_cells, draw_missing, edges, layer_numbers
 from engramcka.figures.labels import as_plain, fit, size_in_points, tick_size
 from engramcka.figures.style import Style, as_style, compose, new_figure, on_own_axes
@@ -98,7 +97,7 @@ def plot_cka_map(
     missing = draw_missing(ax, values, x_edges, y_edges)
     line = _draw_diagonal(ax, x_edges, y_edges, halo) if diagonal else None
     curve = _draw_curve(ax, cka, x, x_order, k, first_layer, halo) if alignment else None
-    ends = alignment_interval(cka, k, first_layer) if alignment and interval else None
+    ends = cka.soft_alignment_interval(k, first_layer) if alignment and interval else None
     band = _draw_band(ax, ends, x, x_order) if ends is not None else None
     _frame(ax, cka, x, y, x_edges, y_edges, title)
     bar = draw_colour_bar(ax, cells, bar_label) if colour_bar else None

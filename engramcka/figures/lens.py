@@ -115,6 +115,8 @@ def lens_figure(
 ) -> Figure:
     """A figure with a panel a reading: beside each other where the style is wide, else below.
 
+    Divergences of two directions have a panel each.
+
     Args:
         curves: one or several.
         style: a `Style` or the name of one.
@@ -124,22 +126,38 @@ def lens_figure(
     style = as_style(style)
     if not readings:
         raise ConfigError(f"a lens figure shows at least one of {', '.join(READINGS)}")
-    beside = style.inches >= _WIDE
-    shape = (1, len(readings)) if beside else (len(readings), 1)
-    high = style.inches * _HIGH * (1.0 if len(readings) == 1 else 0.85)
-    height = max(1.7, high / len(readings)) if beside else min(high, 3.2) * len(readings)
+    given = [curves] if isinstance(curves, LensCurve) else list(curves)
+    panels = [(reading, part) for reading in readings for part in _apart(given, reading)]
+    count, beside = len(panels), style.inches >= _WIDE
+    shape = (1, count) if beside else (count, 1)
+    high = style.inches * _HIGH * (1.0 if count == 1 else 0.85)
+    height = max(1.7, high / count) if beside else min(high, 3.2) * count
     with style.context():
         figure = new_figure(style, min(height, 3.2 * shape[0]))
         grid = figure.subplots(*shape, squeeze=False)
 
         def draw() -> None:
-            for index, (reading, ax) in enumerate(zip(readings, grid.ravel(), strict=True)):
-                plot_lens(curves, ax, reading=reading, legend=index == 0, **options)
-                if not beside and index + 1 < len(readings):
+            for index, ((reading, part), ax) in enumerate(zip(panels, grid.ravel(), strict=True)):
+                named = index == 0 or part != panels[0][1]
+                plot_lens(part, ax, reading=reading, legend=named, **options)
+                if not beside and index + 1 < count:
                     ax.set_xlabel("")
 
         compose(figure, draw)
     return figure
+
+
+def _apart(curves: list[LensCurve], reading: str) -> list[list[LensCurve]]:
+    """All curves as one, or those of each direction where divergences of two are there."""
+    known = dict.fromkeys(curve.direction for curve in curves if curve.direction != "unknown")
+    if reading != "kl" or len(known) < 2:
+        return [curves]
+    first, *_ = known
+    named = [first if curve.direction == "unknown" else curve.direction for curve in curves]
+    return [
+        [curve for curve, own in zip(curves, named, strict=True) if own == direction]
+        for direction in known
+    ]
 
 
 def _checked(curves: LensCurve | Sequence[LensCurve], reading: str) -> list[LensCurve]:

@@ -14,6 +14,7 @@ from functools import cache, wraps
 from typing import Any, Literal, TypeAlias, TypeVar, cast
 
 import matplotlib
+import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import fontManager
@@ -34,6 +35,7 @@ _SCRIPTS = (
 
 PNG_DPI = 300
 PAD = 0.02  # inches around everything
+_SAME_ROOM = 0.3  # points by which axes may change and leave what is drawn on them as it is
 _SETTLED = 0.002  # inches: a height that changes by less is final
 
 
@@ -190,7 +192,7 @@ def new_figure(
 def compose(
     figure: Figure, draw: Callable[[], Any], *, trim: bool | Callable[[Figure], None] = False
 ) -> Any:
-    """Draw, lay out, draw again on the same axes in their final size, and fix the layout.
+    """Draw, lay out, draw again on the same axes until their size stays, and fix the layout.
 
     What is thinned or shortened to the room there is needs to know that room. Call within the
     style's context: matplotlib makes ticks at the first layout, with the settings of that moment.
@@ -205,17 +207,21 @@ def compose(
         What ``draw`` returned.
     """
     own = list(figure.axes)
-    for _ in range(2 if trim else 1):  # a new height changes the room once more
-        draw()
+    before = None
+    for attempt in range(3 if trim else 2):  # a new height changes the room once more
+        if attempt:
+            for ax in [ax for ax in figure.axes if ax not in own]:
+                ax.remove()  # colour bars, which are drawn again too
+            for ax in own:
+                ax.clear()
+        drawn = draw()
         _lay_out(figure, trim)
-        for ax in [ax for ax in figure.axes if ax not in own]:
-            ax.remove()  # colour bars, which are drawn again too
-        for ax in own:
-            ax.clear()
-    drawn = draw()
-    _lay_out(figure, trim)
-    figure.draw_without_rendering()
+        sizes = np.array([ax.get_window_extent().size for ax in own]) * 72 / figure.dpi
+        if before is not None and np.abs(sizes - before).max() < _SAME_ROOM:
+            break
+        before = sizes
     figure.set_layout_engine("none")
+    figure.draw_without_rendering()
     return drawn
 
 

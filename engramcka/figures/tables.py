@@ -9,60 +9,63 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
-from engramcka.errors import EngramckaError
-from engramcka.figures.alignment import alignment_interval
+from engramcka.errors import ConfigError, EngramckaError
 from engramcka.figures.files import checked_extension, write_whole
-from engramcka.figures.plain import plain
-from engramcka.results import CkaMap, LossSweep
+from engramcka.figures.latex import latex_table
+from engramcka.figures.rows import Row, rows_of
+from engramcka.results import CkaMap
 
 if TYPE_CHECKING:
     import xarray
 
-Float = npt.NDArray[np.float64]
-
 TABLE_FORMATS = ("csv", "tex")
 """File extensions that a table can be written with."""
 
-_ESCAPES = {
-    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-    **{character: f"\\{character}" for character in "&%$#_{}"},
-}  # fmt: skip
 
+def to_csv(results: Any | Sequence[Any]) -> str:
+    """The numbers of one result, or of several of one type, each with its label.
 
-def to_csv(result: CkaMap | LossSweep) -> str:
-    """One line a cell of a map (with its interval), or one a layer and seed of a sweep.
-
-    A sweep's baseline, references and ablations follow with an empty layer and their name.
-    A value that does not exist is empty.
+    One line a cell of a map (with its interval), a layer and seed of a sweep (its baseline,
+    references and ablations follow with an empty layer and their name), a rho and seed, a layer of
+    a lens curve, a step of a training, a token class, or a type, module and stream of gates. A
+    value that does not exist is empty.
     """
-    rows = _map_cells(result) if isinstance(result, CkaMap) else _sweep_points(result)
+    return rows_to_csv(row for result in _several(results) for row in rows_of(result))
+
+
+def rows_to_csv(rows: Iterable[Row]) -> str:
+    """Rows of named values; a column that a row lacks is empty there."""
+    kept = list(rows)
+    columns = list(dict.fromkeys(name for row in kept for name in row))
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(
-        ["" if isinstance(v, float) and not np.isfinite(v) else v for v in row] for row in rows
-    )
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    for row in kept:
+        writer.writerow({k: v for k, v in row.items() if not _is_unknown(v)})
     return text.getvalue()
 
 
-def to_latex(result: CkaMap | LossSweep, *, k: int = 5, digits: int | None = None) -> str:
-    """A booktabs table: a map's alignment by column, or a sweep's loss by layer.
+def to_latex(results: Any | Sequence[Any], *, k: int = 5, digits: int | None = None) -> str:
+    """A booktabs table of one result, or of several lens curves, trainings, ablations or maps.
 
     A map's table says for each layer of x the soft alignment (with its 95 % interval where there
-    is a jackknife) and the most similar layer of y with its CKA. ``digits`` after the point are 3
-    for CKA and 4 for a loss.
+    is a jackknife) and the most similar layer of y with its CKA; that of several maps has a row a
+    checkpoint. ``k`` is that of the alignment; ``digits`` stand after the point (without it, as
+    many as the kind usually has).
+
+    Raises:
+        ComparisonError: the results have no table in common.
     """
-    if isinstance(result, CkaMap):
-        return _alignment_table(result, k, 3 if digits is None else digits)
-    return _loss_table(result, 4 if digits is None else digits)
+    return latex_table(_several(results), k, digits)
 
 
-def save_table(result: CkaMap | LossSweep, path: str | os.PathLike[str], **options: Any) -> Path:
+def save_table(results: Any | Sequence[Any], path: str | os.PathLike[str], **options: Any) -> Path:
     """Write `to_csv` or `to_latex` (with ``options``), as the extension says.
 
     Raises:
@@ -71,7 +74,7 @@ def save_table(result: CkaMap | LossSweep, path: str | os.PathLike[str], **optio
     """
     target = Path(path)
     makers: dict[str, Callable[..., str]] = {"csv": to_csv, "tex": to_latex}
-    text = makers[checked_extension(target, TABLE_FORMATS, "table")](result, **options)
+    text = makers[checked_extension(target, TABLE_FORMATS, "table")](results, **options)
     write_whole(target, text.encode())
     return target
 
@@ -109,97 +112,18 @@ def to_xarray(cka: CkaMap) -> xarray.Dataset:
     )  # fmt: skip
 
 
-def escaped(name: str) -> str:
-    """The name as LaTeX that prints it as it is."""
-    return "".join(_ESCAPES.get(character, character) for character in plain(name))
+def write_text(path: str | os.PathLike[str], text: str) -> Path:
+    """Write a text file whole; raises as `save_table`."""
+    write_whole(Path(path), text.encode())
+    return Path(path)
 
 
-def _map_cells(cka: CkaMap) -> list[list[Any]]:
-    columns = {"similarity": cka.similarity, "ci_low": cka.ci_low, "ci_high": cka.ci_high}
-    there = {name: values for name, values in columns.items() if values is not None}
-    rows: list[list[Any]] = [["y_layer", "x_layer", *there]]
-    for i, y in enumerate(cka.y_layers):
-        for j, x in enumerate(cka.x_layers):
-            rows.append([y, x, *(float(values[i, j]) for values in there.values())])
-    return rows
+def _several(results: Any | Sequence[Any]) -> Sequence[Any]:
+    several = results if isinstance(results, Sequence) else [results]
+    if not several:
+        raise ConfigError("a table needs at least one result")
+    return several
 
 
-def _sweep_points(sweep: LossSweep) -> list[list[Any]]:
-    rows: list[list[Any]] = [["kind", "name", "layer", "seed", "loss"]]
-    for layer, losses in zip(sweep.layers, sweep.loss, strict=True):
-        for seed, loss in zip(sweep.seeds, losses, strict=True):
-            rows.append(["layer", plain(sweep.label), layer, seed, float(loss)])
-    for seed, loss in zip(_seeds_of(sweep.baseline, sweep), sweep.baseline, strict=True):
-        rows.append(["baseline", plain(sweep.baseline_label), "", seed, float(loss)])
-    for kind, lines in (("reference", sweep.reference), ("variant", sweep.variants)):
-        rows += [[kind, plain(name), "", "", float(loss)] for name, loss in lines.items()]
-    return rows
-
-
-def _seeds_of(values: Float, sweep: LossSweep) -> Sequence[Any]:
-    """The sweep's seeds where there is one a value; else unknown."""
-    return sweep.seeds if len(values) == len(sweep.seeds) else [""] * len(values)
-
-
-def _alignment_table(cka: CkaMap, k: int, digits: int) -> str:
-    aligned = cka.soft_alignment(k)
-    ends = alignment_interval(cka, k)
-    y, x = escaped(cka.y_label), escaped(cka.x_label)
-    head = [f"{x} layer", "Soft alignment", *(["95\\,\\% interval"] if ends else [])]
-    rows = []
-    for j, layer in enumerate(cka.x_layers):
-        column = cka.similarity[:, j]
-        row = [str(layer), _number(aligned[j], 1)]
-        if ends is not None:
-            low, high = _number(ends[0][j], 1), _number(ends[1][j], 1)
-            row.append("--" if "--" in (low, high) else f"[{low}, {high}]")
-        if np.isfinite(column).any():
-            best = int(np.nanargmax(column))
-            row += [str(cka.y_layers[best]), _number(column[best], digits)]
-        else:
-            row += ["--", "--"]
-        rows.append(row)
-    return _booktabs([*head, f"Nearest {y} layer", "CKA"], rows)
-
-
-def _loss_table(sweep: LossSweep, digits: int) -> str:
-    several = len(sweep.seeds) > 1
-    rows = []
-    for layer, mean, losses in zip(sweep.layers, sweep.mean, sweep.loss, strict=True):
-        rows.append([str(layer), _number(mean, digits), *_deviation(losses, several, digits)])
-    lines = [*sweep.reference.items(), *sweep.variants.items()]
-    if np.isfinite(sweep.baseline_mean):
-        spread = _deviation(sweep.baseline, several, digits)
-        mean = _number(sweep.baseline_mean, digits)
-        rows.append([escaped(sweep.baseline_label), mean, *spread])
-    for name, loss in lines:
-        rows.append([escaped(name), _number(loss, digits), *(["--"] if several else [])])
-    head = ["Insertion layer", f"Loss ({escaped(sweep.unit)})", *(["s.d."] if several else [])]
-    return _booktabs(head, rows)
-
-
-def _deviation(losses: Float, wanted: bool, digits: int) -> list[str]:
-    there = losses[np.isfinite(losses)]
-    if not wanted:
-        return []
-    return [_number(float(np.std(there, ddof=1)), digits + 1) if len(there) > 1 else "--"]
-
-
-def _number(value: float, digits: int) -> str:
-    return f"{value:.{digits}f}" if np.isfinite(value) else "--"
-
-
-def _booktabs(head: list[str], rows: list[list[str]]) -> str:
-    lines = [" & ".join(row) + r" \\" for row in rows]
-    return "\n".join(
-        [
-            r"\begin{tabular}{l" + "r" * (len(head) - 1) + "}",
-            r"\toprule",
-            " & ".join(head) + r" \\",
-            r"\midrule",
-            *lines,
-            r"\bottomrule",
-            r"\end{tabular}",
-            "",
-        ]
-    )
+def _is_unknown(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and not np.isfinite(value))

@@ -128,10 +128,10 @@ class CkaMap:
     ) -> tuple[Float, Float] | None:
         """Ends of the 95 % interval of `soft_alignment`, each (x layers,) float64.
 
-        None for a map without a jackknife. A column whose k nearest rows change from group to
-        group has a wide one.
+        None for a map without a jackknife of two groups. A column whose k nearest rows change
+        from group to group has a wide one.
         """
-        if self.jackknife is None:
+        if self.jackknife is None or len(self.jackknife) < 2:
             return None
         without = soft_alignment(self.jackknife, self._y_numbers(first_layer), k)
         return jackknife_interval(self.soft_alignment(k, first_layer), without)
@@ -147,7 +147,7 @@ class CkaMap:
         """
         numbers = np.asarray(self.x_layers, dtype=np.float64)
         estimate = float(mean_finite(self.soft_alignment(k) - numbers))
-        if self.jackknife is None:
+        if self.jackknife is None or len(self.jackknife) < 2:
             return AlignmentShift(estimate)
         without = soft_alignment(self.jackknife, self._y_numbers(1), k) - numbers
         low, high = jackknife_interval(estimate, mean_finite(without))

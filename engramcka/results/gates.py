@@ -102,3 +102,7 @@ class MemoryAblation:
     def kept(self) -> Float:
         """(classes,) share of the likelihood a token that is kept: exp(loss_on - loss_off)."""
         return np.exp(self.loss_on - self.loss_off)
+
+    def _repr_png_(self) -> bytes:
+        """The ablation as a notebook shows it."""
+        return bytes(import_module("engramcka.figures").notebook_png(self))

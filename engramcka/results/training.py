@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -33,3 +34,7 @@ class TrainingCurve:
                     f"a training curve has one loss a step, found {steps} of shape {found[0]} and "
                     f"{losses} of shape {found[1]}"
                 )
+
+    def _repr_png_(self) -> bytes:
+        """The curve as a notebook shows it."""
+        return bytes(import_module("engramcka.figures").notebook_png(self))

@@ -92,6 +92,20 @@ class Run:
         return self.results("training")
 
     @property
+    def series(self) -> dict[str, list[str]]:
+        """Names of the maps of every series over training, by step; only attributes are read."""
+        found: dict[str, list[tuple[int, str]]] = {}
+        for name in self.cka:
+            try:
+                group = layout.open_group(self.path / layout.RESULTS / "cka" / name, "cka")
+            except StoreError:  # whoever asks for that map hears of it
+                continue
+            series, step = group.attrs.get("series"), group.attrs.get("step")
+            if isinstance(series, str) and series and isinstance(step, int):
+                found.setdefault(series, []).append((step, name))
+        return {series: [name for _, name in sorted(maps)] for series, maps in found.items()}
+
+    @property
     def config(self) -> dict[str, Any]:
         """config.toml as plain values."""
         try:

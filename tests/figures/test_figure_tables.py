@@ -14,7 +14,6 @@ from engramcka.figures import (
     to_latex,
     to_xarray,
 )
-from engramcka.figures.alignment import alignment_interval
 from engramcka.results import CkaMap, LossSweep
 
 
@@ -54,7 +53,7 @@ def test_a_latex_table_has_a_row_a_column_of_the_map():
     assert lines[0] == r"\begin{tabular}{lrrrr}"
     assert lines[2].startswith(r"Engram\_27B \& 100\% layer & Soft alignment & 95\,\% interval")
     body = lines[lines.index(r"\midrule") + 1 : lines.index(r"\bottomrule")]
-    low, high = alignment_interval(cka)
+    low, high = cka.soft_alignment_interval()
     for j, line in enumerate(body):
         cells = line.removesuffix(r" \\").split(" & ")
         best = int(cka.similarity[:, j].argmax())

@@ -1,4 +1,4 @@
-"""Stage figures: every result drawn into files."""
+"""Stage figures: every stored result drawn into files, each with its caption."""
 
 from __future__ import annotations
 
@@ -7,50 +7,78 @@ from functools import partial
 from pathlib import Path
 
 from engramcka.config import Config
+from engramcka.errors import EngramckaError
 from engramcka.pipeline.context import Context
 from engramcka.pipeline.pieces import Piece
+from engramcka.pipeline.subjects import Look, Subject, caption, draw, worth_drawing
 from engramcka.progress import Task
-from engramcka.stores import layout
+from engramcka.stores import is_run, layout, open_run
 
 FIGURE_FORMATS = ("png", "pdf")
 
 
 def figure_pieces(config: Config, run: Path) -> Iterator[Piece]:
-    """A figure of every result, in every format; drawn anew when the result is newer."""
-    wanted = [("cka", cka.name) for cka in config.cka]
-    wanted += [("sweep", sweep.name) for sweep in config.sweep]
-    for kind, name in wanted:
-        source = run / layout.RESULTS / kind / name / "zarr.json"
-        targets = [run / layout.FIGURES / f"{kind}-{name}.{form}" for form in FIGURE_FORMATS]
-        yield Piece(
-            stage="figures",
-            name=f"{kind}-{name}",
-            total=len(targets),
-            unit="files",
-            inputs={},
-            is_done=partial(_newer, source, targets),
-            work=partial(draw, kind=kind, name=name, targets=targets),
-            needs=(f"{kind}/{name}",),
-        )
+    """One piece: whatever is stored when its turn comes, drawn anew where the result is newer."""
+    yield Piece(
+        stage="figures",
+        name="all",
+        total=1,
+        unit="parts",
+        inputs={},
+        is_done=partial(_all_drawn, run),
+        work=draw_all,
+    )
 
 
-def _newer(source: Path, targets: list[Path]) -> bool:
-    """Whether every target is there and no older than its source."""
-    if not source.is_file() or not all(target.is_file() for target in targets):
-        return False
-    return min(target.stat().st_mtime_ns for target in targets) >= source.stat().st_mtime_ns
+def draw_all(context: Context, task: Task) -> None:
+    """Draw what is not drawn yet.
+
+    Raises:
+        EngramckaError: the first that could not be drawn, after all the others were.
+    """
+    wanted = [subject for subject in worth_drawing(open_run(context.run))
+              if not _is_drawn(context.run, subject)]  # fmt: skip
+    failed: EngramckaError | None = None
+    for index, subject in enumerate(wanted):
+        try:
+            _draw(context.run, subject)
+        except EngramckaError as error:
+            failed = failed or type(error)(f"{subject.name}: {error}")
+        task.update(index + 1, len(wanted), info=subject.name)
+    if failed is not None:
+        raise failed
 
 
-def draw(context: Context, task: Task, *, kind: str, name: str, targets: list[Path]) -> None:
-    """Draw one stored result into files."""
+def _draw(run: Path, subject: Subject) -> None:
+    """One figure in every format, and its caption."""
     from engramcka import figures
-    from engramcka.stores import open_run
 
-    run = open_run(context.run)
-    for target in targets:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if kind == "cka":
-            figures.save_cka_map(run.cka[name], target)
+    stored = open_run(run)
+    look = Look(figures.Style.named(width="page" if subject.kind == "paper" else "column"))
+    figure = draw(stored, subject, look)
+    for target in _targets(run, subject):
+        if target.suffix == ".txt":
+            figures.write_text(target, caption(stored, subject, look) + "\n")
         else:
-            figures.save_sweep(run.sweep[name], target)
-        task.advance()
+            figures.save_figure(figure, target)
+
+
+def _targets(run: Path, subject: Subject) -> list[Path]:
+    names = [f"{subject.stem}.{form}" for form in (*FIGURE_FORMATS, "txt")]
+    return [run / layout.FIGURES / name for name in names]
+
+
+def _all_drawn(run: Path) -> bool:
+    if not is_run(run):
+        return False
+    wanted = worth_drawing(open_run(run))
+    return bool(wanted) and all(_is_drawn(run, subject) for subject in wanted)
+
+
+def _is_drawn(run: Path, subject: Subject) -> bool:
+    """Whether every file is there and no older than what it shows."""
+    targets, sources = _targets(run, subject), subject.files(run)
+    if not all(path.is_file() for path in (*targets, *sources)):
+        return False
+    oldest = min(target.stat().st_mtime_ns for target in targets)
+    return oldest >= max(source.stat().st_mtime_ns for source in sources)
