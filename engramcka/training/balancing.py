@@ -51,10 +51,17 @@ class ExpertLoads:
         self._of_step: dict[int, Tensor] = {}  # router -> (experts,) counts of this step
         self._auxiliary: list[Tensor] = []
         self._pending: list[Tensor] = []  # (experts,) a router, since the last reading
-        for number, router in enumerate(self.routers):
+        self._hooks = [
             router.register_forward_hook(
                 lambda module, args, output, number=number: self._see(number, module, output)
             )
+            for number, router in enumerate(self.routers)
+        ]
+
+    def close(self) -> None:
+        """Take the hooks off the model."""
+        for hook in self._hooks:
+            hook.remove()
 
     def _see(self, number: int, router: Any, output: tuple[Tensor, ...]) -> None:
         if not router.training:

@@ -88,7 +88,7 @@ class _Steps(TrainerCallback):
         self._started = time.monotonic()
         self._before = progress.seconds
         self._sum = torch.tensor(progress.pending_loss, dtype=torch.float32)
-        self.trainer: Any = None
+        self.losses: list[Tensor] = []  # the Trainer's
         self.save_every = self.read_every = 1
         self.interrupted: Interrupted | None = None
 
@@ -120,10 +120,10 @@ class _Steps(TrainerCallback):
     def _take_losses(self, step: int, device: torch.device) -> None:
         """Sum the losses as Trainer does, refuse what is no number, read every so many steps."""
         progress = self._progress
-        for loss in self.trainer.losses:
+        for loss in self.losses:
             self._sum = self._sum.to(loss.device) + loss
             progress.pending_steps += 1
-        self.trainer.losses.clear()
+        self.losses.clear()
         reads = step % self.read_every == 0
         if device.type == "cpu" or reads:  # elsewhere a look at the loss makes the device wait
             self._check_loss(step)
@@ -207,11 +207,14 @@ def fit(
         optimizers=make_optimizer(model, options),
         callbacks=[steps],
     )
-    steps.trainer = trainer
+    steps.losses = trainer.losses
     trainer.remove_callback(PrinterCallback)
     if progress.step:
         loads.pending = progress.pending_loads
-    trainer.train(resume_from_checkpoint=str(work.state) if progress.step else None)
+    try:
+        trainer.train(resume_from_checkpoint=str(work.state) if progress.step else None)
+    finally:
+        loads.close()
     if steps.interrupted is not None:
         raise steps.interrupted
     return steps.seconds
