@@ -6,7 +6,8 @@ and loads no torch. Knows nothing of the work.
 
 Every rank goes through the same pieces in the same order and meets the others after each; a rank
 that fails says so in its place, so that no one waits for it. There is no process group: each rank
-trains and extracts by itself, and libraries must not take it for a part of theirs.
+trains and extracts by itself, and libraries must not take it for a part of theirs. Only where all
+ranks train one model together (`World.together`) does a library make one.
 """
 
 from __future__ import annotations
@@ -120,6 +121,25 @@ class World:
             yield
         finally:
             os.environ.update(hidden)
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Show the other ranks to libraries that read the environment, as torchrun does; srun not.
+
+        For work that all ranks do in step. The process group that the libraries make stays.
+        """
+        shown = (self.rank, self.size, self.local_rank)
+        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
+        before = {name: os.environ.get(name) for name in names}
+        os.environ.update(zip(names, map(str, shown), strict=True) if self.size > 1 else ())
+        try:
+            yield
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    os.environ.pop(name, None)
+                else:
+                    os.environ[name] = value
 
     def _meet(self, content: bytes, answer: Callable[[list[bytes]], bytes]) -> bytes:
         number = self._meetings

@@ -36,6 +36,11 @@ class TrainingTable(Table):
     balancing_rate: float = Field(
         1e-3, gt=0.0, description="step of the loss-free bias, or weight of the auxiliary loss"
     )
+    data_parallel: bool = Field(
+        False,
+        description="under torchrun or srun, all ranks train one model together, batch_size shared "
+        "out over them; false: each rank trains models of its own",
+    )
     save_every: int = Field(
         200, ge=1, description="steps between two saved states, from which a killed run goes on"
     )

@@ -83,7 +83,7 @@ def run_config(
 def _share_of(pieces: Sequence[Piece], share: tuple[int, int]) -> list[Piece]:
     """The tokenizer, which every training needs, and every how-many-th of the trainings."""
     which, parts = share
-    trainings = [piece for piece in pieces if piece.ranks == "each"]
+    trainings = [piece for piece in pieces if piece.unit == "steps"]
     return [piece for piece in pieces if piece.stage == "tokenizer"] + trainings[which::parts]
 
 

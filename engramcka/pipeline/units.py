@@ -10,8 +10,8 @@ from engramcka.config import Config, EngramConfig, TrainedModel
 from engramcka.data.corpora import corpus_inputs
 from engramcka.stores.provenance import digest
 
-# Keys of [training] that leave the trained model as it is.
-_WITHOUT_EFFECT = {"checkpoints", "save_every"}
+# Keys of [training] that leave the trained model as it is (the number of ranks, but for rounding).
+_WITHOUT_EFFECT = {"checkpoints", "save_every", "data_parallel"}
 
 
 @dataclass(frozen=True)

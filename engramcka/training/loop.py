@@ -223,10 +223,10 @@ def fit(
 def _arguments(
     options: TrainingTable, seed: int, device: str, work: WorkFolder
 ) -> TrainingArguments:
-    arguments = TrainingArguments(
+    return TrainingArguments(
         output_dir=str(work.trainer),
         max_steps=options.steps,
-        per_device_train_batch_size=options.batch_size,
+        per_device_train_batch_size=ranks.share_of_batch(options.batch_size),
         max_grad_norm=1.0,
         seed=seed,
         data_seed=seed,
@@ -238,14 +238,6 @@ def _arguments(
         report_to=[],
         disable_tqdm=True,
         remove_unused_columns=False,
+        ddp_find_unused_parameters=False,  # stacked experts: all of them have gradients
         dataloader_pin_memory=device == "cuda",
     )
-    share, rest = divmod(options.batch_size, arguments.world_size)
-    if rest:
-        raise TrainingError(
-            f"training.batch_size = {options.batch_size} cannot be shared out over "
-            f"{arguments.world_size} ranks; allowed: a multiple of their number",
-            exit_code=2,
-        )
-    arguments.per_device_train_batch_size = share
-    return arguments

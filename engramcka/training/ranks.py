@@ -8,6 +8,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from engramcka.errors import ConfigError
+
 
 def join(device: str) -> None:
     """Meet the ranks that the environment names, by gloo on a CPU; nothing if it names none."""
@@ -44,3 +46,18 @@ def wait() -> None:
     """Wait for the other ranks."""
     if together():
         dist.barrier()
+
+
+def share_of_batch(batch_size: int) -> int:
+    """Sequences of a batch that each rank takes, so that the batch stays as large as it is.
+
+    Raises:
+        ConfigError: the ranks cannot share it out evenly.
+    """
+    _, count = place()
+    if batch_size % count:
+        raise ConfigError(
+            f"training.batch_size = {batch_size} cannot be shared out over {count} ranks; allowed: "
+            "a multiple of their number"
+        )
+    return batch_size // count

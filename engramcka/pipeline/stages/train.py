@@ -39,7 +39,7 @@ def unit_piece(
         inputs=unit.inputs,
         is_done=lambda: all(path.exists() for path in made),
         work=partial(train_unit, unit=unit, folder=folder, kept=kept),
-        ranks="each",
+        ranks="all" if config.training.data_parallel else "each",
         makes=unit.name,
     )
 
@@ -68,7 +68,8 @@ def train_unit(
             ("validation", corpus.validation, options.validation_sequences, 0),
         )
     }
-    with context.world.alone(), _told_of_memory():
+    world = context.world
+    with world.together() if options.data_parallel else world.alone(), _told_of_memory():
         model = build_model(
             unit.preset, unit.engram, context.tokenizer, unit.seed, experts=unit.experts
         )
