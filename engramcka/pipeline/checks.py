@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -46,10 +47,10 @@ def check_models(config: Config) -> None:
 
 
 def _check_loaded(config: Config, name: str, model: LoadedModel) -> None:
-    if model.is_series:
-        members(config, name)
-    if not model.is_series or isinstance(model.revision, tuple):
-        _check_path(config, ("models", name, "path"), model.path)
+    for member in members(config, name):
+        assert isinstance(member.table, LoadedModel)
+        _check_path(config, ("models", name, "path"), member.table.path)
+        _check_causal(config, ("models", name, "path"), member.table.path)
     for key, value, package in (
         ("quantization", model.quantization in ("8bit", "4bit"), "bitsandbytes"),
         ("attn_implementation", model.attn_implementation == "flash_attention_2", "flash_attn"),
@@ -131,6 +132,25 @@ def _check_path(config: Config, path: tuple[str | int, ...], model: str) -> None
     if _only_local(model) and not (Path(model) / "config.json").is_file():
         raise config.error(
             path, f"no model in {model!r}", "allowed: a folder with a config.json, or a hub name"
+        )
+
+
+def _check_causal(config: Config, path: tuple[str | int, ...], folder: str) -> None:
+    """A local model must have been saved as a causal LM; the loader says so too, but later."""
+    file = Path(folder).expanduser() / "config.json"
+    try:
+        names = json.loads(file.read_text(encoding="utf-8")).get("architectures") or []
+    except (OSError, ValueError, AttributeError):
+        return  # a hub name, or a file that the loader has its own words for
+    if not names or any("CausalLM" in name or "LMHead" in name for name in names):
+        return
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    if not set(names) & set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()):
+        raise config.error(
+            path,
+            f"{folder!r} was saved as {', '.join(names)}, which is not a causal LM",
+            "allowed: a decoder that was saved with its LM head",
         )
 
 

@@ -10,6 +10,7 @@ from transformers import BertConfig, BertModel
 from engramcka.config import EngramConfig
 from engramcka.errors import ConfigError, StoreError
 from engramcka.models import find_blocks, graft, load_model
+from engramcka.models.loading import require_offsets
 
 
 @pytest.fixture
@@ -134,3 +135,12 @@ def test_a_checkpoint_that_is_quantised_already_is_not_moved(saved, monkeypatch)
     with pytest.raises((StoreError, ConfigError)) as error:
         load_model(str(saved))
     assert "cannot be loaded" in one_line(error)
+
+
+def test_a_tokenizer_without_offsets():
+    class Slow:
+        is_fast = False
+
+    with pytest.raises(ConfigError) as error:
+        require_offsets("m", Slow())
+    assert "m: Slow is not a fast tokenizer and gives no character offsets" in one_line(error)

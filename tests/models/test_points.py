@@ -10,7 +10,7 @@ from torch import nn
 from engramcka.config import EngramConfig
 from engramcka.errors import ConfigError
 from engramcka.extraction.hooks import ResidualStream
-from engramcka.models import graft
+from engramcka.models import find_blocks, graft
 from engramcka.models.points import Point, capture_points, matches
 
 IDS = torch.arange(3, 15).reshape(2, 6)
@@ -25,16 +25,25 @@ def captured(model: nn.Module, points: str, streams: str = "mean", **options) ->
 
 
 @pytest.mark.parametrize("family", sorted(FAMILIES))
-def test_attention_and_mlp_are_found_in_every_block(family: str) -> None:
+def test_every_family_gives_its_own_hidden_states_and_its_blocks_parts(family: str) -> None:
     model = tiny(family, 359)
     blocks = captured(model, "block", embedding=True)
     attention, mlp = captured(model, "attention"), captured(model, "mlp")
     assert list(blocks) == [0, 1, 2, 3]
     assert list(attention) == list(mlp) == [1, 2, 3]
+    before_norm: list[torch.Tensor] = []
+    parts = find_blocks(model)
+    handle = parts.final_norm.register_forward_pre_hook(lambda m, i: before_norm.append(i[0]))
     with torch.no_grad():
         hidden = model(input_ids=IDS, output_hidden_states=True, use_cache=False).hidden_states
+    handle.remove()
+    if parts.collapse is None:
+        assert torch.equal(blocks[3], before_norm[0][ROWS[0], ROWS[1]])
     at = hidden[0][ROWS[0], ROWS[1]]
     assert torch.equal(blocks[0], at.mean(1) if at.dim() == 3 else at)
+    for layer in (1, 2):  # after the last block transformers has normed already
+        there = hidden[layer][ROWS[0], ROWS[1]]
+        assert torch.equal(blocks[layer], there.mean(1) if there.dim() == 3 else there)
     if family not in ("gemma3_text", "deepseek_v4", "engramcka_hyper_deepseek"):
         # What they give is added to the stream as it is: three families norm or mix it first.
         for layer in (1, 2, 3):

@@ -304,6 +304,18 @@ batch_size = 8
     assert not np.allclose(first, last)
 
 
+def test_a_model_that_is_no_causal_lm_is_refused_before_anything_is_done(
+    sources: Path, tmp_path: Path
+) -> None:
+    from transformers import BertConfig, BertModel
+
+    small = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    BertModel(BertConfig(**small, vocab_size=50, intermediate_size=16)).save_pretrained("bert")
+    text = config_text(sources, '[models.a]\nsource = "hf"\npath = "bert"\n', cka="")
+    line = refusal(tmp_path, text)
+    assert "models.a.path: 'bert' was saved as BertModel, which is not a causal LM" in line
+
+
 @pytest.mark.parametrize(
     ("override", "says"),
     [
