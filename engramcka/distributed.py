@@ -1,8 +1,8 @@
 """Ranks: which of several processes this is, whose work is whose, and how they hear of each other.
 
 torchrun and srun say it in the environment; the key-value store of torch.distributed carries the
-words, as JSON and plain arrays: nothing that arrives is executed. One process alone needs neither
-and loads no torch. Knows nothing of the work.
+words, as `engramcka.wire` writes them: nothing that arrives is executed. One process alone needs
+neither and loads no torch. Knows nothing of the work.
 
 Every rank goes through the same pieces in the same order and meets the others after each; a rank
 that fails says so in its place, so that no one waits for it. There is no process group: each rank
@@ -12,8 +12,6 @@ ranks train one model together (`World.together`) does a library make one.
 
 from __future__ import annotations
 
-import io
-import json
 import os
 import subprocess
 import time
@@ -21,13 +19,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-import numpy as np
-
 from engramcka import stopping
 from engramcka.errors import ConfigError, EngramckaError
+from engramcka.wire import pack, unpack
 
 T = TypeVar("T")
-Arrays = Mapping[str, np.ndarray[Any, Any]]
 
 _POLL = 0.2  # seconds between two looks of a rank that waits
 _SAID, _FAILED = b"S", b"F"
@@ -68,8 +64,8 @@ class World:
         Messages grow with the number of ranks, not with its square. All ranks call it.
 
         Args:
-            value: this rank's, JSON.
-            decide: takes the values, returns JSON; the first rank's alone is called.
+            value: this rank's; what `engramcka.wire` can send.
+            decide: takes the values, returns another; the first rank's alone is called.
 
         Raises:
             PeerFailed: a rank called `fail` instead, or is gone.
@@ -79,25 +75,13 @@ class World:
             return decide([value])
 
         def answer(said: list[bytes]) -> bytes:
-            return json.dumps(decide([json.loads(words) for words in said])).encode()
+            return pack(decide([unpack(words) for words in said]))
 
-        return json.loads(self._meet(json.dumps(value).encode(), answer))
+        return unpack(self._meet(pack(value), answer))
 
-    def gather_arrays(self, arrays: Arrays) -> list[Arrays]:
-        """Every rank's arrays, by rank, on the first; an empty list elsewhere. Raises as `meet`."""
-        if self.size == 1:
-            return [arrays]
-        buffer = io.BytesIO()
-        np.savez(buffer, allow_pickle=False, **arrays)
-        found: list[Arrays] = []
-
-        def answer(said: list[bytes]) -> bytes:
-            for words in said:
-                with np.load(io.BytesIO(words), allow_pickle=False) as file:
-                    found.append(dict(file))
-            return b""
-
-        self._meet(buffer.getvalue(), answer)
+    def gather(self, value: Any) -> list[Any]:
+        """Every rank's value, by rank, on all of them; raises as `meet`."""
+        found: list[Any] = self.meet(value, lambda by_rank: by_rank)
         return found
 
     def fail(self, error: BaseException) -> None:
@@ -105,7 +89,7 @@ class World:
         if self.size == 1 or isinstance(error, PeerFailed):
             return
         code = error.exit_code if isinstance(error, EngramckaError) else 1
-        said = json.dumps([f"rank {self.rank}: {error or type(error).__name__}", code]).encode()
+        said = pack([f"rank {self.rank}: {error or type(error).__name__}", code])
         try:
             self._store.set(f"{self._meetings}/{self.rank}", _FAILED + said)
             if self.first:
@@ -149,7 +133,7 @@ class World:
                 try:
                     said = [self._hear(f"{number}/{rank}") for rank in range(self.size)]
                 except PeerFailed as error:
-                    words = json.dumps([str(error), error.exit_code]).encode()
+                    words = pack([str(error), error.exit_code])
                     self._store.set(f"{number}/answer", _FAILED + words)
                     raise
                 self._store.set(f"{number}/answer", _SAID + answer(said))
@@ -170,7 +154,7 @@ class World:
             wait = min(2 * wait, _POLL)
         said: bytes = self._store.get(key)
         if said[:1] == _FAILED:
-            message, code = json.loads(said[1:])
+            message, code = unpack(said[1:])
             raise PeerFailed(message, exit_code=int(code))
         return said[1:]
 

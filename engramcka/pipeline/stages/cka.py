@@ -44,6 +44,7 @@ def cka_pieces(
             is_done=partial(_is_there, path, pair.name, inputs),
             work=partial(compute_map, cka=cka, pair=pair, inputs=inputs),
             needs=(f"extract/{pair.y.store}", f"extract/{pair.x.store}"),
+            ranks="all",
         )
 
 
@@ -59,6 +60,7 @@ def compute_map(
 
     from engramcka.data import common_rows
     from engramcka.similarity import cka_map
+    from engramcka.similarity.shares import Share
     from engramcka.stores import write_cka
 
     y = finished_store(context, cka.y, pair.y)
@@ -91,7 +93,10 @@ def compute_map(
         y_layers=tuple(y.layers),
         x_layers=tuple(x.layers),
         on_progress=lambda done, total: task.update(done, total),
+        share=Share(context.world.rank, context.world.size, context.world.gather),
     )
+    if not context.world.first:
+        return
     facts: dict[str, Any] = {
         side: {
             key: store.attributes.get(key)
