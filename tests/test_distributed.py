@@ -111,3 +111,14 @@ def test_other_ranks_can_be_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     with ALONE.alone():
         assert "RANK" not in os.environ
     assert os.environ["RANK"] == "1"
+
+
+def test_other_ranks_can_be_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+
+    monkeypatch.setenv("LOCAL_RANK", "7")
+    with distributed.World(3, 4, 1, store=None).together():
+        shown = [os.environ[name] for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")]
+    assert shown == ["3", "4", "1"]
+    assert os.environ["LOCAL_RANK"] == "7"
+    assert "RANK" not in os.environ

@@ -17,7 +17,7 @@ from engramcka.pipeline.stages.extract import extract_pieces
 from engramcka.pipeline.stages.figures import figure_pieces
 from engramcka.pipeline.stages.sweep import sweep_pieces
 from engramcka.pipeline.stages.tokenizer import tokenizer_piece
-from engramcka.pipeline.stages.train import unit_piece
+from engramcka.pipeline.stages.train import train_pieces
 from engramcka.pipeline.units import model_units
 
 
@@ -35,8 +35,7 @@ def make_plan(config: Config) -> list[Piece]:
     units = model_units(config)
     pieces = [tokenizer_piece(config, run)] if units else []
     seen: set[str] = set()
-    for name, unit in units.items():
-        pieces += unit_piece(config, run, unit, "train", name, seen)
+    pieces += train_pieces(config, run, units, seen)
     for name in config.models:
         pieces += extract_pieces(config, run, name, units.get(name))
     for cka in config.cka:

@@ -89,6 +89,20 @@ def test_the_sweep_holds_the_losses_of_its_trainings(finished: Path) -> None:
     ]
 
 
+def test_each_model_has_its_training_curve(finished: Path) -> None:
+    run = finished / "run"
+    curves = open_run(run).training
+    assert sorted(curves) == ["engram", "moe"]
+    curve = curves["engram"]
+    assert curve.label == "Engram [red]"
+    assert curve.step.tolist() == [1, 2, 3]
+    record = json.loads(next(run.glob("checkpoints/*engram2*/training.json")).read_text())
+    assert curve.loss.tolist() == [loss for _, loss in record["training_loss"]]
+    assert curve.validation_step.tolist() == [3]
+    assert curve.validation_loss.tolist() == [record["validation_loss"]]
+    assert len(curve.provenance["expert_imbalance"]) == 3
+
+
 def test_provenance_is_recorded(finished: Path) -> None:
     run = finished / "run"
     root = xarray.open_zarr(run / "results.zarr", consolidated=False).attrs

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from engramcka.config import Config
 from engramcka.errors import TrainingError
@@ -15,30 +16,64 @@ from engramcka.pipeline.context import Context
 from engramcka.pipeline.pieces import Piece
 from engramcka.pipeline.units import Unit
 from engramcka.progress import Task
-from engramcka.stores import layout
+from engramcka.stores import layout, provenance, results
+
+
+def train_pieces(
+    config: Config, run: Path, units: Mapping[str, Unit], seen: set[str]
+) -> Iterator[Piece]:
+    """The training of every model, and its curve; models made from the same share one training."""
+    for name, unit in units.items():
+        models = [other for other, its in units.items() if its.name == unit.name]
+        yield from unit_piece(config, run, unit, "train", name, seen, models)
 
 
 def unit_piece(
-    config: Config, run: Path, unit: Unit, stage: Any, name: str, seen: set[str]
+    config: Config,
+    run: Path,
+    unit: Unit,
+    stage: Any,
+    name: str,
+    seen: set[str],
+    models: Sequence[str] = (),
 ) -> Iterator[Piece]:
     """The piece that trains a unit, unless one before it does.
 
-    Models are kept at the steps of training.checkpoints too; points of a sweep are not.
+    Models are kept at the steps of training.checkpoints too, and the training curve is a result of
+    theirs; points of a sweep have neither.
     """
     if unit.name in seen:
         return
     seen.add(unit.name)
     folder = run / layout.CHECKPOINTS / unit.name
-    kept = config.training.checkpoints if stage == "train" else ()
+    kept = config.training.checkpoints if models else ()
     made = [folder / "training.json", *(folder / layout.step_name(step) for step in kept)]
+    curves = {model: {"unit": unit.name, "label": config.label(model)} for model in models}
+
+    def is_trained() -> bool:
+        return all(path.exists() for path in made)
+
+    def has_curves() -> bool:
+        path = run / layout.RESULTS
+        return all(
+            results.read_inputs(path, "training", model) == inputs
+            for model, inputs in curves.items()
+        )
+
+    def work(context: Context, task: Task) -> None:
+        if not is_trained():
+            train_unit(context, task, unit=unit, folder=folder, kept=kept)
+        if context.world.first or not context.config.training.data_parallel:
+            _write_curves(context, unit, folder, curves)
+
     yield Piece(
         stage=stage,
         name=name,
         total=config.training.steps,
         unit="steps",
         inputs=unit.inputs,
-        is_done=lambda: all(path.exists() for path in made),
-        work=partial(train_unit, unit=unit, folder=folder, kept=kept),
+        is_done=lambda: is_trained() and has_curves(),
+        work=work,
         ranks="all" if config.training.data_parallel else "each",
         makes=unit.name,
     )
@@ -86,6 +121,36 @@ def train_unit(
             on_step=lambda step, info: task.update(step, info=info),
         )
     task.update(task.total, info=f"validation loss {record.validation_loss:.3f}")
+
+
+def _write_curves(
+    context: Context, unit: Unit, folder: Path, curves: Mapping[str, Mapping[str, str]]
+) -> None:
+    """The training curve of every model that a unit is, as results."""
+    from engramcka.results import TrainingCurve
+    from engramcka.training import read_record
+
+    record = read_record(folder)
+    assert record is not None, "the unit is whole"
+    readings = {
+        name: [value[place] for value in values]
+        for values, names in (
+            (record.training_loss, ("step", "loss")),
+            (record.validation_losses, ("validation_step", "validation_loss")),
+        )
+        for place, name in enumerate(names)
+    }
+    facts = {
+        key: getattr(record, key)
+        for key in ("steps", "tokens", "parameters", "device", "seconds", "expert_imbalance")
+    }
+    for model, inputs in curves.items():
+        curve = TrainingCurve(
+            **{name: np.array(values) for name, values in readings.items()},
+            label=inputs["label"],
+            provenance={"training": unit.inputs, **facts, "versions": provenance.versions()},
+        )
+        results.write_result(context.results, model, curve, inputs)
 
 
 @contextmanager
