@@ -50,7 +50,8 @@ def command(
         typer.Option(
             "--output",
             "-o",
-            help="File to write: .png, .pdf or .svg, or .csv or .tex for the numbers.",
+            help="File to write: .png, .pdf or .svg; .gif or .mp4 of a series; .csv or .tex for "
+            "the numbers.",
             show_default=False,
         ),
     ],
@@ -85,6 +86,9 @@ def command(
         ReadingChoice, typer.Option(help="What of lens curves: a panel each.")
     ] = ReadingChoice.kl,
     dpi: Annotated[int, typer.Option(min=50, max=1200, help="Dots an inch of a .png.")] = 300,
+    seconds: Annotated[
+        float, typer.Option(min=0.02, max=60, help="How long a .gif or .mp4 shows a map.")
+    ] = 0.5,
     with_caption: Annotated[
         bool, typer.Option("--caption", help="Write a caption too, as text beside the figure.")
     ] = False,
@@ -107,6 +111,8 @@ def command(
         _subtract(stored, chosen, minus, output, look, dpi)
     elif form in figures.TABLE_FORMATS:
         figures.write_text(output, subjects.table(stored, chosen, form, k=k))
+    elif form in figures.MOVIES:
+        subjects.animate(stored, chosen, look, output, seconds)
     else:
         figures.check_format(output)
         figures.save_figure(subjects.draw(stored, chosen, look), output, dpi=dpi)

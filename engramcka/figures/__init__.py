@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from engramcka.figures.allocation import AllocationArtists, allocation_figure, plot_allocation
+    from engramcka.figures.animation import MOVIES, save_animation, series_frames
     from engramcka.figures.captions import (
         allocation_caption,
         cka_caption,
@@ -73,6 +74,7 @@ _HOMES = {
     "GateTextArtists": "gate_text",
     "LensArtists": "lens",
     "MOST_PANELS": "series",
+    "MOVIES": "animation",
     "MemoryArtists": "memory",
     "READINGS": "lens",
     "STYLES": "style",
@@ -112,6 +114,7 @@ _HOMES = {
     "plot_training": "training",
     "result_figure": "draw",
     "rows_to_csv": "tables",
+    "save_animation": "animation",
     "save_cka_map": "export",
     "save_figure": "export",
     "save_result": "export",
@@ -119,6 +122,7 @@ _HOMES = {
     "save_table": "tables",
     "series_caption": "captions",
     "series_figure": "series",
+    "series_frames": "animation",
     "sweep_caption": "captions",
     "sweep_figure": "sweep",
     "text_rows": "rows",
@@ -133,6 +137,7 @@ _HOMES = {
 __all__ = [
     "FORMATS",
     "MOST_PANELS",
+    "MOVIES",
     "READINGS",
     "STYLES",
     "TABLE_FORMATS",
@@ -177,6 +182,7 @@ __all__ = [
     "plot_training",
     "result_figure",
     "rows_to_csv",
+    "save_animation",
     "save_cka_map",
     "save_figure",
     "save_result",
@@ -184,6 +190,7 @@ __all__ = [
     "save_table",
     "series_caption",
     "series_figure",
+    "series_frames",
     "sweep_caption",
     "sweep_figure",
     "text_rows",

@@ -157,6 +157,28 @@ def draw(run: Run, subject: Subject, look: Look) -> Figure:
     )
 
 
+def animate(run: Run, subject: Subject, look: Look, path: Path, seconds: float = 0.5) -> None:
+    """Write a series as a moving picture, with the loss of its models beside it.
+
+    Raises:
+        ConfigError: the subject is no series, or the file's name asks for no moving picture.
+        EngramckaError: it cannot be made or written.
+    """
+    from engramcka import figures
+
+    if subject.kind != "series":
+        raise ConfigError(f"{subject.name}: only series/NAME is written as a moving picture")
+    maps = read(run, subject)
+    labels = {label for cka in maps for label in (cka.y_label, cka.x_label)}
+    curves = [
+        curve
+        for name in _in_config_order(run, run.training)
+        if (curve := run.training[name]).label in labels
+    ]
+    options = _known({"first_layer", "palette", "k"}, look)
+    figures.save_animation(maps, path, look.style, training=curves, seconds=seconds, **options)
+
+
 def caption(run: Run, subject: Subject, look: Look) -> str:
     """What a reader must know to read the figure of a subject."""
     from engramcka import figures

@@ -140,6 +140,14 @@ def test_a_difference_is_exported_as_figure_and_as_cells(run, tmp_path):
     assert (code, ".png, .pdf, .svg" in said) == (2, True)
 
 
+def test_a_series_is_exported_as_a_moving_picture_and_nothing_else_is(run, tmp_path):
+    pair = ("--what", "series/over-training", "--seconds", "0.1")
+    assert export(run, *pair, "-o", tmp_path / "s.gif")[0] == 0
+    assert (tmp_path / "s.gif").read_bytes().startswith(b"GIF89a")
+    code, said = export(run, "--what", "lens", "-o", tmp_path / "l.gif")
+    assert (code, "only series/NAME" in said) == (2, True)
+
+
 def test_names_with_commas_are_composed_in_that_order(run, tmp_path):
     stored = open_run(run)
     chosen = choose(stored, "lens/moe, cka/b,cka/a")
