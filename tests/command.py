@@ -44,6 +44,14 @@ y = "moe"
 x = "moe"
 batch_size = 16
 
+[[lens]]
+models = ["moe", "engram"]
+memory_off = ["engram"]
+
+[[gates]]
+models = ["engram"]
+passages = 16
+
 [[sweep]]
 name = "insertion-layer"
 model = "engram"

@@ -23,6 +23,7 @@ class StageChoice(StrEnum):
     train = "train"
     extract = "extract"
     cka = "cka"
+    lens = "lens"
     sweep = "sweep"
     allocation = "allocation"
     figures = "figures"

@@ -1,4 +1,4 @@
-"""``[[cka]]``: what is computed from hidden states."""
+"""``[[cka]]``, ``[[lens]]`` and ``[[gates]]``: what is computed from models' hidden states."""
 
 from __future__ import annotations
 
@@ -41,7 +41,6 @@ class CkaTable(Table):
     permutations: int = Field(
         0, ge=0, description="shuffles of one side for the null distribution; 0 for none"
     )
-
     where: Where = Field(
         "",
         description="which samples: a condition on the sample table's columns such as "
@@ -55,3 +54,53 @@ class CkaTable(Table):
                 f"kernel = 'rbf' needs estimator = 'minibatch', found {self.estimator!r}"
             )
         return self
+
+
+class LensTable(Table):
+    """``[[lens]]``: LogitLens, each block's prediction against the model's own (docs/lens.md)."""
+
+    models: tuple[str, ...] = Field(
+        min_length=1, description="models that are read; each gives a curve lens/MODEL"
+    )
+    name: Name | None = Field(
+        None, description="makes the curves lens/MODEL.NAME, where a model has several"
+    )
+    direction: Literal["final||layer", "layer||final"] = Field(
+        "final||layer",
+        description="of the divergence: KL(final || layer), as tuned-lens has it, or "
+        "KL(layer || final)",
+    )
+    where: Where = Field(
+        "", description="which samples, as in `[[cka]]`; the last token of each is read"
+    )
+    memory_off: tuple[str, ...] = Field(
+        (),
+        description="of these models also the curve with their Engram modules silenced, "
+        "lens/MODEL.memory-off: a forward pass more",
+    )
+
+    @property
+    def curves(self) -> dict[str, tuple[str, bool]]:
+        """Name of each curve -> (model, whether its memory is on)."""
+        suffix = f".{self.name}" if self.name else ""
+        found = {f"{model}{suffix}": (model, True) for model in self.models}
+        return found | {f"{one}{suffix}.memory-off": (one, False) for one in self.memory_off}
+
+
+class GatesTable(Table):
+    """``[[gates]]``: what Engram modules let through, and what a model is worth without them."""
+
+    models: tuple[str, ...] = Field(
+        min_length=1, description="models with Engram modules; each gives gates/MODEL"
+    )
+    texts: tuple[str, ...] = Field(
+        (),
+        description="texts whose gates are kept token by token, as in the paper's Figure 7; the "
+        "first passages if there are none",
+    )
+    passages: int = Field(
+        512, ge=1, description="passages that are read at most, drawn evenly from the samples'"
+    )
+    memory_off: bool = Field(
+        True, description="also the loss with the memory silenced, memory/MODEL (section 6.3)"
+    )

@@ -94,6 +94,7 @@ def _check_names(config: Config) -> None:
                 raise config.error(
                     ("cka", index, side), f"no model {name!r}", _choices(name, config.models)
                 )
+    _check_lists_of_models(config)
     for kind in ("sweep", "allocation"):
         for index, sweep in enumerate(getattr(config, kind)):
             _check_swept(config, (kind, index, "model"), sweep.model)
@@ -119,6 +120,32 @@ def _check_trained(config: Config, path: KeyPath, name: str) -> None:
         raise config.error(
             path, f"{name!r} is not trained here", "allowed: a model with source = 'train'"
         )
+
+
+def _check_lists_of_models(config: Config) -> None:
+    """Models of ``[[lens]]`` and ``[[gates]]`` are there, and no result is named twice."""
+    for index, lens in enumerate(config.lens):
+        _check_models(config, ("lens", index, "models"), lens.models)
+        _check_models(config, ("lens", index, "memory_off"), lens.memory_off)
+        taken = {name for other in config.lens[:index] for name in other.curves}
+        for name in lens.curves:
+            if name in taken:
+                raise config.error(
+                    ("lens", index, "models"), f"a second lens/{name}", "give this table a name"
+                )
+    for index, gates in enumerate(config.gates):
+        _check_models(config, ("gates", index, "models"), gates.models)
+        for name in gates.models:
+            if any(name in other.models for other in config.gates[:index]):
+                raise config.error(("gates", index, "models"), f"a second gates/{name}")
+
+
+def _check_models(config: Config, path: KeyPath, names: Sequence[str]) -> None:
+    for place, name in enumerate(names):
+        if name not in config.models:
+            raise config.error(path, f"no model {name!r}", _choices(name, config.models))
+        if name in names[:place]:
+            raise config.error(path, f"{name!r} is there twice")
 
 
 def _explain(

@@ -18,7 +18,9 @@ from engramcka.config.schema import (
     CkaTable,
     DataTable,
     EngramConfig,
+    GatesTable,
     ImportedModel,
+    LensTable,
     LoadedModel,
     PythonModel,
     RunTable,
@@ -38,6 +40,8 @@ _TABLES: tuple[type[Table], ...] = (
     ImportedModel,
     TrainingTable,
     CkaTable,
+    LensTable,
+    GatesTable,
     SweepTable,
     AllocationTable,
 )

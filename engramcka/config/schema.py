@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from pydantic import Field, PrivateAttr
 
-from engramcka.config.analysis_tables import CkaTable
+from engramcka.config.analysis_tables import CkaTable, GatesTable, LensTable
 from engramcka.config.data_table import DataTable
 from engramcka.config.model_tables import (
     CapturedModel,
@@ -34,7 +34,9 @@ __all__ = [
     "Config",
     "DataTable",
     "EngramConfig",
+    "GatesTable",
     "ImportedModel",
+    "LensTable",
     "LoadedModel",
     "PythonModel",
     "RunTable",
@@ -63,6 +65,8 @@ class Config(Table):
     data: DataTable = Field(DataTable(), description="the text and the positions in it")
     training: TrainingTable = Field(TrainingTable(), description="how models are trained")
     cka: tuple[CkaTable, ...] = Field((), description="similarity maps")
+    lens: tuple[LensTable, ...] = Field((), description="LogitLens curves")
+    gates: tuple[GatesTable, ...] = Field((), description="gates of Engram modules")
     sweep: tuple[SweepTable, ...] = Field((), description="layer sweeps")
     allocation: tuple[AllocationTable, ...] = Field((), description="allocation sweeps")
 

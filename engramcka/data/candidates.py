@@ -39,7 +39,7 @@ def candidates(document: Document, positions: str, passage_length: int | None) -
         positions: a value of ``data.positions``.
         passage_length: characters of a passage at most, whole lines; None for the whole document.
     """
-    places = _entities if positions in _ENTITIES else _PLACES[positions]
+    places = entities_between if positions in _ENTITIES else _PLACES[positions]
     for first, last in passages(document.text, passage_length):
         for start, end, fine, kind in places(document, first, last):
             text = "" if positions == "all" else document.text[start:end]
@@ -64,7 +64,8 @@ def passages(text: str, length: int | None) -> Iterator[tuple[int, int]]:
         yield first, here
 
 
-def _entities(document: Document, first: int, last: int) -> Iterator[Entity]:
+def entities_between(document: Document, first: int, last: int) -> Iterator[Entity]:
+    """The entities that stand whole between two characters: those marked, or dotted names."""
     if document.entities is None:
         return dotted_names(document.text, first, last)
     return (entity for entity in document.entities if first <= entity.start < entity.end <= last)

@@ -1,5 +1,6 @@
 """Forward passes to the hidden states asked for to a store; knows nothing of their use."""
 
 from engramcka.extraction.extract import extract
+from engramcka.extraction.readings import read_passages
 
-__all__ = ["extract"]
+__all__ = ["extract", "read_passages"]

@@ -7,6 +7,7 @@ gives is sent to the host while the next one runs. Knows nothing of files.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -18,6 +19,8 @@ from engramcka.data import Passages
 from engramcka.errors import DataError
 from engramcka.extraction.batching import length_batches, pad
 from engramcka.extraction.hooks import ResidualStream
+from engramcka.extraction.rows import BlockRows
+from engramcka.models import find_blocks
 
 TOKEN_BUDGET = {"cpu": 4096, "cuda": 65536}  # padded tokens a forward pass, to begin with
 
@@ -30,7 +33,12 @@ class Readout(Protocol):
     columns: Mapping[str, int]  # array name -> columns
 
     def __call__(self, hidden: Mapping[int, torch.Tensor]) -> Mapping[str, torch.Tensor]:
-        """Block number -> (rows, width) in, array name -> (rows, columns) out."""
+        """Every block's output at each sample's last token in, name -> (rows, columns) out.
+
+        Args:
+            hidden: block number -> (rows, width); (rows, streams, width) of a model with several
+                residual streams.
+        """
         ...
 
 
@@ -66,6 +74,7 @@ class ForwardPass:
         self._model, self._passages, self._pad_id = model, passages, pad_id
         self._readout = readout
         self._stream = stream
+        self._rows = BlockRows(find_blocks(model).modules) if readout is not None else None
         self._device = next(model.parameters()).device
         self._copies = torch.cuda.Stream(self._device) if self._device.type == "cuda" else None
         self.budget = TOKEN_BUDGET[self._device.type]
@@ -115,12 +124,23 @@ class ForwardPass:
         first, last = self._passages.first[start + rows], self._passages.last[start + rows]
         spans = [torch.from_numpy(array) for array in (sequence, first, last)]
         ids, mask = pad([self._passages.ids[number] for number in numbers.tolist()], self._pad_id)
+        batch = {"input_ids": self._to(ids), "attention_mask": self._to(mask), "use_cache": False}
         with torch.no_grad():
-            with self._stream.capture(*spans):
-                self._model(input_ids=self._to(ids), attention_mask=self._to(mask), use_cache=False)
-            hidden = self._stream.selected
-            read = dict(self._readout(hidden)) if self._readout is not None else {}
-        return self._to_host(torch.from_numpy(rows), hidden, read)
+            before = nullcontext() if self._rows is None else self._rows.capture(*spans[::2])
+            with before, self._stream.capture(*spans):
+                self._model(**batch)
+            read = self._read(batch, *spans[::2])
+        return self._to_host(torch.from_numpy(rows), self._stream.selected, read)
+
+    def _read(
+        self, batch: Mapping[str, Any], sequence: torch.Tensor, token: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        if self._readout is None or self._rows is None:
+            return {}
+        if not self._rows.complete:  # what is stored ended the pass before the last block
+            with self._rows.capture(sequence, token, stop=True):
+                self._model(**batch)
+        return dict(self._readout(self._rows.selected))
 
     def _to_host(
         self,

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from engramcka.errors import ConfigError
 from engramcka.models import find_blocks
@@ -50,6 +51,7 @@ class Head:
         Args:
             hidden: (rows, width), or (rows, streams, width) of a model with several streams.
         """
+        hidden = hidden.to(self.weight.device)
         if self.collapse is not None:
             hidden = self.collapse(hidden[:, None])[:, 0]
         normed: Tensor = self.norm(hidden)
@@ -96,12 +98,19 @@ def read_head(model: Any, ids: Tensor) -> Head:
         ConfigError: the model is no decoder, its LM head is not one matrix, or norm and head,
             with any scale and cap that its config names, do not give its logits.
     """
-    blocks, name = find_blocks(model), type(model).__name__
+    name = type(model).__name__
+    if not isinstance(model, PreTrainedModel):
+        raise ConfigError(f"{name} is no model of transformers, so its LM head cannot be found")
+    blocks = find_blocks(model)
     linear = blocks.lm_head
     if not isinstance(linear, nn.Linear) or linear.weight.dim() != 2:
         raise ConfigError(
             f"{name}: its LM head is a {type(linear).__name__}, the lens reads Linear"
         )
+    if not linear.weight.is_floating_point():
+        raise ConfigError(f"{name}: its LM head is quantised, and the lens needs its weights")
+    if linear.weight.is_meta:
+        raise ConfigError(f"{name}: its LM head is offloaded, and the lens needs it in memory")
     head = Head(blocks.final_norm, linear.weight, linear.bias, blocks.collapse)
     hidden, logits = _probe(model, blocks.modules[-1], ids[None, :PROBE_TOKENS])
     if not logits.isfinite().all():

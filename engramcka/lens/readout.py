@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from engramcka.lens.divergence import READINGS, read_layers
 from engramcka.lens.head import read_head
+from engramcka.models import find_blocks
 
-NAME = "lens"
-"""What the read-out is called in a store."""
-
-VERSION = 1
-"""Grows when the numbers change, so that those of an older version are read anew."""
+PREFIX = "lens_"
+"""What the names of its arrays in a store begin with."""
 
 
 class LensReadout:
@@ -23,16 +23,18 @@ class LensReadout:
 
     Args:
         model: a causal LM in eval mode, on its device.
-        ids: (tokens,) int64 of some text, to hold the read-out against the model's own logits.
-        layers: how many blocks are read.
+        ids: (tokens,) of some text, to hold the read-out against the model's own logits.
 
     Raises:
         ConfigError: as `engramcka.lens.head.read_head`.
     """
 
-    def __init__(self, model: Any, ids: Tensor, layers: int) -> None:
-        self._head = read_head(model, ids.to(next(model.parameters()).device))
-        self.columns: dict[str, int] = dict.fromkeys(READINGS, layers)
+    def __init__(self, model: Any, ids: npt.NDArray[np.int64]) -> None:
+        tokens = torch.from_numpy(ids).to(next(model.parameters()).device)
+        self._head = read_head(model, tokens)
+        self.columns: Mapping[str, int] = {
+            f"{PREFIX}{name}": len(find_blocks(model).modules) for name in READINGS
+        }
 
     @torch.no_grad()
     def __call__(
@@ -43,7 +45,6 @@ class LensReadout:
         Args:
             hidden: block number -> residual stream at the rows, (rows, width) or, of a model with
                 several streams, (rows, streams, width).
-            ids: not looked at; other read-outs do.
         """
         found = read_layers(hidden, self._head)
-        return {name: value.float() for name, value in found.items()}
+        return {f"{PREFIX}{name}": value.float() for name, value in found.items()}

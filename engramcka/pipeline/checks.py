@@ -6,9 +6,19 @@ import json
 from importlib.util import find_spec
 from pathlib import Path
 
-from engramcka.config import Config, DataTable, ImportedModel, LoadedModel, TrainedModel
+from engramcka.config import (
+    Config,
+    DataTable,
+    ImportedModel,
+    LoadedModel,
+    PythonModel,
+    TrainedModel,
+)
+from engramcka.config.model_tables import ModelTable
 from engramcka.models.presets import PRESETS, preset_engram, preset_layers
 from engramcka.pipeline.members import members
+
+ENGRAM_TYPE = "engramcka"  # model_type of a saved model with Engram modules
 
 
 def check_models(config: Config) -> None:
@@ -125,6 +135,53 @@ def is_local(data: DataTable) -> bool:
 def _only_local(path: str) -> bool:
     """Whether a path can be no hub name."""
     return Path(path).exists() or path.startswith((".", "/", "~")) or path.count("/") > 1
+
+
+def check_memory(config: Config) -> None:
+    """Refuse what a lens cannot read: models that do not run here, gates and memory that are none.
+
+    Raises:
+        ConfigError: names the key; a model on the hub is only known when it is loaded.
+    """
+    for index, lens in enumerate(config.lens):
+        for name in lens.models:
+            if isinstance(config.models[name], ImportedModel):
+                raise config.error(
+                    ("lens", index, "models"),
+                    f"{name!r} has source = 'activations', so there is no LM head",
+                    "allowed: models that run here",
+                )
+    asked = [
+        (("lens", index, "memory_off"), lens.memory_off) for index, lens in enumerate(config.lens)
+    ]
+    asked += [
+        (("gates", index, "models"), gates.models) for index, gates in enumerate(config.gates)
+    ]
+    for path, names in asked:
+        for name in names:
+            if not _may_have_engram(config.models[name]):
+                having = [one for one, model in config.models.items() if _may_have_engram(model)]
+                raise config.error(
+                    path,
+                    f"{name!r} has no Engram modules",
+                    f"allowed: {', '.join(having) or 'none of the models here'}",
+                )
+
+
+def _may_have_engram(model: ModelTable) -> bool:
+    if isinstance(model, PythonModel):
+        return True
+    if isinstance(model, ImportedModel):
+        return False
+    if isinstance(model, TrainedModel):
+        return model.engram is not None or preset_engram(model.preset) is not None
+    file = Path(model.path) / "config.json"
+    if not file.is_file():
+        return True
+    try:
+        return bool(json.loads(file.read_text(encoding="utf-8"))["model_type"] == ENGRAM_TYPE)
+    except (OSError, ValueError, LookupError, TypeError):
+        return True  # whoever loads it says what is wrong with it
 
 
 def _check_path(config: Config, path: tuple[str | int, ...], model: str) -> None:

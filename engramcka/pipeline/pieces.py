@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from engramcka.progress import Task
 
 Ranks = Literal["first", "all", "each"]
-Stage = Literal["tokenizer", "train", "extract", "cka", "sweep", "allocation", "figures"]
+Stage = Literal["tokenizer", "train", "extract", "cka", "lens", "sweep", "allocation", "figures"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
 
 

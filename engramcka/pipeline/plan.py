@@ -9,12 +9,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from engramcka.config import Config
-from engramcka.pipeline.checks import check_data, check_models, check_pairs
+from engramcka.pipeline.checks import check_data, check_memory, check_models, check_pairs
 from engramcka.pipeline.pieces import Piece
 from engramcka.pipeline.stages.allocation import allocation_pieces
 from engramcka.pipeline.stages.cka import cka_pieces
 from engramcka.pipeline.stages.extract import extract_pieces
 from engramcka.pipeline.stages.figures import figure_pieces
+from engramcka.pipeline.stages.gates import gates_pieces
+from engramcka.pipeline.stages.lens import lens_pieces
 from engramcka.pipeline.stages.sweep import sweep_pieces
 from engramcka.pipeline.stages.tokenizer import tokenizer_piece
 from engramcka.pipeline.stages.train import train_pieces
@@ -31,6 +33,7 @@ def make_plan(config: Config) -> list[Piece]:
     check_models(config)
     check_data(config)
     check_pairs(config)
+    check_memory(config)
     run = Path(config.run.dir)
     units = model_units(config)
     pieces = [tokenizer_piece(config, run)] if units else []
@@ -40,6 +43,10 @@ def make_plan(config: Config) -> list[Piece]:
         pieces += extract_pieces(config, run, name, units.get(name))
     for cka in config.cka:
         pieces += cka_pieces(config, run, cka, units)
+    for lens in config.lens:
+        pieces += lens_pieces(config, run, lens, units)
+    for gates in config.gates:
+        pieces += gates_pieces(config, run, gates, units)
     for sweep in config.sweep:
         pieces += sweep_pieces(config, run, sweep, seen)
     for allocation in config.allocation:

@@ -19,6 +19,12 @@ from engramcka.pipeline.units import Unit
 from engramcka.progress import Task
 from engramcka.stores import layout, open_activations, provenance
 
+READINGS_VERSION = 1
+"""Grows when what a lens reads changes, so that older read-outs and curves are made anew."""
+
+READINGS_ATTRIBUTE = "lens_version"
+"""Attribute of an activation store that says which version its read-outs are."""
+
 
 def extract_pieces(config: Config, run: Path, name: str, unit: Unit | None) -> Iterator[Piece]:
     """One model's hidden states, or those of each of its checkpoints.
@@ -107,6 +113,7 @@ def extract_model(
         blocks=getattr(table, "blocks", None),
         embedding=table.embedding,
     )
+    readout = _readout(context, member, path, opened.model, passages)
     store = extract(
         opened.model,
         passages,
@@ -122,9 +129,11 @@ def extract_model(
             "repeated": passages.repeated,
             "versions": provenance.versions(),
             "device": context.device,
+            **({} if readout is None else {READINGS_ATTRIBUTE: READINGS_VERSION}),
         },
         inputs=inputs,
         on_rows=lambda done, total: task.update(done, total),
+        readout=readout,
         points=points,
         streams=table.streams,
         nonfinite=context.config.data.nonfinite,
@@ -133,6 +142,21 @@ def extract_model(
     if store.attributes["corpus"] != context.corpus.fingerprint:
         raise StoreError(f"{path}: begun on another text; delete it to make it anew", exit_code=2)
     task.update(store.n_samples, store.n_samples, info=_left_out(passages))
+
+
+def _readout(context: Context, member: Member, path: Path, model: Any, passages: Any) -> Any:
+    """The lens, if it is read in this pass: a store that was begun goes on as it was begun."""
+    config = context.config
+    if path.exists():
+        wanted = READINGS_ATTRIBUTE in open_activations(path).attributes
+    else:
+        named = any(member.model in lens.models for lens in config.lens)
+        wanted = named and member == last_member(config, member.model)
+    if not wanted or not len(passages.samples):
+        return None
+    from engramcka.lens import LensReadout
+
+    return LensReadout(model, passages.ids[0])
 
 
 def finished_store(context: Context, model: str, member: Member | None = None) -> Any:

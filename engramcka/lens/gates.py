@@ -1,0 +1,134 @@
+"""Gates and losses of single tokens as means by class with intervals. Knows no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from engramcka.errors import ComparisonError
+from engramcka.lens.curve import few_documents
+from engramcka.lens.tokens import TokenText
+from engramcka.results import GateMap, GateText, MemoryAblation
+from engramcka.results.statistics import Float, clustered_mean
+
+ALL, OUTSIDE, INSIDE = "all", "outside", "inside an entity"
+
+
+def gate_map(
+    texts: Sequence[TokenText],
+    alpha: npt.NDArray[Any],
+    shares: npt.NDArray[Any],
+    *,
+    layers: Sequence[int],
+    orders: Sequence[int],
+    collisions: Float | None = None,
+    shown: Sequence[GateText] = (),
+    label: str = "model",
+    provenance: Mapping[str, Any] | None = None,
+) -> GateMap:
+    """Mean gates by kind of entity, with 95 % intervals over documents, and the orders' shares.
+
+    Args:
+        texts: the passages; special tokens count in no mean.
+        alpha: (tokens, modules, streams), of all passages end to end.
+        shares: (tokens, modules, orders), <v_n, v> as `engramcka.lens.passes.token_gates` has it.
+            Summed over tokens and divided by the sum of |v|^2: a token counts by the size of what
+            was looked up. A share may be negative where an order works against the others.
+        layers: the modules' blocks.
+        orders: n-gram orders.
+        collisions: (modules, orders).
+        shown: texts token by token.
+        label: of the model.
+        provenance: kept as it is.
+    """
+    is_text, kind, document = _tokens(texts)
+    classes = {ALL: is_text, OUTSIDE: is_text & (kind == "")}
+    classes |= {name: kind == name for name in sorted(set(kind.tolist()) - {""})}
+    flat = alpha.reshape(len(alpha), -1).astype(np.float64)
+    means = [clustered_mean(flat, document, mask.astype(float)) for mask in classes.values()]
+    mean, low, high = (
+        np.stack([one[end] for one in means]).reshape(len(classes), *alpha.shape[1:])
+        for end in range(3)
+    )
+    total = shares[is_text].sum(axis=0)
+    warnings = few_documents(len(np.unique(document)))
+    if len(classes) == 2:
+        warnings += ("no token of the passages stands in an entity",)
+    return GateMap(
+        tuple(layers),
+        tuple(classes),
+        mean,
+        alpha_low=low,
+        alpha_high=high,
+        counts=tuple(int(mask.sum()) for mask in classes.values()),
+        orders=tuple(orders),
+        order_share=total / total.sum(axis=1, keepdims=True),
+        collisions=collisions,
+        texts=tuple(shown),
+        label=label,
+        warnings=warnings,
+        provenance=provenance or {},
+    )
+
+
+def memory_ablation(
+    texts: Sequence[TokenText],
+    loss_on: Float,
+    loss_off: Float,
+    *,
+    label: str = "model",
+    provenance: Mapping[str, Any] | None = None,
+) -> MemoryAblation:
+    """Mean losses with and without memory, and the interval of their difference.
+
+    The difference is taken token by token, so what makes a token hard in both drops out, and its
+    interval counts documents.
+
+    Args:
+        texts: the passages; the class is that of the predicted token.
+        loss_on: (tokens,) nats, of all passages end to end; NaN where nothing was predicted.
+        loss_off: the same without memory.
+        label: of the model.
+        provenance: kept as it is.
+
+    Raises:
+        ComparisonError: not one predicted token, or losses that are not finite.
+    """
+    is_text, kind, document = _tokens(texts)
+    used = is_text & ~np.isnan(loss_on)
+    if not used.any() or not np.isfinite(loss_on[used] + loss_off[used]).all():
+        raise ComparisonError(
+            f"memory of {label}: {int(used.sum())} tokens are predicted in the passages, and their "
+            "losses are not all finite; load the model in bfloat16 or float32"
+        )
+    masks = {ALL: used, INSIDE: used & (kind != ""), OUTSIDE: used & (kind == "")}
+    classes = {name: mask for name, mask in masks.items() if mask.any()}
+    losses = np.nan_to_num(np.stack([loss_on, loss_off, loss_off - loss_on], axis=1))
+    means = [clustered_mean(losses, document, mask.astype(float)) for mask in classes.values()]
+    on, off = (np.array([mean[column] for mean, _, _ in means]) for column in (0, 1))
+    return MemoryAblation(
+        tuple(classes),
+        on,
+        off,
+        difference_low=np.array([low[2] for _, low, _ in means]),
+        difference_high=np.array([high[2] for _, _, high in means]),
+        counts=tuple(int(mask.sum()) for mask in classes.values()),
+        label=label,
+        warnings=few_documents(len(np.unique(document))),
+        provenance=provenance or {},
+    )
+
+
+def _tokens(
+    texts: Sequence[TokenText],
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.str_], npt.NDArray[np.int64]]:
+    """Of all tokens, end to end: whether they are text, their kind, their document's number."""
+    names = np.concatenate([np.full(len(text.ids), text.document, dtype=object) for text in texts])
+    return (
+        np.concatenate([text.is_text for text in texts]),
+        np.concatenate([text.kind for text in texts]),
+        np.unique(names.astype(str), return_inverse=True)[1],
+    )

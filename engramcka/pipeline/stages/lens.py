@@ -1,0 +1,143 @@
+"""Stage lens: LogitLens curves of one ``[[lens]]`` table, from what the extraction has read off.
+
+Where a store holds no read-outs, because the lens came into the config later, or where the memory
+is silenced, the samples go through the model once more; the stored hidden states stay as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from engramcka.config import Config, LensTable
+from engramcka.errors import StoreError
+from engramcka.pipeline.context import Context
+from engramcka.pipeline.members import last_member
+from engramcka.pipeline.pieces import Piece
+from engramcka.pipeline.stages.extract import (
+    READINGS_ATTRIBUTE,
+    READINGS_VERSION,
+    extract_inputs,
+    finished_store,
+)
+from engramcka.pipeline.stages.models import open_model, placed
+from engramcka.pipeline.units import Unit
+from engramcka.pipeline.where import rows_where
+from engramcka.progress import Task
+from engramcka.stores import layout, provenance, results
+
+
+def lens_pieces(
+    config: Config, run: Path, lens: LensTable, units: Mapping[str, Unit]
+) -> Iterator[Piece]:
+    """A curve of every model, and of those named there without their memory."""
+    for name, (model, memory) in lens.curves.items():
+        inputs = {
+            "model": extract_inputs(config, model, units.get(model)),
+            "direction": lens.direction,
+            "where": lens.where,
+            "memory": memory,
+            "label": config.label(model),
+            "version": READINGS_VERSION,
+        }
+        yield Piece(
+            stage="lens",
+            name=name,
+            total=config.data.samples,
+            unit="samples",
+            inputs=inputs,
+            is_done=partial(_is_there, run / layout.RESULTS, name, inputs),
+            work=partial(
+                compute_curve,
+                lens=lens,
+                model=model,
+                unit=units.get(model),
+                memory=memory,
+                name=name,
+                inputs=inputs,
+            ),
+            needs=(f"extract/{last_member(config, model).store}",),
+        )
+
+
+def _is_there(path: Path, name: str, inputs: Mapping[str, Any]) -> bool:
+    return bool(results.read_inputs(path, "lens", name) == inputs)
+
+
+def compute_curve(
+    context: Context,
+    task: Task,
+    *,
+    lens: LensTable,
+    model: str,
+    unit: Unit | None,
+    memory: bool,
+    name: str,
+    inputs: Mapping[str, Any],
+) -> None:
+    """Make one curve of a model's samples and store it."""
+    from engramcka.lens import lens_curve
+
+    store = finished_store(context, model)
+    path = ("lens", context.config.lens.index(lens), "where")
+    (rows,) = rows_where(context.config, path, lens.where, [store.samples])
+    readings = _stored(store) if memory else None
+    if readings is None:
+        readings = _read(context, task, store, model, unit, memory)
+    facts = {key: store.attributes.get(key) for key in ("model", "device", "skipped")}
+    curve = lens_curve(
+        {key: value[rows] for key, value in readings.items()},
+        store.samples["document"][rows],
+        range(1, next(iter(readings.values())).shape[1] + 1),
+        direction=lens.direction,
+        label=context.config.label(model),
+        memory=memory,
+        where=lens.where,
+        provenance={**facts, "versions": provenance.versions()},
+    )
+    results.write_result(context.results, name, curve, inputs)
+    task.update(task.total, info=f"n = {len(rows)}")
+
+
+def _stored(store: Any) -> dict[str, Any] | None:
+    """Readings that the extraction left in a store, (samples, blocks) by name, if it did."""
+    from engramcka.lens import PREFIX
+
+    if store.attributes.get(READINGS_ATTRIBUTE) != READINGS_VERSION:
+        return None
+    return {
+        name.removeprefix(PREFIX): array[0 : len(array)]
+        for name, array in store.readouts.items()
+        if name.startswith(PREFIX)
+    }
+
+
+def _read(
+    context: Context, task: Task, store: Any, name: str, unit: Unit | None, memory: bool
+) -> dict[str, Any]:
+    """The same readings in a pass of its own."""
+    from contextlib import nullcontext
+
+    from engramcka.extraction import read_passages
+    from engramcka.lens import PREFIX, LensReadout
+    from engramcka.models import memory_off
+
+    opened = open_model(context, name, unit)
+    passages = placed(context, opened.tokenizer)
+    if len(passages.samples) != store.n_samples:
+        raise StoreError(
+            f"{store.path}: holds {store.n_samples} samples, the text now gives "
+            f"{len(passages.samples)}; delete it to make it anew"
+        )
+    with nullcontext() if memory else memory_off(opened.model):
+        readout = LensReadout(opened.model, passages.ids[0])
+        found = read_passages(
+            opened.model,
+            passages,
+            readout,
+            pad_id=opened.pad_id,
+            on_rows=lambda done, total: task.update(done, total),
+        )
+    return {key.removeprefix(PREFIX): value for key, value in found.items()}
