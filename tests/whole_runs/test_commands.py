@@ -15,10 +15,10 @@ def test_check_prints_the_plan_before_and_after(finished: Path, tmp_path: Path) 
     (tmp_path / "config.toml").write_text(CONFIG)
     before = engramcka("check", "config.toml", cwd=tmp_path)
     assert before.returncode == 0, before.stderr
-    assert "17 of 17 pieces to do" in before.stdout
+    assert "15 of 15 pieces to do" in before.stdout
     assert [entry.name for entry in tmp_path.iterdir()] == ["config.toml"]
     after = engramcka("check", "config.toml", cwd=finished)
-    assert "0 of 17 pieces to do" in after.stdout
+    assert "0 of 15 pieces to do" in after.stdout
 
 
 def test_info_says_what_a_run_and_a_store_hold(finished: Path) -> None:
