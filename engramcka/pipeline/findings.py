@@ -27,7 +27,7 @@ def findings(run: Path) -> Iterator[Finding]:
     for name, cka in stored.cka.items():
         yield Finding(f"cka/{name}", describe_cka(cka), _figure(run, "cka", name))
     for name, curve in stored.lens.items():
-        yield Finding(f"lens/{name}", describe_lens(curve), _figure(run, "lens", name))
+        yield Finding(f"lens/{name}", describe_lens(curve), _figure(run, "lens"))
     for name, gates in stored.gates.items():
         yield Finding(f"gates/{name}", describe_gates(gates), _figure(run, "gates", name))
     for name, memory in stored.memory.items():
@@ -101,6 +101,7 @@ def describe_sweep(sweep: LossSweep) -> str:
     return f"validation loss in {sweep.unit}, {seeds}: {found}"
 
 
-def _figure(run: Path, kind: str, name: str) -> str:
-    path = run / layout.FIGURES / f"{kind}-{name}.png"
+def _figure(run: Path, kind: str, name: str = "") -> str:
+    """Path of a result's figure, or "" if it is not drawn; all curves of a kind may share one."""
+    path = run / layout.FIGURES / (f"{kind}-{name}.png" if name else f"{kind}.png")
     return str(path) if path.is_file() else ""
