@@ -5,7 +5,7 @@ Knows nothing of files, tokenizers or models.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -46,7 +46,8 @@ def entities_of_spans(spans: Any, text: str, where: str) -> tuple[Entity, ...]:
     """The entities of a column of ``[{start, end, type}]``, in order, each span once.
 
     Args:
-        spans: the column's value; character offsets into ``text``, end exclusive.
+        spans: the column's value; character offsets into ``text``, end exclusive. A table of
+            equally long lists will do too.
         text: what they are spans of.
         where: the row, for messages.
 
@@ -54,6 +55,10 @@ def entities_of_spans(spans: Any, text: str, where: str) -> tuple[Entity, ...]:
         DataKeyError: not such a list, or a span that is not inside the text.
     """
     found: dict[tuple[int, int], Entity] = {}
+    if isinstance(spans, Mapping):  # as `datasets` gives a Sequence of tables: columns
+        columns = [value for value in spans.values() if isinstance(value, list)]
+        if len(columns) == len(spans) and len({len(column) for column in columns}) == 1:
+            spans = [dict(zip(spans, row, strict=True)) for row in zip(*columns, strict=True)]
     if not isinstance(spans, Sequence) or isinstance(spans, str):
         raise _bad_span(where, spans, "a list of {start, end, type}")
     for span in spans:

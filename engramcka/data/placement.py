@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from engramcka.data.candidates import Row
 from engramcka.data.corpora import Corpus
+from engramcka.data.documents import DataKeyError
 from engramcka.data.samples import Samples
-from engramcka.errors import DataError
 
 Ints = npt.NDArray[np.int64]
 
@@ -95,7 +95,7 @@ def place_samples(
         count: samples wanted of positions "all"; None for all there are.
 
     Raises:
-        DataError: positions "all" gives fewer than ``count``.
+        DataKeyError: positions "all" gives fewer than ``count``.
     """
     if positions == "all":
         return _all_tokens(tokenizer, corpus, samples, max_length, count)
@@ -168,9 +168,10 @@ def _all_tokens(
         if count is not None and len(rows) >= count:
             break
     if count is not None and len(rows) < count:
-        raise DataError(
-            f"data.samples: found {count}, the text holds {len(rows)} tokens; allowed: at most "
-            "that many"
+        raise DataKeyError(
+            "samples",
+            f"found {count}, the text holds {len(rows)} tokens",
+            "allowed: at most that many",
         )
     passage, token = np.array(where[:count], dtype=np.int64).reshape(-1, 2).T
     table = Samples.of(rows[:count]) if rows else samples.take(np.arange(0))

@@ -62,7 +62,7 @@ class Context:
         """
         from engramcka.data import load_corpus
 
-        with self._pointing_at_keys():
+        with self.pointing_at_keys():
             return load_corpus(self.config.data)
 
     @cached_property
@@ -75,7 +75,7 @@ class Context:
         from engramcka.data import draw_samples
 
         data, documents = self.config.data, self.corpus.validation
-        with self._pointing_at_keys():
+        with self.pointing_at_keys():
             return draw_samples(
                 documents,
                 count=data.samples,
@@ -85,7 +85,7 @@ class Context:
             )
 
     @contextmanager
-    def _pointing_at_keys(self) -> Iterator[None]:
+    def pointing_at_keys(self) -> Iterator[None]:
         """Errors about a key of [data] with the file and the line where it stands."""
         from engramcka.data import DataKeyError
 

@@ -97,6 +97,19 @@ def test_rows_with_character_spans(source: str, tmp_path: Path) -> None:
     assert [document.entities for document in plain] == [(), (), ()]
 
 
+def test_spans_as_columns_are_spans_too(tmp_path: Path) -> None:
+    row = {
+        "text": "Grace met Ada",
+        "entities": {"start": [10, 0], "end": [13, 5], "type": ["b", "a"]},
+    }
+    (tmp_path / "a.jsonl").write_text(json.dumps(row))
+    (found,) = documents(source="jsonl", path=str(tmp_path / "a.jsonl"))
+    assert spans(found) == [("Grace", "a"), ("Ada", "b")]
+    row["entities"]["end"] = [13]
+    (tmp_path / "a.jsonl").write_text(json.dumps(row))
+    assert "a list of {start, end, type}" in line_of(source="jsonl", path=f"{tmp_path}/a.jsonl")[1]
+
+
 def test_text_files_by_folder_and_by_glob_keep_their_ids(tmp_path: Path) -> None:
     for name in ("a.txt", "sub/b.txt", "sub/c.md", "sub/d.bin"):
         (tmp_path / "t" / name).parent.mkdir(parents=True, exist_ok=True)

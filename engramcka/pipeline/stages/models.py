@@ -83,11 +83,12 @@ def placed(context: Context, tokenizer: Any) -> Passages:
     from engramcka.data import place_samples
 
     data = context.config.data
-    return place_samples(
-        tokenizer,
-        context.corpus,
-        context.samples,
-        data.max_length,
-        positions=data.positions,
-        count=data.samples,
-    )
+    with context.pointing_at_keys():
+        return place_samples(
+            tokenizer,
+            context.corpus,
+            context.samples,
+            data.max_length,
+            positions=data.positions,
+            count=data.samples,
+        )
