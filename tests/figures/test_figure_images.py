@@ -1,0 +1,25 @@
+"""Each figure against a kept picture, with room for other versions of the font renderer."""
+
+import pytest
+from gallery import BASELINES, DPI, FIGURES
+from matplotlib.testing.compare import compare_images
+
+from engramcka.figures import figure_bytes
+
+TOLERANCE = 8.0  # root mean square over the pixels, of 255; a moved curve or label is above it
+
+
+@pytest.mark.parametrize("name", sorted(FIGURES))
+def test_a_figure_looks_as_it_did(name, tmp_path):
+    drawn = tmp_path / f"{name}.png"
+    drawn.write_bytes(figure_bytes(FIGURES[name](), "png", DPI))
+    kept = tmp_path / f"{name}-kept.png"
+    kept.write_bytes((BASELINES / f"{name}.png").read_bytes())
+    assert compare_images(str(kept), str(drawn), TOLERANCE) is None
+
+
+def test_the_kept_pictures_are_those_there_are_and_small():
+    there = {path.stem: path.stat().st_size for path in BASELINES.iterdir()}
+    assert set(there) == set(FIGURES)
+    assert max(there.values()) < 60_000
+    assert sum(there.values()) < 1_000_000
