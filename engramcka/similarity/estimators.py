@@ -14,7 +14,7 @@ import torch
 from engramcka.results import Float
 from engramcka.similarity import feature_route, gram_route, hsic
 from engramcka.similarity.diagnostics import Moments
-from engramcka.similarity.full import Progress, estimate, pose
+from engramcka.similarity.full import BLOCK, Progress, estimate, pose
 from engramcka.similarity.inputs import Layers
 from engramcka.similarity.kernels import median_distances
 from engramcka.similarity.minibatch import (
@@ -102,7 +102,9 @@ def full(y: Layers, x: Layers, settings: Settings) -> Estimate:
 
 def _full(y: Layers, x: Layers, settings: Settings) -> Estimate:
     problem = pose(y, x, settings.like, hollow=settings.hollow, max_groups=MAX_GROUPS)
-    gram = gram_route.operations(problem) <= feature_route.operations(problem)
+    # Few samples cost little either way, and sums over tiles cancel less than those over features.
+    few = problem.n <= BLOCK
+    gram = few or gram_route.operations(problem) <= feature_route.operations(problem)
     route_products = (gram_route if gram else feature_route).products
     products = route_products(problem, settings.share, settings.on_progress)
     rows, found = row_pass(problem)

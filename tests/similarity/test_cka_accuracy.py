@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import reference
 import torch
-from hidden_states import KINDS, Blocks, as_is, layers, massive
+from hidden_states import KINDS, Blocks, as_is, huge_samples, layers, massive
 
 from engramcka import cka_map
 from engramcka.similarity import feature_route, gram_route
@@ -61,6 +61,15 @@ def test_few_samples_and_wide_layers(rng, n, estimator, kind):
     found = cka_map(y, x, estimator=estimator)
     expected = reference.cka_matrix(y, x, estimator=estimator)
     np.testing.assert_allclose(found.similarity, expected, rtol=0, atol=TOLERANCE)
+
+
+def test_few_samples_of_which_one_is_huge():
+    """Sums from feature space would cancel: few samples take the Gram route."""
+    for seed in range(1, 6):
+        y, x = both(np.random.default_rng(seed), huge_samples, 5, (1, 3, 64, 700), (2, 64, 500))
+        found = cka_map(y, x, estimator="debiased")
+        expected = reference.cka_matrix(y, x, estimator="debiased")
+        np.testing.assert_allclose(found.similarity, expected, rtol=0, atol=TOLERANCE)
 
 
 def test_float64_stays_float64(rng):
