@@ -38,7 +38,7 @@ from engramcka.figures import (
 from engramcka.paper import published_lens, published_maps, published_sweep
 
 BASELINES = Path(__file__).parent / "baselines"
-DPI = 60
+DPI = 54
 ICML, DARK = Style.named("icml"), Style.named("plain", dark=True)
 
 

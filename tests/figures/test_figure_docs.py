@@ -16,11 +16,11 @@ def test_each_example_runs_and_makes_the_picture_shown(code, tmp_path, monkeypat
     pytest.importorskip("xarray")
     monkeypatch.chdir(tmp_path)
     exec(compile(code, "docs/figures.md", "exec"), {})
-    named = re.findall(r'"(\w+\.(?:png|csv|tex))"', code)
+    named = re.findall(r'"(\w+\.(?:png|gif|csv|tex))"', code)
     assert named
     for name in named:
         assert (tmp_path / name).stat().st_size > 100
-        if name.endswith(".png"):
+        if name.endswith((".png", ".gif")):
             shown = DOCS / "images" / name
             assert f"images/{name}" in TEXT
             assert shown.stat().st_size < 150_000
