@@ -1,8 +1,7 @@
 """Hidden states that others extracted: arrays in .npy, .npz, .safetensors, HDF5 or Zarr files.
 
-One array (samples, width) a layer, read a slice of samples at a time where the format can (an
-.npz cannot: one layer of it is in memory at once). Nothing pickled is ever loaded. Knows no torch
-and not where the arrays go.
+One array (samples, width) a layer, read a slice of samples at a time. Nothing pickled is ever
+loaded. Knows no torch and not where the arrays go.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import ml_dtypes
 import numpy as np
@@ -51,7 +51,12 @@ class ForeignArrays:
     def rows(self, samples: slice) -> Iterator[tuple[int, Any]]:
         """(layer number, (samples, width) in `dtype`, bfloat16 as uint16 words) of every layer."""
         for number, name in self.layers.items():
-            block = np.asarray(self.read(name, samples))
+            try:
+                block = np.asarray(self.read(name, samples))
+            except Exception as error:  # each format's library raises its own kinds
+                raise StoreError(
+                    f"array {name!r} cannot be read ({layout.first_line(error)})"
+                ) from error
             if self.dtype == "bfloat16":
                 yield number, np.ascontiguousarray(block).view(np.uint16)
             else:
@@ -154,17 +159,45 @@ def _open(path: str, stack: ExitStack) -> Opened:
 
 
 def _npz(path: Path, stack: ExitStack) -> Opened:
-    archive = stack.enter_context(np.load(path, allow_pickle=False))
-    held: dict[str, Any] = {}
+    archive = stack.enter_context(ZipFile(path))
+    arrays = {
+        name.removesuffix(".npy"): _ZippedArray(stack.enter_context(archive.open(name)))
+        for name in archive.namelist()
+    }
+    return dict(arrays), lambda name, rows: arrays[name].read(rows)
 
-    def load(name: str) -> Any:
-        if name not in held:
-            held.clear()
-            held[name] = archive[name]
-        return held[name]
 
-    arrays = {name: _Array(load(name).shape, load(name).dtype) for name in archive.files}
-    return arrays, lambda name, rows: load(name)[rows]
+class _ZippedArray:
+    """An array of an .npz, of which the rows asked for are read and no others kept."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        version = np.lib.format.read_magic(stream)
+        readers = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }
+        if version not in readers:
+            raise ValueError(f"an array in .npy version {version}")
+        self.shape, self._is_fortran, self.dtype = readers[version](stream)
+        if self.dtype.hasobject:
+            raise ValueError("an array of Python objects, which only pickle could read")
+        self._start = stream.tell()
+
+    def read(self, rows: slice) -> Any:
+        """(samples, width) of a slice of samples."""
+        count, width = self.shape
+        start, stop, _ = rows.indices(count)
+        row = width * self.dtype.itemsize
+        first, size = (0, count * row) if self._is_fortran else (start * row, (stop - start) * row)
+        self._stream.seek(self._start + first)
+        data = self._stream.read(size)
+        if len(data) < size:
+            raise ValueError("an array that is cut short")
+        values = np.frombuffer(data, self.dtype)
+        if self._is_fortran:
+            return values.reshape((count, width), order="F")[start:stop]
+        return values.reshape(-1, width)
 
 
 def _safetensors(path: Path, stack: ExitStack) -> Opened:

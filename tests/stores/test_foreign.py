@@ -54,6 +54,15 @@ def test_every_format_gives_the_same_rows_in_the_order_of_the_numbers(
                 assert (rows == LAYERS[f"h.{number}"][start:stop]).all()
 
 
+def test_an_npz_is_read_a_slice_at_a_time_in_any_order(tmp_path: Path) -> None:
+    packed = {"h1": LAYERS["h.1"], "h2": np.asfortranarray(LAYERS["h.2"])}
+    np.savez_compressed(tmp_path / "a.npz", **packed)
+    with open_foreign(str(tmp_path / "a.npz")) as found:
+        for start, stop in ((4, 7), (0, 2), (2, 4)):
+            for number, rows in found.rows(slice(start, stop)):
+                assert (rows == packed[f"h{number}"][start:stop]).all()
+
+
 def test_names_in_an_order_of_ones_own_and_a_number_to_begin_with(tmp_path: Path) -> None:
     path = write(tmp_path, "npz", LAYERS)
     with open_foreign(path, ["h.10", "h.1"]) as found:
@@ -108,7 +117,7 @@ def test_a_store_of_our_own_unless_it_is_unfinished(tmp_path: Path) -> None:
         ({"h1": LAYERS["h.1"], "h2": LAYERS["h.1"][:3]}, r"has shape \(3, 5\), array 'h1' \(7, 5"),
         ({"h1": np.zeros((2, 3, 4), np.float32)}, r"shape \(2, 3, 4\), expected \(samples, width"),
         ({"h1": np.zeros((2, 3), np.int64)}, "holds int64; allowed: float16, bfloat16, float32"),
-        ({"h1": np.array([["x"]], dtype=object)}, "cannot be read .*allow_pickle=False"),
+        ({"h1": np.array([["x"]], dtype=object)}, "cannot be read .*only pickle could read"),
         ({}, "holds no arrays"),
     ],
 )
