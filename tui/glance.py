@@ -36,7 +36,10 @@ def glance(entry: Entry) -> CkaMap | None:
 
 def _read(group: Path) -> CkaMap | None:
     from engramcka.results import CkaMap
+    from engramcka.stores import manifest
 
+    if manifest.is_sealed(group):
+        manifest.require_whole(group)
     attributes = _metadata(group)["attributes"]
     layout.check_version(group, attributes, "cka")
     return CkaMap(

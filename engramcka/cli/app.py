@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from engramcka import __version__
-from engramcka.cli import browse, check, export, importing, info, init, models, run
+from engramcka.cli import browse, check, export, importing, info, init, models, run, verify
 from engramcka.errors import EngramckaError
 
 app = typer.Typer(
@@ -29,6 +29,7 @@ app.command("init")(init.command)
 app.command("browse")(browse.command)
 app.command("export")(export.command)
 app.command("info")(info.command)
+app.command("verify")(verify.command)
 app.command("import")(importing.command)
 app.command("models")(models.command)
 

@@ -58,12 +58,18 @@ def _describe_store(store: Any) -> dict[str, Any]:
     layers = store.layers
     attributes = store.attributes
     missing = sum(stop - start for start, stop in store.missing())
+    width = next((layer.shape[1] for layer in layers.values()), 0)
     return {
         "label": attributes.get("label", ""),
         "samples": store.n_samples,
         "samples missing": missing,
+        "complete": store.sealed and not missing,
+        "damaged": [str(error) for _, error in store.damaged()],
+        "chunk samples": store.chunk_samples,
+        "bytes": sum(store.sizes()),
         "layers": len(layers),
-        "width": next(iter(layers.values())).shape[1],
+        "width": width,
+        "readouts": {name: array.shape[1] for name, array in store.readouts.items()},
         "dtype": attributes["dtype"],
         "corpus": attributes.get("corpus", ""),
         "model": attributes.get("model", {}),

@@ -55,6 +55,10 @@ class RunTable(Table):
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="where models run: auto takes a GPU where there is one"
     )
+    compression: Literal["none", "zstd"] = Field(
+        "none",
+        description="of stored hidden states, lossless; zstd: a little less room, much more time",
+    )
 
 
 class Config(Table):

@@ -4,12 +4,12 @@ Works through the store's chunks of samples in order. A chunk is the passages of
 batches alike in length, and is written whole, in the background, and then marked complete: a run
 that is killed loses the chunks in flight, and the store that it leaves, once filled up, is the
 same. Several ranks take every so-many-th chunk each. In host memory at most three chunks of all
-layers stand at a time: one that is gathered, two that are written.
+layers stand at a time, whatever the number of samples: one that is gathered, two that are written.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -26,8 +26,10 @@ from engramcka.extraction.hooks import STREAMS, ResidualStream
 from engramcka.extraction.writer import Writer
 from engramcka.models.points import Point, capture_points
 from engramcka.stores import ActivationStore, create_activations, open_activations
+from engramcka.stores.mending import make_or_mend
 
 Nonfinite = Literal["error", "keep"]
+Compression = Literal["none", "zstd"]
 
 _DTYPES = {torch.float32: "float32", torch.float16: "float16", torch.bfloat16: "bfloat16"}
 
@@ -43,11 +45,15 @@ def extract(
     on_rows: Callable[[int, int], None],
     points: Mapping[int, Point] | None = None,
     streams: str = STREAMS,
+    layers: Collection[int] | None = None,
     readout: Readout | None = None,
     nonfinite: Nonfinite = "error",
+    compression: Compression = "none",
     world: World = ALONE,
 ) -> ActivationStore:
     """Fill a model's store with the residual stream after every block, at every sample's token.
+
+    Chunks of a store that are damaged are made again.
 
     Args:
         model: a causal LM in eval mode, on its device.
@@ -59,8 +65,11 @@ def extract(
         on_rows: called with (rows done on all ranks that this one knows of, rows in all).
         points: layer number -> where hidden states are taken; None for after every block.
         streams: what is made of several residual streams, see `ResidualStream`.
-        readout: read off the same pass into the store's read-outs.
+        layers: of the points, those that are stored; None for all of them, none at all where only
+            a read-out is wanted.
+        readout: read off all points in the same pass, into the store's read-outs.
         nonfinite: "error" stops at a chunk with a NaN or an infinity; "keep" stores it.
+        compression: of a store that is made; lossless.
         world: the ranks that share the chunks out; the first makes the store.
 
     Raises:
@@ -70,23 +79,38 @@ def extract(
     if not len(passages.samples):
         raise DataError("data: not one entity could be placed; data.max_length may be too small")
     points = points or capture_points(model)
+    stored = sorted(points if layers is None else layers)
+    if readout is None:
+        points = {number: points[number] for number in stored}
     stream = ResidualStream(points, streams)
     forward = ForwardPass(model, passages, stream, pad_id, readout)
-    if world.first and not path.exists():
-        attributes = {"streams": streams, **attributes}
-        _create(path, forward, passages, list(points), attributes, inputs, readout)
+    if world.first:
+        make = partial(
+            _create,
+            forward=forward,
+            passages=passages,
+            layers=stored,
+            attributes={"streams": streams, **attributes},
+            inputs=inputs,
+            readout=readout,
+            compression=compression,
+        )
+        make_or_mend(path, make)
     world.meet()
     store = open_activations(path, mode="r+")
     missing = store.missing()
     done = store.n_samples - sum(stop - start for start, stop in missing)
     with Writer() as writer:
         for start, stop in world.share(missing):
-            chunk = Chunk(stop - start)
+            chunk = Chunk(stop - start, stored)
             for rows in forward.run(start, stop):
                 chunk.add(rows)
                 done += len(rows.index)
                 on_rows(done, store.n_samples)
             writer.submit(partial(_write, store, start, chunk, nonfinite))
+    world.meet()
+    if world.first and not store.sealed and not store.missing():
+        store.seal()
     return store
 
 
@@ -98,9 +122,10 @@ def _create(
     attributes: Mapping[str, Any],
     inputs: Mapping[str, Any],
     readout: Readout | None,
+    compression: Compression,
 ) -> None:
     """Make the empty store, its width and dtype read off one sample."""
-    some = next(forward.run(0, 1)).hidden[layers[0]]
+    some = next(iter(next(forward.run(0, 1)).hidden.values()))
     if some.dtype not in _DTYPES:
         raise DataError(f"{path}: hidden states in {some.dtype}; set the model's dtype")
     create_activations(
@@ -112,6 +137,7 @@ def _create(
         attributes={**attributes, "skipped": passages.skipped},
         inputs=inputs,
         readouts=readout.columns if readout is not None else {},
+        compression=compression,
     )
 
 
@@ -123,7 +149,7 @@ def _write(store: ActivationStore, start: int, chunk: Chunk, nonfinite: Nonfinit
     store.write(
         start,
         {layer: _words(rows) for layer, rows in hidden.items()},
-        {name: rows.float().numpy() for name, rows in read.items()},
+        {name: rows.numpy() for name, rows in read.items()},
     )
 
 

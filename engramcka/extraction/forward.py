@@ -6,7 +6,7 @@ gives is sent to the host while the next one runs. Knows nothing of files.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -172,35 +172,39 @@ class Chunk:
 
     Args:
         size: samples.
+        layers: the layers that are kept; others are there for a read-out alone.
     """
 
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._waiting: list[Rows] = []
+    def __init__(self, size: int, layers: Collection[int] = ()) -> None:
+        self._size, self._layers = size, layers
+        self._arriving: Rows | None = None
+        self._hidden: dict[int, torch.Tensor] = {}
+        self._readouts: dict[str, torch.Tensor] = {}
 
     def add(self, rows: Rows) -> None:
-        """Take a batch's rows; they need not have arrived."""
-        self._waiting.append(rows)
+        """Take a batch's rows, which need not have arrived: those of the one before are placed."""
+        self._place()
+        self._arriving = rows
 
     def gather(self) -> tuple[dict[int, torch.Tensor], dict[str, torch.Tensor]]:
         """Hidden states (size, width) by block, and read-outs (size, columns) by name."""
-        hidden: dict[int, torch.Tensor] = {}
-        read: dict[str, torch.Tensor] = {}
-        for rows in self._waiting:
-            if rows.ready is not None:
-                rows.ready.synchronize()
-            self._place(hidden, rows.index, rows.hidden)
-            self._place(read, rows.index, rows.readouts)
-        self._waiting.clear()
-        return hidden, read
+        self._place()
+        return self._hidden, self._readouts
 
-    def _place(
-        self,
-        target: dict[Any, torch.Tensor],
-        index: torch.Tensor,
-        found: Mapping[Any, torch.Tensor],
+    def _place(self) -> None:
+        rows, self._arriving = self._arriving, None
+        if rows is None:
+            return
+        if rows.ready is not None:
+            rows.ready.synchronize()
+        for layer in self._layers:
+            self._put(self._hidden, layer, rows.hidden[layer], rows.index)
+        for name, value in rows.readouts.items():
+            self._put(self._readouts, name, value.float(), rows.index)
+
+    def _put(
+        self, target: dict[Any, torch.Tensor], key: Any, value: torch.Tensor, index: torch.Tensor
     ) -> None:
-        for key, value in found.items():
-            if key not in target:
-                target[key] = torch.empty(self._size, *value.shape[1:], dtype=value.dtype)
-            target[key][index] = value
+        if key not in target:
+            target[key] = torch.empty(self._size, *value.shape[1:], dtype=value.dtype)
+        target[key][index] = value

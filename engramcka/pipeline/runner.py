@@ -23,7 +23,7 @@ from engramcka.pipeline.pieces import Piece, Stage
 from engramcka.pipeline.plan import make_plan
 from engramcka.progress import Reporter
 from engramcka.stores import layout, provenance
-from engramcka.stores.results import open_root
+from engramcka.stores.results import open_root, update_root
 from engramcka.whole import remove_scratch, whole
 
 WHOLE = (0, 1)
@@ -142,8 +142,7 @@ def _record_provenance(context: Context, reporter: Reporter, pieces: int) -> Non
         "git_commit": provenance.git_commit(Path(__file__).parent),
         "seed": context.config.run.seed,
     }
-    before: dict[str, object] = dict(root.attrs.get("provenance", {}))  # type: ignore[arg-type]
-    root.attrs["provenance"] = {**before, **facts}  # type: ignore[dict-item]
+    update_root(context.results, provenance={**root.get("provenance", {}), **facts})
     reporter.log("run", pid=os.getpid(), pieces=pieces, ranks=context.world.size, **facts)
 
 
@@ -202,6 +201,6 @@ def _make(piece: Piece, context: Context, reporter: Reporter) -> float:
 
 
 def _record_seconds(context: Context, piece: Piece, seconds: float) -> None:
-    root = open_root(context.results)
-    before: dict[str, float] = dict(root.attrs.get("seconds", {}))  # type: ignore[arg-type]
-    root.attrs["seconds"] = {**before, f"{piece.stage}/{piece.name}": round(seconds, 3)}
+    before = open_root(context.results).get("seconds", {})
+    this = {f"{piece.stage}/{piece.name}": round(seconds, 3)}
+    update_root(context.results, seconds={**before, **this})

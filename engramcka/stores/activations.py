@@ -1,38 +1,49 @@
 """One model's hidden states on disk: an array a layer, written in whole chunks, resumable.
 
-`MODEL.zarr` holds `layer_01` .. `layer_LL`, each (samples, width); the group `samples`, a table
-that says which text each row stands for; and `complete`, one flag a chunk of samples, written
-last: a row may be read when its flag is set. bfloat16 is kept as its raw 16-bit words, marked by
-the attribute `dtype`, since Zarr has no such type that every reader knows. Knows no torch.
+`MODEL.zarr` holds `layer_01` .. `layer_LL`, each (samples, width); `readouts`, a group of arrays
+(samples, columns) that were read off the same pass; `samples`, a table that says which text each
+row stands for; and `written`, a row a chunk of samples with the size and the checksum of each of
+its files, written last: a sample may be read when the row of its chunk is there. The last chunk is
+followed by the manifest. bfloat16 is kept as its raw 16-bit words, marked by the attribute `dtype`,
+since Zarr has no such type that every reader knows. Knows no torch.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 import zarr
-from zarr.codecs import Crc32cCodec
 
 from engramcka.errors import StoreError
-from engramcka.stores import layout
+from engramcka.stores import layout, manifest
+from engramcka.stores.making import add_samples, add_sharded, add_written, grid_of
+from engramcka.stores.shards import ShardedArray, check_shard, shard_path, write_shard
 from engramcka.whole import whole
 
 DTYPES = ("float32", "float16", "bfloat16")
+_MAX_LAYER_BYTES = 1 << 50
+
+Compression = Literal["none", "zstd"]
 
 
 class LayerArray:
     """One layer's hidden states, (samples, width), read a slice of samples at a time."""
 
-    def __init__(self, array: Any, dtype: str, rows: npt.NDArray[np.int64] | None = None) -> None:
+    def __init__(
+        self, array: ShardedArray, dtype: str, rows: npt.NDArray[np.int64] | None = None
+    ) -> None:
         self._array, self._dtype, self._rows = array, dtype, rows
-        count = int(array.shape[0]) if rows is None else len(rows)
-        self.shape: tuple[int, int] = (count, int(array.shape[1]))
+        count = array.grid.n_samples if rows is None else len(rows)
+        self.shape: tuple[int, int] = (count, array.grid.width)
         self.dtype = np.dtype(ml_dtypes.bfloat16) if dtype == "bfloat16" else np.dtype(dtype)
         self.ndim = 2
 
@@ -40,15 +51,11 @@ class LayerArray:
         return self.shape[0]
 
     def __getitem__(self, index: slice) -> npt.NDArray[Any]:
-        try:
-            if self._rows is None:
-                words = np.asarray(self._array[index])
-            else:
-                words = np.asarray(self._array.oindex[self._rows[index]])
-        except Exception as error:  # missing or corrupt chunks: zarr raises many kinds
-            raise StoreError(
-                f"{self._array.store_path}: cannot be read ({layout.first_line(error)})"
-            ) from error
+        start, stop, step = index.indices(len(self))
+        if self._rows is not None:
+            words = self._array.take(self._rows[index])
+        else:
+            words = self._array.rows(start, max(start, stop))[::step]
         return words.view(self.dtype)
 
     def take(self, rows: npt.NDArray[np.int64]) -> LayerArray:
@@ -77,57 +84,55 @@ class ActivationStore:
 
     @property
     def layers(self) -> dict[int, LayerArray]:
-        """Block number -> its array, in order.
-
-        Raises:
-            StoreError: a chunk that was written is gone; Zarr alone would read it as zeros.
-        """
+        """Block number -> its array, in order; reading a damaged one raises StoreError."""
         dtype = str(self.group.attrs["dtype"])
-        written = int(np.count_nonzero(self.group["complete"][...]))
-        found = {}
-        for name in sorted(self.group.array_keys()):
-            number = layout.layer_number(name)
-            if number is not None:
-                layout.require_chunks(self.group[name], written)
-                found[number] = LayerArray(self.group[name], dtype)
-        return found
+        numbers = ((layout.layer_number(name), name) for name in self._arrays)
+        return {
+            number: LayerArray(self._arrays[name], dtype)
+            for number, name in numbers
+            if number is not None
+        }
 
     @property
     def readouts(self) -> dict[str, LayerArray]:
-        """What was read off the same forward pass: name -> (samples, columns) float32.
-
-        Raises:
-            StoreError: as `layers`.
-        """
-        if layout.READOUTS not in self.group:
-            return {}
-        group: Any = self.group[layout.READOUTS]
-        written = int(np.count_nonzero(self.group["complete"][...]))
-        found = {}
-        for name in sorted(group.array_keys()):
-            layout.require_chunks(group[name], written)
-            found[name] = LayerArray(group[name], "float32")
-        return found
+        """What was read off the same forward pass: name -> (samples, columns) float32."""
+        start = f"{layout.READOUTS}/"
+        return {
+            name.removeprefix(start): LayerArray(array, "float32")
+            for name, array in self._arrays.items()
+            if name.startswith(start)
+        }
 
     @property
     def samples(self) -> dict[str, np.ndarray[Any, Any]]:
         """The sample table: column name -> (samples,) array."""
-        table: Any = self.group["samples"]
-        return {name: np.asarray(table[name][...]) for name in sorted(table.array_keys())}
+        try:
+            table: Any = self.group["samples"]
+            return {name: np.asarray(table[name][...]) for name in sorted(table.array_keys())}
+        except Exception as error:  # zarr raises many kinds
+            raise StoreError(
+                f"{self.path}/samples: cannot be read ({layout.first_line(error)})"
+            ) from error
 
     @property
     def n_samples(self) -> int:
         """Rows of every layer."""
         return int(self.group.attrs["n_samples"])
 
+    @property
+    def chunk_samples(self) -> int:
+        """Samples of a chunk."""
+        return int(self.group.attrs["chunk_samples"])
+
+    @property
+    def sealed(self) -> bool:
+        """Whether it is finished: all chunks are written, and then the manifest."""
+        return manifest.is_sealed(self.path)
+
     def missing(self) -> list[tuple[int, int]]:
         """Ranges (start, stop) of samples that are not written yet, a chunk each, in order."""
-        size = int(self.group.attrs["chunk_samples"])
-        flags = np.asarray(self.group["complete"][...])
-        return [
-            (chunk * size, min((chunk + 1) * size, self.n_samples))
-            for chunk in np.flatnonzero(flags == 0).tolist()
-        ]
+        chunks = range(self._n_chunks)
+        return [self._range(chunk) for chunk in chunks if not self._row_path(chunk).is_file()]
 
     def write(
         self,
@@ -135,20 +140,132 @@ class ActivationStore:
         blocks: Mapping[int, np.ndarray[Any, Any]],
         readouts: Mapping[str, np.ndarray[Any, Any]] | None = None,
     ) -> None:
-        """Write one whole chunk of samples for every layer, then mark it complete.
+        """Write one whole chunk of samples for every layer, then mark it written.
+
+        Several processes may write, each chunks of its own.
 
         Args:
             start: first row, a multiple of the chunk size.
             blocks: block number -> (rows, width); bfloat16 as uint16 words.
             readouts: name -> (rows, columns) float32.
+
+        Raises:
+            StoreError: no room on the disk; says how many bytes are missing.
         """
-        stop = start + len(next(iter(blocks.values())))
-        with zarr.config.set(layout.KEEP_ZEROS):
-            for layer, rows in blocks.items():
-                self.group[layout.layer_name(layer)][start:stop] = rows
-            for name, rows in (readouts or {}).items():
-                self.group[f"{layout.READOUTS}/{name}"][start:stop] = rows
-            self.group["complete"][start // int(self.group.attrs["chunk_samples"])] = 1
+        values = {layout.layer_name(layer): rows for layer, rows in blocks.items()}
+        values |= {f"{layout.READOUTS}/{name}": rows for name, rows in (readouts or {}).items()}
+        assert values.keys() == self._arrays.keys()
+        chunk = start // self.chunk_samples
+        self.forget(chunk)
+        try:
+            row = [
+                write_shard(shard_path(array.folder, chunk), values[name], array.grid)
+                for name, array in self._arrays.items()
+            ]
+            self.group["written"][chunk] = np.array(row, dtype=np.uint64)
+        except OSError as error:
+            raise self._no_room(error) from error
+
+    def forget(self, chunk: int) -> None:
+        """Mark a chunk as not written, so that it is made again; the store is open again too."""
+        for place in (self.path / manifest.GROUP / "zarr.json", self._row_path(chunk)):
+            place.unlink(missing_ok=True)
+
+    def forget_damaged(self, *, every_byte: bool = False) -> int:
+        """Mark the chunks that `damaged` finds as not written; returns how many."""
+        chunks = {chunk for chunk, _ in self.damaged(every_byte=every_byte)}
+        for chunk in chunks:
+            self.forget(chunk)
+        return len(chunks)
+
+    def seal(self) -> None:
+        """Write the manifest, after the last chunk."""
+        assert not self.missing()
+        manifest.seal(self.path, skip=self._is_data, more={"store": self.attributes})
+
+    def damaged(self, *, every_byte: bool = False) -> list[tuple[int, StoreError]]:
+        """(chunk, what is wrong) of each file of a written chunk that is not what was written.
+
+        Args:
+            every_byte: read everything; else only files that changed size, or that were changed
+                after their chunk was finished, are read.
+        """
+        found = []
+        for chunk in range(self._n_chunks):
+            try:
+                row = self._row(chunk)
+            except StoreError as error:
+                found.append((chunk, error))
+                continue
+            since = None if every_byte or row is None else self._row_path(chunk).stat().st_mtime_ns
+            for (name, array), facts in zip(self._arrays.items(), _pairs(row), strict=False):
+                path = shard_path(self._arrays[name].folder, chunk)
+                error_ = _shard_damage(path, array, facts, since)
+                if error_ is not None:
+                    found.append((chunk, error_))
+        return found
+
+    def sizes(self) -> list[int]:
+        """Bytes of each file of the written chunks; of those whose row can be read."""
+        found = []
+        for chunk in range(self._n_chunks):
+            with suppress(StoreError):
+                found += [size for size, _ in _pairs(self._row(chunk))]
+        return found
+
+    @cached_property
+    def _arrays(self) -> dict[str, ShardedArray]:
+        """Array name -> its files, in the order of the rows of `written`."""
+        found = {}
+        for name in self.group.attrs["arrays"]:
+            try:
+                array = self.group[name]
+            except Exception as error:  # zarr raises many kinds
+                raise StoreError(
+                    f"{self.path}/{name}: cannot be read ({layout.first_line(error)})"
+                ) from error
+            layout.check_array(array, _MAX_LAYER_BYTES)
+            found[str(name)] = ShardedArray(self.path / str(name), grid_of(array))
+        return found
+
+    @property
+    def _n_chunks(self) -> int:
+        return -(-self.n_samples // self.chunk_samples)
+
+    def _range(self, chunk: int) -> tuple[int, int]:
+        size = self.chunk_samples
+        return chunk * size, min((chunk + 1) * size, self.n_samples)
+
+    def _row_path(self, chunk: int) -> Path:
+        return self.path / "written" / "c" / str(chunk) / "0" / "0"
+
+    def _row(self, chunk: int) -> npt.NDArray[np.uint64] | None:
+        """(arrays, 2) sizes and checksums of a chunk's files; None if it is not written.
+
+        Raises:
+            StoreError: the row is not what was written.
+        """
+        path = self._row_path(chunk)
+        if not path.is_file():
+            return None
+        try:
+            return np.asarray(self.group["written"][chunk])
+        except Exception as error:  # zarr raises many kinds
+            raise StoreError(f"{path}: cannot be read ({layout.first_line(error)})") from error
+
+    def _is_data(self, name: str) -> bool:
+        """Whether a file of the store is a chunk of hidden states or of a read-out."""
+        return "/c/" in name and not name.startswith(("samples/", "written/"))
+
+    def _no_room(self, error: OSError) -> StoreError:
+        left = sum(stop - start for start, stop in self.missing())
+        each = sum(array.grid.part_bytes / array.grid.part for array in self._arrays.values())
+        found = os.statvfs(self.path)
+        free, wanted = found.f_bavail * found.f_frsize, int(left * each)
+        return StoreError(
+            f"{self.path}: {error.strerror or error}; {wanted:,} bytes are still to be written, "
+            f"{free:,} are free, {max(0, wanted - free):,} are missing; make room and run it again"
+        )
 
 
 def create_activations(
@@ -161,59 +278,46 @@ def create_activations(
     attributes: Mapping[str, Any],
     inputs: Mapping[str, Any],
     readouts: Mapping[str, int] | None = None,
+    compression: Compression = "none",
 ) -> ActivationStore:
     """Make an empty store for one model; it appears whole (all metadata and samples) or not at all.
 
     Args:
         path: the store, which must not be there.
-        layers: block numbers.
+        layers: block numbers; there may be none where there are read-outs.
         width: of the residual stream.
         dtype: one of `DTYPES`.
         samples: the sample table, column name -> (samples,).
         attributes: JSON: provenance, counts.
         inputs: JSON: all that the hidden states are made from.
         readouts: name -> columns of what is read off the same pass, kept as float32.
+        compression: of the hidden states and read-outs; lossless.
     """
     n_samples = len(next(iter(samples.values())))
-    chunk = layout.chunk_samples(n_samples)
+    words = "uint16" if dtype == "bfloat16" else dtype
+    rows, part = layout.chunk_samples(n_samples, width * np.dtype(words).itemsize)
+    names = [layout.layer_name(layer) for layer in layers]
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole(path) as scratch:
         group = zarr.open_group(scratch, mode="w", zarr_format=3)
-        for layer in layers:
-            group.create_array(
-                layout.layer_name(layer),
-                shape=(n_samples, width),
-                chunks=(chunk, width),
-                dtype="uint16" if dtype == "bfloat16" else dtype,
-                compressors=[Crc32cCodec()],
-                dimension_names=("sample", "feature"),
-                attributes={"dtype": dtype, "layer": layer},
-            )
-        for name, columns in (readouts or {}).items():
-            group.create_array(
-                f"{layout.READOUTS}/{name}",
-                shape=(n_samples, columns),
-                chunks=(chunk, columns),
-                dtype="float32",
-                compressors=[Crc32cCodec()],
-                dimension_names=("sample", "column"),
-            )
-        n_chunks = -(-n_samples // chunk)
-        group.create_array(
-            "complete",
-            data=np.zeros(n_chunks, np.uint8),
-            chunks=(1,),
-            compressors=None,
-            dimension_names=("chunk",),
-        )
-        _write_samples(group.create_group("samples"), samples)
+        for layer, name in zip(layers, names, strict=True):
+            marks = {"dtype": dtype, "layer": layer}
+            size = (n_samples, width, rows, part)
+            add_sharded(group, name, words, size, compression, "feature", marks)
+        for readout, columns in sorted((readouts or {}).items()):
+            names.append(f"{layout.READOUTS}/{readout}")
+            size = (n_samples, columns, rows, part)
+            add_sharded(group, names[-1], "float32", size, compression, "column", {})
+        add_written(group, -(-n_samples // rows), len(names))
+        add_samples(group, samples)
         group.attrs.update(
             {
                 **layout.header("activations"),
                 **attributes,
                 "dtype": dtype,
                 "n_samples": n_samples,
-                "chunk_samples": chunk,
+                "chunk_samples": rows,
+                "arrays": names,
                 layout.INPUTS: dict(inputs),
             }
         )
@@ -221,21 +325,38 @@ def create_activations(
 
 
 def open_activations(path: Path, mode: str = "r") -> ActivationStore:
-    """Open one model's hidden states.
+    """Open one model's hidden states; of a finished store, all but the data are checked.
 
     Raises:
-        StoreError: nothing there, not such a store, or of a newer format version.
+        StoreError: nothing there, not such a store, of another format version, or a file of a
+            finished store is damaged.
     """
+    layout.check_plain(path)
+    if manifest.is_sealed(path):
+        manifest.require_whole(path)
     return ActivationStore(path, layout.open_group(path, "activations", mode))
 
 
-def _write_samples(group: zarr.Group, samples: Mapping[str, np.ndarray[Any, Any]]) -> None:
-    for name, column in samples.items():
-        values = column.astype(str) if column.dtype.kind in "OU" else column
-        group.create_array(
-            name,
-            shape=values.shape,
-            dtype=str if values.dtype.kind == "U" else values.dtype,
-            chunks=(len(values),),
-            dimension_names=("sample",),
-        )[...] = values
+def _pairs(row: npt.NDArray[np.uint64] | None) -> list[tuple[int, int]]:
+    return [] if row is None else [(int(size), int(crc)) for size, crc in row]
+
+
+def _shard_damage(
+    path: Path, array: ShardedArray, facts: tuple[int, int], since: int | None
+) -> StoreError | None:
+    size, crc = facts
+    try:
+        found = path.lstat()
+    except OSError:
+        return StoreError(f"{path}: cannot be read (the file is gone)")
+    if found.st_size != size:
+        return StoreError(
+            f"{path}: cannot be read ({found.st_size:,} bytes, {size:,} were written)"
+        )
+    if since is not None and found.st_mtime_ns <= since:
+        return None
+    try:
+        same = check_shard(path, array.grid) == crc
+    except StoreError as error:
+        return error
+    return None if same else StoreError(f"{path}: cannot be read (holds another chunk's data)")

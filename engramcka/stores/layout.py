@@ -4,7 +4,8 @@ The only file that knows them; the README's section on files says the same in pr
 and imports zarr only to open a group: the terminal app reads the names before it loads zarr.
 
     RUN/config.toml               the config as resolved
-    RUN/activations/MODEL.zarr    one group a model, `layer_01` .. (samples, width), group `samples`
+    RUN/activations/MODEL.zarr    one group a model, `layer_01` .. (samples, width), `written`;
+                                  groups `samples`, `readouts`, `manifest`
                                   (MODEL.step-000025.zarr .. where the model is a series)
     RUN/results.zarr              cka/NAME, sweep/NAME, allocation/NAME, lens/MODEL, gates/MODEL,
                                   memory/MODEL, training/MODEL
@@ -39,16 +40,17 @@ LOCK = ".lock"  # held by the run at work; its text says who
 TYPE = "engramcka_type"
 VERSION = "engramcka_version"
 VERSIONS = {
-    "activations": 1,
-    "results": 1,
-    "cka": 1,
-    "sweep": 1,
-    "allocation": 1,
-    "training": 1,
-    "lens": 1,
-    "gates": 1,
-    "memory": 1,
+    "activations": 2,  # shards and `written`; before, chunks and `complete`
+    "results": 2,  # with a checksum
+    "cka": 2,  # with a manifest, as all that follow
+    "sweep": 2,
+    "allocation": 2,
+    "training": 2,
+    "lens": 2,
+    "gates": 2,
+    "memory": 2,
 }
+_OLDEST = {"activations": 2}  # versions before are refused; of other kinds the first is read too
 READOUTS = "readouts"  # group of an activation store: what was read off the same forward pass
 INPUTS = "inputs"  # attribute: everything the group was made from, as JSON
 
@@ -60,14 +62,25 @@ MAX_CHUNKS = 1 << 20  # of one array
 MAX_RESULT_BYTES = 1 << 30  # of one array of a result
 CODECS = frozenset(("bytes", "crc32c", "zstd", "sharding_indexed", "vlen-utf8"))
 
-_CHUNK_SAMPLES = 2048  # rows a chunk of activations: 4 MB at width 1024 in 16 bits
+_PART_SAMPLES = 512  # rows that are read at once: half of the usual batch of a map
+_CHUNK_SAMPLES = 2048  # rows a chunk, which is a file a layer: 4 MB at width 1024 in 16 bits
 _MANY_SAMPLES = 32_768  # above, chunks are twice that: 65,536 x 80 layers in 1,400 files
+_MAX_CHUNK_BYTES = 64 << 20  # of one layer; three chunks of all layers are in memory at a time
 
 
-def chunk_samples(n_samples: int) -> int:
-    """Rows a chunk of activations; it depends on the count alone, as do the batches within."""
+def chunk_samples(n_samples: int, row_bytes: int) -> tuple[int, int]:
+    """Rows of a chunk of activations, and of its parts.
+
+    They depend on the samples and the model alone, as do the batches within a chunk: the same bits
+    whoever makes them.
+    """
     size = _CHUNK_SAMPLES if n_samples <= _MANY_SAMPLES else 2 * _CHUNK_SAMPLES
-    return min(size, n_samples)
+    while size > _PART_SAMPLES and size * row_bytes > _MAX_CHUNK_BYTES:
+        size //= 2
+    if n_samples <= min(size, _PART_SAMPLES):
+        return n_samples, n_samples
+    part = min(size, _PART_SAMPLES)
+    return min(size, -(-n_samples // part) * part), part
 
 
 def layer_name(layer: int) -> str:
@@ -145,10 +158,13 @@ def check_version(path: Path, attributes: Mapping[str, Any], kind: str) -> None:
     found, version = attributes.get(TYPE), attributes.get(VERSION)
     if found != kind:
         raise StoreError(f"{path}: holds {found or 'no engramcka data'}, expected {kind}")
-    if version != VERSIONS[kind]:
+    if version not in range(_OLDEST.get(kind, 1), VERSIONS[kind] + 1) or isinstance(version, bool):
+        age = "an older one made it, delete it to make it anew"
+        if not isinstance(version, int) or version > VERSIONS[kind]:
+            age = "a newer one may read it"
         raise StoreError(
             f"{path}: {kind} in format version {version}; this engramcka reads version "
-            f"{VERSIONS[kind]}, a newer one may read it"
+            f"{VERSIONS[kind]}, {age}"
         )
 
 

@@ -18,7 +18,7 @@ from zarr.codecs import Crc32cCodec
 
 from engramcka.errors import EngramckaError, StoreError
 from engramcka.results import CkaMap, LossSweep
-from engramcka.stores import layout
+from engramcka.stores import layout, manifest
 from engramcka.stores.kinds import KINDS, Kind, kind_of
 from engramcka.whole import whole
 
@@ -78,7 +78,7 @@ def _stamp(folder: Path) -> tuple[int, int] | None:
 
 
 def _read_once(folder: Path, kind: Kind) -> Any:
-    group = layout.open_group(folder, kind.name)
+    group = _open(folder, kind.name)
     attributes = dict(group.attrs)
     try:
         there = sorted(group.array_keys())
@@ -96,6 +96,17 @@ def _read_once(folder: Path, kind: Kind) -> Any:
         raise StoreError(
             f"{group.store_path}: does not hold a {kind.result.__name__} ({error})"
         ) from error
+
+
+def _open(folder: Path, kind: str) -> zarr.Group:
+    """Open one result, every file of it held against the manifest."""
+    layout.check_plain(folder)
+    if manifest.is_sealed(folder):
+        manifest.require_whole(folder)
+    group = layout.open_group(folder, kind)
+    if group.attrs[layout.VERSION] != 1:  # the first version had no manifest
+        manifest.files(folder)
+    return group
 
 
 def write_cka(results: Path, name: str, cka: CkaMap, inputs: Mapping[str, Any]) -> None:
@@ -131,26 +142,54 @@ def names(results: Path, kind: str) -> list[str]:
 def read_inputs(results: Path, kind: str, name: str) -> Any | None:
     """What a stored result was made from, or None if there is no such result to be read."""
     try:
-        return layout.open_group(results / kind / name, kind).attrs.get(layout.INPUTS)
+        return _open(results / kind / name, kind).attrs.get(layout.INPUTS)
     except StoreError:
         return None
 
 
-def open_root(results: Path) -> zarr.Group:
-    """The root of results.zarr, open for writing; made with its kinds if it is not there."""
-    if (results / "zarr.json").is_file():
-        return layout.open_group(results, "results", mode="r+")
-    root = zarr.open_group(results, mode="a", zarr_format=3)
-    root.attrs.update(layout.header("results"))
+def open_root(results: Path) -> dict[str, Any]:
+    """Attributes of the root of results.zarr: the run's provenance, seconds a piece.
+
+    Made, with its kinds, where it is not there, and anew where it is damaged: it is a record, and
+    no result depends on it.
+    """
     for kind in KINDS:
-        root.require_group(kind)
-    return root
+        try:
+            manifest.read_node(results / kind)
+        except StoreError:
+            manifest.write_node(results / kind, {})
+    try:
+        return read_root(results)
+    except StoreError:
+        update_root(results)
+        return read_root(results)
+
+
+def update_root(results: Path, **attributes: Any) -> None:
+    """Set attributes of the root of results.zarr, keeping the others."""
+    try:
+        before = read_root(results)
+    except StoreError:
+        before = {}
+    manifest.write_node(results, {**before, **attributes, **layout.header("results")})
+
+
+def read_root(results: Path) -> dict[str, Any]:
+    """Attributes of the root of results.zarr, as `open_root` gives them.
+
+    Raises:
+        StoreError: it is not there, damaged, or of another format version.
+    """
+    attributes = manifest.read_node(results)
+    layout.check_version(results, attributes, "results")
+    return attributes
 
 
 def _write_whole(results: Path, name: str, fill: Callable[[zarr.Group], None]) -> None:
     """Fill the group beside the store, where no reader lists it, and move it in when complete."""
     with whole(results / name, beside=results) as scratch:
         fill(zarr.open_group(scratch, mode="w", zarr_format=3))
+        manifest.seal(scratch)
         (results / name).parent.mkdir(parents=True, exist_ok=True)
 
 

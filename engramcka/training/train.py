@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from engramcka.config import TrainingTable
 from engramcka.errors import DataError, TrainingError
-from engramcka.stores import layout
+from engramcka.stores import layout, manifest
 from engramcka.training import ranks
 from engramcka.training.loop import Duties, fit
 from engramcka.training.record import TrainingRecord
@@ -112,6 +112,7 @@ def train_model(
                 save(model, scratch)
                 work.finish(scratch)
                 record.write(scratch, inputs)
+                manifest.seal(scratch)
             work.remove()
         ranks.wait()
     finally:

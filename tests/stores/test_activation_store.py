@@ -1,11 +1,13 @@
 """Hidden states are written in whole chunks, found again bit for bit, and never half-believed."""
 
+import warnings
 from pathlib import Path
 
 import ml_dtypes
 import numpy as np
 import pytest
 import xarray
+import zarr
 
 from engramcka.errors import StoreError
 from engramcka.stores import create_activations, layout, open_activations
@@ -14,6 +16,7 @@ from engramcka.stores import create_activations, layout, open_activations
 @pytest.fixture(autouse=True)
 def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(layout, "_CHUNK_SAMPLES", 4)
+    monkeypatch.setattr(layout, "_PART_SAMPLES", 2)
 
 
 def make(path: Path, dtype: str = "float32", n: int = 10):
@@ -96,7 +99,7 @@ def test_a_flipped_bit_is_an_error_that_names_the_layer(tmp_path: Path) -> None:
     data = bytearray(file.read_bytes())
     data[0] ^= 4
     file.write_bytes(data)
-    with pytest.raises(StoreError, match="layer_02: cannot be read"):
+    with pytest.raises(StoreError, match="layer_02/c/0/0: cannot be read"):
         open_activations(tmp_path / "m.zarr").layers[2][0:4]
 
 
@@ -114,3 +117,44 @@ def test_a_store_that_fails_to_be_made_is_not_there(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(StoreError, match="no such store"):
         open_activations(tmp_path / "m.zarr")
+
+
+@pytest.mark.parametrize("compression", ["none", "zstd"])
+def test_other_zarr_implementations_read_the_same(tmp_path: Path, compression: str) -> None:
+    tensorstore = pytest.importorskip("tensorstore")
+    n, width = 30, 5
+    store = create_activations(
+        tmp_path / "m.zarr",
+        layers=[1],
+        width=width,
+        dtype="bfloat16",
+        samples={"start": np.arange(n)},
+        attributes={},
+        inputs={},
+        compression=compression,
+    )
+    values = np.random.default_rng(0).normal(size=(n, width)).astype(ml_dtypes.bfloat16)
+    for start, stop in store.missing():
+        store.write(start, {1: values[start:stop].view(np.uint16)})
+    store.seal()
+    spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": f"{tmp_path}/m.zarr/layer_01"}}
+    other = tensorstore.open(spec).result().read().result()
+    assert (other == values.view(np.uint16)).all()
+    assert (zarr.open_group(tmp_path / "m.zarr")["layer_01"][...] == other).all()
+    layer = open_activations(tmp_path / "m.zarr").layers[1]
+    assert (layer[0:n] == values).all()
+    assert (layer.take(np.array([29, 0, 7, 7]))[0:4] == values[[29, 0, 7, 7]]).all()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert "manifest" in list(zarr.open_group(tmp_path / "m.zarr").group_keys())
+        xarray.open_zarr(tmp_path / "m.zarr", consolidated=False)
+
+
+def test_files_are_few_and_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    rows, part = layout.chunk_samples(65_536, 2 * 7168)
+    assert -(-65_536 // rows) * 80 + 200 < 2000
+    assert rows % part == 0
+    for row_bytes in (64, 2048, 14336, 4 * 7168, 1 << 20):
+        rows, part = layout.chunk_samples(10**6, row_bytes)
+        assert rows == part or rows * row_bytes <= 64 << 20

@@ -12,7 +12,7 @@ from engramcka.errors import ComparisonError
 from engramcka.pipeline.context import Context
 from engramcka.pipeline.members import Pair, pairs
 from engramcka.pipeline.pieces import Piece
-from engramcka.pipeline.stages.extract import extract_inputs, finished_store
+from engramcka.pipeline.stages.extract import extract_inputs, finished_store, noticing_damage
 from engramcka.pipeline.stages.importing import BY_ROW, BY_SPAN, IDENTITY
 from engramcka.pipeline.units import Unit
 from engramcka.pipeline.where import rows_where
@@ -77,24 +77,25 @@ def compute_map(
     lost = max(map(len, chosen)) - len(y_rows)
     y_rows, x_rows = chosen[0][y_rows], chosen[1][x_rows]
     _require_samples(cka, len(y_rows))
-    result = cka_map(
-        [layer.take(y_rows) for layer in y.layers.values()],
-        [layer.take(x_rows) for layer in x.layers.values()],
-        estimator=cka.estimator,
-        batch_size=cka.batch_size,
-        kernel=cka.kernel,
-        standardize=cka.standardize,
-        nonfinite=cka.nonfinite,
-        permutations=cka.permutations,
-        seed=context.config.run.seed,
-        device=context.device,
-        y_label=context.config.label(cka.y),
-        x_label=context.config.label(cka.x),
-        y_layers=tuple(y.layers),
-        x_layers=tuple(x.layers),
-        on_progress=lambda done, total: task.update(done, total),
-        share=Share(context.world.rank, context.world.size, context.world.gather),
-    )
+    with noticing_damage(y, x):
+        result = cka_map(
+            [layer.take(y_rows) for layer in y.layers.values()],
+            [layer.take(x_rows) for layer in x.layers.values()],
+            estimator=cka.estimator,
+            batch_size=cka.batch_size,
+            kernel=cka.kernel,
+            standardize=cka.standardize,
+            nonfinite=cka.nonfinite,
+            permutations=cka.permutations,
+            seed=context.config.run.seed,
+            device=context.device,
+            y_label=context.config.label(cka.y),
+            x_label=context.config.label(cka.x),
+            y_layers=tuple(y.layers),
+            x_layers=tuple(x.layers),
+            on_progress=lambda done, total: task.update(done, total),
+            share=Share(context.world.rank, context.world.size, context.world.gather),
+        )
     if not context.world.first:
         return
     facts: dict[str, Any] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from engramcka.pipeline.stages.models import open_model, placed
 from engramcka.pipeline.units import Unit
 from engramcka.progress import Task
 from engramcka.stores import layout, open_activations, provenance
+from engramcka.stores.mending import stored_attributes
 
 READINGS_VERSION = 1
 """Grows when what a lens reads changes, so that older read-outs and curves are made anew."""
@@ -36,7 +38,7 @@ def extract_pieces(config: Config, run: Path, name: str, unit: Unit | None) -> I
         path = run / layout.ACTIVATIONS / f"{member.store}.zarr"
         inputs = extract_inputs(config, name, unit, member)
         if path.exists():
-            refuse_other_inputs(str(path), open_activations(path).inputs, inputs)
+            refuse_other_inputs(str(path), stored_attributes(path)[layout.INPUTS], inputs)
         total, work = config.data.samples, partial(extract_model, unit=unit, member=member)
         if isinstance(member.table, ImportedModel):
             total = _rows_of(config, path, name, member.table)
@@ -55,7 +57,14 @@ def extract_pieces(config: Config, run: Path, name: str, unit: Unit | None) -> I
 
 
 def _is_complete(path: Path) -> bool:
-    return path.exists() and not open_activations(path).missing()
+    """Whether a store is finished and, as far as sizes and times tell, as it was written."""
+    if not path.exists():
+        return False
+    try:
+        store = open_activations(path)
+        return store.sealed and not store.missing() and not store.damaged()
+    except StoreError:
+        return False  # what can be mended is; else that says why not
 
 
 def _rows_of(config: Config, path: Path, name: str, table: ImportedModel) -> int:
@@ -137,6 +146,7 @@ def extract_model(
         points=points,
         streams=table.streams,
         nonfinite=context.config.data.nonfinite,
+        compression=context.config.run.compression,
         world=context.world,
     )
     if store.attributes["corpus"] != context.corpus.fingerprint:
@@ -148,7 +158,7 @@ def _readout(context: Context, member: Member, path: Path, model: Any, passages:
     """The lens, if it is read in this pass: a store that was begun goes on as it was begun."""
     config = context.config
     if path.exists():
-        wanted = READINGS_ATTRIBUTE in open_activations(path).attributes
+        wanted = READINGS_ATTRIBUTE in stored_attributes(path)
     else:
         named = any(member.model in lens.models for lens in config.lens)
         wanted = named and member == last_member(config, member.model)
@@ -176,6 +186,18 @@ def finished_store(context: Context, model: str, member: Member | None = None) -
     if missing:
         raise StoreError(f"{path}: {missing} samples are missing; run stage extract first")
     return store
+
+
+@contextmanager
+def noticing_damage(*stores: Any) -> Iterator[None]:
+    """Where stores cannot be read, mark what is damaged as not written: the next run makes it."""
+    try:
+        yield
+    except StoreError as error:
+        found = sum(store.forget_damaged(every_byte=True) for store in stores)
+        if not found:
+            raise
+        raise StoreError(f"{error}; run it again to make that anew") from error
 
 
 def _left_out(passages: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ from engramcka.config import ImportedModel
 from engramcka.errors import DataError
 from engramcka.pipeline.context import Context
 from engramcka.progress import Task
-from engramcka.stores import create_activations, open_activations, provenance
+from engramcka.stores import create_activations, provenance
 from engramcka.stores.foreign import open_foreign, read_samples
+from engramcka.stores.mending import make_or_mend
 
 IDENTITY = "identity"  # attribute: what tells samples apart, see below
 BY_ROW, BY_SPAN = "row", "span"  # the row's number; document, start and end
@@ -37,25 +39,25 @@ def import_states(
     with open_foreign(table.path, table.layers, table.first_layer) as arrays:
         rows, width = arrays.shape
         samples = _samples(table, rows)
-        if not path.exists():
-            create_activations(
-                path,
-                layers=list(arrays.layers),
-                width=width,
-                dtype=arrays.dtype,
-                samples=samples,
-                attributes={
-                    "label": context.config.label(name),
-                    "model": {"path": table.path, "arrays": list(arrays.layers.values())},
-                    "found_dtype": arrays.found_dtype,
-                    "corpus": None,
-                    IDENTITY: BY_ROW if table.samples is None else BY_SPAN,
-                    "skipped": 0,
-                    "versions": provenance.versions(),
-                },
-                inputs=inputs,
-            )
-        store = open_activations(path, mode="r+")
+        make = partial(
+            create_activations,
+            layers=list(arrays.layers),
+            width=width,
+            dtype=arrays.dtype,
+            samples=samples,
+            attributes={
+                "label": context.config.label(name),
+                "model": {"path": table.path, "arrays": list(arrays.layers.values())},
+                "found_dtype": arrays.found_dtype,
+                "corpus": None,
+                IDENTITY: BY_ROW if table.samples is None else BY_SPAN,
+                "skipped": 0,
+                "versions": provenance.versions(),
+            },
+            inputs=inputs,
+            compression=context.config.run.compression,
+        )
+        store = make_or_mend(path, make)
         if store.n_samples != rows:
             raise DataError(
                 f"{table.path}: {rows} samples, {path} was begun with {store.n_samples}; delete it "
@@ -64,6 +66,8 @@ def import_states(
         for start, stop in store.missing():
             store.write(start, dict(arrays.rows(slice(start, stop))))
             task.update(stop, rows)
+        if not store.sealed:
+            store.seal()
     task.update(rows, rows, info=f"{len(arrays.layers)} layers, width {width}")
 
 

@@ -13,7 +13,7 @@ from engramcka.pipeline.context import Context
 from engramcka.pipeline.pieces import Piece, refuse_other_inputs
 from engramcka.pipeline.units import tokenizer_inputs
 from engramcka.progress import Task
-from engramcka.stores import layout
+from engramcka.stores import layout, manifest
 from engramcka.whole import whole
 
 _RECORD = "inputs.json"
@@ -58,4 +58,5 @@ def make_tokenizer(
         tokenizer.save_pretrained(scratch)
         record = {"inputs": inputs, "corpus": context.corpus.fingerprint}
         (scratch / _RECORD).write_text(json.dumps(record, indent=1), encoding="utf-8")
+        manifest.seal(scratch)
     task.advance(info=f"{len(tokenizer)} entries")

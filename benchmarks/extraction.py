@@ -1,0 +1,230 @@
+"""What extraction costs beyond the forward pass, and stores beside plain files.
+
+Three tables. Seconds: the bare forward pass over the same batches (blocks only, as extraction runs
+it), `extract` with every token of every block stored, and the usual script
+(`output_hidden_states=True`, `.cpu()`, `torch.save` a batch). Bytes a second: a layer's chunk of a
+store against a plain file of the same size, written and read back. Host memory: the most that
+extraction held beyond model and text, beside its bound of three chunks of all layers. Takes turns
+in one process and takes each least time, so read the ratios.
+
+    python benchmarks/extraction.py            # a Llama of 100 million parameters
+    python benchmarks/extraction.py --small    # a small one, to see that it runs
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from engramcka.data import Passages, Samples
+from engramcka.extraction import extract
+from engramcka.extraction.forward import ForwardPass
+from engramcka.extraction.hooks import ResidualStream
+from engramcka.models.points import capture_points
+from engramcka.stores.shards import Grid, ShardedArray, shard_path, write_shard
+
+VOCABULARY = 8192
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--small", action="store_true", help="a small model")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--passages", type=int, default=0, help="of 256 tokens; default 64")
+    options = parser.parse_args()
+    layers, width = (4, 128) if options.small else (12, 768)
+    length = 32 if options.small else 256
+    model = make_model(layers, width)
+    passages = all_tokens(options.passages or (8 if options.small else 64), length)
+    parameters = sum(p.numel() for p in model.parameters()) / 1e6
+    print(f"{parameters:.0f} million parameters, {layers} blocks of {width}, float32,", end=" ")
+    print(f"{len(passages.last):,} tokens in {len(passages.ids)} passages;", end=" ")
+    print(
+        f"{torch.get_num_threads()} threads, torch {torch.__version__}, load {os.getloadavg()[0]}"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        seconds(model, passages, Path(folder), options.rounds)
+        throughput(Path(folder), options.small, options.rounds)
+
+
+def make_model(layers: int, width: int) -> Any:
+    """A random Llama in eval mode."""
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=width,
+        intermediate_size=4 * width,
+        num_hidden_layers=layers,
+        num_attention_heads=width // 64,
+        num_key_value_heads=width // 64,
+        tie_word_embeddings=True,
+    )
+    return LlamaForCausalLM(config).eval()
+
+
+def all_tokens(count: int, length: int) -> Passages:
+    """Passages of random tokens, every token a sample."""
+    ids = np.random.default_rng(0).integers(0, VOCABULARY, (count, length))
+    number = np.arange(count * length)
+    names = {"document", "entity", "kind", "type"}
+    samples = Samples(
+        **{
+            field: np.full(len(number), "") if field in names else number
+            for field in Samples.__dataclass_fields__
+        }
+    )
+    token = number % length
+    return Passages(tuple(ids), number // length, token, token, samples, 0)
+
+
+def seconds(model: Any, passages: Passages, folder: Path, rounds: int) -> None:
+    """Forward pass alone, extraction, the usual script."""
+    batches = the_batches(model, passages)
+
+    def bare() -> None:
+        with torch.no_grad():
+            for ids in batches:
+                model.model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)
+
+    def ours() -> None:
+        path = folder / "m.zarr"
+        shutil.rmtree(path, ignore_errors=True)
+        extract(
+            model, passages, path, pad_id=0, attributes={}, inputs={}, on_rows=lambda a, b: None
+        )
+
+    def usual() -> None:
+        with torch.no_grad():
+            for number, ids in enumerate(batches):
+                found = model(input_ids=ids, output_hidden_states=True, use_cache=False)
+                states = [value.cpu() for value in found.hidden_states]
+                torch.save(states, folder / f"{number}.pt")
+
+    least = interleaved({"bare forward pass": bare, "extract": ours, "usual script": usual}, rounds)
+    print("\n| | s | over the bare pass |\n|---|---|---|")
+    for name, found in least.items():
+        print(f"| {name} | {found:.2f} | {found / least['bare forward pass']:.3f} |")
+    with Peak() as peak:
+        ours()
+    width, layers = model.config.hidden_size, model.config.num_hidden_layers
+    bound = 3 * min(2048, len(passages.last)) * width * layers * 4
+    print(f"\nHost memory in extraction: {peak.grown / 1e6:.0f} MB above the start (with the")
+    print(f"activations of the forward pass); three chunks of all layers are {bound / 1e6:.0f} MB.")
+
+
+def the_batches(model: Any, passages: Passages) -> list[torch.Tensor]:
+    """The token ids of the batches that extraction makes, chunk by chunk."""
+    seen: list[torch.Tensor] = []
+    handle = model.register_forward_pre_hook(
+        lambda module, args, kwargs: seen.append(kwargs["input_ids"]), with_kwargs=True
+    )
+    forward = ForwardPass(model, passages, ResidualStream(capture_points(model)), 0)
+    chunk = 2048
+    for start in range(0, len(passages.last), chunk):
+        for _ in forward.run(start, min(start + chunk, len(passages.last))):
+            pass
+    handle.remove()
+    return seen
+
+
+def throughput(folder: Path, small: bool, rounds: int) -> None:
+    """Chunks of a layer against plain files."""
+    rows, width, count = (512, 128, 2) if small else (4096, 1024, 8)
+    values = np.random.default_rng(0).integers(0, 1 << 16, (rows, width), dtype=np.uint16)
+    grid = Grid(rows * count, width, values.dtype, rows, min(rows, 512), compressed=False)
+    array, out = folder / "array", np.empty_like(values)
+    names = [folder / f"plain{n}" for n in range(count)]
+
+    def write_plain() -> None:
+        for name in names:
+            with name.open("wb", buffering=0) as file:
+                file.write(values.data)
+
+    def write_ours() -> None:
+        for shard in range(count):
+            write_shard(shard_path(array, shard), values, grid)
+
+    def read_plain() -> None:
+        for name in names:
+            with name.open("rb", buffering=0) as file:
+                file.readinto(out.data)  # type: ignore[attr-defined]
+
+    def read_new() -> None:
+        for name in names:
+            np.fromfile(name, dtype=values.dtype)
+
+    def read_ours() -> None:
+        for shard in range(count):
+            ShardedArray(array, grid).rows(shard * rows, (shard + 1) * rows)
+
+    jobs = {
+        "write, plain": write_plain,
+        "write, store": write_ours,
+        "read into one buffer, plain": read_plain,
+        "read, plain": read_new,
+        "read, store": read_ours,
+    }
+    least = interleaved(jobs, 3 * rounds)
+    size = values.nbytes * count
+    print(f"\nFiles of {values.nbytes / 1e6:.0f} MB, page cache; the store's with crc32c:\n")
+    print("| | MB/s | of plain |\n|---|---|---|")
+    for name, found in least.items():
+        plain = least[f"{name.split(', ')[0].removesuffix(' into one buffer')}, plain"]
+        print(f"| {name} | {size / found / 1e6:.0f} | {plain / found:.2f} |")
+
+
+def interleaved(jobs: dict[str, Callable[[], None]], rounds: int) -> dict[str, float]:
+    """Least seconds of each job, all in turn, after one round that does not count."""
+    least = dict.fromkeys(jobs, float("inf"))
+    for number in range(rounds + 1):
+        for name, job in jobs.items():
+            start = time.perf_counter()
+            job()
+            if number:
+                least[name] = min(least[name], time.perf_counter() - start)
+    return least
+
+
+class Peak:
+    """The most resident memory of this process above that at the start, while inside."""
+
+    def __enter__(self) -> Peak:
+        self._start = self._most = self._now()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    @property
+    def grown(self) -> int:
+        """Bytes."""
+        return self._most - self._start
+
+    def _watch(self) -> None:
+        while not self._over.wait(0.005):
+            self._most = max(self._most, self._now())
+
+    @staticmethod
+    def _now() -> int:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+"""Every byte of a store, a run or a checkpoint, held against what was written.
+
+Works through folders, and says of each how much was read and what is broken. Knows nothing of how
+a broken piece is made again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from engramcka.errors import StoreError
+from engramcka.stores import activations, layout, manifest, results
+from engramcka.stores.kinds import KINDS
+from engramcka.stores.run import is_run
+
+
+@dataclass
+class Checked:
+    """What was found in one folder."""
+
+    path: Path
+    files: int = 0
+    bytes: int = 0
+    broken: list[str] = field(default_factory=list)  # a line a file
+    samples_missing: int = 0  # of a store that is not finished; nothing is broken by it
+
+
+def verify(path: Path) -> Iterator[Checked]:
+    """Check a run, an activation store, a result or a checkpoint, a folder at a time.
+
+    Raises:
+        StoreError: nothing there that could be checked.
+    """
+    if not path.is_dir():
+        raise StoreError(f"{path}: there is no such folder", exit_code=2)
+    if is_run(path) or (path / layout.RESULTS).is_dir() or (path / layout.ACTIVATIONS).is_dir():
+        yield from _check_run(path)
+    elif path.name == layout.RESULTS:
+        yield from _check_results(path)
+    elif (path / "written").is_dir() or (path / "samples").is_dir():
+        yield check_store(path)
+    elif manifest.is_sealed(path) or (path / "zarr.json").is_file():
+        yield check_folder(path)
+    else:
+        raise StoreError(
+            f"{path}: neither a run nor a store, a result or a checkpoint", exit_code=2
+        )
+
+
+def check_folder(folder: Path) -> Checked:
+    """Hold every file of a result or a checkpoint against its manifest."""
+    found = Checked(folder)
+    try:
+        listed = manifest.files(folder)
+    except StoreError as error:
+        found.broken.append(str(error))
+        return found
+    found.files, found.bytes = len(listed) + 1, sum(size for size, _ in listed.values())
+    found.broken += [str(error) for error in manifest.damage(folder)]
+    return found
+
+
+def check_store(folder: Path) -> Checked:
+    """Hold every file of an activation store against its manifest and the rows of `written`."""
+    found = check_folder(folder) if manifest.is_sealed(folder) else Checked(folder)
+    try:
+        group = layout.open_group(folder, "activations")
+        store = activations.ActivationStore(folder, group)
+        found.broken += [str(error) for _, error in store.damaged(every_byte=True)]
+        found.samples_missing = sum(stop - start for start, stop in store.missing())
+        sizes = store.sizes()
+    except StoreError as error:
+        found.broken.append(f"{error}; its data could not be checked")
+    else:
+        found.files, found.bytes = found.files + len(sizes), found.bytes + sum(sizes)
+        if not found.samples_missing and not store.sealed:
+            found.broken += check_folder(folder).broken
+    found.broken = list(dict.fromkeys(found.broken))
+    return found
+
+
+def _check_run(run: Path) -> Iterator[Checked]:
+    for store in _folders(run / layout.ACTIVATIONS):
+        yield check_store(store)
+    if (run / layout.RESULTS).is_dir():
+        yield from _check_results(run / layout.RESULTS)
+    for checkpoint in _folders(run / layout.CHECKPOINTS):
+        yield check_folder(checkpoint)
+
+
+def _check_results(folder: Path) -> Iterator[Checked]:
+    root = Checked(folder)
+    for place in (folder, *(folder / kind for kind in KINDS if (folder / kind).is_dir())):
+        root.files += 1
+        try:
+            results.read_root(folder) if place == folder else manifest.read_node(place)
+        except StoreError as error:
+            root.broken.append(str(error))
+    yield root
+    for kind in KINDS:
+        for result in _folders(folder / kind):
+            yield check_folder(result)
+
+
+def _folders(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] != ".")
