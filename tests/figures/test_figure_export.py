@@ -20,9 +20,10 @@ from engramcka.figures import (
 
 TWICE = """
 import hashlib, sys
-from engramcka.figures import cka_figure, figure_bytes, paper_figure
-from engramcka.paper import published_maps, published_sweep
-figure = paper_figure(list(published_maps().values()), published_sweep(), "neurips")
+from engramcka.figures import figure_bytes, paper_figure
+from engramcka.paper import published_lens, published_maps, published_sweep
+maps, lens = list(published_maps().values()), list(published_lens().values())
+figure = paper_figure(maps[:1], published_sweep(), "icml", lens=lens)
 for kind in ("png", "pdf", "svg"):
     print(kind, hashlib.sha256(figure_bytes(figure, kind)).hexdigest())
 """

@@ -33,7 +33,7 @@ def test_any_name_can_be_drawn_in_every_format(name):
         sweep = made_sweep(baseline_label=name, reference=lines, variants={**lines, "b": 1.772})
         figure = cka_figure(made_map(3, 3, y_label=name, x_label=name), title=name)
         for kind in FORMATS:
-            assert len(figure_bytes(figure, kind)) > 1000
+            assert len(figure_bytes(figure, kind, 60)) > 1000
         assert len(figure_bytes(sweep_figure(sweep, title=name), "pdf")) > 1000
 
 
