@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,12 +48,14 @@ def browse(paths: Sequence[Path], *, once: bool = False) -> None:
     from engramcka.tui.first_frame import first_frame
 
     left = memory.recall(paths, memory.state_file())
-    with first_frame(places, left) as drawn:
-        left = _run(paths, places, left, drawn)
+    with first_frame(places, left) as restore:
+        left = _run(paths, places, left, staying_driver(restore) if restore else None)
     memory.remember(paths, left, memory.state_file())
 
 
-def _run(paths: Sequence[Path], places: Sequence[Place], left: Memory, drawn: bool) -> Memory:
+def _run(
+    paths: Sequence[Path], places: Sequence[Place], left: Memory, driver: type[Driver] | None
+) -> Memory:
     """Run the app, over what is drawn already; returns where the user left off."""
     from rich.console import Console
 
@@ -63,18 +65,22 @@ def _run(paths: Sequence[Path], places: Sequence[Place], left: Memory, drawn: bo
     system = Console(force_terminal=True).color_system
     app = BrowseApp(
         paths, places, capabilities(os.environ, system), left,
-        driver_class=staying_driver() if drawn else None,
+        driver_class=driver,
     )  # fmt: skip
     app.run()
     return app.left_off
 
 
-def staying_driver() -> type[Driver]:
+def staying_driver(restore: Callable[[], None]) -> type[Driver]:
     """Textual's driver, which does not clear a screen that was entered already."""
     from textual.drivers.linux_driver import LinuxDriver
 
     class StayingDriver(LinuxDriver):
         _entered = True
+
+        def start_application_mode(self) -> None:
+            restore()  # what the driver finds now is what it leaves behind
+            super().start_application_mode()  # type: ignore[no-untyped-call]
 
         def write(self, data: str) -> None:
             if self._entered and data == "\x1b[?1049h":

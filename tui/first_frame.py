@@ -10,7 +10,7 @@ import json
 import os
 import sys
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from itertools import groupby
@@ -32,11 +32,12 @@ _CODECS = [
 
 
 @contextmanager
-def first_frame(places: Sequence[Place], memory: Memory) -> Iterator[bool]:
-    """Draw what the app is about to show; whether that was possible.
+def first_frame(places: Sequence[Place], memory: Memory) -> Iterator[Callable[[], None] | None]:
+    """Draw what the app is about to show.
 
-    Keys pressed meanwhile are kept for the app and not echoed. The terminal is as before when the
-    block ends.
+    Keys pressed meanwhile are kept for the app and not echoed. Yields what makes the terminal echo
+    again, for the app to call as it takes over; None where nothing was drawn. The terminal is as
+    before when the block ends.
     """
     try:
         import termios
@@ -47,24 +48,28 @@ def first_frame(places: Sequence[Place], memory: Memory) -> Iterator[bool]:
         drawn = frame(entry, memory, *size) if shown and entry is not None else ""
         before = termios.tcgetattr(sys.stdin.fileno())
     except Exception:  # the app will show it, or say what is wrong
-        yield False
+        yield None
         return
     if not drawn:
-        yield False
+        yield None
         return
+
+    def restore() -> None:
+        termios.tcsetattr(sys.stdin.fileno(), termios.TCSANOW, before)
+
     quiet = [*before]
     quiet[3] &= ~(termios.ECHO | termios.ICANON)
     termios.tcsetattr(sys.stdin.fileno(), termios.TCSANOW, quiet)
     sys.stdout.write(ENTER + drawn)
     sys.stdout.flush()
     try:
-        yield True
+        yield restore
     except BaseException:
         sys.stdout.write(LEAVE)
         sys.stdout.flush()
         raise
     finally:
-        termios.tcsetattr(sys.stdin.fileno(), termios.TCSANOW, before)
+        restore()
 
 
 def _suits(environ: Mapping[str, str]) -> bool:

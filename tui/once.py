@@ -141,4 +141,5 @@ def sweep_lines(sweep: LossSweep, width: int, known: Capabilities) -> list[list[
         lines.append([Segment(f"{clean(sweep.baseline_label)} {sweep.baseline_mean:.4f}")])
     for name, loss in {**sweep.reference, **sweep.variants}.items():
         lines.append([Segment(f"{clean(name)} {loss:.4f}")])
+    lines += [[Segment(f"warning: {clean(warning)}")] for warning in sweep.warnings]
     return lines

@@ -124,7 +124,7 @@ def allocation() -> AllocationSweep:
     """A U over five shares, two seeds, one training missing."""
     loss = np.array([[2.30, 2.34], [2.20, 2.24], [2.14, 2.16], [2.10, np.nan], [2.24, 2.26]])
     return AllocationSweep(
-        np.array([0.2, 0.4, 0.6, 0.8, 1.0]), loss, (0, 1), (4, 8, 12, 16, 20), "Engram"
+        np.array([0.2, 0.4, 0.6, 0.8, 1.0]), loss, (0, 1), (4, 8, 12, 16, 20), label="Engram"
     )
 
 
@@ -191,6 +191,7 @@ async def until(pilot: Pilot[None], condition: Callable[[], bool]) -> None:
 
 async def settle(pilot: Pilot[None]) -> None:
     """Wait until what the user wants to see has been read and is on the screen."""
+    await pilot.pause(0.05)
     app = pilot.app
     assert isinstance(app, BrowseApp)
     browser = app.browser
@@ -204,7 +205,8 @@ async def settle(pilot: Pilot[None]) -> None:
         if browser.second is not None:
             return browser.compare.pair is not None
         view = "message" if isinstance(found, Broken) else browser.view_of(found.entry.kind).id
-        return browser.query_one(ContentSwitcher).current == view
+        focused = browser.focused is not None or view == "message"
+        return focused and browser.query_one(ContentSwitcher).current == view
 
     await until(pilot, shown)
     await pilot.pause(0.05)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 
+import numpy as np
 import pytest
 from small_runs import (
     STEPS,
@@ -20,9 +22,11 @@ from small_runs import (
 )
 from textual.widgets import ContentSwitcher
 
+from engramcka.results import GateText
 from engramcka.stores.results import write_result
 from engramcka.tui import browse
-from engramcka.tui.catalog import Entry, find_places, members, series_of
+from engramcka.tui.catalog import Entry, facts, find_places, members, series_of
+from engramcka.tui.loading import Broken, Loaded, load
 from engramcka.tui.terminal import Capabilities
 from engramcka.tui.widgets.cell_panel import CellPanel, Readout
 from engramcka.tui.widgets.run_tree import RunTree, stops
@@ -314,3 +318,72 @@ async def test_a_lens_is_exported_and_what_has_no_figure_says_so(full, make_app)
         await until(pilot, lambda: bool(list(app._notifications)))
         assert any("figures" in str(toast.message) for toast in app._notifications)
         assert (app.browser.entry.place.figures / written.name).is_file()
+
+
+HOSTILE = "\x1b[31m\x1b]0;title\x07[red]x[/red] \u202edlrow\u05e9 " + "y" * 300
+
+
+def write_hostile(full):
+    results = full / "results.zarr"
+    for folder in ("cka", "lens", "gates", "memory", "sweep", "allocation", "training"):
+        shutil.rmtree(results / folder)
+    cka = replace(full_map(), y_label=HOSTILE, warnings=(HOSTILE,), series=HOSTILE[:60], step=1)
+    mine = "[bold]\x1b[2J" + "n" * 60
+    text = GateText((HOSTILE, "\x1b[31m", "\u202e", "\t", "\x00"), np.zeros((5, 2, 2)))
+    values = (
+        cka,
+        lens_curve(HOSTILE, 1.0, warnings=(HOSTILE,)),
+        replace(gates(), types=(HOSTILE, "a", "b"), texts=(text,), warnings=(HOSTILE,)),
+        replace(ablation(), classes=(HOSTILE, "a", "b"), label=HOSTILE),
+        replace(allocation(), label=HOSTILE, unit=HOSTILE),
+        training_curve(2.0),
+    )
+    for value in values:
+        write_result(results, mine, value, {})
+    write_result(results, mine + "2", replace(cka, step=2), {})
+    write_result(results, mine + "2", lens_curve(HOSTILE, 2.0), {})
+
+
+@pytest.mark.parametrize("known", [Capabilities(), Capabilities("16"), Capabilities("none", True)])
+async def test_hostile_names_in_every_kind_are_plain_text(full, make_app, known):
+    write_hostile(full)
+    app = make_app(full, capabilities=known)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settle(pilot)
+        for _ in stops(app.browser.runs[0]):
+            assert isinstance(app.browser.found, Loaded), app.browser.found
+            await pilot.press("right", "t", "down", "n")
+            text = screen_text(app)
+            assert not {"\x1b", "\x07", "\u202e", "\x00"} & set(text)
+            assert text.isascii() or not known.ascii
+            await settle(pilot)
+
+
+@pytest.mark.parametrize("kind", ["lens", "gates", "memory", "allocation", "training", "cka"])
+@pytest.mark.parametrize("damage", ["metadata", "half", "array", "newer"])
+def test_what_is_broken_is_a_sentence(full, kind, damage):
+    (place,) = find_places([full])
+    entry = next(e for e in facts(place).entries if e.kind == kind)
+    metadata = entry.path / "zarr.json"
+    if damage == "metadata":
+        metadata.write_text("{")
+    elif damage == "half":
+        metadata.unlink()
+    elif damage == "array":
+        shutil.rmtree(next(path for path in sorted(entry.path.iterdir()) if path.is_dir()))
+    else:
+        metadata.write_text(metadata.read_text().replace('_version": 1', '_version": 99'))
+    found = load(entry)
+    assert isinstance(found, Broken) or damage == "array"  # an optional array may be away
+    if isinstance(found, Broken):
+        assert entry.name in found.sentence
+        assert "\n" not in found.sentence
+
+
+def test_a_series_with_a_broken_map_shows_the_rest_and_says_so(full):
+    shutil.rmtree(full / "results.zarr" / "cka" / "over-training-200" / "similarity")
+    (place,) = find_places([full])
+    found = load(Entry(place, "series", "over-training"))
+    assert isinstance(found, Loaded)
+    assert [value.step for value in found.value.values.values()] == [100, 1000]
+    assert "over-training-200" in found.value.unread[0]

@@ -19,7 +19,8 @@ class AllocationPlot:
         self.sweep = sweep
         self.readings = (f"loss in {clean(sweep.unit)}",)
         missing = int((~np.isfinite(sweep.loss)).sum())
-        self.warnings = [f"{missing} of {sweep.loss.size} trainings not there yet"] * bool(missing)
+        self.warnings = [clean(warning) for warning in sweep.warnings]
+        self.warnings += [f"{missing} of {sweep.loss.size} trainings not there yet"] * bool(missing)
 
     def chart(self, reading: int) -> Chart:
         """The mean with the spread of the seeds, and the loss of the experts alone across."""
@@ -47,6 +48,8 @@ class AllocationPlot:
         lines: list[Said] = [("rho", f"{sweep.rho[at]:.3g}")]
         if sweep.experts:
             lines.append(("experts", str(sweep.experts[at])))
+        if sweep.parameters:
+            lines.append(("params", f"{sweep.parameters[at] / 1e6:.4g} M"))
         mean, alone = float(sweep.mean[at]), self._experts_alone()
         if not np.isfinite(mean):
             return [*lines, ("loss", "not there yet")]

@@ -34,7 +34,8 @@ class LensPlot:
         self.curves: dict[str, LensCurve] = same
         self._chosen = chosen
         self.readings = tuple(_title(field, chosen) for field in self._fields())
-        self.warnings = [clean(w) for curve in same.values() for w in curve.warnings]
+        said = (clean(w) for curve in same.values() for w in curve.warnings)
+        self.warnings = list(dict.fromkeys(said))
         left_out = len(several.values) - len(same)
         if left_out:
             self.warnings.append(f"{left_out} more of other samples or another direction")

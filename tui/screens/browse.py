@@ -76,6 +76,8 @@ class BrowseScreen(ContentScreen):
         """A map's values before anything else, what else is known of it after the first frame."""
         cka = glance(entry)
         if cka is not None:
+            self._switch(self.map, focus=False)
+            self.set_focus(self.map)  # keys that are waiting already are meant for it
             self.post_message(EntryRead(Loaded(entry, cka, None)))
         self.choose(entry, focus=True, read=cka is None)
         if cka is not None:

@@ -153,6 +153,8 @@ class ContentScreen(ReadingScreen):
     def _say(self, sentence: str) -> None:
         self.query_one("#message", Static).update(sentence)
         self.query_one(ContentSwitcher).current = "message"
+        if self.focused is None or not self.focused.display:
+            self.query_one(RunTree).focus()
 
     def _title(self) -> None:
         entry = self.entry

@@ -99,7 +99,8 @@ class MemoryView(RowsView):
     def show(self, several: Several) -> None:
         """Show the ablations of all models of a run."""
         self._ablations = list(several.values.values())
-        self.warnings = [clean(w) for ablation in self._ablations for w in ablation.warnings]
+        said = (clean(w) for ablation in self._ablations for w in ablation.warnings)
+        self.warnings = list(dict.fromkeys(said))
         self.warnings += several.unread
         self.bars.show(memory_rows(several.values))
         self.tell()

@@ -137,4 +137,6 @@ def point_lines(
         ]
     for name, loss in {**sweep.reference, **sweep.variants}.items():
         lines += [panel.heading(clean(name)), panel.pair("", f"{loss:.4f}")]
+    if sweep.warnings:
+        lines += [[], *panel.sentences([clean(warning) for warning in sweep.warnings])]
     return lines

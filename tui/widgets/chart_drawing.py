@@ -215,6 +215,7 @@ def _x_numbers(chart: Chart, frame: ChartFrame) -> list[tuple[int, str]]:
     placed: list[tuple[int, str]] = []
     for value, text in texts:
         x = int(frame.x(value)) - (len(text) - 1) // 2
+        x = min(x, frame.left + frame.width - len(text))
         if not placed or x > placed[-1][0] + len(placed[-1][1]):
             placed.append((x, text))
     return placed

@@ -114,6 +114,8 @@ class RunTree(Tree[Data]):
             if self.pattern or was_open:
                 self._fill(node)
                 node.expand()
+        if self.pattern and not self.root.children:
+            self.root.add_leaf(Text("no result has these words", Style(italic=True)), data="")
         self._restore(under)
 
     def _restore(self, under: Data | None) -> None:
