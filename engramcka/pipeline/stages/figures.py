@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from engramcka.config import Config
+from engramcka.config import Config, TrainedModel
 from engramcka.errors import EngramckaError
 from engramcka.pipeline.context import Context
 from engramcka.pipeline.pieces import Piece
@@ -18,7 +18,13 @@ FIGURE_FORMATS = ("png", "pdf")
 
 
 def figure_pieces(config: Config, run: Path) -> Iterator[Piece]:
-    """One piece: whatever is stored when its turn comes, drawn anew where the result is newer."""
+    """One piece: whatever is stored when its turn comes, drawn anew where the result is newer.
+
+    None for a config that leaves no result, such as one that only extracts.
+    """
+    analyses = (config.cka, config.lens, config.gates, config.sweep, config.allocation)
+    if not any(analyses) and not any(isinstance(m, TrainedModel) for m in config.models.values()):
+        return
     yield Piece(
         stage="figures",
         name="all",
