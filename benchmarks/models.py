@@ -1,6 +1,7 @@
 """What an Engram module costs: forward and backward of a backbone with it and without.
 
     python benchmarks/models.py [--preset moe-100m] [--sequences 4] [--rounds 7] [--threads 1]
+                                [--steps 0]
 
 Both models live in one process and take turns; the share is the median over rounds of the ratio
 within a round, so that a busy machine slows both alike. Since that is a small difference of two
@@ -8,22 +9,40 @@ large numbers, the modules are also timed alone, as a share of the backbone. On 
 the process's own (one thread by default), which others on the machine do not add to. The backbone
 is the same in all; the modules are its Engram partner's (two at 100m, rho 74 %). On a GPU the table
 is tried in host memory too. Limits: 10 % on a CPU, 5 % on a GPU.
+
+With --steps, whole training steps as well: the backbone under transformers' Trainer as it comes,
+the backbone and the Engram model under ours (readings, expert counts, states and all), in turns.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import platform
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from torch.utils.data import TensorDataset
+from transformers import (
+    AutoModelForCausalLM,
+    PreTrainedModel,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
+from transformers.trainer_callback import PrinterCallback
 
-from engramcka.config import EngramConfig
+from engramcka.config import EngramConfig, TrainingTable
 from engramcka.models.engram import EngramForCausalLM, EngramModelConfig
 from engramcka.models.presets import find_preset, preset_config, preset_engram
+from engramcka.training.loop import Duties, fit
+from engramcka.training.record import Progress
+from engramcka.training.state import WorkFolder
 
 
 def build(preset: str, engram: EngramConfig | None, device: str) -> PreTrainedModel:
@@ -84,6 +103,86 @@ def seconds(run: Callable[[], None], clock: Callable[[], float]) -> float:
     return clock() - start
 
 
+class Moments(TrainerCallback):
+    """When each step ended."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.clock, self.ends = clock, list[float]()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.note()
+
+    def note(self, *_: Any) -> None:
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        self.ends.append(self.clock())
+
+    def seconds(self) -> list[float]:
+        """Of each step but the first."""
+        return [after - before for before, after in itertools.pairwise(self.ends)]
+
+
+def plain_steps(model: PreTrainedModel, ids: torch.Tensor, steps: int, moments: Moments) -> None:
+    """Training under Trainer with its own AdamW (a fused one), no logs and no saves."""
+    sequences = ids.cpu().repeat(steps, 1)
+    arguments = TrainingArguments(
+        output_dir=tempfile.mkdtemp(),
+        max_steps=steps,
+        per_device_train_batch_size=len(ids),
+        bf16=ids.is_cuda,
+        use_cpu=not ids.is_cuda,
+        save_strategy="no",
+        logging_strategy="no",
+        report_to=[],
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        dataloader_pin_memory=ids.is_cuda,
+    )
+    trainer = Trainer(
+        model=model,
+        args=arguments,
+        train_dataset=TensorDataset(sequences),
+        data_collator=lambda rows: dict.fromkeys(
+            ("input_ids", "labels"), torch.stack([row[0] for row in rows])
+        ),
+        callbacks=[moments],
+    )
+    trainer.remove_callback(PrinterCallback)
+    trainer.train()
+
+
+def our_steps(model: PreTrainedModel, ids: torch.Tensor, steps: int, moments: Moments) -> None:
+    """Training as the train stage does it."""
+    with tempfile.TemporaryDirectory() as folder:
+        options = TrainingTable(steps=steps, batch_size=len(ids), sequence_length=ids.shape[1])
+        fit(
+            model, ids.cpu().repeat(steps, 1).numpy(), options, seed=0, device=ids.device.type,
+            work=WorkFolder(Path(folder) / "unit", {}), progress=Progress(),
+            duties=Duties((), lambda model, step: 0.0, moments.note),
+        )  # fmt: skip
+
+
+def compare_training(
+    models: dict[str, PreTrainedModel], ids: torch.Tensor, steps: int, rounds: int
+) -> None:
+    """Print tokens a second, from the fastest and the median step, and the share of plain's."""
+    clock = time.perf_counter if ids.is_cuda else time.process_time
+    loops = {"backbone, plain Trainer": (plain_steps, "backbone")}
+    loops |= {f"{name}, ours": (our_steps, name) for name in models}
+    found: dict[str, list[float]] = {name: [] for name in loops}
+    for _ in range(rounds):
+        for name, (loop, model) in loops.items():
+            moments = Moments(clock)
+            loop(models[model], ids, steps, moments)
+            found[name] += moments.seconds()
+    plain = min(found["backbone, plain Trainer"])
+    for name, times in found.items():
+        rates = (ids.numel() / of for of in (min(times), statistics.median(times)))
+        best, middle = rates
+        share = plain / min(times)
+        print(f"{name:32} {best:9.0f} tokens/s  median {middle:9.0f}  {share:7.1%} of plain")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--preset", default="moe-100m")
@@ -91,6 +190,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=512)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--steps", type=int, default=0, help="training steps a round, 2 or more")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -120,6 +220,8 @@ def main() -> None:
         rate = size[0] * size[1] / statistics.median(found)
         share = ratio if "alone" in name else ratio - 1
         print(f"{name:32} {min(found):8.3f} s  {rate:9.0f} tokens/s  {share:+7.1%}")
+    if options.steps:
+        compare_training(models, ids, options.steps, options.rounds)
 
 
 if __name__ == "__main__":

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from once import sequences, train_once
+from once import OPTIONS, sequences, train_once
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from engramcka.config import EngramConfig
-from engramcka.errors import TrainingError
+from engramcka.errors import DataError, TrainingError
 from engramcka.models import build_model
-from engramcka.training import read_record, validation_loss
+from engramcka.training import read_record, train_model, validation_loss
 
 
 def train(tokenizer, folder: Path, engram: EngramConfig | None = None, kept=(), **changes):
@@ -91,3 +91,30 @@ def test_a_loss_that_is_no_number_stops_and_leaves_nothing(tokenizer, tmp_path: 
 
 def test_there_is_no_record_where_nothing_was_trained(tmp_path: Path) -> None:
     assert read_record(tmp_path / "unit") is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"validation": np.zeros((0, 16), dtype=np.int64)}, "there is no validation text"),
+        ({"validation": np.zeros((3, 1), dtype=np.int64)}, "there is no validation text"),
+        ({"training": np.full((2, 16), 320)}, "token ids from 320 to 320, .* vocabulary has 320"),
+        ({"tokenizer": range(321)}, "tokenizer has 321 entries, the model's vocabulary 320"),
+    ],
+)
+def test_text_that_does_not_fit_is_one_line(tokenizer, tmp_path: Path, changes, message) -> None:
+    ids = sequences(tokenizer, 4)
+    given = {"tokenizer": tokenizer, "training": ids, "validation": ids, **changes}
+    with pytest.raises(DataError, match=message):
+        train_model(
+            build_model("moe-tiny", None, tokenizer, seed=0),
+            given.pop("tokenizer"),
+            **given,
+            options=OPTIONS,
+            seed=0,
+            device="cpu",
+            folder=tmp_path / "unit",
+            inputs={},
+            on_step=lambda step, info: None,
+        )
+    assert list(tmp_path.iterdir()) == []
