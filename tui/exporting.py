@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from engramcka.errors import ConfigError
 from engramcka.tui.catalog import Entry
 from engramcka.tui.loading import Loaded
 
@@ -70,10 +69,7 @@ def write(subject: Subject, export: Export) -> Path:
             return figures.save_cka_map(value, path, style, **options)
         if entry.kind == "sweep":
             return figures.save_sweep(value, path, style)
-        draw = getattr(figures, f"{entry.kind}_figure", None)
-        if draw is None:
-            raise ConfigError(f"{entry.title}: has no figure; ctrl+y copies its numbers")
-        return figures.save_figure(draw(value, style, **options), path)
+        return figures.save_figure(figures.result_figure(value, style, **options), path)
     other: Any = subject.second.value
     if subject.subtracted:
         return figures.save_figure(figures.difference_figure(value, other, style), path)

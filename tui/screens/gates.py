@@ -103,10 +103,10 @@ class GatesView(RowsView):
 
     def _choice(self) -> str:
         assert self.gates is not None
-        stream = "mean of streams" if self.stream is None else f"stream {self.stream + 1}"
-        parts = [f"module at layer {self.gates.layers[self.module]}"]
+        parts = [f"layer {self.gates.layers[self.module]}"]
         if self._streams > 1:
-            parts.append(f"{stream} ({self._streams})")
+            mean = f"mean of {self._streams} streams"
+            parts.append(mean if self.stream is None else f"stream {self.stream + 1}")
         if self.types_shown:
             parts.append("mean gate by entity type")
         else:
