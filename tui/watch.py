@@ -15,6 +15,7 @@ from engramcka.tui.catalog import Place, RunFacts, facts, find_places
 
 PAUSE = 1.0  # seconds between two looks
 SHARE = 0.1  # at most this part of the time is spent looking
+LONGEST = 5.0  # seconds between two looks, however long one takes
 
 
 def look(paths: Sequence[Path], before: Sequence[RunFacts]) -> tuple[RunFacts, ...]:
@@ -32,11 +33,11 @@ def watch(
     pause: float = PAUSE,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Call ``once`` until ``stopped``, with pauses that keep it a small part of the time."""
+    """Call ``once`` until ``stopped``, with pauses that keep it a small part of the time, if they can."""
     while not stopped():
         started = time.monotonic()
         once()
-        rest = max(pause, (time.monotonic() - started) / SHARE)
+        rest = max(pause, min((time.monotonic() - started) / SHARE, LONGEST))
         while rest > 0 and not stopped():
             sleep(min(0.1, rest))
             rest -= 0.1

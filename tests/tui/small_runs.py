@@ -181,12 +181,12 @@ def make_full_run(path: Path) -> Path:
 
 async def until(pilot: Pilot[None], condition: Callable[[], bool]) -> None:
     """Wait for something that a worker brings about."""
-    for _ in range(1000):
+    for _ in range(3000):
         if condition():
             await pilot.pause()
             return
         await pilot.pause(0.02)
-    raise AssertionError("it did not happen within 20 seconds")
+    raise AssertionError("it did not happen within a minute")
 
 
 async def settle(pilot: Pilot[None]) -> None:
