@@ -33,7 +33,7 @@ def watch(
     pause: float = PAUSE,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Call ``once`` until ``stopped``, with pauses that keep it a small part of the time, if they can."""
+    """Call ``once`` until ``stopped``, with pauses that keep it a small part of the time."""
     while not stopped():
         started = time.monotonic()
         once()
