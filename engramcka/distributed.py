@@ -26,6 +26,7 @@ from engramcka.wire import pack, unpack
 T = TypeVar("T")
 
 _POLL = 0.2  # seconds between two looks of a rank that waits
+_PATIENCE = 3.0  # seconds that a rank that failed waits to hear whether the first did too
 _SAID, _FAILED = b"S", b"F"
 _RANK_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK")
 
@@ -84,18 +85,24 @@ class World:
         found: list[Any] = self.meet(value, lambda by_rank: by_rank)
         return found
 
-    def fail(self, error: BaseException) -> None:
-        """Tell the ranks that wait, or will wait, in `meet` that this one cannot go on."""
+    def fail(self, error: BaseException) -> bool:
+        """Tell the ranks that wait, or will wait, in `meet` that this one cannot go on.
+
+        Returns:
+            Whether the first rank failed in the same words, so that they need not be said again.
+        """
         if self.size == 1 or isinstance(error, PeerFailed):
-            return
+            return False
         code = error.exit_code if isinstance(error, EngramckaError) else 1
         said = pack([f"rank {self.rank}: {error or type(error).__name__}", code])
         try:
             self._store.set(f"{self._meetings}/{self.rank}", _FAILED + said)
             if self.first:
                 self._store.set(f"{self._meetings}/answer", _FAILED + said)
+                return False
+            return self._first_said(str(error))
         except RuntimeError:  # the store's host is gone: so will the others be
-            return
+            return False
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -124,6 +131,17 @@ class World:
                     os.environ.pop(name, None)
                 else:
                     os.environ[name] = value
+
+    def _first_said(self, words: str) -> bool:
+        """Whether the first rank fails with these words too, within a few seconds."""
+        key = f"{self._meetings}/0"
+        end = time.monotonic() + _PATIENCE
+        while not self._store.check([key]):
+            if time.monotonic() > end:
+                return False
+            time.sleep(_POLL)
+        said: bytes = self._store.get(key)
+        return said[:1] == _FAILED and unpack(said[1:])[0] == f"rank 0: {words}"
 
     def _meet(self, content: bytes, answer: Callable[[list[bytes]], bytes]) -> bytes:
         number = self._meetings

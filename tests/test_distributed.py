@@ -122,3 +122,18 @@ def test_other_ranks_can_be_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     assert shown == ["3", "4", "1"]
     assert os.environ["LOCAL_RANK"] == "7"
     assert "RANK" not in os.environ
+
+
+def test_what_all_ranks_fail_with_is_said_by_the_first() -> None:
+    def work(world: World) -> bool:
+        world.meet()
+        return world.fail(ComparisonError("no such layer"))
+
+    found, _ = on_ranks(3, work)
+    assert found == [False, True, True]
+
+    def one(world: World) -> bool:
+        return world.fail(ComparisonError(f"only rank {world.rank}'s"))
+
+    found, _ = on_ranks(2, one)
+    assert found == [False, False]

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 
 from engramcka import stopping
 from engramcka.config import Config, dump_config
-from engramcka.distributed import ALONE, World
+from engramcka.distributed import ALONE, PeerFailed, World
 from engramcka.errors import EngramckaError, StoreError
 from engramcka.pipeline.context import Context
 from engramcka.pipeline.failures import Failed, Failures, failure
@@ -73,7 +73,9 @@ def run_config(
         if world.meet(left, any):
             made = _work(config, reporter, pieces, world, share, failures)
     except BaseException as error:
-        world.fail(error)
+        if world.fail(error):
+            code = error.exit_code if isinstance(error, EngramckaError) else 1
+            raise PeerFailed(str(error), exit_code=code) from error
         raise
     found = len(pieces) - made - len(failures.lines) - failures.skipped
     seconds = time.monotonic() - started
