@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from engramcka.pipeline import Piece
+    from engramcka.pipeline.estimate import Cost
 
 
 def command(
@@ -44,7 +49,21 @@ def command(
     console = Console(highlight=False)
     console.print(f"{config}: valid; the run goes to {loaded.run.dir}", markup=False)
     console.print(table)
+    for line in _totals(pieces, costs):
+        console.print(line, markup=False)
     console.print(f"{to_do} of {len(pieces)} pieces to do; FLOPs and bytes are estimates.")
+
+
+def _totals(pieces: Sequence[Piece], costs: Sequence[Cost]) -> Iterator[str]:
+    """A line a stage of several pieces: what they cost together, and what of it is left."""
+    for stage in dict.fromkeys(piece.stage for piece in pieces):
+        mine = [pair for pair in zip(pieces, costs, strict=True) if pair[0].stage == stage]
+        flops = sum(cost.flops for _, cost in mine)
+        if len(mine) < 2 or not flops:
+            continue
+        left = sum(cost.flops for piece, cost in mine if not piece.is_done())
+        size = _bytes(sum(cost.bytes for _, cost in mine))
+        yield f"{stage}: {len(mine)} pieces, {flops:.1e} FLOPs ({left:.1e} left), {size}"
 
 
 def _bytes(count: float) -> str:

@@ -19,6 +19,7 @@ class Template(StrEnum):
     hf = "hf"
     few_nerd = "few-nerd"
     sweep = "sweep"
+    sweep_100m = "sweep-100m"
     paper = "paper"
 
 

@@ -78,4 +78,7 @@ def ablated(
     changed = engram.model_copy(update=changes)
     if changed == engram:
         raise ConfigError("the model is like that already")
-    return with_budget(changed, numbers, engram_parameters(engram, numbers))
+    budget = engram_parameters(engram, numbers)
+    if engram_parameters(changed, numbers) == budget:
+        return changed
+    return with_budget(changed, numbers, budget)

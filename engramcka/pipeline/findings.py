@@ -8,7 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
-from engramcka.results import CkaMap, GateMap, LensCurve, LossSweep, MemoryAblation
+from engramcka.results import (
+    AllocationSweep,
+    CkaMap,
+    GateMap,
+    LensCurve,
+    LossSweep,
+    MemoryAblation,
+)
+from engramcka.results.statistics import Float
 from engramcka.stores import layout, open_run
 
 
@@ -34,6 +42,9 @@ def findings(run: Path) -> Iterator[Finding]:
         yield Finding(f"memory/{name}", describe_memory(memory), _figure(run, "memory", name))
     for name, sweep in stored.sweep.items():
         yield Finding(f"sweep/{name}", describe_sweep(sweep), _figure(run, "sweep", name))
+    for name, allocation in stored.allocation.items():
+        text = describe_allocation(allocation)
+        yield Finding(f"allocation/{name}", text, _figure(run, "allocation", name))
 
 
 def describe_cka(cka: CkaMap) -> str:
@@ -92,13 +103,57 @@ def describe_memory(memory: MemoryAblation) -> str:
 
 
 def describe_sweep(sweep: LossSweep) -> str:
-    """A sweep in a sentence: the baseline and the best insertion layer, in nats a token."""
-    best = sweep.best
-    found = f"best at layer {best[0]}: {best[1]:.3f}" if best else "no point yet"
+    """A sweep in a sentence: baseline, best layer, references, ablations and what is missing.
+
+    Losses are in the sweep's unit, nats a token.
+    """
+    parts = []
     if np.isfinite(sweep.baseline_mean):
-        found = f"{sweep.baseline_label} {sweep.baseline_mean:.3f}, {found}"
-    seeds = f"{len(sweep.seeds)} seed{'s' * (len(sweep.seeds) > 1)}"
-    return f"validation loss in {sweep.unit}, {seeds}: {found}"
+        parts.append(f"{sweep.baseline_label} {sweep.baseline_mean:.3f}")
+    best = sweep.best
+    if best is None:
+        parts.append("no point yet")
+    else:
+        spread = _spread(sweep.loss[sweep.layers.index(best[0])])
+        parts.append(f"best at layer {best[0]}: {best[1]:.3f}{spread}")
+    parts += [f"{name} {loss:.3f}" for name, loss in sweep.reference.items()]
+    text = f"validation loss in {sweep.unit}, {_seeds(sweep.seeds)}: {', '.join(parts)}"
+    there = [f"{name} {loss:.3f}" for name, loss in sweep.variants.items() if np.isfinite(loss)]
+    if there:
+        text += f"; {', '.join(there)}"
+    return text + _missing(sweep.warnings)
+
+
+def describe_allocation(sweep: AllocationSweep) -> str:
+    """An allocation sweep in a sentence: the best share of experts, against experts alone."""
+    parts = []
+    alone = sweep.mean[sweep.rho == 1.0]
+    if np.isfinite(alone).any():
+        parts.append(f"experts alone {alone[0]:.3f}")
+    best = sweep.best
+    if best is None:
+        parts.append("no point yet")
+    else:
+        point = int(np.nanargmin(sweep.mean))
+        parts.append(f"best at rho = {best[0]:.2f}: {best[1]:.3f}{_spread(sweep.loss[point])}")
+    text = f"validation loss in {sweep.unit}, {_seeds(sweep.seeds)}: {', '.join(parts)}"
+    return text + _missing(sweep.warnings)
+
+
+def _seeds(seeds: tuple[int, ...]) -> str:
+    return f"{len(seeds)} seed{'s' * (len(seeds) > 1)}"
+
+
+def _spread(losses: Float) -> str:
+    """Standard deviation over the seeds, where there are several."""
+    there = losses[np.isfinite(losses)]
+    return f" (s.d. {np.std(there, ddof=1):.3f})" if len(there) > 1 else ""
+
+
+def _missing(warnings: tuple[str, ...]) -> str:
+    if not warnings:
+        return ""
+    return f"; {warnings[0]}" if len(warnings) == 1 else f"; {len(warnings)} points are missing"
 
 
 def _figure(run: Path, kind: str, name: str = "") -> str:

@@ -3,30 +3,36 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from command import CONFIG
+from command import CONFIG, engramcka
 from rich.console import Console
 
-import engramcka.training
-from engramcka import open_run
+from engramcka import open_run, training
 from engramcka.config import load_config
 from engramcka.errors import StoreError, TrainingError
-from engramcka.pipeline import Outcome, run_config
-from engramcka.pipeline.stages import train as train_stage
+from engramcka.pipeline import Outcome, Piece, findings, run_config, runner
 from engramcka.progress import Reporter
 
 TABLES = """
 seeds = [0, 1]
 references = ["moe"]
+ablations = ["gating"]
+
+[[allocation]]
+name = "shares"
+model = "engram"
+rho = [1.0, 0.5]
 """
+SETTINGS = ("cka=[]", "sweep.0.layers=[1]")
 
 
-def run(folder: Path, *settings: str) -> Outcome:
-    (folder / "config.toml").write_text(CONFIG + TABLES)
+def run(folder: Path, *settings: str, tables: str = "") -> Outcome:
+    (folder / "config.toml").write_text(CONFIG + tables)
     config = load_config(folder / "config.toml", [f'run.dir="{folder}/run"', *settings])
     return run_config(config, Reporter(folder / "run/log.jsonl", Console(file=io.StringIO())))
 
@@ -35,7 +41,7 @@ def run(folder: Path, *settings: str) -> Outcome:
 def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the folders that were trained; those that hold `engram1` and `seed1` fail."""
     names: list[str] = []
-    real = engramcka.training.train_model
+    real = training.train_model
 
     def train_model(*arguments: Any, folder: Path, **options: Any) -> Any:
         names.append(folder.name)
@@ -43,63 +49,126 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes")
         return real(*arguments, folder=folder, **options)
 
-    monkeypatch.setattr(engramcka.training, "train_model", train_model)
+    monkeypatch.setattr(training, "train_model", train_model)
     return names
 
 
 def test_the_other_points_and_pieces_are_made(
     tmp_path: Path, trained: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    outcome = run(tmp_path)
+    outcome = run(tmp_path, *SETTINGS, tables=TABLES)
     (line,) = outcome.failures
-    assert line.startswith("sweep layer 1, seed 1: out of memory (DefaultCPUAllocator")
+    start = "sweep insertion-layer: layer 1, seed 1: out of memory (DefaultCPUAllocator"
+    assert line.startswith(start)
     assert "\n" not in line
-    assert len(trained) == 6
+    assert len(trained) == 8
     sweep = open_run(tmp_path / "run").sweep["insertion-layer"]
-    assert np.isnan(sweep.loss).tolist() == [[False, True], [False, False]]
+    assert np.isnan(sweep.loss).tolist() == [[False, True]]
     assert sweep.mean[0] == sweep.loss[0, 0]
     assert sweep.reference_losses["MoE"] == tuple(sweep.baseline)
     assert sweep.warnings == ("layer 1, seed 1 is missing: it failed or is to do",)
     assert (tmp_path / "run/figures/sweep-insertion-layer.png").is_file()
+    check_against_records(tmp_path / "run")
     messages = [e["message"] for e in open_run(tmp_path / "run").log() if e["event"] == "error"]
     assert messages == [line]
 
     trained.clear()
     monkeypatch.undo()
-    again = run(tmp_path)
+    again = run(tmp_path, *SETTINGS, tables=TABLES)
     assert again.failures == ()
     assert again.done == 3  # the point, the result, its figure
     assert np.isfinite(open_run(tmp_path / "run").sweep["insertion-layer"].loss).all()
     assert open_run(tmp_path / "run").sweep["insertion-layer"].warnings == ()
-    assert run(tmp_path).done == 0
+    assert run(tmp_path, *SETTINGS, tables=TABLES).done == 0
+
+
+def check_against_records(run: Path) -> None:
+    """Ablations and allocations hold what their trainings' own records say."""
+    records = {
+        path.parent.name: json.loads(path.read_text())
+        for path in run.glob("checkpoints/*/training.json")
+    }
+    stored = open_run(run)
+    without = [r for r in records.values() if (r["inputs"]["engram"] or {}).get("gating") == "none"]
+    by_seed = {r["inputs"]["seed"]: r["validation_loss"] for r in without}
+    sweep = stored.sweep["insertion-layer"]
+    assert sweep.variant_losses == {"without gating": (by_seed[0], by_seed[1])}
+    assert sweep.variants == {"without gating": pytest.approx((by_seed[0] + by_seed[1]) / 2)}
+    facts = sweep.provenance["trainings"].values()
+    assert {fact["tokens"] for fact in facts} == {3 * 2 * 16}
+    assert all(len(fact["training_loss"]) == 3 for fact in facts)
+    shares = stored.allocation["shares"]
+    half = next(r for r in records.values() if "experts" in r["inputs"])
+    assert shares.experts == (8, half["inputs"]["experts"]) == (8, 5)
+    assert shares.loss[:, 0].tolist() == [sweep.baseline[0], half["validation_loss"]]
+    assert shares.rho.tolist() == [1.0, pytest.approx(0.5, abs=0.05)]
+    assert shares.parameters[1] == pytest.approx(shares.parameters[0], rel=2e-3)
+    said = {finding.name: finding.text for finding in findings(run)}
+    assert "without gating" in said["sweep/insertion-layer"]
+    assert "layer 1, seed 1 is missing" in said["sweep/insertion-layer"]
+    assert "experts alone" in said["allocation/shares"]
+
+
+def test_a_loss_that_is_no_number_everywhere_is_a_line_a_training(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text(CONFIG)
+    result = engramcka(
+        "run", "config.toml", "--set", "training.learning_rate=1e30", "--set", "cka=[]",
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert result.returncode == 1
+    lines = [line for line in result.stderr.splitlines() if line.startswith("engramcka: ")]
+    assert [line.split(":")[1].strip() for line in lines] == [
+        "train moe",
+        "train engram",
+        "sweep layer 1",
+    ]
+    assert all("nan" in line or "inf" in line for line in lines)
+    assert "Traceback" not in result.stderr
+    assert "failed: 3, not made for lack of those: 2" in result.stdout
+    assert np.isnan(open_run(tmp_path / "run").sweep["insertion-layer"].loss).all()
+
+
+@pytest.fixture
+def plan(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A plan of pieces that write their names here; the training of `a` fails."""
+    made: list[str] = []
+
+    def piece(stage: Any, name: str, **facts: Any) -> Piece:
+        def work(context: Any, task: Any) -> None:
+            if (stage, name) == ("train", "a"):
+                raise TrainingError("the training loss is nan at step 2")
+            made.append(f"{stage} {name}")
+
+        return Piece(stage, name, 1, "steps", {}, lambda: False, work, **facts)
+
+    pieces = [
+        piece("train", "a", ranks="each", makes="unit-a"),
+        piece("train", "b", ranks="each", makes="unit-b"),
+        piece("extract", "a", needs=("unit-a",)),
+        piece("extract", "b", needs=("unit-b",)),
+        piece("cka", "map", needs=("extract/a", "extract/b")),
+        piece("cka", "self", needs=("extract/b", "extract/b")),
+        piece("sweep", "points"),
+        piece("figures", "cka-map", needs=("cka/map",)),
+    ]
+    monkeypatch.setattr(runner, "make_plan", lambda config: pieces)
+    return made
 
 
 def test_what_needs_a_failed_model_is_left_and_the_rest_is_made(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, plan: list[str]
 ) -> None:
-    real = train_stage.train_unit
-
-    def train_unit(context: Any, task: Any, *, unit: Any, **options: Any) -> None:
-        if unit.engram is not None and unit.engram.layers == (2,):
-            raise TrainingError("the training loss is nan at step 2")
-        real(context, task, unit=unit, **options)
-
-    monkeypatch.setattr(train_stage, "train_unit", train_unit)
     outcome = run(tmp_path)
-    assert [line.partition(":")[0] for line in outcome.failures] == [
-        "train engram",
-        "sweep layer 2, seed 1",
-    ]
-    assert outcome.skipped == 3  # its hidden states, the map that needs them, the map's figure
-    stored = open_run(tmp_path / "run")
-    assert list(stored.cka) == ["self"]
-    assert np.isnan(stored.sweep["insertion-layer"].loss).tolist() == [[False] * 2, [True] * 2]
+    assert outcome.failures == ("train a: the training loss is nan at step 2",)
+    assert plan == ["train b", "extract b", "cka self", "sweep points"]
+    assert (outcome.done, outcome.found, outcome.skipped) == (4, 0, 3)
 
 
 def test_a_full_disk_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def train_unit(*_: Any, **__: Any) -> None:
+    def full(context: Any, task: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(train_stage, "train_unit", train_unit)
+    piece = Piece("train", "a", 1, "steps", {}, lambda: False, full, ranks="each")
+    monkeypatch.setattr(runner, "make_plan", lambda config: [piece])
     with pytest.raises(StoreError, match="No space left"):
         run(tmp_path)
