@@ -111,10 +111,9 @@ def check_against_records(run: Path) -> None:
 
 def test_a_loss_that_is_no_number_everywhere_is_a_line_a_training(tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text(CONFIG)
-    result = engramcka(
-        "run", "config.toml", "--set", "training.learning_rate=1e30", "--set", "cka=[]", "--set", "lens=[]", "--set", "gates=[]",
-        cwd=tmp_path,
-    )  # fmt: skip
+    settings = ("training.learning_rate=1e30", "cka=[]", "lens=[]", "gates=[]")
+    changes = [part for setting in settings for part in ("--set", setting)]
+    result = engramcka("run", "config.toml", *changes, cwd=tmp_path)
     assert result.returncode == 1
     lines = [line for line in result.stderr.splitlines() if line.startswith("engramcka: ")]
     assert [line.split(":")[1].strip() for line in lines] == [
