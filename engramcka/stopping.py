@@ -16,6 +16,7 @@ from types import FrameType
 from engramcka.errors import Interrupted
 
 GRACE = 8.0  # seconds; Slurm and Kubernetes give 30 before they kill
+_AGAIN = 0.05  # seconds
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)  # USR1: Slurm's warning (--signal)
 
 _asked: signal.Signals | None = None
@@ -26,6 +27,7 @@ def listen() -> None:
     for number in SIGNALS:
         signal.signal(number, _ask)
     signal.signal(signal.SIGALRM, _now)
+    sys.unraisablehook = _unraisable
 
 
 def check() -> None:
@@ -37,6 +39,14 @@ def check() -> None:
     if _asked is not None and threading.current_thread() is threading.main_thread():
         signal.setitimer(signal.ITIMER_REAL, 0)  # the state is being saved: no second interruption
         raise Interrupted(f"stopped by {_asked.name}")
+
+
+def _unraisable(hook: sys.UnraisableHookArgs) -> None:
+    """A stop that came inside a destructor is lost there: ask again, and say nothing."""
+    if isinstance(hook.exc_value, Interrupted):
+        signal.setitimer(signal.ITIMER_REAL, _AGAIN)
+    else:
+        sys.__unraisablehook__(hook)
 
 
 def _ask(number: int, frame: FrameType | None) -> None:

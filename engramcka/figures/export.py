@@ -54,6 +54,7 @@ def figure_bytes(figure: Figure, kind: str = "png", dpi: int = PNG_DPI) -> bytes
     with settings_for(_SETTINGS):
         if not isinstance(figure.canvas, FigureCanvasAgg):
             FigureCanvasAgg(figure)
+        _settle(figure)
         figure.savefig(buffer, format=kind, dpi=dpi, metadata=_METADATA[kind])
     return buffer.getvalue()
 
@@ -65,6 +66,22 @@ def check_format(path: str | os.PathLike[str]) -> str:
         ConfigError: its extension is none of `FORMATS`.
     """
     return checked_extension(Path(path), FORMATS, "figure")
+
+
+def _settle(figure: Figure) -> None:
+    """Lay the figure out once and round where its axes stand.
+
+    The layout's solver orders its variables by address: the last bit of a position changes from
+    process to process, and with it the names that SVG gives to clip paths.
+    """
+    if figure.get_layout_engine() is None:
+        return
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    for axes in figure.axes:
+        place = axes.get_position(original=True).bounds
+        left, bottom, width, height = (round(float(value), 6) for value in place)
+        axes.set_position((left, bottom, width, height))
 
 
 def save_figure(figure: Figure, path: str | os.PathLike[str], *, dpi: int = PNG_DPI) -> Path:

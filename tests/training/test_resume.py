@@ -38,7 +38,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in folder.rglob("*")
-        if path.is_file() and path.name != "training.json"
+        if path.is_file() and path.name not in ("training.json", "manifest.json")
     }
 
 

@@ -68,6 +68,7 @@ def test_a_user_looks_at_a_real_run(finished: Path, tmux: Tmux):
     tmux.press("Escape")
     tmux.wait_for("95 %")
     tmux.press("/")
+    tmux.wait_for("find")
     tmux.press(*"insertion", "Enter")
     sweep = run.sweep["insertion-layer"]
     tmux.wait_for("insertion layer;", f"loss     {sweep.mean[0]:.4f}")
@@ -76,7 +77,7 @@ def test_a_user_looks_at_a_real_run(finished: Path, tmux: Tmux):
     tmux.do("resize-window", "-t", "s", "-x", "80", "-y", "24")
     tmux.wait_for("insertion layer;", f"loss {sweep.mean[0]:.4f}")
     tmux.press("n")
-    tmux.wait_for("log", "finished")
+    tmux.wait_for("training/")
     tmux.press("q")
     screen = tmux.wait_for("left 0")
     assert "Traceback" not in screen
