@@ -24,7 +24,7 @@ from engramcka.config import Config
 from engramcka.errors import ConfigError, EngramckaError
 from engramcka.pipeline.stages import figures as stage
 from engramcka.pipeline.subjects import choose, subjects, worth_drawing
-from engramcka.stores import layout, open_run, write_result
+from engramcka.stores import layout, manifest, open_run, write_result
 from engramcka.stores.results import open_root
 
 EVERYTHING = {
@@ -187,6 +187,7 @@ def test_a_result_of_a_newer_format_stops_only_what_needs_it(tmp_path):
         path.write_text(
             re.sub(r'"engramcka_version": \d', '"engramcka_version": 9', path.read_text())
         )
+        manifest.seal(path.parent)
     assert export(run, "--what", "cka/a", "-o", tmp_path / "x.png")[0] == 0
     for what in ("cka/late", "gates/engram"):
         code, said = export(run, "--what", what, "-o", tmp_path / "x.png")
