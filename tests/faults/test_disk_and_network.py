@@ -97,7 +97,7 @@ def test_many_maps_in_one_process_leave_memory_and_files_level(
     open_root(results)
     random = np.random.default_rng(0)
     marks = []
-    count = 1000 if full else 30
+    count = 1000 if full else 15
     for number in range(count):
         layers = [random.normal(size=(32, 8)) for _ in range(6)]
         write_result(results, "a", cka_map(layers, layers[::-1], batch_size=16), {})

@@ -71,7 +71,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_bits(
             patience = time.monotonic() + moments.uniform(0.0, 4.0)
             while begun and process.poll() is None and time.monotonic() < patience:
                 time.sleep(0.005)
-            if attempt <= (6 if full else 4) and process.poll() is None:
+            if attempt <= (6 if full else 2) and process.poll() is None:
                 process.send_signal(signal.SIGKILL)
                 kills += 1
             _, errors = process.communicate(timeout=900)
