@@ -11,7 +11,7 @@ HEAVY = ("torch", "transformers", "zarr", "matplotlib", "textual")
 @pytest.mark.parametrize(
     ("code", "free_of"),
     [
-        ("import engramcka", HEAVY),
+        ("import engramcka", (*HEAVY, "numpy", "importlib.abc")),
         ("import engramcka.cli", HEAVY),
         (
             "from typer.testing import CliRunner; from engramcka.cli.app import app;"

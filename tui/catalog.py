@@ -35,7 +35,7 @@ class Place:
     run: Path
     results: Path
     label: str
-    chosen: str = ""  # KIND/NAME, where the path given was that of one result
+    chosen: str = ""  # KIND/NAME, where the path given was that of one result or series
 
     @property
     def log(self) -> Path:
@@ -94,6 +94,9 @@ def find_places(paths: Sequence[Path]) -> list[Place]:
 
 
 def _places_of(path: Path) -> list[Place]:
+    if path.parent.name == "series" and store_type(path.parent.parent) == "results":
+        (place,) = _places_of(path.parent.parent)
+        return [replace(place, chosen=f"series/{path.name}")]
     if not path.exists():
         raise ConfigError(f"{path}: there is no such file or folder; give a run directory")
     if not path.is_dir():
@@ -241,6 +244,21 @@ def members(entry: Entry) -> list[Entry]:
     if entry.kind in TOGETHER:
         return [Entry(place, entry.kind, n) for n in sorted(_names(place.results / entry.kind))]
     return [entry]
+
+
+def named(place: Place, entries: Sequence[Entry], kind: str, name: str) -> Entry | None:
+    """The entry or series of that kind and name; None where there is none."""
+    if kind == "series":
+        series = Entry(place, "series", name)
+        return series if members(series) else None
+    return next((one for one in entries if (one.kind, one.name) == (kind, name)), None)
+
+
+def chosen_entry(place: Place, entries: Sequence[Entry]) -> Entry | None:
+    """What the path given named; None where it named no result or series, or it is gone."""
+    kind, _, name = place.chosen.partition("/")
+    mine = [entry for entry in entries if entry.place == place]
+    return named(place, mine, kind, name) if kind else None
 
 
 def signature(entry: Entry) -> tuple[tuple[str, int, int], ...]:

@@ -6,29 +6,26 @@ the sizes of the app's regions (engramcka.tcss); where anything is unusual it dr
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from array import array
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from colorsys import rgb_to_hls
 from contextlib import contextmanager
-from functools import cache
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from engramcka import palettes
 from engramcka.stores import layout
-from engramcka.tui.catalog import RESULT_KINDS, Entry, Place, facts
+from engramcka.stores.chunk import metadata, read_chunk
+from engramcka.tui.capabilities import Capabilities, capabilities
+from engramcka.tui.catalog import RESULT_KINDS, Entry, Place, chosen_entry, facts, named
 from engramcka.tui.memory import Memory
 from engramcka.tui.widgets.geometry import Geometry, fit
 
 ENTER, LEAVE = "\x1b[?1049h\x1b[?25l", "\x1b[?1049l\x1b[?25h"
-_LARGEST = 10_000  # cells: more take longer to check than to wait for
-_CODECS = [
-    {"name": "bytes", "configuration": {"endian": "little"}},
-    {"name": "crc32c"},
-]
+_MAX_BYTES = 32 << 20  # of a map's values
 
 
 @contextmanager
@@ -44,8 +41,9 @@ def first_frame(places: Sequence[Place], memory: Memory) -> Iterator[Callable[[]
 
         entry = _entry(places, memory)
         size = os.get_terminal_size(sys.stdout.fileno())
-        shown = _suits(os.environ) and entry is not None
-        drawn = frame(entry, memory, *size) if shown and entry is not None else ""
+        known = capabilities(os.environ)
+        shown = entry is not None and os.environ.get("TERM") not in (None, "dumb", "unknown")
+        drawn = frame(entry, memory, *size, known) if shown and entry is not None else ""
         before = termios.tcgetattr(sys.stdin.fileno())
     except Exception:  # the app will show it, or say what is wrong
         yield None
@@ -58,6 +56,7 @@ def first_frame(places: Sequence[Place], memory: Memory) -> Iterator[Callable[[]
         termios.tcsetattr(sys.stdin.fileno(), termios.TCSANOW, before)
 
     quiet = [*before]
+    quiet[0] &= ~termios.ICRNL  # enter stays what it is
     quiet[3] &= ~(termios.ECHO | termios.ICANON)
     termios.tcsetattr(sys.stdin.fileno(), termios.TCSANOW, quiet)
     sys.stdout.write(ENTER + drawn)
@@ -72,56 +71,49 @@ def first_frame(places: Sequence[Place], memory: Memory) -> Iterator[Callable[[]
         restore()
 
 
-def _suits(environ: Mapping[str, str]) -> bool:
-    """Whether the terminal surely shows 24-bit colours and half blocks."""
-    locale = environ.get("LC_ALL") or environ.get("LC_CTYPE") or environ.get("LANG") or "utf-8"
-    colours = environ.get("COLORTERM", "").lower() in ("truecolor", "24bit")
-    plain = "NO_COLOR" in environ or environ.get("TERM") in (None, "dumb", "unknown")
-    return colours and not plain and "utf" in locale.lower()
-
-
 def _entry(places: Sequence[Place], memory: Memory) -> Entry | None:
     """The map that the app opens on; None where it opens on something else."""
     first: Entry | None = None
     for place in places:
         mine = str(place.results.absolute()) == memory.run
-        if first is not None and not mine:
+        if first is not None and not mine and not place.chosen:
             continue
         entries = [entry for entry in facts(place).entries if entry.kind in RESULT_KINDS]
-        asked = [entry for entry in entries if entry.title == place.chosen]
-        left = [e for e in entries if mine and (e.kind, e.name) == (memory.kind, memory.name)]
-        if asked:
-            first = asked[0]
+        asked = chosen_entry(place, entries)
+        if asked is not None:
+            first = asked
             break
-        if left:
-            first = left[0]
+        if mine and (left := named(place, entries, memory.kind, memory.name)):
+            first = left
         elif first is None and entries:
             first = entries[0]
     return first if first is not None and first.kind == "cka" else None
 
 
-def frame(entry: Entry, memory: Memory, width: int, height: int) -> str:
+def frame(
+    entry: Entry, memory: Memory, width: int, height: int, known: Capabilities | None = None
+) -> str:
     """The map's cells with the escape sequences that put them where they belong; "" for none."""
+    known = known or Capabilities()
     rows, columns, values = read_similarity(entry.path)
     x, y, field = _field(width, height)
-    labels, _, numbers = _read(entry.path / "y_layer", "q")
+    labels, numbers = _read(entry.path / "y_layer", "int64")
     gutter = max(len(str(number)) for number in numbers) + 1
     if field[0] < 8 or field[1] < 4 or width < 40 or height < 12 or labels != (rows,):
         return ""
     bar = 2 if field[1] > 13 else 0
-    geometry = fit(rows, columns, field[0] - gutter - 1, field[1] - 2 - bar, sub=2)
+    sub = 2 if known.half_blocks else 1
+    geometry = fit(rows, columns, field[0] - gutter - 1, field[1] - 2 - bar, sub=sub)
     mine = memory.kind == "cka" and memory.name == entry.name
     cell = (min(memory.row, rows - 1), min(memory.column, columns - 1)) if mine else (0, 0)
     geometry = geometry.reveal(*cell)
     left = x + max(0, (field[0] - geometry.used_width - gutter) // 2) + gutter
     top = y + max(0, (field[1] - geometry.used_lines - 2 - bar) // 2)
-    known = memory.palette in palettes.PALETTES
-    palette = memory.palette if known else palettes.PALETTES[0]
-    table = [*palettes.rgb(palette), palettes.NO_VALUE[palette]]
-    return "".join(
-        f"\x1b[{top + line + 1};{left + 1}H{text}"
-        for line, text in enumerate(_lines(geometry, values, table))
-    )
+    lines = _half_blocks(geometry, values, _codes(memory.palette, known))
+    if not known.half_blocks:
+        shades = palettes.ASCII_SHADES if known.ascii else palettes.SHADES
+        lines = _shades(geometry, values, shades)
+    return "".join(f"\x1b[{top + line + 1};{left + 1}H{text}" for line, text in enumerate(lines))
 
 
 def _field(width: int, height: int) -> tuple[int, int, tuple[int, int]]:
@@ -134,8 +126,8 @@ def _field(width: int, height: int) -> tuple[int, int, tuple[int, int]]:
     return runs + 1, 2, (inside[0] - 26, inside[1]) if wide else (inside[0], inside[1] - 1)
 
 
-def _lines(g: Geometry, values: Sequence[float], table: Sequence[palettes.Rgb]) -> Iterator[str]:
-    """Two sub-rows a line, as half blocks; what lies above the map stays as it is."""
+def _half_blocks(g: Geometry, values: Sequence[float], codes: Sequence[str]) -> Iterator[str]:
+    """Two sub-rows a line; what lies above the map stays as it is."""
     for line in range(g.used_lines):
         rows = [g.row_at(line, 0), g.row_at(line, 1)]
         keys = []
@@ -146,10 +138,22 @@ def _lines(g: Geometry, values: Sequence[float], table: Sequence[palettes.Rgb]) 
         for (upper, lower), run in groupby(keys[: g.used_width]):
             count = len(list(run))
             if upper == -1:
-                text.append(f"{_colour(38, lower, table)}\x1b[49m{'▄' * count}")
+                text.append(f"\x1b[38;{codes[lower]}m\x1b[49m{'▄' * count}")
             else:
-                text.append(_colour(38, upper, table) + _colour(48, lower, table) + "▀" * count)
+                below = f"\x1b[48;{codes[lower]}m" if lower >= 0 else "\x1b[49m"
+                text.append(f"\x1b[38;{codes[upper]}m{below}{'▀' * count}")
         yield "".join(text) + "\x1b[0m"
+
+
+def _shades(g: Geometry, values: Sequence[float], shades: str) -> Iterator[str]:
+    """A row of characters a line, as `cells.shade`; "?" where there is no estimate."""
+    for line in range(g.used_lines):
+        row, text = g.row_at(line), ""
+        for column in range(g.first_column, g.first_column + g.shown_columns):
+            level = _level(values, g, row, column)
+            shade = shades[min(level * len(shades) // 256, len(shades) - 1)]
+            text += (" " if level < 0 else "?" if level > 255 else shade) * g.cell_width
+        yield text[: g.used_width]
 
 
 def _level(values: Sequence[float], g: Geometry, row: int | None, column: int) -> int:
@@ -162,11 +166,23 @@ def _level(values: Sequence[float], g: Geometry, row: int | None, column: int) -
     return min(255, max(0, int(value * 255.0 + 0.5)))
 
 
-def _colour(code: int, level: int, table: Sequence[palettes.Rgb]) -> str:
-    if level == -1:
-        return f"\x1b[{code + 1}m"
-    red, green, blue = table[level]
-    return f"\x1b[{code};2;{red};{green};{blue}m"
+def _codes(palette: str, known: Capabilities) -> list[str]:
+    """The part of an escape sequence that says each level's colour."""
+    palette = palette if palette in palettes.PALETTES else palettes.PALETTES[0]
+    colours = [*palettes.rgb(palette), palettes.NO_VALUE[palette]]
+    if known.colours == "true":
+        return [f"2;{red};{green};{blue}" for red, green, blue in colours]
+    return [f"5;{nearest_of_256(colour)}" for colour in colours]
+
+
+def nearest_of_256(colour: palettes.Rgb) -> int:
+    """Number of the colour that rich takes for this one on a terminal of 256 colours."""
+    _, light, saturation = rgb_to_hls(*(part / 255 for part in colour))
+    if saturation < 0.15:
+        grey = round(light * 25)
+        return {0: 16, 25: 231}.get(grey, 231 + grey)
+    red, green, blue = (round(c / 95 if c < 95 else 1 + (c - 95) / 40) for c in colour)
+    return 16 + 36 * red + 6 * green + blue
 
 
 def read_similarity(group: Path) -> tuple[int, int, Sequence[float]]:
@@ -176,55 +192,15 @@ def read_similarity(group: Path) -> tuple[int, int, Sequence[float]]:
         ValueError: stored in another way than engramcka does, broken, or large.
         OSError, KeyError: not there, or not whole.
     """
-    layout.check_version(group, _metadata(group)["attributes"], "cka")
-    shape, _, values = _read(group / "similarity", "d")
-    rows, columns = shape
+    layout.check_version(group, metadata(group)["attributes"], "cka")
+    (rows, columns), values = _read(group / "similarity", "float64")
     return rows, columns, values
 
 
-def _metadata(folder: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((folder / "zarr.json").read_text(encoding="utf-8"))
-    return found
-
-
-def _read(folder: Path, code: str) -> tuple[tuple[int, ...], str, array[Any]]:
-    """(shape, type, values) of an array of one uncompressed chunk; ``code`` as in `array`."""
-    meta = _metadata(folder)
-    shape = tuple(meta["shape"])
-    count = 1
-    for size in shape:
-        count *= size
-    plain = (
-        meta["data_type"] == {"d": "float64", "q": "int64"}[code]
-        and meta["zarr_format"] == 3
-        and meta["codecs"] == _CODECS
-        and meta["chunk_grid"]["configuration"]["chunk_shape"] == [*shape]
-        and meta["chunk_key_encoding"] == {"name": "default", "configuration": {"separator": "/"}}
-    )
-    if not plain or not 0 < count <= _LARGEST or sys.byteorder != "little":
-        raise ValueError("not stored as one small plain chunk")
-    content = folder.joinpath("c", *["0"] * len(shape)).read_bytes()
-    body, checksum = content[:-4], int.from_bytes(content[-4:], "little")
-    if len(body) != count * 8 or crc32c(body) != checksum:
-        raise ValueError("wrong length or checksum")
-    values = array(code)
-    values.frombytes(body)
-    return shape, meta["data_type"], values
-
-
-@cache
-def _crc_table() -> list[int]:
-    table = []
-    for value in range(256):
-        for _ in range(8):
-            value = value >> 1 ^ (0x82F63B78 if value & 1 else 0)
-        table.append(value)
-    return table
-
-
-def crc32c(content: bytes) -> int:
-    """CRC-32C (Castagnoli; RFC 3720, appendix B.4) of bytes."""
-    table, crc = _crc_table(), 0xFFFFFFFF
-    for byte in content:
-        crc = table[(crc ^ byte) & 0xFF] ^ crc >> 8
-    return crc ^ 0xFFFFFFFF
+def _read(folder: Path, data_type: str) -> tuple[tuple[int, ...], array[Any]]:
+    shape, found, content = read_chunk(folder, _MAX_BYTES)
+    if found != data_type or not content:
+        raise ValueError(f"{folder}: holds {found}, or nothing")
+    values = array({"float64": "d", "int64": "q"}[found])
+    values.frombytes(content)
+    return shape, values

@@ -1,6 +1,6 @@
 """Reading one result or log for the screen; what cannot be read becomes a sentence.
 
-Runs in a worker thread. zarr is imported here, when the first frame is already on the screen.
+Runs in a worker thread. zarr is imported here, for results that cannot be read without.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from engramcka.tui.catalog import TOGETHER, Entry, members, read_tail, signature
 from engramcka.tui.terminal import clean
 
 LOG_BYTES = 512_000  # of a log, from its end; a long training writes a line a second
+GLANCE_BYTES = 32 << 20  # of a map that is read before the first frame
 _PATIENCE = (0.0, 0.05, 0.25)  # seconds; a result that is being replaced is away for a moment
 
 
@@ -32,7 +33,7 @@ class Loaded:
 
     entry: Entry
     value: Any  # one of `engramcka.results`, `Several` of them, or a log's events
-    signature: object  # None for a first glance, which is read again anyway
+    signature: object
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,17 @@ class Broken:
     entry: Entry
     sentence: str
     signature: object
+
+
+def glance(entry: Entry) -> Loaded | None:
+    """A map for the first frame, read at once; None where that takes zarr, time or another try."""
+    if entry.kind != "cka":
+        return None
+    from engramcka.stores.plain import read_plain
+
+    state = signature(entry)
+    found = read_plain(entry.place.results, entry.kind, entry.name, GLANCE_BYTES)
+    return None if found is None else Loaded(entry, found, state)
 
 
 def load(entry: Entry) -> Loaded | Broken:
@@ -69,6 +81,11 @@ def _read(entry: Entry) -> Any:
 
 
 def _read_one(entry: Entry) -> Any:
+    from engramcka.stores.plain import read_plain
+
+    found = read_plain(entry.place.results, entry.kind, entry.name)
+    if found is not None:
+        return found
     from engramcka.stores.results import read_result
 
     if not (entry.path / "zarr.json").is_file():

@@ -9,6 +9,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 from rich.console import Console
 from rich.segment import Segment
 from rich.style import Style
@@ -17,10 +18,11 @@ from rich.text import Text
 from engramcka.errors import ConfigError, StoreError
 from engramcka.results import CkaMap, LossSweep
 from engramcka.tui import readout
-from engramcka.tui.catalog import Place, facts
+from engramcka.tui.capabilities import Capabilities, ascii_only, capabilities
+from engramcka.tui.catalog import Place, chosen_entry, facts
 from engramcka.tui.charts import plotted
-from engramcka.tui.loading import Broken, Loaded, load
-from engramcka.tui.terminal import Capabilities, ascii_only, capabilities, clean, to_ascii
+from engramcka.tui.loading import Broken, Loaded, Several, load
+from engramcka.tui.terminal import clean, to_ascii
 from engramcka.tui.widgets import axes
 from engramcka.tui.widgets.cells import Field, Look, curve_heights, digits_width, levels
 from engramcka.tui.widgets.geometry import fit
@@ -47,13 +49,13 @@ def print_first(places: Sequence[Place], console: Console | None = None) -> None
     entries = [e for place in places for e in facts(place).entries if e.kind != "log"]
     if not entries:
         raise ConfigError(f"{places[0].run}: there is no result to print yet")
-    asked = [entry for entry in entries if entry.title == entry.place.chosen]
+    asked = [entry for place in places if (entry := chosen_entry(place, entries))]
     found = load(asked[0] if asked else entries[0])
     if isinstance(found, Broken):
         raise StoreError(found.sentence)
     console = console or Console(highlight=False, emoji=False)
     if console.is_terminal:
-        known = capabilities(os.environ, console.color_system)
+        known = capabilities(os.environ)
     else:
         known = Capabilities("none", ascii_only(os.environ))
     width = min(console.width, 200)
@@ -68,6 +70,8 @@ def result_lines(found: Loaded, width: int, known: Capabilities) -> list[list[Se
     """Any result as lines of text."""
     if found.entry.kind == "cka":
         return map_lines(found.value, width, known)
+    if found.entry.kind == "series":
+        return series_lines(found.value, width, known)
     if found.entry.kind == "sweep":
         return sweep_lines(found.value, width, known)
     from engramcka.tui import once_curves
@@ -122,6 +126,20 @@ def map_lines(cka: CkaMap, width: int, known: Capabilities) -> list[list[Segment
     lines.append([Segment(f"soft alignment of the columns, k = 5: {values}")])
     lines += [[Segment(f"warning: {clean(warning)}")] for warning in cka.warnings]
     return lines
+
+
+def series_lines(several: Several, width: int, known: Capabilities) -> list[list[Segment]]:
+    """What each checkpoint's map comes to, a line each, then the last map whole."""
+    lines = []
+    for cka in several.values.values():
+        best = np.nanmax(cka.similarity, axis=0, initial=-np.inf)
+        mean = float(best[np.isfinite(best)].mean()) if np.isfinite(best).any() else float("nan")
+        shift = readout.shift(readout.alignment(cka, 5))
+        text = f"step {cka.step:<8} mean of column maxima {readout.decimals(mean)}  shift {shift}"
+        lines.append([Segment(text)])
+    *_, last = several.values.values()
+    lines += [[], [Segment(f"step {last.step}")], *map_lines(last, width, known)]
+    return [*lines, *([Segment(f"warning: {sentence}")] for sentence in several.unread)]
 
 
 def sweep_lines(sweep: LossSweep, width: int, known: Capabilities) -> list[list[Segment]]:

@@ -11,9 +11,10 @@ from rich.style import Style
 from engramcka.results import GateMap
 from engramcka.tui import readout
 from engramcka.tui.bars import Row, draw_rows, gate_rows, memory_rows
+from engramcka.tui.capabilities import Capabilities
 from engramcka.tui.charts import Plotted
 from engramcka.tui.loading import Several
-from engramcka.tui.terminal import Capabilities, clean
+from engramcka.tui.terminal import clean
 from engramcka.tui.widgets.chart_drawing import draw_chart
 from engramcka.tui.widgets.tokens import visible
 

@@ -1,4 +1,4 @@
-"""What the terminal can show, and names made safe for it.
+"""Names made safe for the terminal, and cut to its cells.
 
 Knows nothing of screens. A name may come from a stranger's store: it never reaches the terminal
 with control characters, and never as markup.
@@ -7,54 +7,9 @@ with control characters, and never as markup.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterable
 
 from rich.cells import cell_len, set_cell_size
-
-Colours = Literal["true", "256", "16", "none"]
-
-_SYSTEMS: dict[str | None, Colours] = {"truecolor": "true", "256": "256", None: "none"}
-
-
-@dataclass(frozen=True)
-class Capabilities:
-    """What may be written: how many colours, and whether only ASCII."""
-
-    colours: Colours = "true"
-    ascii: bool = False
-
-    @property
-    def half_blocks(self) -> bool:
-        """Whether a character can show two cells in colours that tell them apart."""
-        return self.colours in ("true", "256") and not self.ascii
-
-
-def capabilities(environ: Mapping[str, str], colour_system: str | None) -> Capabilities:
-    """Read the environment.
-
-    Args:
-        environ: environment variables.
-        colour_system: what rich found: truecolor, 256, standard or None.
-    """
-    if "NO_COLOR" in environ or colour_system is None:
-        return Capabilities("none", ascii_only(environ))
-    return Capabilities(_SYSTEMS.get(colour_system, "16"), ascii_only(environ))
-
-
-def ascii_only(environ: Mapping[str, str]) -> bool:
-    """Whether the locale asks for something else than UTF-8.
-
-    Without any locale variable UTF-8 is taken, as in most containers. Python itself sets
-    LC_CTYPE=C.UTF-8 when it finds the C locale (PEP 538): next to LANG=C that is not the user's.
-    """
-    lang = environ.get("LANG", "")
-    ctype = environ.get("LC_CTYPE", "")
-    if lang in ("C", "POSIX") and ctype == "C.UTF-8":
-        ctype = ""
-    locale = environ.get("LC_ALL") or ctype or lang
-    return bool(locale) and "utf" not in locale.lower()
 
 
 def clean(name: object) -> str:
@@ -86,6 +41,15 @@ def cut(text: str, width: int, ellipsis: str = "…") -> str:
     if cell_len(text) <= width:
         return text
     return set_cell_size(text, max(0, width - cell_len(ellipsis))) + ellipsis
+
+
+def fitting(parts: Iterable[str], width: int) -> str:
+    """The parts side by side, without those that do not fit whole."""
+    text = ""
+    for part in parts:
+        longer = f"{text}  {part}" if text else part
+        text = longer if cell_len(longer) <= width else text
+    return text
 
 
 def fixed(text: str, width: int, ellipsis: str = "…") -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from threading import Event
 
 from engramcka.errors import ConfigError
 from engramcka.tui.catalog import Place, RunFacts, facts, find_places
@@ -27,17 +28,9 @@ def look(paths: Sequence[Path], before: Sequence[RunFacts]) -> tuple[RunFacts, .
     return tuple(facts(place) for place in places)
 
 
-def watch(
-    once: Callable[[], None],
-    stopped: Callable[[], bool],
-    pause: float = PAUSE,
-    sleep: Callable[[float], None] = time.sleep,
-) -> None:
-    """Call ``once`` until ``stopped``, with pauses that keep it a small part of the time."""
-    while not stopped():
+def watch(once: Callable[[], None], stop: Event, pause: float = PAUSE) -> None:
+    """Call ``once`` until ``stop`` is set, with pauses that keep it a small part of the time."""
+    while not stop.is_set():
         started = time.monotonic()
         once()
-        rest = max(pause, min((time.monotonic() - started) / SHARE, LONGEST))
-        while rest > 0 and not stopped():
-            sleep(min(0.1, rest))
-            rest -= 0.1
+        stop.wait(max(pause, min((time.monotonic() - started) / SHARE, LONGEST)))

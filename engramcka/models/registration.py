@@ -9,13 +9,14 @@ when a model is first opened or built. Nothing of transformers is changed.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from importlib import import_module
-from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec
-from importlib.util import find_spec
-from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # importlib.abc takes as long to import as the rest of the package
+    from collections.abc import Sequence
+    from importlib.abc import Loader
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
 
 AUTO_CLASSES = "transformers.models.auto.modeling_auto"
 
@@ -55,7 +56,7 @@ def _stand_in(config: Any, module: str, name: str) -> type:
     )
 
 
-class _ThenRegister(Loader):
+class _ThenRegister:
     """Loads a module as its own loader would, then registers."""
 
     def __init__(self, loader: Loader) -> None:
@@ -70,7 +71,7 @@ class _ThenRegister(Loader):
         _register()
 
 
-class _Waiting(MetaPathFinder):
+class _Waiting:
     """Steps in once, when transformers' auto classes are about to be imported."""
 
     def find_spec(
@@ -78,10 +79,12 @@ class _Waiting(MetaPathFinder):
     ) -> ModuleSpec | None:
         if fullname != AUTO_CLASSES:
             return None
+        from importlib.util import find_spec
+
         sys.meta_path.remove(self)
         spec = find_spec(fullname)
         if spec is not None and spec.loader is not None:
-            spec.loader = _ThenRegister(spec.loader)
+            spec.loader = _ThenRegister(spec.loader)  # type: ignore[assignment]
         return spec
 
 

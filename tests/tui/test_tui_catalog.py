@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from threading import Event
+from types import SimpleNamespace
 
 import pytest
 from small_runs import full_map, make_run, write_log
@@ -104,8 +106,17 @@ def test_looking_again_sees_new_results_and_outlives_the_folder(run):
     assert look([run], after)[0].entries == ()
 
 
-def test_watching_rests_longer_after_a_long_look():
-    rests: list[float] = []
-    looks = iter([True, True, False])
-    watch(lambda: None, lambda: not next(looks, False), pause=0.05, sleep=rests.append)
-    assert sum(rests) <= 0.2
+def test_watching_rests_longer_after_a_long_look(monkeypatch):
+    clock, rests = iter([0.0, 0.001, 10.0, 10.3, 20.0, 90.0]), []
+    clocks = SimpleNamespace(monotonic=lambda: next(clock))
+    monkeypatch.setattr("engramcka.tui.watch.time", clocks)
+
+    class Stop(Event):
+        def wait(self, timeout=None):
+            rests.append(timeout)
+            if len(rests) == 3:
+                self.set()
+            return self.is_set()
+
+    watch(lambda: None, Stop(), pause=0.05)
+    assert rests == pytest.approx([0.05, 3.0, 5.0])

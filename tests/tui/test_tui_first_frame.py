@@ -9,18 +9,17 @@ import subprocess
 import sys
 from pathlib import Path
 
-import google_crc32c
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from rich.color import Color, ColorSystem
 from small_runs import diagonal_map, settle
 
 from engramcka.results import CkaMap
 from engramcka.stores import read_cka, write_cka
 from engramcka.stores.results import open_root
+from engramcka.tui.capabilities import Capabilities
 from engramcka.tui.catalog import find_places
-from engramcka.tui.first_frame import _entry, _suits, crc32c, frame, read_similarity
+from engramcka.tui.first_frame import _entry, frame, nearest_of_256, read_similarity
 from engramcka.tui.memory import Memory
 
 FIRST_IMPORTS = """
@@ -73,6 +72,14 @@ def colours_on_screen(app):
     return found
 
 
+def characters_of(text):
+    """(line, character) -> what escape sequences put there."""
+    found = {}
+    for line, x, rest in re.findall(r"\x1b\[(\d+);(\d+)H([^\x1b]*)", text):
+        found |= {(int(line) - 1, int(x) - 1 + i): c for i, c in enumerate(rest)}
+    return found
+
+
 def write_map(name, cka):
     run = Path(name)
     run.mkdir(exist_ok=True)
@@ -114,6 +121,49 @@ async def test_it_is_what_the_app_draws(apart, make_app, shape, size):
     assert not wrong
 
 
+@pytest.mark.parametrize(
+    "known", [Capabilities("16"), Capabilities("none"), Capabilities("true", ascii=True)]
+)
+async def test_without_half_blocks_it_is_the_apps_shades(apart, make_app, known):
+    run = write_map("run", some_map(12, 12))
+    left = Memory(str((run / "results.zarr").absolute()), "cka", "m", row=3, column=5)
+    (place,) = find_places([run])
+    drawn = characters_of(frame(_entry([place], left), left, 100, 30, known))
+    app = make_app(run, memory=left, capabilities=known)
+    async with app.run_test(size=(100, 30)) as pilot:
+        await settle(pilot)
+        app.browser.map.action_alignment()
+        await pilot.pause()
+        strips = app.screen._compositor.render_strips()
+        shown = ["".join(segment.text for segment in strip) for strip in strips]
+    other = {at for at, c in drawn.items() if shown[at[0]][at[1]] != c}
+    assert len(drawn) > 100
+    assert len(set(drawn.values())) > 4
+    assert len(other) <= 8  # brackets around the cell under the cursor
+
+
+def test_256_colours_are_those_that_rich_takes():
+    random = np.random.default_rng(0)
+    for red, green, blue in random.integers(0, 256, (500, 3)).tolist():
+        found = Color.from_rgb(red, green, blue).downgrade(ColorSystem.EIGHT_BIT)
+        assert nearest_of_256((red, green, blue)) == found.number
+
+
+def test_256_colours_stand_where_24_bit_colours_do(run):
+    (place,) = find_places([run])
+    entry = _entry([place], Memory())
+    true, fewer = (
+        frame(entry, Memory(), 100, 30, Capabilities(colours)) for colours in ("true", "256")
+    )
+    expected = re.sub(
+        r"8;2;(\d+);(\d+);(\d+)m",
+        lambda found: f"8;5;{nearest_of_256(tuple(map(int, found.groups())))}m",
+        true,
+    )
+    assert fewer == expected
+    assert "8;2;" not in fewer
+
+
 def test_nothing_but_the_standard_library_is_imported(run):
     command = [sys.executable, "-c", FIRST_IMPORTS]
     environ = {**os.environ, "PYTHONIOENCODING": "utf-8"}
@@ -150,23 +200,3 @@ def test_what_is_not_plain_is_left_to_the_app(run, damage):
         path.write_text(json.dumps(meta))
     with pytest.raises(Exception, match=r"."):
         read_similarity(group)
-
-
-@given(st.binary(max_size=300))
-def test_the_checksum_is_the_stores(content):
-    assert crc32c(content) == google_crc32c.value(content)
-
-
-@pytest.mark.parametrize(
-    ("environ", "suits"),
-    [
-        ({"COLORTERM": "truecolor", "TERM": "xterm", "LANG": "C.UTF-8"}, True),
-        ({"COLORTERM": "truecolor", "TERM": "xterm"}, True),
-        ({"COLORTERM": "truecolor", "TERM": "xterm", "NO_COLOR": ""}, False),
-        ({"COLORTERM": "truecolor", "TERM": "dumb"}, False),
-        ({"COLORTERM": "truecolor", "TERM": "xterm", "LANG": "C"}, False),
-        ({"TERM": "xterm-256color"}, False),
-    ],
-)
-def test_only_terminals_that_surely_show_it(environ, suits):
-    assert _suits(environ) == suits

@@ -6,17 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
+from rich.console import Console
 
-from engramcka.tui.terminal import (
-    Capabilities,
-    ascii_only,
-    capabilities,
-    clean,
-    cut,
-    fixed,
-    shorten,
-    to_ascii,
-)
+from engramcka.tui.capabilities import Capabilities, ascii_only, capabilities
+from engramcka.tui.terminal import clean, cut, fixed, shorten, to_ascii
 
 
 @given(st.text())
@@ -69,17 +62,26 @@ def test_the_locale_says_whether_only_ascii(environ, expected):
 
 
 @pytest.mark.parametrize(
-    ("environ", "system", "colours"),
+    ("environ", "colours"),
     [
-        ({}, "truecolor", "true"),
-        ({}, "256", "256"),
-        ({}, "standard", "16"),
-        ({}, None, "none"),
-        ({"NO_COLOR": "1"}, "truecolor", "none"),
+        ({"TERM": "xterm-256color", "COLORTERM": "truecolor"}, "true"),
+        ({"TERM": "xterm", "COLORTERM": "24bit"}, "true"),
+        ({"TERM": "xterm-256color"}, "256"),
+        ({"TERM": "xterm-kitty"}, "256"),
+        ({"TERM": "screen.xterm-256color"}, "256"),
+        ({"TERM": "xterm-16color"}, "16"),
+        ({"TERM": "linux"}, "16"),
+        ({}, "16"),
+        ({"TERM": "dumb", "COLORTERM": "truecolor"}, "none"),
+        ({"TERM": "xterm", "COLORTERM": "truecolor", "NO_COLOR": "1"}, "none"),
     ],
 )
-def test_colours(environ, system, colours):
-    assert capabilities(environ, system) == Capabilities(colours)
+def test_colours_are_those_that_rich_writes(environ, colours):
+    assert capabilities(environ) == Capabilities(colours)  # type: ignore[arg-type]
+    systems = {"truecolor": "true", "256": "256", "standard": "16", None: "none"}
+    if "NO_COLOR" not in environ:
+        found = Console(force_terminal=True, _environ=environ).color_system
+        assert systems[found] == colours
 
 
 def test_half_blocks_need_colours_and_unicode():

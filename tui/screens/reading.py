@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from threading import Event
 
 from textual.screen import Screen
-from textual.worker import get_current_worker
 
 from engramcka.tui import loading
 from engramcka.tui.catalog import Entry, RunFacts, signature
@@ -21,6 +21,7 @@ class ReadingScreen(Screen[None]):
     def __init__(self, paths: Sequence[Path], pause: float) -> None:
         super().__init__()
         self.paths, self.pause = list(paths), pause
+        self._leaving = Event()
         self.runs: tuple[RunFacts, ...] = ()
         self.found: Loaded | Broken | None = None  # what is on screen
         self.other: Loaded | Broken | None = None  # what it is compared with
@@ -36,8 +37,11 @@ class ReadingScreen(Screen[None]):
         self.run_worker(self._watch, thread=True, group="watch")
 
     def _watch(self) -> None:
-        worker = get_current_worker()
-        watch(self.look_once, lambda: worker.is_cancelled or not self.is_running, self.pause)
+        watch(self.look_once, self._leaving, self.pause)
+
+    def on_unmount(self) -> None:
+        """Watch no longer."""
+        self._leaving.set()
 
     def look_once(self) -> None:
         """Compare the disk with the screen; in the watching thread."""
@@ -45,7 +49,5 @@ class ReadingScreen(Screen[None]):
         if runs != self.runs:
             self.post_message(RunsChanged(runs))
         for found in (self.found, self.other):
-            if found is None or found.signature is None:  # nothing, or it is being read
-                continue
-            if signature(found.entry) != found.signature:
+            if found is not None and signature(found.entry) != found.signature:
                 self.post_message(EntryChanged(found.entry))
