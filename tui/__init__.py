@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING
 from engramcka.errors import ConfigError
 
 if TYPE_CHECKING:
-    from textual.driver import Driver
-
     from engramcka.tui.catalog import Place
     from engramcka.tui.memory import Memory
 
@@ -49,43 +47,22 @@ def browse(paths: Sequence[Path], *, once: bool = False) -> None:
 
     left = memory.recall(paths, memory.state_file())
     with first_frame(places, left) as restore:
-        left = _run(paths, places, left, staying_driver(restore) if restore else None)
+        left = _run(paths, places, left, restore)
     memory.remember(paths, left, memory.state_file())
 
 
 def _run(
-    paths: Sequence[Path], places: Sequence[Place], left: Memory, driver: type[Driver] | None
+    paths: Sequence[Path],
+    places: Sequence[Place],
+    left: Memory,
+    restore: Callable[[], None] | None,
 ) -> Memory:
     """Run the app, over what is drawn already; returns where the user left off."""
-    from rich.console import Console
-
     from engramcka.tui.app import BrowseApp
-    from engramcka.tui.terminal import capabilities
+    from engramcka.tui.capabilities import capabilities
+    from engramcka.tui.driver import driver_for
 
-    system = Console(force_terminal=True).color_system
-    app = BrowseApp(
-        paths, places, capabilities(os.environ, system), left,
-        driver_class=driver,
-    )  # fmt: skip
+    known = capabilities(os.environ)
+    app = BrowseApp(paths, places, known, left, driver_class=driver_for(restore))
     app.run()
     return app.left_off
-
-
-def staying_driver(restore: Callable[[], None]) -> type[Driver]:
-    """Textual's driver, which does not clear a screen that was entered already."""
-    from textual.drivers.linux_driver import LinuxDriver
-
-    class StayingDriver(LinuxDriver):
-        _entered = True
-
-        def start_application_mode(self) -> None:
-            restore()  # what the driver finds now is what it leaves behind
-            super().start_application_mode()  # type: ignore[no-untyped-call]
-
-        def write(self, data: str) -> None:
-            if self._entered and data == "\x1b[?1049h":
-                self._entered = False
-            else:
-                super().write(data)
-
-    return StayingDriver

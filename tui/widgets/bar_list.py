@@ -16,7 +16,7 @@ class BarList(Canvas):
     COMPONENT_CLASSES = {"bars--label", "bars--value", "bars--mark", "bars--bar"}
 
     DEFAULT_CSS = """
-    BarList { padding: 0 1; }
+    BarList { margin: 0 1; }
     BarList > .bars--label { color: $foreground 60%; }
     BarList > .bars--value { color: $foreground; }
     BarList > .bars--mark { color: $accent; text-style: bold; }

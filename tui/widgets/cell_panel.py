@@ -1,7 +1,4 @@
-"""What is known about the cell under the cursor, beside the map or in one line below it.
-
-Labels and values are cut apart, so that a move of the cursor sends the values only.
-"""
+"""What is known about the cell under the cursor, beside the map or in one line below it."""
 
 from __future__ import annotations
 
@@ -25,7 +22,7 @@ Line = list[tuple[str, str]]
 
 
 class Readout(Canvas):
-    """Lines of text whose changed characters alone are sent."""
+    """Lines of text in a few colours."""
 
     COMPONENT_CLASSES = {"readout--label", "readout--value", "readout--mark", "readout--warning"}
 
@@ -36,10 +33,8 @@ class Readout(Canvas):
     Readout > .readout--warning { color: $warning; }
     """
 
-    def __init__(
-        self, *, cuts: Sequence[int], id: str | None = None, classes: str | None = None
-    ) -> None:
-        super().__init__(cuts=cuts, id=id, classes=classes)
+    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
+        super().__init__(id=id, classes=classes)
         self._lines: list[Line] = []
 
     def set_lines(self, lines: list[Line]) -> None:
@@ -64,9 +59,6 @@ SPARK_WIDTH = 12
 
 class CellPanel(Readout):
     """The panel beside the map."""
-
-    def __init__(self, *, id: str | None = None) -> None:
-        super().__init__(cuts=[LABEL_WIDTH], id=id)
 
     def pair(self, label: str, value: str) -> Line:
         """A label and its value."""

@@ -136,7 +136,6 @@ class Heatmap(Canvas):
         assert self._shown is not None
         used = geometry.used_width + self._gutter
         self._left = max(0, (self.size.width - used) // 2)
-        self.first_window(self._left + self._gutter)
         below = _AXIS_LINES + self._bar_lines
         self._top = max(0, (self.size.height - geometry.used_lines - below) // 2)
         self._labels = axes.y_labels(self._shown.y_numbers, geometry)

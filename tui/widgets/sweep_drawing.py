@@ -131,20 +131,21 @@ def _level(grid: Grid, frame: Frame, loss: float, part: str) -> None:
 
 
 def _level_name(grid: Grid, frame: Frame, name: str, loss: float, part: str) -> None:
-    """A line's name where nothing else is, near the line or the edge that it is beyond."""
+    """A line's name on the free place nearest to it, or to the edge that it is beyond."""
     text = f"{clean(name)} {loss:.4g}"
+    y = round(frame.y(loss))
     if loss > frame.high:
-        rows, text = [0, 1], f"↑ {text}"
+        y, text = -1, f"↑ {text}"
     elif loss < frame.low:
-        rows, text = [frame.height - 1, frame.height - 2], f"↓ {text}"
-    else:
-        y = round(frame.y(loss))
-        rows = [y - 1, y + 1]
+        y, text = frame.height, f"↓ {text}"
     label = shorten(text, frame.width)
     right = frame.left + frame.width - len(label)
-    places = [(x, row) for row in rows for x in (right, frame.left + 1)]
-    free = [place for place in places if grid.free(*place, len(label))]
-    grid.text(*(free or places)[0], label, part, under=True)
+    rows = sorted((row for row in range(frame.height) if row != y), key=lambda row: abs(row - y))
+    for row in rows:
+        for x in (right, *range(frame.left + 1, right)):
+            if grid.free(x, row, len(label)):
+                grid.text(x, row, label, part)
+                return
 
 
 def _curve(grid: Grid, frame: Frame, sweep: LossSweep, cursor: int | None) -> None:
