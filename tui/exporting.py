@@ -1,23 +1,38 @@
-"""Writing what is on the screen as a figure; matplotlib is imported here, in a worker thread."""
+"""What is on the screen as a figure or a moving picture; matplotlib is imported here, in a thread.
+
+Matplotlib keeps one set of settings for a whole process, so that one thing is drawn at a time.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Literal
 
-from engramcka.tui.catalog import Entry
-from engramcka.tui.loading import Loaded
+from engramcka.tui.catalog import Entry, members
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from engramcka.figures import Style
+    from engramcka.results import CkaMap, TrainingCurve
 
 FORMATS = ("png", "pdf", "svg")
+MOVIES = ("gif", "mp4")
 VENUES = ("plain", "neurips", "icml", "iclr", "acl", "nature")
 WIDTHS = ("column", "page", "half")
+PREVIEW_DPI = 110
+
+_drawing = Lock()
 
 
 @dataclass(frozen=True)
 class Export:
-    """The file's format and the look of a venue."""
+    """The part that is drawn, the file's format and the look of a venue."""
 
+    part: str = ""  # name of one; "" for what is on the screen
     format: str = "png"
     venue: str = "plain"
     width: str = "column"
@@ -25,21 +40,32 @@ class Export:
 
 
 @dataclass(frozen=True)
-class Subject:
-    """What is drawn: a result, or two maps beside each other or subtracted."""
+class Part:
+    """One figure that can be made of what is on the screen."""
 
-    first: Loaded
-    second: Loaded | None = None
-    subtracted: bool = False
-    options: dict[str, Any] = field(default_factory=dict)  # palette, alignment, k, low, high
+    name: str  # as the dialog calls it
+    stem: str  # of the file
+    value: Any  # one of `engramcka.results`, or several
+    options: dict[str, Any] = field(default_factory=dict)
+    made: Literal["result", "series", "text", "panels", "difference"] = "result"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is drawn: the parts, that on the screen first, and the maps of a moving picture."""
+
+    entry: Entry
+    parts: tuple[Part, ...]
+    maps: tuple[CkaMap, ...] = ()
+
+    def part(self, name: str) -> Part:
+        """The part of that name, or the one on the screen."""
+        return next((part for part in self.parts if part.name == name), self.parts[0])
 
     @property
-    def stem(self) -> str:
-        """File name without extension."""
-        name = f"{self.first.entry.kind}-{self.first.entry.name}"
-        if self.second is None:
-            return name
-        return f"{name}-{'minus' if self.subtracted else 'and'}-{self.second.entry.name}"
+    def formats(self) -> tuple[str, ...]:
+        """What it can be written as."""
+        return (*FORMATS, *MOVIES) if self.maps else FORMATS
 
 
 def free_path(entry: Entry, stem: str, extension: str) -> Path:
@@ -60,19 +86,62 @@ def write(subject: Subject, export: Export) -> Path:
     """
     from engramcka import figures
 
-    entry, options = subject.first.entry, subject.options
-    style = figures.Style.named(export.venue, width=export.width, dark=export.dark)  # type: ignore[arg-type]
-    path = free_path(entry, subject.stem, export.format)
-    value: Any = subject.first.value
-    if subject.second is None:
-        if entry.kind == "cka":
-            return figures.save_cka_map(value, path, style, **options)
-        if entry.kind == "sweep":
-            return figures.save_sweep(value, path, style)
-        return figures.save_figure(figures.result_figure(value, style, **options), path)
-    other: Any = subject.second.value
-    if subject.subtracted:
-        return figures.save_figure(figures.difference_figure(value, other, style), path)
-    names = (entry.name, subject.second.entry.name)
-    panels = figures.cka_panels((value, other), style, titles=names, **options)
-    return figures.save_figure(panels, path)
+    part, style = subject.part(export.part), _style(export)
+    if export.format in MOVIES:
+        path = free_path(subject.entry, f"series-{subject.maps[0].series}", export.format)
+        curves = _training(subject)
+        with _drawing:
+            known = ("palette", "alignment", "k", "low", "high")
+            options = {name: part.options[name] for name in known if name in part.options}
+            return figures.save_animation(subject.maps, path, style, training=curves, **options)
+    path = free_path(subject.entry, part.stem, export.format)
+    with _drawing:
+        return figures.save_figure(_figure(part, style), path)
+
+
+def preview(subject: Subject, export: Export) -> bytes:
+    """The figure as a PNG of a screen's size; of a moving picture its last map.
+
+    Raises:
+        EngramckaError: it cannot be drawn.
+    """
+    from engramcka import figures
+
+    part = subject.part(export.part)
+    if export.format in MOVIES:
+        part = Part("", "", subject.maps[-1], subject.parts[0].options)
+    with _drawing:
+        return figures.figure_bytes(_figure(part, _style(export)), "png", PREVIEW_DPI)
+
+
+def _style(export: Export) -> Style:
+    from engramcka import figures
+
+    return figures.Style.named(export.venue, width=export.width, dark=export.dark)  # type: ignore[arg-type]
+
+
+def _figure(part: Part, style: Style) -> Figure:
+    from engramcka import figures
+
+    if part.made == "series":
+        return figures.series_figure(part.value, style, **part.options)
+    if part.made == "text":
+        return figures.gate_text_figure(part.value, style, **part.options)
+    if part.made == "panels":
+        return figures.cka_panels(part.value, style, **part.options)
+    if part.made == "difference":
+        first, second = part.value
+        return figures.difference_figure(first, second, style, **part.options)
+    return figures.result_figure(part.value, style, **part.options)
+
+
+def _training(subject: Subject) -> Sequence[TrainingCurve]:
+    """Losses of the models that the maps compare, to stand beside them."""
+    from engramcka.tui.loading import Loaded, load
+
+    stored = members(Entry(subject.entry.place, "training"))
+    found = load(stored[0]) if stored else None
+    if not isinstance(found, Loaded):
+        return ()
+    labels = {label for cka in subject.maps for label in (cka.y_label, cka.x_label)}
+    return [curve for curve in found.value.values.values() if curve.label in labels]
