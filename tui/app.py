@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from rich.segment import Segment
-from textual.app import App, SystemCommand
+from textual.app import SystemCommand
 from textual.binding import Binding
 from textual.color import Color
 from textual.filter import LineFilter
@@ -16,12 +16,13 @@ from textual.theme import Theme
 
 from engramcka.errors import EngramckaError
 from engramcka.tui import exporting
+from engramcka.tui.capabilities import Capabilities
+from engramcka.tui.driver import DiffDriver
 from engramcka.tui.exporting import Export, Subject
+from engramcka.tui.keys import KeysInTurn
 from engramcka.tui.memory import Memory
 from engramcka.tui.screens.browse import BrowseScreen
-from engramcka.tui.screens.export import ExportScreen
-from engramcka.tui.screens.help import HelpScreen
-from engramcka.tui.terminal import Capabilities, clean, to_ascii
+from engramcka.tui.terminal import clean, to_ascii
 from engramcka.tui.watch import PAUSE
 
 if TYPE_CHECKING:
@@ -48,6 +49,9 @@ THEMES = (
 )  # fmt: skip
 
 
+NO_FIGURE = "Only a result can be exported, not a log or a sentence."
+
+
 class AsciiFilter(LineFilter):
     """Writes ASCII only, for terminals that are not UTF-8."""
 
@@ -56,7 +60,7 @@ class AsciiFilter(LineFilter):
         return [Segment(to_ascii(text), style, control) for text, style, control in segments]
 
 
-class BrowseApp(App[None]):
+class BrowseApp(KeysInTurn):
     """Maps and sweeps in the terminal."""
 
     TITLE = "engramcka"
@@ -91,6 +95,11 @@ class BrowseApp(App[None]):
         self._themes = ["ansi-dark", "ansi-light"] if native else [theme.name for theme in THEMES]
         self.theme = memory.theme if memory.theme in self._themes else self._themes[0]
 
+    @property
+    def unsettled(self) -> bool:
+        """Whether a result is being read: keys behind the one that chose it are meant for it."""
+        return self.browser.shown != self.browser.entry
+
     def get_line_filters(self) -> Sequence[LineFilter]:
         """Textual's filters, and ASCII where the terminal needs it."""
         filters = super().get_line_filters()
@@ -109,6 +118,11 @@ class BrowseApp(App[None]):
                 f"Theme: {theme}", "Colours of the app", lambda t=theme: setattr(self, "theme", t)
             )
 
+    def on_resize(self) -> None:
+        """What the terminal shows after a change of its size is its own affair."""
+        if isinstance(self._driver, DiffDriver):
+            self._driver.forget()
+
     async def _act(self, action: str) -> None:
         focused = self.browser.focused
         name = action.partition("(")[0]
@@ -122,6 +136,8 @@ class BrowseApp(App[None]):
 
     def action_help(self) -> None:
         """All keys."""
+        from engramcka.tui.screens.help import HelpScreen
+
         self.push_screen(HelpScreen())
 
     def action_theme(self) -> None:
@@ -134,7 +150,7 @@ class BrowseApp(App[None]):
         """Copy the value, row or table under the cursor to the terminal's clipboard."""
         view = self.browser.view()
         if view is None:
-            self.notify("Only a map or a sweep can be copied.", severity="warning", markup=False)
+            self.notify("Only a result can be copied.", severity="warning", markup=False)
             return
         text, name = view.copied(what)
         self.copy_to_clipboard(text)
@@ -143,19 +159,25 @@ class BrowseApp(App[None]):
 
     def action_export(self) -> None:
         """Write what is on the screen as a PNG."""
-        self.export(Export())
+        self.export(self.browser.subject(), Export())
 
     def action_export_dialog(self) -> None:
-        """Ask for format, venue, width and ground, then write."""
-        self.push_screen(ExportScreen(), self.export)
+        """Ask for format, venue, width and ground, showing the figure, then write."""
+        from engramcka.tui.screens.export import ExportScreen
 
-    def export(self, export: Export | None) -> None:
-        """Write what is on the screen, in a worker; a toast says where it went."""
         subject = self.browser.subject()
-        if export is None:
-            return
         if subject is None:
-            self.notify("Only a map or a sweep can be exported.", severity="warning", markup=False)
+            self.notify(NO_FIGURE, severity="warning", markup=False)
+            return
+        self.push_screen(
+            ExportScreen(subject, self.capabilities),
+            lambda export: self.export(subject, export) if export else None,
+        )
+
+    def export(self, subject: Subject | None, export: Export) -> None:
+        """Write a subject, in a worker; a toast says where it went."""
+        if subject is None:
+            self.notify(NO_FIGURE, severity="warning", markup=False)
             return
         self.run_worker(lambda: self._write(subject, export), thread=True, group="export")
 

@@ -156,8 +156,10 @@ def result_facts(value: object) -> str:
         seeds = len(value.seeds)
         return f"{len(value.rho)} points  {seeds} seed{'s' * (seeds != 1)}  {value.unit}"
     if isinstance(value, GateMap):
-        streams = value.alpha.shape[2]
-        return f"{len(value.layers)} modules  {streams} streams  {len(value.texts)} texts"
+        counts = (len(value.layers), value.alpha.shape[2], len(value.texts))
+        names = ("module", "stream", "text")
+        pairs = zip(counts, names, strict=True)
+        return "  ".join(f"{count} {name}{'s' * (count != 1)}" for count, name in pairs)
     return _several_facts(list(getattr(value, "values", {}).values()))
 
 

@@ -10,9 +10,9 @@ import pytest
 from small_runs import make_full_run, make_run
 
 from engramcka.tui.app import BrowseApp
+from engramcka.tui.capabilities import Capabilities
 from engramcka.tui.catalog import find_places
 from engramcka.tui.memory import Memory
-from engramcka.tui.terminal import Capabilities
 
 MakeApp = Callable[..., BrowseApp]
 
@@ -24,6 +24,7 @@ def apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setenv("TZ", "UTC")
     monkeypatch.setenv("TEXTUAL_ANIMATIONS", "none")
+    monkeypatch.setenv("ENGRAMCKA_IMAGES", "none")
     monkeypatch.delenv("NO_COLOR", raising=False)
 
 
@@ -53,12 +54,15 @@ def run(apart: None, template: Path) -> Path:
 
 @pytest.fixture
 def make_app() -> MakeApp:
-    """An app on paths; looks at the disk often."""
+    """An app on paths; looks at the disk once, or every ``pause`` seconds."""
 
     def make(
-        *paths: Path, capabilities: Capabilities | None = None, memory: Memory | None = None
+        *paths: Path,
+        capabilities: Capabilities | None = None,
+        memory: Memory | None = None,
+        pause: float = 30.0,
     ) -> BrowseApp:
         known = capabilities or Capabilities()
-        return BrowseApp(list(paths), find_places(paths), known, memory, pause=0.05)
+        return BrowseApp(list(paths), find_places(paths), known, memory, pause=pause)
 
     return make

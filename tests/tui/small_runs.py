@@ -156,6 +156,7 @@ def ablation() -> MemoryAblation:
 
 
 STEPS = (100, 200, 1000)
+LIVE = 0.05  # seconds between two looks at the disk, for tests of what changes there
 
 
 def write_series(results: Path, steps: tuple[int, ...] = STEPS, size: int = 12) -> None:
@@ -200,7 +201,7 @@ async def settle(pilot: Pilot[None]) -> None:
         found = browser.found
         if browser.entry is None:
             return bool(browser.runs) or True
-        if found is None or found.entry != browser.entry or found.signature is None:
+        if found is None or found.entry != browser.entry:
             return False
         if browser.second is not None:
             return browser.compare.pair is not None

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from small_runs import (
     EVENTS,
+    LIVE,
     diagonal_map,
     full_map,
     make_run,
@@ -22,9 +23,9 @@ from textual.widgets import ContentSwitcher, Input, OptionList, Static
 
 from engramcka.stores import write_cka, write_sweep
 from engramcka.stores.results import open_root
+from engramcka.tui.capabilities import Capabilities
 from engramcka.tui.loading import Broken
 from engramcka.tui.memory import Memory
-from engramcka.tui.terminal import Capabilities
 from engramcka.tui.widgets.cell_panel import CellPanel, Readout
 from engramcka.tui.widgets.run_tree import RunTree
 
@@ -324,7 +325,7 @@ async def test_an_export_that_cannot_be_written_is_a_sentence(run, make_app):
 
 
 async def test_a_changed_map_is_read_again_with_the_cursor_kept(run, make_app):
-    app = make_app(run)
+    app = make_app(run, pause=LIVE)
     async with app.run_test(size=SIZE) as pilot:
         await settle(pilot)
         await pilot.press("right", "right", "up")
@@ -339,7 +340,7 @@ async def test_a_store_that_grows_while_open(make_app):
     run = Path("growing")
     run.mkdir()
     open_root(run / "results.zarr")
-    app = make_app(run)
+    app = make_app(run, pause=LIVE)
     async with app.run_test(size=SIZE) as pilot:
         await settle(pilot)
         assert any("no result yet" in line for line in screen_text(app))
@@ -355,7 +356,9 @@ async def test_a_store_that_grows_while_open(make_app):
 
 
 async def test_a_log_is_followed(run, make_app):
-    app = make_app(run, memory=Memory(str((run / "results.zarr").absolute()), "log", ""))
+    app = make_app(
+        run, memory=Memory(str((run / "results.zarr").absolute()), "log", ""), pause=LIVE
+    )
     async with app.run_test(size=SIZE) as pilot:
         await settle(pilot)
         assert any("36/144 cells" in line for line in screen_text(app))
@@ -394,7 +397,7 @@ async def test_a_broken_store_is_a_sentence_and_the_rest_goes_on(run, make_app, 
 
 
 async def test_a_run_that_vanishes_leaves_a_sentence(run, make_app):
-    app = make_app(run)
+    app = make_app(run, pause=LIVE)
     async with app.run_test(size=SIZE) as pilot:
         await settle(pilot)
         run.rename("elsewhere")

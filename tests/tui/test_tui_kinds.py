@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from small_runs import (
+    LIVE,
     STEPS,
     TOKENS,
     ablation,
@@ -26,9 +27,9 @@ from textual.widgets import ContentSwitcher
 from engramcka.results import GateText
 from engramcka.stores.results import write_result
 from engramcka.tui import browse
+from engramcka.tui.capabilities import Capabilities
 from engramcka.tui.catalog import Entry, facts, find_places, members, series_of
 from engramcka.tui.loading import Broken, Loaded, load
-from engramcka.tui.terminal import Capabilities
 from engramcka.tui.widgets.cell_panel import CellPanel, Readout
 from engramcka.tui.widgets.run_tree import RunTree, stops
 
@@ -90,7 +91,7 @@ async def test_the_lens_shows_all_models_and_reads_the_layer_under_the_cursor(fu
 
 
 async def test_a_lens_that_is_written_while_open_joins_the_plot(full, make_app):
-    app = open_at(full, make_app, "lens/engram")
+    app = open_at(full, make_app, "lens/engram", pause=LIVE)
     async with app.run_test(size=SIZE) as pilot:
         await settle(pilot)
         assert app.browser.focused is app.browser.view(), app.browser.focused
@@ -211,7 +212,7 @@ async def test_a_series_steps_plays_and_keeps_the_cursor(full, make_app, monkeyp
 
 
 async def test_the_end_of_a_growing_series_is_followed(full, make_app):
-    app = open_at(full, make_app, "cka/over-training-1000")
+    app = open_at(full, make_app, "cka/over-training-1000", pause=LIVE)
     async with app.run_test(size=SIZE) as pilot:
         await settle(pilot)
         await pilot.press("right_square_bracket")
@@ -233,7 +234,7 @@ async def test_a_map_of_a_series_is_compared_and_exported_as_it_is_shown(full, m
         await settle(pilot)
         await pilot.press("right_square_bracket")
         await settle(pilot)
-        assert app.browser.subject().stem == "cka-over-training-1000"
+        assert app.browser.subject().parts[0].stem == "cka-over-training-1000"
         await pilot.press("d", *"later", "enter")
         await settle(pilot)
         line = app.browser.compare.query_one("#pair-line", Readout)
@@ -281,6 +282,7 @@ async def test_n_goes_through_screens_and_the_tree_opens_a_series(full, make_app
         ("allocation/u", ["rho 0.6  experts 12  loss 2.1500", "1 of 10 trainings"]),
         ("training/moe", ["step 10  ● 5.0000", "validation"]),
         ("cka/over-training-1000", ["12 x 12", "soft alignment"]),
+        ("series/over-training", ["3 checkpoints", "step 200 ", "shift", "step 1000", "soft"]),
     ],
 )
 @pytest.mark.parametrize("locale", ["C.UTF-8", "C"])

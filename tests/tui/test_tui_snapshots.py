@@ -9,8 +9,8 @@ import pytest
 from small_runs import settle, until
 from textual.pilot import Pilot
 
+from engramcka.tui.capabilities import Capabilities
 from engramcka.tui.memory import Memory
-from engramcka.tui.terminal import Capabilities
 
 SIZES = [(100, 30), (80, 24), (40, 12)]
 

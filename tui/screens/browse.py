@@ -6,11 +6,11 @@ from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.color import Color
 from textual.containers import Horizontal, Vertical
+from textual.widget import Widget
 from textual.widgets import ContentSwitcher, Footer, Input, Static
 
-from engramcka.tui.catalog import Entry
-from engramcka.tui.glance import glance
-from engramcka.tui.loading import Loaded
+from engramcka.tui.catalog import Entry, chosen_entry, named
+from engramcka.tui.loading import glance
 from engramcka.tui.memory import Memory
 from engramcka.tui.messages import EntryRead, RunsChanged
 from engramcka.tui.screens.content import ContentScreen
@@ -73,26 +73,26 @@ class BrowseScreen(ContentScreen):
         self.call_after_refresh(self.start_watching)
 
     def _glance(self, entry: Entry) -> None:
-        """A map's values before anything else, what else is known of it after the first frame."""
-        cka = glance(entry)
-        if cka is not None:
+        """A map in the first frame; what takes longer to read follows."""
+        found = glance(entry)
+        if found is not None:
             self._switch(self.map, focus=False)
             self.set_focus(self.map)  # keys that are waiting already are meant for it
-            self.post_message(EntryRead(Loaded(entry, cka, None)))
-        self.choose(entry, focus=True, read=cka is None)
-        if cka is not None:
-            self.call_after_refresh(self.read, entry)
+            self.post_message(EntryRead(found))
+        self.choose(entry, focus=True, read=found is None)
 
     def _first_entry(self) -> Entry | None:
         """The result that was asked for, else where the user left off, else the first."""
+        for run in self.runs:
+            if asked := chosen_entry(run.place, run.entries):
+                return asked
+        left = self.memory
+        for run in self.runs:
+            if str(run.place.results.absolute()) == left.run and (
+                entry := named(run.place, run.entries, left.kind, left.name)
+            ):
+                return entry
         entries = [entry for run in self.runs for entry in run.entries]
-        for entry in entries:
-            if entry.place.chosen == entry.title:
-                return entry
-        for entry in entries:
-            known = (str(entry.place.results.absolute()), entry.kind, entry.name)
-            if known == (self.memory.run, self.memory.kind, self.memory.name):
-                return entry
         results = [entry for entry in entries if entry.kind != "log"]
         return next(iter([*results, *entries]), None)
 
@@ -145,15 +145,20 @@ class BrowseScreen(ContentScreen):
         """From the runs to the result and back."""
         tree = self.query_one(RunTree)
         if not tree.has_focus and self.query_one("#runs").display:
-            tree.focus()
+            self._take_keys(tree)
         else:
             self.action_content()
+
+    def _take_keys(self, widget: Widget) -> None:
+        """From the next key on, also where a result that is being read was to get them."""
+        self._focus_next = False
+        self.set_focus(widget)
 
     def action_runs(self) -> None:
         """Show or hide the runs."""
         self.toggle_class("-toggled")
         if self.query_one("#runs").display:
-            self.query_one(RunTree).focus()
+            self._take_keys(self.query_one(RunTree))
         else:
             self.action_switch()
 
@@ -187,7 +192,7 @@ class BrowseScreen(ContentScreen):
             self.toggle_class("-toggled")
         field = self.query_one("#find", Input)
         field.display = True
-        field.focus()
+        self._take_keys(field)
 
     def on_input_changed(self, event: Input.Changed) -> None:
         """Filter while typing."""
@@ -197,6 +202,7 @@ class BrowseScreen(ContentScreen):
         """Go to the first result that was found."""
         entry = self.query_one(RunTree).first_match()
         self._end_find()
+        self.action_content()
         if entry is not None:
             self.choose(entry, focus=True)
 
@@ -204,7 +210,7 @@ class BrowseScreen(ContentScreen):
         """Leave the search."""
         if self.query_one("#find").display:
             self._end_find()
-            self.query_one(RunTree).focus()
+            self.set_focus(self.query_one(RunTree))
 
     def _end_find(self) -> None:
         field = self.query_one("#find", Input)

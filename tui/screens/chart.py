@@ -9,8 +9,8 @@ from textual.binding import Binding
 from textual.containers import Horizontal, Vertical
 from textual.widget import Widget
 
+from engramcka.tui.capabilities import Capabilities
 from engramcka.tui.charts import Plotted, plotted
-from engramcka.tui.terminal import Capabilities
 from engramcka.tui.widgets.cell_panel import CellPanel, Line, Readout
 from engramcka.tui.widgets.chart_plot import ChartPlot
 
@@ -51,7 +51,7 @@ class ChartView(Widget, can_focus=True):
             yield ChartPlot(classes="chart")
             with Vertical(classes="panel"):
                 yield CellPanel()
-        yield Readout(cuts=[8], classes="line")
+        yield Readout(classes="line")
 
     def on_mount(self) -> None:
         """What the terminal can show."""

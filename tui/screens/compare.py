@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from textual.app import ComposeResult
@@ -13,10 +14,12 @@ from textual.widgets import Static
 from engramcka import palettes
 from engramcka.results import CkaMap
 from engramcka.tui import readout
+from engramcka.tui.capabilities import Capabilities
+from engramcka.tui.exporting import Part
 from engramcka.tui.messages import CellMoved
 from engramcka.tui.screens.cursor import CursorView
 from engramcka.tui.screens.map import look_for
-from engramcka.tui.terminal import Capabilities, clean
+from engramcka.tui.terminal import clean
 from engramcka.tui.widgets.cell_panel import Readout
 from engramcka.tui.widgets.cells import Look
 from engramcka.tui.widgets.heatmap import Heatmap, matrix_of
@@ -92,7 +95,7 @@ class CompareView(CursorView):
                     heatmap = Heatmap(id=part)
                     heatmap.look = look_for(self.capabilities, palettes.PALETTES[0])
                     yield heatmap
-        yield Readout(cuts=[17, 24, 33, 37], id="pair-line")
+        yield Readout(id="pair-line")
 
     def _heatmap(self, part: str) -> Heatmap:
         return self.query_one(f"#{part}", Heatmap)
@@ -197,6 +200,20 @@ class CompareView(CursorView):
                 ]
             ]
         )
+
+    def parts(self, names: tuple[str, str], options: dict[str, Any]) -> tuple[Part, ...]:
+        """Both maps, and the difference where there is one; the one on the screen first."""
+        assert self.pair is not None
+        maps = (self.pair.first, self.pair.second)
+        shared = {name: options[name] for name in ("palette", "alignment", "low", "high")}
+        one, other = names
+        beside = Part(
+            "side by side", f"cka-{one}-and-{other}", maps, {**shared, "titles": names}, "panels"
+        )
+        if self.pair.obstacle:
+            return (beside,)
+        apart = Part("difference", f"cka-{one}-minus-{other}", maps, {}, "difference")
+        return (apart, beside) if self.subtracted else (beside, apart)
 
     def action_difference(self) -> None:
         """Side by side, or the difference."""

@@ -14,15 +14,16 @@ from typing import TYPE_CHECKING, Any
 from textual.widget import Widget
 from textual.widgets import ContentSwitcher, Static
 
+from engramcka.tui.capabilities import Capabilities
 from engramcka.tui.catalog import Entry, facts
-from engramcka.tui.exporting import Subject
+from engramcka.tui.exporting import Part, Subject
 from engramcka.tui.loading import Broken, Loaded
 from engramcka.tui.memory import Memory
 from engramcka.tui.messages import EntryChanged, EntryChosen, EntryRead, TitleChanged
 from engramcka.tui.screens import titles
 from engramcka.tui.screens.map import MapView
 from engramcka.tui.screens.reading import ReadingScreen
-from engramcka.tui.terminal import Capabilities, clean
+from engramcka.tui.terminal import clean
 from engramcka.tui.watch import PAUSE
 from engramcka.tui.widgets.run_tree import RunTree
 
@@ -60,6 +61,7 @@ class ContentScreen(ReadingScreen):
         self.capabilities, self.memory = capabilities, memory
         self.runs = tuple(facts(place) for place in places)
         self.entry: Entry | None = None  # what the user wants to see
+        self.shown: Entry | None = None  # what is on screen, or was before it was read anew
         self.second: Entry | None = None  # what it is to be compared with
         self.map = MapView(capabilities, id="map")
         self._views: dict[str, Any] = {"cka": self.map}
@@ -116,6 +118,8 @@ class ContentScreen(ReadingScreen):
             return
         await self._show_pair()
         self._title()
+        if self.found is not None:
+            self.shown = self.found.entry
 
     async def _show_found(self) -> None:
         found = self.found
@@ -141,7 +145,7 @@ class ContentScreen(ReadingScreen):
     def _switch(self, view: Widget, focus: bool) -> None:
         self.query_one(ContentSwitcher).current = view.id
         if focus:
-            view.focus()
+            self.set_focus(view)
 
     def _recall(self) -> None:
         """Cursor and palette as they were left."""
@@ -244,8 +248,8 @@ class ContentScreen(ReadingScreen):
     def action_content(self) -> None:
         """Give the keys to the result."""
         current = self.query_one(ContentSwitcher).current
-        if current and current != "message":
-            self.query_one(f"#{current}").focus()
+        said = current is None or current == "message"  # a sentence has no keys
+        self.set_focus(self.query_one(RunTree if said else f"#{current}"))
 
     def view(self) -> Any | None:
         """The view of the result that is on screen; None for a log or a sentence."""
@@ -258,12 +262,16 @@ class ContentScreen(ReadingScreen):
         view, found = self.view(), self.found
         if view is None or not isinstance(found, Loaded):
             return None
-        options = view.figure_options() if isinstance(view, MapView) else {}
-        found = self._map_shown(found) or found
+        entry = found.entry
+        if self.second is not None and isinstance(self.other, Loaded):
+            first = self._map_shown(found) or found
+            names = (first.entry.name, self.second.name)
+            return Subject(entry, self.compare.parts(names, view.figure_options()))
+        if entry.kind == "series":
+            return Subject(entry, view.parts(), tuple(view.maps.values()))
+        if hasattr(view, "parts"):
+            return Subject(entry, view.parts(entry.name))
+        value, options = found.value, {}
         if hasattr(view, "drawn"):
             value, options = view.drawn()
-            return Subject(replace(found, value=value), options=options)
-        if self.second is not None and isinstance(self.other, Loaded):
-            options = {name: options[name] for name in ("palette", "alignment", "low", "high")}
-            return Subject(found, self.other, self.compare.subtracted, options)
-        return Subject(found, options=options)
+        return Subject(entry, (Part("figure", f"{entry.kind}-{entry.name}", value, options),))

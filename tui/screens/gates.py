@@ -12,8 +12,10 @@ from engramcka import palettes
 from engramcka.results import Float, GateMap
 from engramcka.tui import readout
 from engramcka.tui.bars import gate_rows
+from engramcka.tui.capabilities import Capabilities
+from engramcka.tui.exporting import Part
 from engramcka.tui.screens.memory import RowsView
-from engramcka.tui.terminal import Capabilities, clean, cut
+from engramcka.tui.terminal import clean, cut
 from engramcka.tui.widgets.bar_list import BarList
 from engramcka.tui.widgets.cell_panel import CellPanel, Line, Readout
 from engramcka.tui.widgets.tokens import TokenText, visible
@@ -25,7 +27,7 @@ class GatesView(RowsView):
     DEFAULT_CSS = """
     GatesView #gates-choice { height: 1; padding: 0 1; color: $foreground 60%;
         text-wrap: nowrap; text-overflow: ellipsis; }
-    GatesView TokenText { padding: 0 1; }
+    GatesView TokenText { margin: 0 1; }
     """
 
     BINDINGS = [
@@ -58,7 +60,7 @@ class GatesView(RowsView):
             yield BarList()
             with Vertical(classes="panel"):
                 yield CellPanel()
-        yield Readout(cuts=[8], classes="line")
+        yield Readout(classes="line")
 
     @property
     def tokens(self) -> TokenText:
@@ -197,6 +199,19 @@ class GatesView(RowsView):
         names = palettes.PALETTES
         self.tokens.palette = names[(names.index(self.tokens.palette) + 1) % len(names)]
         self.tokens.change()
+
+    def parts(self, name: str) -> tuple[Part, ...]:
+        """The text with its gates, and the means by type; the one on the screen first."""
+        assert self.gates is not None
+        types = Part("types", f"gates-{name}", self.gates)
+        if not self.gates.texts:
+            return (types,)
+        layer = self.gates.layers[self.module]
+        options = {"texts": [self.text], "layers": [layer], "stream": self.stream}
+        stem = f"text-{name}-{self.text + 1}"
+        text = Part("this text", stem, self.gates, options, "text")
+        every = Part("all texts", f"text-{name}", self.gates, {}, "text")
+        return (types, text, every) if self.types_shown else (text, every, types)
 
     def copied(self, what: str) -> tuple[str, str]:
         """(text, what it is) of the gate, or of all gates of the text or types."""

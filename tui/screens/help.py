@@ -19,7 +19,7 @@ KEYS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
             ("/", "find a result by parts of its name"),
             ("B", "show or hide the runs"),
             ("e", "write the result as a PNG into RUN/figures"),
-            ("E", "the same with format, width and colours to choose"),
+            ("E", "the same with what, format, width to choose, and a preview"),
             ("y  Y  ctrl+y", "copy the value, the row, the whole table (OSC 52)"),
             ("T", "dark, light and high-contrast theme"),
             ("ctrl+p  :", "command palette"),

@@ -16,7 +16,8 @@ from textual.binding import Binding
 from textual.containers import VerticalScroll
 from textual.widgets import Static
 
-from engramcka.tui.terminal import Capabilities, clean, cut, fixed
+from engramcka.tui.capabilities import Capabilities
+from engramcka.tui.terminal import clean, cut, fixed
 
 _BAR = 16  # characters of a progress bar
 _SHOWN_EVENTS = 400

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from textual.app import ComposeResult
@@ -12,9 +12,9 @@ from textual.containers import Horizontal, Vertical
 
 from engramcka import palettes
 from engramcka.tui import readout
+from engramcka.tui.capabilities import Capabilities
 from engramcka.tui.messages import CellMoved
 from engramcka.tui.screens.cursor import CursorView
-from engramcka.tui.terminal import Capabilities
 from engramcka.tui.widgets.cell_panel import CellPanel, Readout, cell_line, cell_lines
 from engramcka.tui.widgets.cells import Look
 from engramcka.tui.widgets.heatmap import Heatmap, matrix_of
@@ -73,7 +73,7 @@ class MapView(CursorView):
             yield heatmap
             with Vertical(id="cell", classes="panel"):
                 yield CellPanel(id="cell-panel")
-        yield Readout(cuts=[15, 22, 34], id="cell-line", classes="line")
+        yield Readout(id="cell-line", classes="line")
 
     def on_mount(self) -> None:
         """Name the panel."""
@@ -210,7 +210,7 @@ class MapView(CursorView):
             self._align()
             self._tell()
 
-    def figure_options(self) -> dict[str, object]:
+    def figure_options(self) -> dict[str, Any]:
         """How an exported figure is to be drawn, so that it looks like the screen."""
         look = self.heatmap.look
         return {
@@ -220,6 +220,10 @@ class MapView(CursorView):
             "low": look.low,
             "high": look.high,
         }
+
+    def drawn(self) -> tuple[Any, dict[str, Any]]:
+        """What an exported figure draws, and its options."""
+        return self.map, self.figure_options()
 
     def copied(self, what: str) -> tuple[str, str]:
         """(text, what it is) of the value, row or table to copy."""

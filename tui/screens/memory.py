@@ -10,8 +10,9 @@ from textual.containers import Horizontal, Vertical
 from textual.widget import Widget
 
 from engramcka.tui.bars import memory_rows, rows_table
+from engramcka.tui.capabilities import Capabilities
 from engramcka.tui.loading import Several
-from engramcka.tui.terminal import Capabilities, clean
+from engramcka.tui.terminal import clean, fitting
 from engramcka.tui.widgets.bar_list import BarList
 from engramcka.tui.widgets.cell_panel import CellPanel, Line, Readout
 
@@ -44,7 +45,7 @@ class RowsView(Widget, can_focus=True):
             yield BarList()
             with Vertical(classes="panel"):
                 yield CellPanel()
-        yield Readout(cuts=[8], classes="line")
+        yield Readout(classes="line")
 
     @property
     def bars(self) -> BarList:
@@ -69,8 +70,8 @@ class RowsView(Widget, can_focus=True):
             lines += [[], *panel.sentences(self.warnings)]
         panel.set_lines(lines)
         said = (label if value is None else f"{label} {value}" for label, value in row.said)
-        text = "  ".join(said)
-        self.query_one(".line", Readout).set_lines([[(text, "value")]])
+        line = self.query_one(".line", Readout)
+        line.set_lines([[(fitting(said, line.size.width), "value")]])
 
     def action_move(self, rows: int) -> None:
         """Move the cursor."""

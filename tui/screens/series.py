@@ -6,10 +6,11 @@ from textual.binding import Binding
 from textual.timer import Timer
 
 from engramcka.results import CkaMap
+from engramcka.tui.capabilities import Capabilities
+from engramcka.tui.exporting import Part
 from engramcka.tui.loading import Several
 from engramcka.tui.messages import TitleChanged
 from engramcka.tui.screens.map import MapView
-from engramcka.tui.terminal import Capabilities
 
 SECONDS = 0.5  # a map is shown for so long while the series plays
 _SLIDER = 20  # characters of the slider at most
@@ -74,6 +75,16 @@ class SeriesView(MapView):
         mark = "▶ " if self._timer is not None else ""
         step = self.maps[self.name_shown].step
         return f"{mark}step {step}  {slider} {self.at + 1}/{count}"
+
+    def parts(self) -> tuple[Part, ...]:
+        """The map on the screen, and small multiples of the series."""
+        options = self.figure_options()
+        several = {name: options[name] for name in ("palette", "alignment", "k", "low", "high")}
+        maps = list(self.maps.values())
+        return (
+            Part("this map", f"cka-{self.name_shown}", self.map, options),
+            Part("all maps", f"series-{maps[0].series}", maps, several, "series"),
+        )
 
     def _show_step(self) -> None:
         super().show(self.maps[self.name_shown])

@@ -11,7 +11,8 @@ from textual.containers import Horizontal, Vertical
 from textual.widget import Widget
 
 from engramcka.tui import readout
-from engramcka.tui.terminal import Capabilities, clean
+from engramcka.tui.capabilities import Capabilities
+from engramcka.tui.terminal import clean, fitting
 from engramcka.tui.widgets.cell_panel import CellPanel, Line, Readout
 from engramcka.tui.widgets.curve import SweepPlot
 
@@ -47,7 +48,7 @@ class SweepView(Widget, can_focus=True):
             yield SweepPlot(id="sweep-plot")
             with Vertical(id="point", classes="panel"):
                 yield CellPanel(id="point-panel")
-        yield Readout(cuts=[8], id="point-line", classes="line")
+        yield Readout(id="point-line", classes="line")
 
     def on_mount(self) -> None:
         """Name the panel."""
@@ -78,7 +79,7 @@ class SweepView(Widget, can_focus=True):
             panel.set_lines(point_lines(panel, self.sweep, self.plot.cursor, pairs))
         line = self.query_one("#point-line", Readout)
         if line.display:
-            text = "  ".join(f"{label} {value}" for label, value in pairs)
+            text = fitting((f"{label} {value}" for label, value in pairs), line.size.width)
             line.set_lines([[(text, "value")]])
 
     def put_cursor(self, index: int) -> None:
