@@ -2,10 +2,10 @@
 
 Three tables. Seconds: the bare forward pass over the same batches (blocks only, as extraction runs
 it), `extract` with every token of every block stored, and the usual script
-(`output_hidden_states=True`, `.cpu()`, `torch.save` a batch). Bytes a second: a layer's chunk of a
-store against a plain file of the same size, written and read back. Host memory: the most that
-extraction held beyond model and text, beside its bound of three chunks of all layers. Takes turns
-in one process and takes each least time, so read the ratios.
+(`output_hidden_states=True`, `.cpu()`, `torch.save` a batch). Bytes a second: a chunk of a store, a
+file a layer, against plain files of the same size, written, and read back into new memory. Host
+memory: the most that extraction held beyond model and text, beside its bound of three chunks of all
+layers. Takes turns in one process and takes each least time, so read the ratios.
 
     python benchmarks/extraction.py            # a Llama of 100 million parameters
     python benchmarks/extraction.py --small    # a small one, to see that it runs
@@ -19,7 +19,8 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from engramcka.extraction import extract
 from engramcka.extraction.forward import ForwardPass
 from engramcka.extraction.hooks import ResidualStream
 from engramcka.models.points import capture_points
-from engramcka.stores.shards import Grid, ShardedArray, shard_path, write_shard
+from engramcka.stores import ActivationStore, create_activations, open_activations, together
 
 VOCABULARY = 8192
 
@@ -116,7 +117,7 @@ def seconds(model: Any, passages: Passages, folder: Path, rounds: int) -> None:
     with Peak() as peak:
         ours()
     jobs = {"bare forward pass": bare, "extract": ours, "usual script": usual}
-    wall, busy = interleaved(jobs, rounds), interleaved(jobs, rounds, time.process_time)
+    wall, busy = interleaved(jobs, rounds)
     print(
         "\n| | s | over the bare pass | processor s | over the bare pass |\n|---|---|---|---|---|"
     )
@@ -148,12 +149,21 @@ def the_batches(model: Any, passages: Passages) -> list[torch.Tensor]:
 
 
 def throughput(folder: Path, small: bool, rounds: int) -> None:
-    """Chunks of a layer against plain files."""
-    rows, width, count = (512, 128, 2) if small else (4096, 1024, 8)
+    """One chunk of a store, all layers, against as many plain files of the same size."""
+    rows, width, count = (512, 128, 2) if small else (2048, 2560, 16)
     values = np.random.default_rng(0).integers(0, 1 << 16, (rows, width), dtype=np.uint16)
-    grid = Grid(rows * count, width, values.dtype, rows, min(rows, 512), compressed=False)
-    array, out = folder / "array", np.empty_like(values)
-    names = [folder / f"plain{n}" for n in range(count)]
+    layers, threads = range(1, count + 1), together.local_threads()
+    store = create_activations(
+        folder / "files.zarr",
+        layers=layers,
+        width=width,
+        dtype="bfloat16",
+        samples={"start": np.arange(rows)},
+        attributes={},
+        inputs={},
+    )
+    names = [folder / f"plain{n}" for n in layers]
+    out = np.empty_like(values)
 
     def write_plain() -> None:
         for name in names:
@@ -161,52 +171,75 @@ def throughput(folder: Path, small: bool, rounds: int) -> None:
                 file.write(values.data)
 
     def write_ours() -> None:
-        for shard in range(count):
-            write_shard(shard_path(array, shard), values, grid)
+        store.write(0, dict.fromkeys(layers, values))
 
     def read_plain() -> None:
+        for name in names:
+            np.fromfile(name, dtype=values.dtype)
+
+    def read_into() -> None:
         for name in names:
             with name.open("rb", buffering=0) as file:
                 file.readinto(out.data)  # type: ignore[attr-defined]
 
-    def read_new() -> None:
-        for name in names:
-            np.fromfile(name, dtype=values.dtype)
+    def read(opened: ActivationStore) -> None:
+        for layer in opened.layers.values():
+            layer[0:rows]
 
-    def read_ours() -> None:
-        for shard in range(count):
-            ShardedArray(array, grid).rows(shard * rows, (shard + 1) * rows)
+    def write_alone() -> None:
+        with one_thread():
+            write_ours()
+
+    with one_thread():
+        alone = open_activations(store.path)
+        assert len(alone.layers) == count  # which are opened here
 
     jobs = {
         "write, plain": write_plain,
         "write, store": write_ours,
-        "read into one buffer, plain": read_plain,
-        "read, plain": read_new,
-        "read, store": read_ours,
+        "write, store, 1 thread": write_alone,
+        "read, plain": read_plain,
+        "read, plain, all into one buffer": read_into,
+        "read, store": lambda: read(store),
+        "read, store, 1 thread": lambda: read(alone),
     }
-    least = interleaved(jobs, 3 * rounds)
+    wall, busy = interleaved(jobs, 3 * rounds)
     size = values.nbytes * count
-    print(f"\nFiles of {values.nbytes / 1e6:.0f} MB, page cache; the store's with crc32c:\n")
-    print("| | MB/s | of plain |\n|---|---|---|")
-    for name, found in least.items():
-        plain = least[f"{name.split(', ')[0].removesuffix(' into one buffer')}, plain"]
-        print(f"| {name} | {size / found / 1e6:.0f} | {plain / found:.2f} |")
+    print(f"\n{count} files of {values.nbytes / 1e6:.1f} MB, in the page cache; plain ones by one")
+    print(f"thread, the store's with crc32c, by {threads} where nothing is said:\n")
+    print("| | MB/s | of plain | of plain by processor time |\n|---|---|---|---|")
+    for name in jobs:
+        plain = f"{name.split(', ')[0]}, plain"
+        shares = [times[plain] / max(times[name], 1e-9) for times in (wall, busy)]
+        print(f"| {name} | {size / wall[name] / 1e6:.0f} | {shares[0]:.2f} | {shares[1]:.2f} |")
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Stores work on local files with one thread in here, and those that are opened in here."""
+    before, together._MOST = together._MOST, 1
+    try:
+        yield
+    finally:
+        together._MOST = before
 
 
 def interleaved(
-    jobs: dict[str, Callable[[], None]],
-    rounds: int,
-    clock: Callable[[], float] = time.perf_counter,
-) -> dict[str, float]:
-    """Least seconds of each job, all in turn, after one round that does not count."""
-    least = dict.fromkeys(jobs, float("inf"))
+    jobs: dict[str, Callable[[], None]], rounds: int
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Least seconds of each job by the clock and of the processor, all in turn.
+
+    One round before does not count.
+    """
+    wall, busy = (dict.fromkeys(jobs, float("inf")) for _ in range(2))
     for number in range(rounds + 1):
         for name, job in jobs.items():
-            start = clock()
+            start, busy_start = time.perf_counter(), time.process_time()
             job()
             if number:
-                least[name] = min(least[name], clock() - start)
-    return least
+                wall[name] = min(wall[name], time.perf_counter() - start)
+                busy[name] = min(busy[name], time.process_time() - busy_start)
+    return wall, busy
 
 
 class Peak:

@@ -1,21 +1,51 @@
-"""The GPU benchmark's small form runs on any machine, so that the script never rots."""
+"""The benchmarks' small forms run on any machine, so that the scripts never rot."""
 
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from command import ENVIRONMENT
 
 
-def test_the_gpu_benchmark_in_small() -> None:
-    script = Path(__file__).parents[1] / "benchmarks" / "gpu.py"
+@pytest.mark.parametrize(
+    ("script", "options", "lines"),
+    [
+        (
+            "gpu.py",
+            (),
+            (
+                "moe-tiny: build",
+                "engram-tiny-hyper (host tables)",
+                "map, debiased",
+                "engine",
+            ),
+        ),
+        (
+            "extraction.py",
+            ("--rounds", "1"),
+            (
+                "| bare forward pass |",
+                "| extract |",
+                "| usual script |",
+                "Host memory in extraction",
+                "| write, store |",
+                "| read, store, 1 thread |",
+            ),
+        ),
+    ],
+)
+def test_a_benchmark_in_small(
+    script: str, options: tuple[str, ...], lines: tuple[str, ...]
+) -> None:
+    path = Path(__file__).parents[1] / "benchmarks" / script
     result = subprocess.run(
-        [sys.executable, str(script), "--small"],
+        [sys.executable, str(path), "--small", *options],
         env=ENVIRONMENT,
         capture_output=True,
         text=True,
         timeout=240,
     )
     assert result.returncode == 0, result.stderr
-    for line in ("moe-tiny: build", "engram-tiny-hyper (host tables)", "map, debiased", "engine"):
+    for line in lines:
         assert line in result.stdout

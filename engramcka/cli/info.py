@@ -13,7 +13,10 @@ from engramcka.errors import StoreError
 
 def command(
     path: Annotated[
-        Path, typer.Argument(help="A run directory or an activation store.", show_default=False)
+        str,
+        typer.Argument(
+            help="A run directory or an activation store (also behind a URL).", show_default=False
+        ),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Everything known, as JSON.")] = False,
 ) -> None:
@@ -31,15 +34,19 @@ def command(
     Console(highlight=False).print(table)
 
 
-def describe(path: Path) -> dict[str, Any]:
-    """What a run directory or an activation store holds, as JSON values.
+def describe(place: Path | str) -> dict[str, Any]:
+    """What a run directory or an activation store, also behind a URL, holds, as JSON values.
 
     Raises:
         StoreError: it is neither.
     """
     from engramcka.pipeline import findings
     from engramcka.stores import is_run, open_activations, open_run
+    from engramcka.stores.remote import is_url
 
+    if is_url(str(place)):
+        return _describe_store(open_activations(str(place)))
+    path = Path(place)
     if not is_run(path):
         if not (path / "zarr.json").is_file():
             raise StoreError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,8 +10,11 @@ import typer
 
 def command(
     path: Annotated[
-        Path,
-        typer.Argument(help="A run, an activation store or a checkpoint.", show_default=False),
+        str,
+        typer.Argument(
+            help="A run, an activation store (also behind a URL) or a checkpoint.",
+            show_default=False,
+        ),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="What was found, as JSON.")] = False,
 ) -> None:
@@ -26,7 +28,7 @@ def command(
     files, size = sum(one.files for one in checked), sum(one.bytes for one in checked)
     if as_json:
         facts = {
-            "path": str(path),
+            "path": path,
             "files": files,
             "bytes": size,
             "broken": broken,

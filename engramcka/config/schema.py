@@ -7,9 +7,9 @@ reads them and says where in the file a value stands.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, PrivateAttr
+from pydantic import AfterValidator, Field, PrivateAttr
 
 from engramcka.config.analysis_tables import CkaTable, GatesTable, LensTable
 from engramcka.config.data_table import DataTable
@@ -47,10 +47,21 @@ __all__ = [
 ]
 
 
+def _no_url(place: str) -> str:
+    if "://" in place:
+        raise ValueError(
+            f"found {place!r}; a run is written to a local or shared folder, where files can be "
+            "locked and renamed: name one, and copy the finished run (docs/remote.md)"
+        )
+    return place
+
+
 class RunTable(Table):
     """``[run]``: where the results go."""
 
-    dir: str = Field(description="folder that holds the run; made if it is not there", min_length=1)
+    dir: Annotated[str, AfterValidator(_no_url)] = Field(
+        description="folder that holds the run; made if it is not there", min_length=1
+    )
     seed: Seed = Field(0, description="seed of every random choice that has no seed of its own")
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="where models run: auto takes a GPU where there is one"

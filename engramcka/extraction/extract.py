@@ -124,8 +124,8 @@ def _create(
     readout: Readout | None,
     compression: Compression,
 ) -> None:
-    """Make the empty store, its width and dtype read off one sample."""
-    some = next(iter(next(forward.run(0, 1)).hidden.values()))
+    """Make the empty store, its width and dtype read off a few tokens."""
+    some = forward.look()
     if some.dtype not in _DTYPES:
         raise DataError(f"{path}: hidden states in {some.dtype}; set the model's dtype")
     create_activations(
@@ -154,9 +154,9 @@ def _write(store: ActivationStore, start: int, chunk: Chunk, nonfinite: Nonfinit
 
 
 def _check_finite(store: ActivationStore, layer: int, start: int, rows: torch.Tensor) -> None:
-    finite = torch.isfinite(rows).all(dim=1)
-    if finite.all():
+    if all(edge.isfinite() for edge in torch.aminmax(rows)):  # NaN if there is one; reads once
         return
+    finite = torch.isfinite(rows).all(dim=1)
     bad = torch.nonzero(~finite)[:, 0]
     raise DataError(
         f"{store.path}: layer {layer} is not finite at {len(bad)} of {len(rows)} samples, the "

@@ -24,6 +24,8 @@ from engramcka.models import find_blocks
 
 TOKEN_BUDGET = {"cpu": 4096, "cuda": 65536}  # padded tokens a forward pass, to begin with
 
+_LOOK = 2  # tokens that a hidden state's width and dtype are read off
+
 Indices = npt.NDArray[np.int64]
 
 
@@ -101,6 +103,14 @@ class ForwardPass:
                 left.insert(0, batch)
             else:
                 yield rows
+
+    def look(self) -> torch.Tensor:
+        """(1, width) of the first sample's passage, of a few tokens, to know width and dtype by."""
+        ids, mask = pad([self._passages.ids[self._passages.passage[0]][:_LOOK]], self._pad_id)
+        first = torch.zeros(1, dtype=torch.int64)
+        with torch.no_grad(), self._stream.capture(first, first, first):
+            self._model(input_ids=self._to(ids), attention_mask=self._to(mask), use_cache=False)
+        return next(iter(self._stream.selected.values()))
 
     def _tokens(self, batch: Indices) -> int:
         """Padded tokens of a batch."""

@@ -26,7 +26,8 @@ import zarr
 from engramcka.errors import StoreError
 from engramcka.stores import layout, manifest
 from engramcka.stores.making import add_samples, add_sharded, add_written, grid_of
-from engramcka.stores.shards import ShardedArray, check_shard, shard_path, write_shard
+from engramcka.stores.shards import Place, ShardedArray, check_shard, shard_path, write_shard
+from engramcka.stores.together import local_threads, together
 from engramcka.whole import whole
 
 DTYPES = ("float32", "float16", "bfloat16")
@@ -158,10 +159,12 @@ class ActivationStore:
         chunk = start // self.chunk_samples
         self.forget(chunk)
         try:
-            row = [
-                write_shard(shard_path(array.folder, chunk), values[name], array.grid)
-                for name, array in self._arrays.items()
-            ]
+            row = together(
+                lambda item: write_shard(
+                    shard_path(item[1].folder, chunk), values[item[0]], item[1].grid
+                ),
+                list(self._arrays.items()),
+            )
             self.group["written"][chunk] = np.array(row, dtype=np.uint64)
         except OSError as error:
             raise self._no_room(error) from error
@@ -190,7 +193,8 @@ class ActivationStore:
             every_byte: read everything; else only files that changed size, or that were changed
                 after their chunk was finished, are read.
         """
-        found = []
+        found: list[tuple[int, StoreError]] = []
+        files = []
         for chunk in range(self._n_chunks):
             try:
                 row = self._row(chunk)
@@ -198,12 +202,12 @@ class ActivationStore:
                 found.append((chunk, error))
                 continue
             since = None if every_byte or row is None else self._row_path(chunk).stat().st_mtime_ns
-            for (name, array), facts in zip(self._arrays.items(), _pairs(row), strict=False):
-                path = shard_path(self._arrays[name].folder, chunk)
-                error_ = _shard_damage(path, array, facts, since)
-                if error_ is not None:
-                    found.append((chunk, error_))
-        return found
+            for array, facts in zip(self._arrays.values(), _pairs(row), strict=False):
+                files.append((chunk, array, facts, since))
+        here = 1 if self._place is self.path and not every_byte else self._threads
+        told = together(_shard_damage, files, here)
+        found += [(file[0], error) for file, error in zip(files, told, strict=True) if error]
+        return sorted(found, key=lambda one: one[0])
 
     def sizes(self) -> list[int]:
         """Bytes of each file of the written chunks; of those whose row can be read."""
@@ -225,8 +229,18 @@ class ActivationStore:
                     f"{self.path}/{name}: cannot be read ({layout.first_line(error)})"
                 ) from error
             layout.check_array(array, _MAX_LAYER_BYTES)
-            found[str(name)] = ShardedArray(self.path / str(name), grid_of(array))
+            found[str(name)] = ShardedArray(self._place / str(name), grid_of(array), self._threads)
         return found
+
+    @property
+    def _place(self) -> Place:
+        """The folder that the arrays' folders are in."""
+        return self.path
+
+    @property
+    def _threads(self) -> int:
+        """That read its files at once."""
+        return local_threads()
 
     @property
     def _n_chunks(self) -> int:
@@ -324,13 +338,24 @@ def create_activations(
     return open_activations(path, mode="r+")
 
 
-def open_activations(path: Path, mode: str = "r") -> ActivationStore:
+def open_activations(path: Path | str, mode: Literal["r", "r+"] = "r") -> ActivationStore:
     """Open one model's hidden states; of a finished store, all but the data are checked.
+
+    Args:
+        path: the store; a URL that fsspec knows, as s3://bucket/moe.zarr, is opened for reading.
+        mode: "r+" to fill it up.
 
     Raises:
         StoreError: nothing there, not such a store, of another format version, or a file of a
             finished store is damaged.
     """
+    if isinstance(path, str):
+        from engramcka.stores.remote import is_url, open_remote  # which imports this module
+
+        if is_url(path):
+            assert mode == "r"
+            return open_remote(path)
+        path = Path(path)
     layout.check_plain(path)
     if manifest.is_sealed(path):
         manifest.require_whole(path)
@@ -342,13 +367,17 @@ def _pairs(row: npt.NDArray[np.uint64] | None) -> list[tuple[int, int]]:
 
 
 def _shard_damage(
-    path: Path, array: ShardedArray, facts: tuple[int, int], since: int | None
+    file: tuple[int, ShardedArray, tuple[int, int], int | None],
 ) -> StoreError | None:
-    size, crc = facts
+    """What is wrong with a file: (chunk, array, (bytes, fingerprint), time not to be read from)."""
+    chunk, array, (size, crc), since = file
+    path = shard_path(array.folder, chunk)
     try:
         found = path.lstat()
-    except OSError:
+    except FileNotFoundError:
         return StoreError(f"{path}: cannot be read (the file is gone)")
+    except OSError as error:
+        return StoreError(f"{path}: cannot be read ({error.strerror or error})")
     if found.st_size != size:
         return StoreError(
             f"{path}: cannot be read ({found.st_size:,} bytes, {size:,} were written)"

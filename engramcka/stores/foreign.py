@@ -1,12 +1,11 @@
 """Hidden states that others extracted: arrays in .npy, .npz, .safetensors, HDF5 or Zarr files.
 
-One array (samples, width) a layer, read a slice of samples at a time. Nothing pickled is ever
-loaded. Knows no torch and not where the arrays go.
+One array (samples, width) a layer, read a slice of samples at a time; Zarr also behind a URL.
+Nothing pickled is ever loaded. Knows no torch and not where the arrays go.
 """
 
 from __future__ import annotations
 
-import glob
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,28 +13,22 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import ZipFile
 
-import ml_dtypes
 import numpy as np
 
 from engramcka.errors import DataError, StoreError
 from engramcka.stores import layout
-from engramcka.stores.activations import open_activations
-
-FORMATS = (".npy", ".npz", ".safetensors", ".h5", ".hdf5", ".zarr")
+from engramcka.stores.activations import ActivationStore
+from engramcka.stores.foreign_formats import (
+    ArrayShape,
+    Opened,
+    ZippedArray,
+    layers_of,
+    open_arrays,
+    own_store,
+)
 
 _DTYPES = {"float16": "float16", "bfloat16": "bfloat16", "float32": "float32", "float64": "float32"}
-
-
-Opened = tuple[dict[str, Any], Callable[[str, slice], Any]]
-"""Array's name -> something with shape and dtype, and the reader of (array's name, samples)."""
-
-
-@dataclass(frozen=True)
-class _Array:
-    shape: tuple[int, ...]
-    dtype: Any
 
 
 @dataclass(frozen=True)
@@ -47,6 +40,7 @@ class ForeignArrays:
     dtype: str  # as stored here: float64 becomes float32
     found_dtype: str  # as it is there
     read: Callable[[str, slice], Any]  # (array's name, samples) -> (samples, width)
+    store: ActivationStore | None = None  # that they are in, if engramcka wrote them
 
     def rows(self, samples: slice) -> Iterator[tuple[int, Any]]:
         """(layer number, (samples, width) in `dtype`, bfloat16 as uint16 words) of every layer."""
@@ -65,33 +59,48 @@ class ForeignArrays:
 
 @contextmanager
 def open_foreign(
-    path: str, names: Sequence[str] | None = None, first_layer: int | None = None
+    path: str,
+    names: Sequence[str] | None = None,
+    first_layer: int | None = None,
+    layer_axis: int | None = None,
 ) -> Iterator[ForeignArrays]:
     """Open the arrays that a path names.
 
     Args:
-        path: a file, a folder or glob of .npy files, or a Zarr group.
+        path: a file, a folder or glob of .npy files, or a Zarr group, also behind a URL.
         names: of the arrays, first layer first; None for all, by the number at the end of their
             names.
         first_layer: number of the first array; None for the numbers in the names, or 1 if ``names``
             is given.
+        layer_axis: of one array of three dimensions that holds all layers, the axis that counts
+            them, 0 or 1; the layers are numbered from 1, or from ``first_layer``.
 
     Raises:
         StoreError: nothing there, or it cannot be read.
         DataError: no such array, no number in a name, or shapes and dtypes that do not agree.
     """
     with ExitStack() as stack:
+        store = None
         try:
-            shapes, read = _open(path, stack)
+            store = own_store(path)
+            shapes, read = open_arrays(path, stack) if store is None else layers_of(store)
         except (StoreError, DataError):
             raise
         except Exception as error:  # each format's library raises its own kinds
             raise StoreError(
                 f"{path}: cannot be read ({layout.first_line(error)})", exit_code=2
             ) from error
+        if layer_axis is not None:
+            shapes, read = _unstacked(path, shapes, read, layer_axis)
+        elif _is_stack(shapes):
+            shape = tuple(next(iter(shapes.values())).shape)
+            raise DataError(
+                f"{path}: one array of shape {shape}; say with layer_axis = 0 or 1 which axis "
+                "counts the layers"
+            )
         layers = _number(path, list(shapes), names, first_layer)
         shape, dtype = _common(path, {name: shapes[name] for name in layers.values()})
-        yield ForeignArrays(layers, shape, _DTYPES[dtype], dtype, read)
+        yield ForeignArrays(layers, shape, _DTYPES[dtype], dtype, read, store)
 
 
 def read_samples(path: str) -> dict[str, Any]:
@@ -130,134 +139,31 @@ def read_samples(path: str) -> dict[str, Any]:
     return {**columns, "document": columns["document"].astype(str)}
 
 
-def _open(path: str, stack: ExitStack) -> Opened:
-    """Whatever is at a path."""
-    place = Path(path).expanduser()
-    if any((place / name).is_file() for name in ("zarr.json", ".zgroup")):
-        return _zarr(place)
-    if place.is_file() and place.suffix != ".npy":
-        openers = {
-            ".npz": _npz,
-            ".safetensors": _safetensors,
-            ".h5": _hdf5,
-            ".hdf5": _hdf5,
-        }
-        if place.suffix not in openers:
-            allowed = ", ".join(FORMATS)
-            raise StoreError(f"{path}: not one of the formats {allowed}", exit_code=2)
-        return openers[place.suffix](place, stack)
-    pattern = str(place / "*.npy") if place.is_dir() else str(place)
-    files = [Path(name) for name in sorted(glob.glob(pattern, recursive=True))]
-    if not files or any(file.suffix != ".npy" for file in files):
-        raise StoreError(
-            f"{path}: no arrays there; allowed: one of {', '.join(FORMATS)}, or a folder or glob "
-            "of .npy files",
-            exit_code=2,
+def _is_stack(shapes: Mapping[str, Any]) -> bool:
+    """Whether there is one array, of three dimensions."""
+    return [len(array.shape) for array in shapes.values()] == [3]
+
+
+def _unstacked(path: str, shapes: Mapping[str, Any], read: Any, axis: int) -> Opened:
+    """The layers of one array of three dimensions as an array each."""
+    found = {name: tuple(array.shape) for name, array in shapes.items()}
+    if not _is_stack(shapes):
+        there = ", ".join(f"{name!r} {shape}" for name, shape in list(found.items())[:4])
+        raise DataError(
+            f"{path}: layer_axis = {axis} is for one array of three dimensions, found {there}; "
+            "leave it out"
         )
-    arrays = {file.stem: np.load(file, mmap_mode="r", allow_pickle=False) for file in files}
-    return arrays, lambda name, rows: arrays[name][rows]
+    ((stack, shape),) = found.items()
+    if isinstance(shapes[stack], ZippedArray):
+        raise DataError(f"{path}: of an .npz a stack of layers is not read; save it as .npy")
+    layers = {f"{stack}, layer {index + 1}": index for index in range(shape[axis])}
+    one = ArrayShape((shape[1 - axis], shape[2]), shapes[stack].dtype)
 
+    def read_one(name: str, rows: slice) -> Any:
+        index = layers[name]
+        return read(stack, (index, rows) if axis == 0 else (rows, index))
 
-def _npz(path: Path, stack: ExitStack) -> Opened:
-    archive = stack.enter_context(ZipFile(path))
-    arrays = {
-        name.removesuffix(".npy"): _ZippedArray(stack.enter_context(archive.open(name)))
-        for name in archive.namelist()
-    }
-    return dict(arrays), lambda name, rows: arrays[name].read(rows)
-
-
-class _ZippedArray:
-    """An array of an .npz, of which the rows asked for are read and no others kept."""
-
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
-        version = np.lib.format.read_magic(stream)
-        readers = {
-            (1, 0): np.lib.format.read_array_header_1_0,
-            (2, 0): np.lib.format.read_array_header_2_0,
-        }
-        if version not in readers:
-            raise ValueError(f"an array in .npy version {version}")
-        self.shape, self._is_fortran, self.dtype = readers[version](stream)
-        if self.dtype.hasobject:
-            raise ValueError("an array of Python objects, which only pickle could read")
-        self._start = stream.tell()
-
-    def read(self, rows: slice) -> Any:
-        """(samples, width) of a slice of samples."""
-        count, width = self.shape
-        start, stop, _ = rows.indices(count)
-        row = width * self.dtype.itemsize
-        first, size = (0, count * row) if self._is_fortran else (start * row, (stop - start) * row)
-        self._stream.seek(self._start + first)
-        data = self._stream.read(size)
-        if len(data) < size:
-            raise ValueError("an array that is cut short")
-        values = np.frombuffer(data, self.dtype)
-        if self._is_fortran:
-            return values.reshape((count, width), order="F")[start:stop]
-        return values.reshape(-1, width)
-
-
-def _safetensors(path: Path, stack: ExitStack) -> Opened:
-    from safetensors import safe_open
-
-    file: Any = stack.enter_context(safe_open(path, framework="np"))
-    dtypes = {"F16": np.float16, "BF16": ml_dtypes.bfloat16, "F32": np.float32, "F64": np.float64}
-    arrays = {}
-    for name in file.keys():  # noqa: SIM118 (not a mapping)
-        part = file.get_slice(name)
-        dtype = part.get_dtype()
-        arrays[name] = _Array(tuple(part.get_shape()), np.dtype(dtypes.get(dtype, "int8")))
-    return arrays, lambda name, rows: file.get_slice(name)[rows]
-
-
-def _hdf5(path: Path, stack: ExitStack) -> Opened:
-    try:
-        import h5py
-    except ImportError as error:
-        raise StoreError(
-            f"{path}: HDF5 files need h5py; install it with: pip install 'engramcka[hdf5]'",
-            exit_code=2,
-        ) from error
-    file = stack.enter_context(h5py.File(path, "r"))
-    arrays: dict[str, Any] = {}
-
-    def visit(name: str, item: Any) -> None:
-        if isinstance(item, h5py.Dataset):
-            arrays[name] = item
-
-    file.visititems(visit)
-    return arrays, lambda name, rows: arrays[name][rows]
-
-
-def _zarr(path: Path) -> Opened:
-    import zarr
-
-    group = zarr.open_group(path, mode="r")
-    if group.attrs.get(layout.TYPE) == "activations":
-        return _own(path)
-    arrays: dict[str, Any] = dict(group.arrays())
-    shapes = {}
-    for name, array in arrays.items():
-        is_words = array.dtype == np.uint16 and array.attrs.get("dtype") == "bfloat16"
-        dtype = np.dtype(ml_dtypes.bfloat16) if is_words else array.dtype
-        shapes[name] = _Array(array.shape, dtype)
-
-    def read(name: str, rows: slice) -> Any:
-        return np.asarray(arrays[name][rows]).view(shapes[name].dtype)
-
-    return shapes, read
-
-
-def _own(path: Path) -> Opened:
-    """An activation store of ours, which must be complete: what is missing would read as zeros."""
-    store = open_activations(path)
-    if store.missing():
-        raise StoreError(f"{path}: samples are missing in it; finish its run first", exit_code=2)
-    layers = {layout.layer_name(number): layer for number, layer in store.layers.items()}
-    return dict(layers), lambda name, rows: layers[name][rows]
+    return dict.fromkeys(layers, one), read_one
 
 
 def _number(

@@ -23,6 +23,7 @@ from engramcka.results import (
     TrainingCurve,
 )
 from engramcka.stores import activations, layout, results
+from engramcka.stores.remote import is_url
 
 T = TypeVar("T")
 
@@ -150,6 +151,12 @@ def open_run(path: str | Path) -> Run:
     Raises:
         StoreError: the folder is not there or is not a run directory.
     """
+    if is_url(str(path)):
+        raise StoreError(
+            f"{path}: a run is opened in a folder, copy it here; behind a URL activation stores "
+            "are opened, with open_activations",
+            exit_code=2,
+        )
     run = Path(path)
     if not run.is_dir():
         raise StoreError(f"{run}: there is no such folder", exit_code=2)

@@ -8,28 +8,26 @@ disk's speed. Knows nothing of models.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import google_crc32c
 import numpy as np
 import numpy.typing as npt
 from numcodecs.zstd import Zstd
 
 from engramcka.errors import StoreError
+from engramcka.stores.checksums import checksum
+from engramcka.stores.together import local_threads, together
 
 CRC = 4  # bytes of a checksum
 LEVEL = 3  # of zstd
 _ABSENT = np.iinfo(np.uint64).max  # offset and length of a part that is not there
+_SPAN_BYTES = 1 << 20  # that a thread reads at least: less is not worth another one
 
 Words = npt.NDArray[Any]
-
-
-def checksum(data: npt.NDArray[Any]) -> int:
-    """crc32c of an array's bytes."""
-    found: int = google_crc32c.value(data)
-    return found
+Place = Any  # a Path, or an `engramcka.stores.remote.RemotePath`
 
 
 @dataclass(frozen=True)
@@ -62,7 +60,7 @@ class Grid:
         return 16 * self.parts + CRC
 
 
-def shard_path(array: Path, shard: int) -> Path:
+def shard_path(array: Place, shard: int) -> Place:
     """The file of a shard of the array in a folder."""
     return array / "c" / str(shard) / "0"
 
@@ -103,7 +101,7 @@ def write_shard(path: Path, values: Words, grid: Grid) -> tuple[int, int]:
     return size, _fingerprint(sums)
 
 
-def check_shard(path: Path, grid: Grid) -> int:
+def check_shard(path: Place, grid: Grid) -> int:
     """Read every byte of a shard and hold it against its checksums; returns the fingerprint.
 
     Raises:
@@ -123,8 +121,9 @@ def check_shard(path: Path, grid: Grid) -> int:
 class ShardedArray:
     """One array in shards, read a slice of samples or chosen rows at a time, every part checked."""
 
-    folder: Path
+    folder: Place
     grid: Grid
+    threads: int = field(default_factory=local_threads)  # that read at once
 
     def rows(self, start: int, stop: int) -> Words:
         """(stop - start, width) samples.
@@ -134,25 +133,48 @@ class ShardedArray:
         """
         grid = self.grid
         out = np.empty((stop - start, grid.width), grid.dtype)
-        for shard in range(start // grid.rows, -(-stop // grid.rows)):
-            base = shard * grid.rows
-            self._fill(shard, out, start, max(start, base), min(stop, base + grid.rows))
+
+        def fill(span: tuple[int, int]) -> None:
+            low, high = span
+            for shard in range(low // grid.rows, -(-high // grid.rows)):
+                base = shard * grid.rows
+                self._fill(shard, out, start, max(low, base), min(high, base + grid.rows))
+
+        together(fill, self._spans(start, stop), self.threads)
         return out
 
     def take(self, rows: npt.NDArray[np.int64]) -> Words:
         """(len(rows), width) samples, in the order of ``rows``; raises as `rows`."""
-        out = np.empty((len(rows), self.grid.width), self.grid.dtype)
-        part_of = rows // self.grid.part
-        for part in np.unique(part_of).tolist():
-            start = part * self.grid.part
-            chosen = part_of == part
-            found = self.rows(start, min(start + self.grid.part, self.grid.n_samples))
-            out[chosen] = found[rows[chosen] - start]
+        grid = self.grid
+        out = np.empty((len(rows), grid.width), grid.dtype)
+        order = np.argsort(rows, kind="stable")
+        parts, first = np.unique(rows[order] // grid.part, return_index=True)
+        edges = [*first.tolist(), len(rows)]
+
+        def fill(number: int) -> None:
+            start = int(parts[number]) * grid.part
+            stop = min(start + grid.part, grid.n_samples)
+            part = np.empty((stop - start, grid.width), grid.dtype)
+            self._fill(start // grid.rows, part, start, start, stop)
+            chosen = order[edges[number] : edges[number + 1]]
+            out[chosen] = part[rows[chosen] - start]
+
+        together(fill, range(len(parts)), self.threads)
         return out
+
+    def _spans(self, start: int, stop: int) -> list[tuple[int, int]]:
+        """Samples start to stop cut into a run of whole parts a thread."""
+        part = self.grid.part
+        first, last = start // part, -(-stop // part)
+        size = (stop - start) * self.grid.width * self.grid.dtype.itemsize
+        count = min(self.threads, last - first, max(1, size // _SPAN_BYTES))
+        edges = [part * (first + (last - first) * n // count) for n in range(1, count)]
+        return list(pairwise([start, *edges, stop])) if stop > start else []
 
     def _fill(self, shard: int, out: Words, origin: int, start: int, stop: int) -> None:
         """Rows start to stop, all of one shard, into ``out``, whose first row is ``origin``."""
         grid, path = self.grid, shard_path(self.folder, shard)
+        in_place = isinstance(path, Path)  # elsewhere a part and its checksum are one request
         with _opened(path) as file:
             index = _read_index(file, path, grid)
             base = shard * grid.rows
@@ -160,7 +182,7 @@ class ShardedArray:
                 first = base + number * grid.part
                 low, high = max(start, first), min(stop, first + grid.part)
                 target = out[low - origin : high - origin]
-                whole = high - low == grid.part and not grid.compressed
+                whole = high - low == grid.part and not grid.compressed and in_place
                 data = _read_part(file, path, index[number], grid, target if whole else None)
                 if not whole:
                     part = _decode(data, path, grid).reshape(grid.part, grid.width)
@@ -177,7 +199,7 @@ def _encode(values: Words, grid: Grid) -> npt.NDArray[np.uint8]:
     return np.frombuffer(Zstd(LEVEL).encode(flat), np.uint8) if grid.compressed else flat
 
 
-def _decode(data: npt.NDArray[np.uint8], path: Path, grid: Grid) -> Words:
+def _decode(data: npt.NDArray[np.uint8], path: Place, grid: Grid) -> Words:
     if grid.compressed:
         plain = np.zeros(grid.part_bytes, np.uint8)  # never more than this, whatever the file says
         try:
@@ -188,16 +210,17 @@ def _decode(data: npt.NDArray[np.uint8], path: Path, grid: Grid) -> Words:
     return data.view(grid.dtype)
 
 
-def _opened(path: Path) -> BinaryIO:
+def _opened(path: Place) -> BinaryIO:
     try:
-        return path.open("rb", buffering=0)
+        file: BinaryIO = path.open("rb", buffering=0)
     except FileNotFoundError as error:
         raise _broken(path, "the file is gone") from error
     except OSError as error:
         raise _broken(path, error.strerror or str(error)) from error
+    return file
 
 
-def _read_index(file: BinaryIO, path: Path, grid: Grid) -> npt.NDArray[np.uint64]:
+def _read_index(file: BinaryIO, path: Place, grid: Grid) -> npt.NDArray[np.uint64]:
     size = file.seek(0, 2)
     start = size - grid.index_bytes
     if start < 0:
@@ -212,7 +235,7 @@ def _read_index(file: BinaryIO, path: Path, grid: Grid) -> npt.NDArray[np.uint64
 
 def _read_part(
     file: BinaryIO,
-    path: Path,
+    path: Place,
     place: npt.NDArray[np.uint64],
     grid: Grid,
     target: Words | None = None,
@@ -233,19 +256,22 @@ def _read_part(
 
 
 def _read_bytes(
-    file: BinaryIO, path: Path, offset: int, target: npt.NDArray[np.uint8]
+    file: BinaryIO, path: Place, offset: int, target: npt.NDArray[np.uint8]
 ) -> npt.NDArray[np.uint8]:
     file.seek(offset)
     view, done = target.data, 0
     while done < len(target):
-        count = file.readinto(view[done:])  # type: ignore[attr-defined]
+        try:
+            count = file.readinto(view[done:])  # type: ignore[attr-defined]
+        except OSError as error:
+            raise _broken(path, error.strerror or str(error)) from error
         if not count:
             raise _broken(path, "cut short")
         done += count
     return target
 
 
-def _checked(data: npt.NDArray[np.uint8], path: Path, what: str) -> npt.NDArray[np.uint8]:
+def _checked(data: npt.NDArray[np.uint8], path: Place, what: str) -> npt.NDArray[np.uint8]:
     """The bytes before a trailing checksum, if it is theirs."""
     body = data[:-CRC]
     if checksum(body).to_bytes(CRC, "little") != data[-CRC:].tobytes():
@@ -263,5 +289,5 @@ def _fingerprint(sums: list[int]) -> int:
     return checksum(np.array(sums, dtype="<u4").view(np.uint8))
 
 
-def _broken(path: Path, what: str) -> StoreError:
+def _broken(path: Place, what: str) -> StoreError:
     return StoreError(f"{path}: cannot be read ({what})")

@@ -13,6 +13,7 @@ from pathlib import Path
 from engramcka.errors import StoreError
 from engramcka.stores import activations, layout, manifest, results
 from engramcka.stores.kinds import KINDS
+from engramcka.stores.remote import is_url, open_remote
 from engramcka.stores.run import is_run
 
 
@@ -20,19 +21,26 @@ from engramcka.stores.run import is_run
 class Checked:
     """What was found in one folder."""
 
-    path: Path
+    path: Path | str  # a URL's as it was given
     files: int = 0
     bytes: int = 0
     broken: list[str] = field(default_factory=list)  # a line a file
     samples_missing: int = 0  # of a store that is not finished; nothing is broken by it
 
 
-def verify(path: Path) -> Iterator[Checked]:
+def verify(path: Path | str) -> Iterator[Checked]:
     """Check a run, an activation store, a result or a checkpoint, a folder at a time.
+
+    Args:
+        path: the folder, or the URL of a finished activation store.
 
     Raises:
         StoreError: nothing there that could be checked.
     """
+    if is_url(str(path)):
+        yield check_remote(str(path))
+        return
+    path = Path(path)
     if not path.is_dir():
         raise StoreError(f"{path}: there is no such folder", exit_code=2)
     if is_run(path) or (path / layout.RESULTS).is_dir() or (path / layout.ACTIVATIONS).is_dir():
@@ -78,6 +86,27 @@ def check_store(folder: Path) -> Checked:
         if not found.samples_missing and not store.sealed:
             found.broken += check_folder(folder).broken
     found.broken = list(dict.fromkeys(found.broken))
+    return found
+
+
+def check_remote(url: str) -> Checked:
+    """Fetch every byte of an activation store behind a URL and hold it against its checksums.
+
+    Raises:
+        StoreError: no such store there.
+    """
+    found = Checked(url)
+    try:
+        store = open_remote(url)
+    except StoreError as error:
+        if error.exit_code == 2:
+            raise
+        found.broken.append(str(error))
+        return found
+    sizes = store.sizes()
+    found.files = len(manifest.files(store.path)) + 1 + len(sizes)
+    found.bytes = sum(size for size, _ in manifest.files(store.path).values()) + sum(sizes)
+    found.broken += [str(error) for _, error in store.damaged(every_byte=True)]
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from engramcka.data import Passages, Samples
 from engramcka.distributed import World
 from engramcka.errors import DataError, StoreError
 from engramcka.extraction import extract
+from engramcka.extraction.extract import _check_finite
 from engramcka.extraction.forward import ForwardPass
 from engramcka.extraction.hooks import ResidualStream
 from engramcka.extraction.writer import Writer
@@ -120,6 +122,20 @@ def test_values_that_are_not_finite_are_named_or_kept(
     assert np.isnan(values(kept)[20]).all()
     assert np.isfinite(values(kept)).any()
     assert not kept.missing()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_one_value_that_is_not_finite_is_found_wherever_it_is(dtype: torch.dtype) -> None:
+    store = SimpleNamespace(path="m.zarr")
+    random = np.random.default_rng(0)
+    rows = torch.randn(33, 67).to(dtype)
+    _check_finite(store, 1, 0, rows)
+    for value in (torch.nan, torch.inf, -torch.inf):
+        for place in [*random.integers(0, rows.numel(), 20).tolist(), 0, rows.numel() - 1]:
+            spoilt = rows.clone()
+            spoilt.view(-1)[place] = value
+            with pytest.raises(DataError, match=f"sample {100 + place // 67};"):
+                _check_finite(store, 1, 100, spoilt)
 
 
 class SumOfWidths:

@@ -18,6 +18,8 @@ from engramcka.stores.foreign import open_foreign, read_samples
 RNG = np.random.default_rng(0)
 LAYERS = {f"h.{n}": RNG.standard_normal((7, 5)).astype(np.float32) for n in (2, 10, 1)}
 
+CUBE = np.zeros((2, 3, 4), np.float32)
+
 
 def write(folder: Path, form: str, arrays: dict[str, np.ndarray]) -> str:
     path = folder / f"states.{form}"
@@ -73,6 +75,45 @@ def test_names_in_an_order_of_ones_own_and_a_number_to_begin_with(tmp_path: Path
         assert found.layers == {5: "h.1", 6: "h.2", 7: "h.10"}
 
 
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("form", ["npy", "safetensors", "h5", "zarr"])
+def test_a_stack_of_all_layers_in_one_array(form: str, axis: int, tmp_path: Path) -> None:
+    stack = RNG.standard_normal((3, 7, 5)).astype(np.float32)
+    path = write(tmp_path, form, {"h": stack if axis == 0 else stack.swapaxes(0, 1)})
+    for first, numbers in ((None, [1, 2, 3]), (0, [0, 1, 2])):
+        with open_foreign(path, first_layer=first, layer_axis=axis) as found:
+            assert (list(found.layers), found.shape) == (numbers, (7, 5))
+            for number, rows in found.rows(slice(2, 6)):
+                assert (rows == stack[numbers.index(number), 2:6]).all()
+
+
+def test_a_stack_is_never_guessed_at(tmp_path: Path) -> None:
+    stack = write(tmp_path, "npz", {"h": np.zeros((3, 3, 3), np.float32)})
+    flat = write(tmp_path, "npy", LAYERS)
+    for path, axis, says in (
+        (stack, None, r"one array of shape \(3, 3, 3\); say with layer_axis"),
+        (stack, 0, "of an .npz a stack of layers is not read; save it as .npy"),
+        (flat, 0, r"is for one array of three dimensions, found 'h\.1' \(7, 5\)"),
+    ):
+        with (
+            pytest.raises(EngramckaError, match=says) as error,
+            open_foreign(path, layer_axis=axis),
+        ):
+            pass
+        assert error.value.exit_code == 2
+
+
+def test_chunks_that_are_missing_are_no_zeros(tmp_path: Path) -> None:
+    group = zarr.open_group(tmp_path / "half.zarr", mode="w")
+    array = group.create_array("h1", shape=(8, 3), chunks=(4, 3), dtype="f4")
+    array[0:4] = 1.0
+    with (
+        pytest.raises(EngramckaError, match=r"h1: cannot be read \(1 of 2 chunks are gone\)"),
+        open_foreign(str(tmp_path / "half.zarr")),
+    ):
+        pass
+
+
 def test_bfloat16_is_kept_bit_for_bit_and_float64_becomes_float32(tmp_path: Path) -> None:
     half = LAYERS["h.1"].astype(ml_dtypes.bfloat16)
     with open_foreign(write(tmp_path, "safetensors", {"h.1": half})) as found:
@@ -115,7 +156,14 @@ def test_a_store_of_our_own_unless_it_is_unfinished(tmp_path: Path) -> None:
         ({"a": LAYERS["h.1"]}, "array 'a' has no layer number in its name; set layers"),
         ({"a1": LAYERS["h.1"], "b1": LAYERS["h.1"]}, "'a1' and 'b1' have the same number"),
         ({"h1": LAYERS["h.1"], "h2": LAYERS["h.1"][:3]}, r"has shape \(3, 5\), array 'h1' \(7, 5"),
-        ({"h1": np.zeros((2, 3, 4), np.float32)}, r"shape \(2, 3, 4\), expected \(samples, width"),
+        (
+            {"h1": np.zeros((2, 3, 4), np.float32)},
+            r"\(2, 3, 4\); say with layer_axis = 0 or 1 which",
+        ),
+        (
+            dict.fromkeys(("h1", "h2"), np.zeros((2, 3, 4), np.float32)),
+            r"expected \(samples, width",
+        ),
         ({"h1": np.zeros((2, 3), np.int64)}, "holds int64; allowed: float16, bfloat16, float32"),
         ({"h1": np.array([["x"]], dtype=object)}, "cannot be read .*only pickle could read"),
         ({}, "holds no arrays"),
