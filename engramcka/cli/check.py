@@ -28,6 +28,7 @@ def command(
     from engramcka.config import load_config
     from engramcka.pipeline import make_plan
     from engramcka.pipeline.estimate import estimate
+    from engramcka.pipeline.plan import unnamed_models
 
     loaded = load_config(config, set_ or [])
     pieces = make_plan(loaded)
@@ -51,6 +52,9 @@ def command(
     console.print(table)
     for line in _totals(pieces, costs):
         console.print(line, markup=False)
+    for name in unnamed_models(loaded):
+        told = "no map, lens, gates or sweep names it; its hidden states are stored all the same"
+        console.print(f"models.{name}: {told}", markup=False)
     console.print(f"{to_do} of {len(pieces)} pieces to do; FLOPs and bytes are estimates.")
 
 

@@ -182,7 +182,8 @@ class ImportedModel(Table):
     path: str = Field(
         min_length=1,
         description="an .npz, .safetensors, .h5 or .zarr with an array (samples, width) a layer, "
-        "or a folder or glob of .npy files, one a layer",
+        "or a folder or glob of .npy files, one a layer; a .zarr may stand behind a URL, as "
+        "s3://bucket/moe.zarr",
     )
     layers: tuple[str, ...] | None = Field(
         None,
@@ -195,12 +196,24 @@ class ImportedModel(Table):
         description="layer number of the first array; if left out, the numbers in the names "
         "(0 is the embedding), or 1 where `layers` names them",
     )
+    layer_axis: Literal[0, 1] | None = Field(
+        None,
+        description="where one array of three dimensions holds all layers, the axis that counts "
+        "them: 0 for (layers, samples, width), 1 for (samples, layers, width); layers are numbered "
+        "from 1, or from `first_layer`",
+    )
     samples: str | None = Field(
         None,
         min_length=1,
         description="JSON lines, a row each, with document, start, end and other columns; without "
-        "it, rows are compared in order",
+        "it, rows are compared in order, but those of a store of engramcka at its own samples",
     )
+
+    @model_validator(mode="after")
+    def _stacked_or_named(self) -> ImportedModel:
+        if self.layer_axis is not None and self.layers is not None:
+            raise ValueError("layer_axis and layers are two ways to name the layers; give one")
+        return self
 
 
 ModelTable = Annotated[

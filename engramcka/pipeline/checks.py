@@ -17,6 +17,7 @@ from engramcka.config import (
 from engramcka.config.model_tables import ModelTable
 from engramcka.models.presets import PRESETS, preset_engram, preset_layers
 from engramcka.pipeline.members import members
+from engramcka.pipeline.stages.importing import tells_samples
 
 ENGRAM_TYPE = "engramcka"  # model_type of a saved model with Engram modules
 
@@ -80,13 +81,13 @@ def check_pairs(config: Config) -> None:
         ConfigError: names the map and the model.
     """
     for index, cka in enumerate(config.cka):
-        by_row = {
-            name: isinstance(model, ImportedModel) and model.samples is None
+        told = {
+            name: tells_samples(config, name, model) if isinstance(model, ImportedModel) else True
             for name in (cka.y, cka.x)
             for model in [config.models[name]]
         }
-        if by_row[cka.y] != by_row[cka.x]:
-            side = "y" if by_row[cka.y] else "x"
+        if None not in told.values() and told[cka.y] != told[cka.x]:
+            side = "x" if told[cka.y] else "y"
             raise config.error(
                 ("cka", index, side),
                 f"the rows of {getattr(cka, side)!r} do not say which samples they are",

@@ -1,13 +1,15 @@
 """What each piece of a plan will cost, from shapes alone: floating-point operations and bytes.
 
 Estimates to the leading term: 2 operations a parameter and token in a forward pass, three times
-that in training. Models are built without memory (torch's meta device) to count their parameters.
+that in training; the LM head only where it is run, and 2 a width and vocabulary entry for each
+block that a lens reads. Models are built without memory (torch's meta device) to count their
+parameters.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -18,8 +20,10 @@ from engramcka.pipeline.checks import is_local
 from engramcka.pipeline.context import Context
 from engramcka.pipeline.members import last_member, members, pairs
 from engramcka.pipeline.pieces import Piece
+from engramcka.pipeline.stages.extract import reads_lens
 from engramcka.pipeline.stages.importing import check_import
 
+READINGS = 4  # numbers that the lens keeps of a sample and block
 CHARACTERS_A_TOKEN = 3.5  # of code and English under a usual byte-level tokenizer
 
 
@@ -40,6 +44,25 @@ class Shape:
     parameters: int
     active: int  # parameters that one token's forward pass uses
     itemsize: int  # bytes a hidden-state value
+    vocabulary: int = 0
+
+    @property
+    def head(self) -> int:
+        """Parameters of the LM head."""
+        return self.width * self.vocabulary
+
+    @property
+    def body(self) -> int:
+        """Parameters that a token's pass through the blocks uses."""
+        return self.active - self.head
+
+
+@dataclass(frozen=True)
+class Text:
+    """How much a model reads."""
+
+    passages: float = 0.0
+    tokens: float = 0.0  # of them, up to the last one that a sample needs
 
 
 def estimate(config: Config, pieces: Sequence[Piece]) -> list[Cost]:
@@ -50,20 +73,26 @@ def estimate(config: Config, pieces: Sequence[Piece]) -> list[Cost]:
     """
     shapes = {name: _shape_of_model(config, name) for name in config.models}
     tables = {pair.name: table for table in config.cka for pair in pairs(config, table)}
-    models = {member.store: name for name in config.models for member in members(config, name)}
+    members_by_store = {
+        member.store: member for name in config.models for member in members(config, name)
+    }
     reads = any(not isinstance(model, ImportedModel) for model in config.models.values())
-    tokens = _tokens(config) if reads else 0.0
+    text = _text(config) if reads else Text()
     costs = []
     for piece in pieces:
         if piece.unit == "steps":
             costs.append(_training(config, piece))
         elif piece.stage == "extract":
-            costs.append(_extraction(piece.total, shapes[models[piece.name]], tokens))
+            lens = reads_lens(config, members_by_store[piece.name])
+            model = members_by_store[piece.name].model
+            costs.append(_extraction(piece.total, shapes[model], text, lens))
         elif piece.stage == "cka":
             table = tables[piece.name]
             y, x = shapes[table.y], shapes[table.x]
             batch = table.batch_size if table.estimator == "minibatch" else config.data.samples
             costs.append(_map(config.data.samples, min(batch, config.data.samples), y, x))
+        elif piece.stage == "lens":
+            costs.append(_lens(config, piece, shapes, text))
         else:
             costs.append(Cost())
     return costs
@@ -82,13 +111,37 @@ def _training(config: Config, piece: Piece) -> Cost:
     return Cost(6.0 * shape.active * tokens, 4.0 * shape.parameters)
 
 
-def _extraction(samples: int, shape: Shape, tokens: float) -> Cost:
+def _extraction(samples: int, shape: Shape, text: Text, lens: bool) -> Cost:
     stored = samples * shape.layers * shape.width * shape.itemsize
-    return Cost(2.0 * shape.active * tokens, float(stored))
+    read = samples * shape.layers * READINGS * 4 if lens else 0
+    flops = 2.0 * shape.body * text.tokens + (_reading(samples, shape) if lens else 0.0)
+    return Cost(flops, float(stored + read))
 
 
-def _tokens(config: Config) -> float:
-    """Tokens that a model reads; the text is drawn for it unless it would have to be fetched.
+def _reading(samples: int, shape: Shape) -> float:
+    """Logits of every block at every sample."""
+    return 2.0 * samples * shape.layers * shape.head
+
+
+def _lens(config: Config, piece: Piece, shapes: Mapping[str, Shape], text: Text) -> Cost:
+    """A curve, unless the extraction reads it; or passes over some passages, token by token."""
+    kind, _, name = piece.makes.partition("/")
+    if kind == "lens":
+        curves = {curve: of for lens in config.lens for curve, of in lens.curves.items()}
+        model, memory = curves[name]
+        if memory and reads_lens(config, last_member(config, model)):
+            return Cost()
+        shape = shapes[model]
+        return Cost(2.0 * shape.body * text.tokens + _reading(piece.total, shape))
+    tokens = text.tokens * min(1.0, piece.total / text.passages) if text.passages else 0.0
+    shape = shapes[name]
+    if kind == "memory":  # with it and without, each with the loss of every token
+        return Cost(2 * 2.0 * shape.active * tokens)
+    return Cost(2.0 * shape.body * tokens)
+
+
+def _text(config: Config) -> Text:
+    """What a model reads; the text is drawn for it unless it would have to be fetched.
 
     Raises:
         ConfigError: the text is not what ``[data]`` says.
@@ -96,7 +149,7 @@ def _tokens(config: Config) -> float:
     """
     data = config.data
     if not is_local(data):
-        return float(data.samples * data.max_length)
+        return Text(data.samples, float(data.samples * data.max_length))
     samples = Context(config).samples
     passages = {
         (document, start): min((end - start) / CHARACTERS_A_TOKEN, data.max_length)
@@ -107,9 +160,10 @@ def _tokens(config: Config) -> float:
             strict=True,
         )
     }
-    if data.positions != "all":
-        return sum(passages.values())
-    return min(sum(passages.values()), float(data.samples))
+    tokens = sum(passages.values())
+    if data.positions == "all":
+        tokens = min(tokens, float(data.samples))
+    return Text(len(passages), tokens)
 
 
 def _map(samples: int, batch: int, y: Shape, x: Shape) -> Cost:
@@ -165,4 +219,11 @@ def _shape(model: Any, itemsize: int) -> Shape:
 
     count = count_parameters(model)
     text = model.config.get_text_config(decoder=True)
-    return Shape(text.num_hidden_layers, text.hidden_size, count.total, count.active, itemsize)
+    return Shape(
+        text.num_hidden_layers,
+        text.hidden_size,
+        count.total,
+        count.active,
+        itemsize,
+        text.vocab_size,
+    )

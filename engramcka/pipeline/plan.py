@@ -39,7 +39,7 @@ def make_plan(config: Config) -> list[Piece]:
     pieces = [tokenizer_piece(config, run)] if units else []
     seen: set[str] = set()
     pieces += train_pieces(config, run, units, seen)
-    for name in config.models:
+    for name in extracted_models(config):
         pieces += extract_pieces(config, run, name, units.get(name))
     for cka in config.cka:
         pieces += cka_pieces(config, run, cka, units)
@@ -53,3 +53,23 @@ def make_plan(config: Config) -> list[Piece]:
         pieces += allocation_pieces(config, run, allocation, seen)
     pieces += figure_pieces(config, run)
     return pieces
+
+
+def extracted_models(config: Config) -> list[str]:
+    """The models whose hidden states are stored: those of maps and lenses, and `unnamed_models`."""
+    wanted = {*_compared(config), *unnamed_models(config)}
+    return [name for name in config.models if name in wanted]
+
+
+def unnamed_models(config: Config) -> list[str]:
+    """The models that no table of the config names: what is wanted of them is hidden states."""
+    named = _compared(config)
+    named |= {name for gates in config.gates for name in gates.models}
+    named |= {name for sweep in config.sweep for name in (sweep.model, *sweep.references)}
+    named |= {allocation.model for allocation in config.allocation}
+    return [name for name in config.models if name not in named]
+
+
+def _compared(config: Config) -> set[str]:
+    names = {name for cka in config.cka for name in (cka.y, cka.x)}
+    return names | {name for lens in config.lens for name in (*lens.models, *lens.memory_off)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -155,6 +156,12 @@ blocks = "body.model.layers.*"
             )
         assert says in str(error.value)
         assert error.value.exit_code == 2
+    code = tmp_path / "code" / "my_own_model.py"
+    code.rename(tmp_path / "elsewhere.py")  # gone: what it made may be used
+    assert all(piece.is_done() for piece in make_plan(load_config(tmp_path / "config.toml")))
+    code.write_text(OWN.replace("Own(), Auto", "Own().double(), Auto"))
+    line = refusal(tmp_path, (tmp_path / "config.toml").read_text())
+    assert "b.zarr: made with model.code = " in line
 
 
 def test_imported_rows_are_compared_in_order(sources: Path, run: RunConfig, tmp_path: Path) -> None:
@@ -223,6 +230,70 @@ samples = "b.jsonl"
     assert cka.n_samples == 30
     assert cka.similarity[1, 0] == pytest.approx(1.0, abs=1e-6)
     assert cka.provenance["unmatched_samples"] == 10
+
+
+def test_files_that_change_after_their_import_are_noticed(
+    sources: Path, run: RunConfig, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    stack = rng.standard_normal((2, 30, 6)).astype(np.float32)
+    np.save(tmp_path / "a.npy", stack)
+    np.savez(tmp_path / "b.npz", h1=stack[0], h2=stack[1])
+    models = """
+[models.a]
+source = "activations"
+path = "a.npy"
+layer_axis = 0
+
+[models.b]
+source = "activations"
+path = "b.npz"
+"""
+    text = config_text(sources, models).replace("{sources}/few-nerd", "nowhere")
+    before = run(text).cka["map"].similarity
+    assert before.diagonal() == pytest.approx([1.0, 1.0], abs=1e-6)
+    os.utime(tmp_path / "a.npy", (1, 1))
+    assert "a.zarr: a.npy has changed since it was copied from there (then bytes" in refusal(
+        tmp_path, text
+    )
+    np.save(tmp_path / "a.npy", stack[::-1])
+    line = refusal(tmp_path, text)
+    assert "delete it to copy it anew" in line
+    shutil.rmtree(tmp_path / "run/activations/a.zarr")
+    after = run(text).cka["map"].similarity  # made anew with it
+    assert after[::-1].diagonal() == pytest.approx([1.0, 1.0], abs=1e-6)
+    np.savez(tmp_path / "b.npz", h1=stack[0], h2=stack[1], h3=stack[1])
+    (tmp_path / "b.npz").unlink()
+    assert all(piece.is_done() for piece in make_plan(load_config(tmp_path / "config.toml")))
+
+
+def test_the_store_of_another_run_meets_extracted_ones(
+    sources: Path, run: RunConfig, tmp_path: Path
+) -> None:
+    models = """
+[models.a]
+source = "hf"
+path = "{sources}/first"
+embedding = true
+
+[models.b]
+source = "activations"
+path = "first/activations/a.zarr"
+"""
+    alone = models.partition("[models.b]")[0]
+    first = run(config_text(sources, alone, cka=""), "run.dir=first").activations("a")
+    done = run(config_text(sources, models))
+    cka, store = done.cka["map"], done.activations("b")
+    assert (cka.n_samples, cka.y_layers, cka.x_layers) == (40, (0, 1, 2, 3), (0, 1, 2, 3))
+    assert cka.similarity.diagonal() == pytest.approx([1.0] * 4, abs=1e-6)
+    assert store.attributes["corpus"] == first.attributes["corpus"]
+    assert {k: v.tolist() for k, v in store.samples.items()} == {
+        k: v.tolist() for k, v in first.samples.items()
+    }
+    with pytest.raises(EngramckaError, match="were extracted from other text"):
+        run(config_text(sources, models), "run.dir=other", "data.documents=20", "data.samples=30")
+    os.utime(tmp_path / "first/activations/a.zarr/layer_01/zarr.json")  # the manifest tells
+    assert all(piece.is_done() for piece in make_plan(load_config(tmp_path / "config.toml")))
 
 
 def test_a_series_over_checkpoints_gives_a_map_a_step(

@@ -10,9 +10,10 @@ from typing import Any
 from engramcka.config import CkaTable, Config
 from engramcka.errors import ComparisonError
 from engramcka.pipeline.context import Context
+from engramcka.pipeline.inputs import extract_inputs
 from engramcka.pipeline.members import Pair, pairs
 from engramcka.pipeline.pieces import Piece
-from engramcka.pipeline.stages.extract import extract_inputs, finished_store, noticing_damage
+from engramcka.pipeline.stages.extract import finished_store, noticing_damage
 from engramcka.pipeline.stages.importing import BY_ROW, BY_SPAN, IDENTITY
 from engramcka.pipeline.units import Unit
 from engramcka.pipeline.where import rows_where

@@ -8,12 +8,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from engramcka.config import CapturedModel, Config, ImportedModel, TrainedModel
-from engramcka.data.corpora import corpus_inputs
+from engramcka.config import CapturedModel, Config, ImportedModel
 from engramcka.errors import DataError, StoreError
 from engramcka.pipeline.context import Context
+from engramcka.pipeline.inputs import extract_inputs, refuse_other_states
 from engramcka.pipeline.members import Member, last_member, members
-from engramcka.pipeline.pieces import Piece, refuse_other_inputs
+from engramcka.pipeline.pieces import Piece
 from engramcka.pipeline.stages.importing import BY_SPAN, IDENTITY, check_import, import_states
 from engramcka.pipeline.stages.models import open_model, placed
 from engramcka.pipeline.units import Unit
@@ -38,7 +38,7 @@ def extract_pieces(config: Config, run: Path, name: str, unit: Unit | None) -> I
         path = run / layout.ACTIVATIONS / f"{member.store}.zarr"
         inputs = extract_inputs(config, name, unit, member)
         if path.exists():
-            refuse_other_inputs(str(path), stored_attributes(path)[layout.INPUTS], inputs)
+            refuse_other_states(path, member, inputs)
         total, work = config.data.samples, partial(extract_model, unit=unit, member=member)
         if isinstance(member.table, ImportedModel):
             total = _rows_of(config, path, name, member.table)
@@ -77,28 +77,6 @@ def _rows_of(config: Config, path: Path, name: str, table: ImportedModel) -> int
         raise config.error(("models", name, "path"), str(error)) from error
 
 
-def extract_inputs(
-    config: Config, name: str, unit: Unit | None, member: Member | None = None
-) -> dict[str, Any]:
-    """What a model's hidden states are made from; of its last checkpoint if none is named."""
-    member = member or last_member(config, name)
-    table = member.table
-    if isinstance(table, ImportedModel):
-        return {"model": table.model_dump(mode="json", exclude={"label"})}
-    if isinstance(table, TrainedModel):
-        assert unit is not None
-        kept = {"checkpoint": member.folder} if member.folder else {}
-        made_from: Mapping[str, Any] = {**unit.inputs, **table.capture, **kept}
-    else:
-        made_from = table.model_dump(mode="json", exclude={"label"})
-    data = config.data.model_dump(mode="json", exclude={"vocabulary", "nonfinite"})
-    return {
-        "model": dict(made_from),
-        "data": {**data, **corpus_inputs(config.data)},
-        "seed": config.run.seed,
-    }
-
-
 def extract_model(
     context: Context,
     task: Task,
@@ -122,7 +100,7 @@ def extract_model(
         blocks=getattr(table, "blocks", None),
         embedding=table.embedding,
     )
-    readout = _readout(context, member, path, opened.model, passages)
+    readout = _readout(context, member, opened.model, passages)
     store = extract(
         opened.model,
         passages,
@@ -154,15 +132,17 @@ def extract_model(
     task.update(store.n_samples, store.n_samples, info=_left_out(passages))
 
 
-def _readout(context: Context, member: Member, path: Path, model: Any, passages: Any) -> Any:
-    """The lens, if it is read in this pass: a store that was begun goes on as it was begun."""
-    config = context.config
+def reads_lens(config: Config, member: Member) -> bool:
+    """Whether the lens is read in a member's pass: a store that was begun goes on as it was."""
+    path = Path(config.run.dir) / layout.ACTIVATIONS / f"{member.store}.zarr"
     if path.exists():
-        wanted = READINGS_ATTRIBUTE in stored_attributes(path)
-    else:
-        named = any(member.model in lens.models for lens in config.lens)
-        wanted = named and member == last_member(config, member.model)
-    if not wanted or not len(passages.samples):
+        return READINGS_ATTRIBUTE in stored_attributes(path)
+    named = any(member.model in lens.models for lens in config.lens)
+    return named and member == last_member(config, member.model)
+
+
+def _readout(context: Context, member: Member, model: Any, passages: Any) -> Any:
+    if not reads_lens(context.config, member) or not len(passages.samples):
         return None
     from engramcka.lens import LensReadout
 

@@ -15,8 +15,8 @@ import numpy as np
 
 from engramcka.config import Config, GatesTable
 from engramcka.pipeline.context import Context
+from engramcka.pipeline.inputs import extract_inputs
 from engramcka.pipeline.pieces import Piece
-from engramcka.pipeline.stages.extract import extract_inputs
 from engramcka.pipeline.stages.models import OpenModel, open_model
 from engramcka.pipeline.units import Unit
 from engramcka.progress import Task

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from engramcka.config import ImportedModel
-from engramcka.errors import DataError
+from engramcka.config import Config, ImportedModel
+from engramcka.errors import DataError, StoreError
 from engramcka.pipeline.context import Context
 from engramcka.progress import Task
-from engramcka.stores import create_activations, provenance
-from engramcka.stores.foreign import open_foreign, read_samples
-from engramcka.stores.mending import make_or_mend
+from engramcka.stores import ActivationStore, create_activations, layout, provenance
+from engramcka.stores.foreign import ForeignArrays, open_foreign, read_samples
+from engramcka.stores.foreign_formats import own_store
+from engramcka.stores.mending import make_or_mend, stored_attributes
 
 IDENTITY = "identity"  # attribute: what tells samples apart, see below
 BY_ROW, BY_SPAN = "row", "span"  # the row's number; document, start and end
@@ -36,9 +38,10 @@ def import_states(
         StoreError: see `open_foreign`.
         DataError: as there; or a sample table of another length.
     """
-    with open_foreign(table.path, table.layers, table.first_layer) as arrays:
+    with _open(table) as arrays:
         rows, width = arrays.shape
-        samples = _samples(table, rows)
+        samples = _samples(table, arrays)
+        own = {} if arrays.store is None else arrays.store.attributes
         make = partial(
             create_activations,
             layers=list(arrays.layers),
@@ -47,10 +50,14 @@ def import_states(
             samples=samples,
             attributes={
                 "label": context.config.label(name),
-                "model": {"path": table.path, "arrays": list(arrays.layers.values())},
+                "model": {
+                    "path": table.path,
+                    "arrays": list(arrays.layers.values()),
+                    "made_from": own.get("model"),
+                },
                 "found_dtype": arrays.found_dtype,
-                "corpus": None,
-                IDENTITY: BY_ROW if table.samples is None else BY_SPAN,
+                "corpus": own.get("corpus") if table.samples is None else None,
+                IDENTITY: _identity(table, arrays.store),
                 "skipped": 0,
                 "versions": provenance.versions(),
             },
@@ -71,15 +78,47 @@ def import_states(
     task.update(rows, rows, info=f"{len(arrays.layers)} layers, width {width}")
 
 
-def _samples(table: ImportedModel, rows: int) -> dict[str, Any]:
-    """The sample table: as the file says, or one that numbers the rows."""
+def _open(table: ImportedModel) -> AbstractContextManager[ForeignArrays]:
+    return open_foreign(table.path, table.layers, table.first_layer, table.layer_axis)
+
+
+def tells_samples(config: Config, name: str, table: ImportedModel) -> bool | None:
+    """Whether the rows of an import say which samples they are, rather than only their number.
+
+    None where its files cannot be read: whoever imports them says why.
+    """
+    path = Path(config.run.dir) / layout.ACTIVATIONS / f"{name}.zarr"
+    try:
+        if path.exists():
+            return bool(stored_attributes(path).get(IDENTITY) == BY_SPAN)
+        return table.samples is not None or _identity(table, own_store(table.path)) == BY_SPAN
+    except StoreError:
+        return None
+
+
+def _identity(table: ImportedModel, store: ActivationStore | None) -> str:
+    """What tells the samples of an import apart."""
+    if table.samples is not None:
+        return BY_SPAN
+    return BY_ROW if store is None else str(store.attributes.get(IDENTITY, BY_SPAN))
+
+
+def _samples(table: ImportedModel, arrays: ForeignArrays) -> dict[str, Any]:
+    """The sample table: as the file says, or the store of ours, or one that numbers the rows."""
+    rows = arrays.shape[0]
+    if table.samples is None and arrays.store is not None:
+        found = arrays.store.samples
+        for name in ("document", "start", "end"):
+            if name not in found or len(found[name]) != rows:
+                raise DataError(f"{table.path}: its sample table has no {name!r} of {rows} samples")
+        return found
     if table.samples is None:
         numbers = np.arange(rows, dtype=np.int64)
         return {"document": np.full(rows, "row"), "start": numbers, "end": numbers + 1}
     columns = read_samples(table.samples)
-    found = len(columns["document"])
-    if found != rows:
-        raise DataError(f"{table.samples}: {found} samples, {table.path} has {rows}")
+    count = len(columns["document"])
+    if count != rows:
+        raise DataError(f"{table.samples}: {count} samples, {table.path} has {rows}")
     return columns
 
 
@@ -90,6 +129,6 @@ def check_import(table: ImportedModel) -> tuple[int, int, int]:
         StoreError: see `open_foreign`.
         DataError: as there; or a sample table of another length.
     """
-    with open_foreign(table.path, table.layers, table.first_layer) as arrays:
-        _samples(table, arrays.shape[0])
+    with _open(table) as arrays:
+        _samples(table, arrays)
         return arrays.shape[0], len(arrays.layers), arrays.shape[1]

@@ -14,12 +14,12 @@ from typing import Any
 from engramcka.config import Config, LensTable
 from engramcka.errors import StoreError
 from engramcka.pipeline.context import Context
+from engramcka.pipeline.inputs import extract_inputs
 from engramcka.pipeline.members import last_member
 from engramcka.pipeline.pieces import Piece
 from engramcka.pipeline.stages.extract import (
     READINGS_ATTRIBUTE,
     READINGS_VERSION,
-    extract_inputs,
     finished_store,
 )
 from engramcka.pipeline.stages.models import open_model, placed

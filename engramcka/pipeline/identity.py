@@ -1,0 +1,119 @@
+"""What tells that files or code have changed since something was made from them.
+
+Looks at names, sizes and times, and reads little; imports no code. Knows nothing of stages.
+"""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import importlib
+import json
+import sys
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from importlib.machinery import PathFinder
+from pathlib import Path
+from typing import Any
+
+from engramcka.errors import StoreError
+from engramcka.stores import layout, manifest
+from engramcka.stores.remote import RemotePath, has_store, is_url, remote_path
+
+_CHANGES_WITH_IT = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "updated", "created")
+
+
+def module_digest(function: str, folder: str) -> str | None:
+    """A hash of the file of the module in ``module:function``; None where it is not found.
+
+    Args:
+        function: as a config names it.
+        folder: where modules are looked for before those that are installed.
+    """
+    importlib.invalidate_caches()
+    names = function.partition(":")[0].split(".")
+    places: list[str] | None = [str(Path(folder).expanduser().absolute()), *sys.path]
+    origin = None
+    for depth in range(1, len(names) + 1):
+        found = PathFinder.find_spec(".".join(names[:depth]), places)
+        if found is None:
+            return None
+        origin, places = found.origin, found.submodule_search_locations
+    try:
+        return _hash(Path(origin or "").read_bytes())
+    except OSError:
+        return None
+
+
+def files_state(path: str, samples: str | None = None) -> dict[str, Any] | None:
+    """The state of the files of some hidden states, as JSON; None where one of them is gone.
+
+    A finished activation store is known by its manifest, whatever its files' times; other files by
+    their names, sizes and times, and behind a URL by what the server says of them.
+
+    Args:
+        path: a file, a folder, a glob or a URL, see `engramcka.stores.foreign`.
+        samples: the file of the sample table.
+
+    Raises:
+        StoreError: the server cannot be asked.
+    """
+    state = _remote_state(remote_path(path)) if is_url(path) else _state(Path(path).expanduser())
+    if state is None or samples is None:
+        return state
+    table = _local_state([Path(samples).expanduser()])
+    return table and {**state, "samples": table}
+
+
+def _state(place: Path) -> dict[str, Any] | None:
+    listing = place / manifest.GROUP / "zarr.json"
+    if listing.is_file():
+        return {"manifest": _hash(listing.read_bytes())}
+    found: Iterable[Path] = place.rglob("*")
+    if not place.is_dir():
+        found = [Path(name) for name in glob.glob(str(place), recursive=True)]
+    return _local_state(file for file in found if file.is_file())
+
+
+def _local_state(files: Iterable[Path]) -> dict[str, Any] | None:
+    seen = []
+    for file in sorted(files):
+        try:
+            found = file.stat()
+        except OSError:
+            continue
+        seen.append((str(file), found.st_size, found.st_mtime_ns))
+    if not seen:
+        return None
+    newest = max(time for _, _, time in seen)
+    return {
+        "bytes": sum(size for _, size, _ in seen),
+        "changed": datetime.fromtimestamp(newest / 1e9, UTC).isoformat(timespec="seconds"),
+        "files": _hash(json.dumps(seen).encode()),
+    }
+
+
+def _remote_state(root: RemotePath) -> dict[str, Any] | None:
+    if has_store(root):
+        listing = root / f"{manifest.GROUP}/zarr.json"
+        try:
+            content = listing.read(0, layout.MAX_METADATA)
+        except OSError as error:
+            raise StoreError(f"{listing}: cannot be read ({error})") from error
+        return {"manifest": _hash(content)}
+    try:
+        found = root.files.find(root.path, detail=True)
+    except Exception:  # each protocol's package raises its own kinds; who reads it says why
+        return None
+    if not found:
+        return None
+    seen = [
+        [name, facts.get("size"), *(str(facts[key]) for key in _CHANGES_WITH_IT if key in facts)]
+        for name, facts in sorted(found.items())
+    ]
+    size = sum(facts.get("size") or 0 for facts in found.values())
+    return {"bytes": size, "files": _hash(json.dumps(seen).encode())}
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
