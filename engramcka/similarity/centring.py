@@ -39,12 +39,38 @@ def centred(
     """
     blocks = []
     for first, last, width in layers.runs():
-        block = like.new_empty((last - first, stop - start, width))
-        for index in range(first, last):
-            given = None if means is None else means[index]
-            centred_layer(layers, index, start, stop, like, given, out=block[index - first])
-        blocks.append(block)
+        out = like.new_empty((last - first, stop - start, width))
+        given = None if means is None else torch.stack(list(means[first:last]))[:, None]
+        blocks.append(centred_part(layers, range(first, last), start, stop, out, given))
     return blocks
+
+
+def centred_part(
+    layers: Layers,
+    part: range,
+    start: int,
+    stop: int,
+    out: torch.Tensor,
+    means: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """A few equally wide layers of `centred`, written to out (layers, samples, width).
+
+    Few calls for many layers: between two calls a thread may have to wait for the others.
+
+    Args:
+        layers: one model.
+        part: which of its layers.
+        start: first sample.
+        stop: last sample + 1.
+        out: of the dtype and on the device to compute with.
+        means: (layers, 1, width), scaled; the means over these samples if left out.
+    """
+    layers.fill(part, start, stop, out)
+    means = out.mean(1, keepdim=True) if means is None else means
+    out -= means
+    if out.dtype == torch.float64:
+        out *= out.abs().amax(1, keepdim=True) > _ROUNDING * means.abs()
+    return out
 
 
 def centred_layer(
@@ -54,15 +80,11 @@ def centred_layer(
     stop: int,
     like: torch.Tensor,
     mean: torch.Tensor | None = None,
-    out: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """One layer's (samples, width) block of `centred`."""
-    values = layers.values(index, start, stop, like)
-    mean = values.mean(0) if mean is None else mean
-    rest = torch.sub(values, mean) if out is None else torch.sub(values, mean, out=out)
-    if rest.dtype == torch.float64:
-        rest.mul_(rest.abs().amax(0) > _ROUNDING * mean.abs())
-    return rest
+    out = like.new_empty((1, stop - start, layers.widths[index]))
+    means = None if mean is None else mean[None, None]
+    return centred_part(layers, range(index, index + 1), start, stop, out, means)[0]
 
 
 def overall_means(layers: Layers, like: torch.Tensor, block: int) -> list[torch.Tensor]:

@@ -15,7 +15,7 @@ from engramcka.results import Float, LayerDiagnostics
 from engramcka.similarity.inputs import Layers
 from engramcka.similarity.workers import Scratch
 
-_BLOCK_BYTES = 2**18  # of squares: few enough to stay in a core's cache
+_BLOCKS = 4  # of samples, whose squares are added up on one another
 
 
 @dataclass(frozen=True)
@@ -34,15 +34,13 @@ class Moments:
 
 def row_blocks(features: torch.Tensor) -> list[torch.Tensor]:
     """(layers, samples, width) features cut into blocks of samples, as `squares` takes them."""
-    layers, samples, width = features.shape
-    step = max(1, _BLOCK_BYTES // (layers * width * features.element_size()))
-    return [features[:, start : start + step] for start in range(0, samples, step)]
+    return list(features.split(-(-features.shape[1] // _BLOCKS), dim=1))
 
 
 def squares(blocks: Sequence[torch.Tensor], scratch: Scratch) -> torch.Tensor:
     """(layers, width) sums of squares over all samples of (layers, samples, width) blocks.
 
-    The blocks' squares are added up on one another, so that they never leave the cache.
+    The blocks' squares are added up on one another, in the memory of one.
     """
     total = scratch.empty("squares", tuple(blocks[0].shape), blocks[0])
     torch.mul(blocks[0], blocks[0], out=total)

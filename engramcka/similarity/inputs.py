@@ -96,12 +96,16 @@ class Layers:
 
     def values(self, index: int, start: int, stop: int, like: torch.Tensor) -> torch.Tensor:
         """Samples start to stop of one layer, scaled, in the dtype and on the device of like."""
-        block = self.read(index, start, stop).to(like)
-        change = self.changes[index]
-        if change is not None:
-            block = change(block)
+        block = self._changed(index, start, stop, like)
         scale = self.scales[index]
         return block if scale == 1.0 else block * scale
+
+    def fill(self, part: range, start: int, stop: int, out: torch.Tensor) -> None:
+        """`values` of equally wide layers, written to out (layers, samples, width)."""
+        torch.stack([self._changed(index, start, stop, out) for index in part], out=out)
+        scales = self.scales[part.start : part.stop]
+        if any(scale != 1.0 for scale in scales):
+            out *= out.new_tensor(scales)[:, None, None]
 
     def keep(self, rows: npt.NDArray[np.int64]) -> None:
         """Leave out every sample that is not in ``rows`` (increasing sample numbers)."""
@@ -125,6 +129,12 @@ class Layers:
         first = self.read(index, start, start + 1)
         edges = [*range(start, stop, _BLOCK), stop]
         return all(bool((self.read(index, a, b) == first).all()) for a, b in pairwise(edges))
+
+    def _changed(self, index: int, start: int, stop: int, like: torch.Tensor) -> torch.Tensor:
+        """`values` before it is scaled."""
+        block = self.read(index, start, stop).to(like)
+        change = self.changes[index]
+        return block if change is None else change(block)
 
     def _slice(self, index: int, start: int, stop: int) -> torch.Tensor:
         block = self.arrays[index][start:stop]

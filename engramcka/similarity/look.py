@@ -6,12 +6,11 @@ Both are found on the first samples of all, and fixed before any block is worked
 from __future__ import annotations
 
 import math
-from itertools import pairwise
+from collections.abc import Iterator
 
 import torch
 
 from engramcka.similarity.inputs import Layers
-from engramcka.similarity.workers import ordered_map
 
 _SAMPLES = 128  # looked at
 _PART_BYTES = 2**20  # of features looked at at once: few enough to stay in a core's cache
@@ -35,27 +34,24 @@ def first_look(layers: Layers, like: torch.Tensor) -> None:
         like: a tensor of the dtype and on the device to compute with.
     """
     stop = min(layers.n_samples, _SAMPLES)
-    parts = [part for first, last, width in layers.runs() for part in _parts(first, last, width)]
-
-    def look(part: tuple[int, int]) -> tuple[list[float], list[torch.Tensor]]:
-        read = [layers.values(index, 0, stop, like) for index in range(*part)]
-        features = torch.stack(read)
+    scales, directions = [], []
+    for part in _parts(layers):
+        features = like.new_empty((len(part), stop, layers.widths[part[0]]))
+        layers.fill(part, 0, stop, features)
         features -= features.mean(1, keepdim=True)
-        scales = [_scale(largest) for largest in features.abs().amax((1, 2)).tolist()]
-        features *= features.new_tensor(scales)[:, None, None]
-        return scales, _directions(features)
-
-    found = list(
-        ordered_map(look, parts, count=len(parts), part_bytes=_PART_BYTES, device=like.device)
-    )
-    layers.scales = [scale for scales, _ in found for scale in scales]
-    layers.directions = [direction for _, directions in found for direction in directions]
+        found = [_scale(largest) for largest in features.abs().amax((1, 2)).tolist()]
+        features *= features.new_tensor(found)[:, None, None]
+        scales += found
+        directions += _directions(features)
+    layers.scales, layers.directions = scales, directions
 
 
-def _parts(first: int, last: int, width: int) -> list[tuple[int, int]]:
-    """(first, last + 1) layers of each part of a run of equally wide ones."""
-    step = max(1, _PART_BYTES // (_SAMPLES * width * 4))
-    return list(pairwise([*range(first, last, step), last]))
+def _parts(layers: Layers) -> Iterator[range]:
+    """A few equally wide layers each."""
+    for first, last, width in layers.runs():
+        step = max(1, _PART_BYTES // (_SAMPLES * width * 4))
+        for start in range(first, last, step):
+            yield range(start, min(start + step, last))
 
 
 def _scale(largest: float) -> float:
@@ -68,13 +64,11 @@ def _scale(largest: float) -> float:
 def _directions(features: torch.Tensor) -> list[torch.Tensor]:
     """(width,) unit vector of each layer from (layers, samples, width) centred features."""
     squares = features.square().sum(1)
-    largest = squares.argmax(1).tolist()
+    largest = squares.argmax(1)
     # With a trace of 1 no step of the power method leaves float32's range.
     features *= squares.sum(1).clamp(min=_TINY).rsqrt()[:, None, None]
-    vectors = []
-    for layer, dimension in zip(features, largest, strict=True):
-        vector = layer[:, dimension] @ layer
-        for _ in range(_POWER_STEPS - 1):
-            vector = (layer @ vector) @ layer
-        vectors.append(vector)
-    return list(torch.nn.functional.normalize(torch.stack(vectors), dim=1, eps=_TINY))
+    along = features.gather(2, largest[:, None, None].expand(-1, features.shape[1], 1))
+    vectors = torch.bmm(along.mT, features)
+    for _ in range(_POWER_STEPS - 1):
+        vectors = torch.bmm(torch.bmm(features, vectors.mT).mT, features)
+    return list(torch.nn.functional.normalize(vectors[:, 0], dim=1, eps=_TINY))

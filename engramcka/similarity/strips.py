@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 
 from engramcka.similarity.kernels import rbf_
-from engramcka.similarity.sums import pair_products
+from engramcka.similarity.sums import chunks, pair_products
 from engramcka.similarity.workers import Scratch
 
 STRIP = 32  # columns on a CPU
@@ -51,12 +51,20 @@ class Strips:
 
     def __init__(self, n: int, layers: int, scratch: Scratch, like: torch.Tensor) -> None:
         memory = scratch.empty("strips", (layers * strips_size(n, like.device),), like)
-        self.n, self._columns, self._strips = n, list(_columns(n, like.device)), []
+        self._columns = list(_columns(n, like.device))
+        self._strips: list[torch.Tensor] = []  # each (layers, rows, columns) and contiguous
         first = 0
-        for start, width in self._columns:  # each (layers, rows, columns) and contiguous
+        for start, width in self._columns:
             last = first + layers * (n - start + EXTRA) * width
             self._strips.append(memory[first:last].view(layers, n - start + EXTRA, width))
             first = last
+        # Every view of them is made once, not once a batch.
+        self._below = [strip[:, :-EXTRA] for strip in self._strips]
+        self._squares = [strip[:, : strip.shape[2]] for strip in self._strips]
+        self._diagonals = [square.diagonal(dim1=1, dim2=2) for square in self._squares]
+        self._totals = [strip[:, -EXTRA] for strip in self._strips]
+        self._along = [strip[:, -1] for strip in self._strips]
+        self._parts = [part for below in self._below for part in chunks(below)]
 
     def products(self, features: torch.Tensor, layers: slice) -> list[Product]:
         """The products that write the strips of X X' of some layers: left, right and result.
@@ -72,7 +80,7 @@ class Strips:
 
     def along(self) -> torch.Tensor:
         """(layers, samples) features along each layer's direction."""
-        return torch.cat([strip[:, -1] for strip in self._strips], dim=1)
+        return torch.cat(self._along, dim=1)
 
     def linear_sums(self, y_count: int) -> Sums:
         """Sums over K~ of the linear kernel; the strips are changed.
@@ -80,9 +88,9 @@ class Strips:
         Args:
             y_count: layers of y.
         """
-        rows = torch.cat([strip[:, -EXTRA] for strip in self._strips], dim=1).double()
-        rows -= self._diagonals()
-        for square, _, _ in self._each():
+        rows = torch.cat(self._totals, dim=1).double()
+        rows -= self._lengths()
+        for square in self._squares:
             square.tril_(-1)
         return self._sums(y_count, rows)
 
@@ -93,27 +101,24 @@ class Strips:
             y_count: layers of y.
             bandwidths: (layers,) float64.
         """
-        norms = self._diagonals()
+        norms = self._lengths()
         rows = torch.zeros_like(norms, dtype=torch.float64)
-        for square, strip, start in self._each():
-            below, columns = slice(start, None), slice(start, start + square.shape[2])
+        for strip, square, (start, width) in zip(
+            self._below, self._squares, self._columns, strict=True
+        ):
+            below, columns = slice(start, None), slice(start, start + width)
             rbf_(strip, norms[:, below], norms[:, columns], bandwidths)
             square.tril_(-1)
             rows[:, below] += strip.sum(2, dtype=torch.float64)
             rows[:, columns] += strip.sum(1, dtype=torch.float64)
         return self._sums(y_count, rows)
 
-    def _diagonals(self) -> torch.Tensor:
+    def _lengths(self) -> torch.Tensor:
         """(layers, samples) squared lengths of the features."""
-        return torch.cat([square.diagonal(dim1=1, dim2=2) for square, _, _ in self._each()], dim=1)
-
-    def _each(self) -> Iterator[tuple[torch.Tensor, torch.Tensor, int]]:
-        """(square on the diagonal, it and all below, first sample) of each strip."""
-        for (start, width), strip in zip(self._columns, self._strips, strict=True):
-            yield strip[:, :width], strip[:, :-EXTRA], start
+        return torch.cat(self._diagonals, dim=1)
 
     def _sums(self, y_count: int, rows: torch.Tensor) -> Sums:
-        cross, own = pair_products([strip for _, strip, _ in self._each()], y_count)
+        cross, own = pair_products(self._parts, y_count)
         return Sums(2 * cross, 2 * own, rows)  # the strips hold each pair of samples once
 
 

@@ -17,34 +17,45 @@ from engramcka.similarity.hsic import PairSums
 CHUNK = 512
 
 
-def pair_products(tiles: Sequence[torch.Tensor], y_count: int) -> tuple[torch.Tensor, torch.Tensor]:
+def chunks(tile: torch.Tensor) -> list[torch.Tensor]:
+    """A (layers, rows, columns) tile as (chunks, layers, `CHUNK` numbers), and what is left.
+
+    What is left is (1, layers, numbers). Both are the tile's own memory if a layer's lies together.
+    """
+    flat = tile.reshape(len(tile), -1)
+    whole = flat.shape[1] // CHUNK * CHUNK
+    full = flat[:, :whole].view(len(tile), -1, CHUNK).transpose(0, 1)
+    rest = flat[:, whole:][None]
+    return [part for part in (full, rest) if part.numel()]
+
+
+def pair_products(
+    parts: Sequence[torch.Tensor], y_count: int
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Inner products of every layer's tiles with every other's, by one product for all pairs.
 
     Args:
-        tiles: (layers of y and then of x, rows, columns) each.
+        parts: (parts, layers of y and then of x, numbers) each: the `chunks` of some tiles.
         y_count: layers of y.
 
     Returns:
         (y layers, x layers) sum_ij K_ij L_ij, and (layers,) sum_ij K_ij^2; float64.
     """
-    cross, lengths = [], []
-    for tile in tiles:
-        for part in _chunks(tile):
-            cross.append(torch.bmm(part[:, :y_count], part[:, y_count:].mT))
-            lengths.append(torch.linalg.vector_norm(part, dim=2))
+    cross = [torch.bmm(part[:, :y_count], part[:, y_count:].mT) for part in parts]
+    lengths = [torch.linalg.vector_norm(part, dim=2) for part in parts]
     own = torch.cat(lengths).double().square_().sum(0)
     return torch.cat(cross).sum(0, dtype=torch.float64), own
 
 
 def cross_products(y_tile: torch.Tensor, x_tile: torch.Tensor) -> torch.Tensor:
     """(y layers, x layers) float64 sum_ij K_ij L_ij of two tiles (layers, rows, columns)."""
-    pairs = zip(_chunks(y_tile), _chunks(x_tile), strict=True)
+    pairs = zip(chunks(y_tile), chunks(x_tile), strict=True)
     return torch.cat([torch.bmm(y, x.mT) for y, x in pairs]).sum(0, dtype=torch.float64)
 
 
 def all_products(parts: torch.Tensor) -> torch.Tensor:
     """(parts, parts) float64 inner products of matrices (parts, rows, columns) with each other."""
-    products = [torch.bmm(part, part.mT) for part in _chunks(parts)]
+    products = [torch.bmm(part, part.mT) for part in chunks(parts)]
     return torch.cat(products).sum(0, dtype=torch.float64)
 
 
@@ -75,12 +86,3 @@ def pair_sums(n: int, cross: torch.Tensor, own: torch.Tensor, rows: torch.Tensor
     y_self, x_self = own[: len(cross)], own[len(cross) :]
     values = (cross, y_self, x_self, y @ x.T, (y * y).sum(1), (x * x).sum(1), y.sum(1), x.sum(1))
     return PairSums(np.asarray(float(n)), *(value.cpu().numpy() for value in values))
-
-
-def _chunks(tile: torch.Tensor) -> list[torch.Tensor]:
-    """(chunks, layers, `CHUNK` numbers) of a tile, and (1, layers, numbers) of what is left."""
-    flat = tile.reshape(len(tile), -1)
-    whole = flat.shape[1] // CHUNK * CHUNK
-    chunks = flat[:, :whole].view(len(tile), -1, CHUNK).transpose(0, 1)
-    rest = flat[:, whole:][None]
-    return [part for part in (chunks, rest) if part.numel()]

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 
 import torch
 
-from engramcka.similarity.centring import centred_layer
+from engramcka.similarity.centring import centred_part
 from engramcka.similarity.diagnostics import row_blocks, squares
 from engramcka.similarity.inputs import Layers
 from engramcka.similarity.strips import EXTRA, Product, Strips, strips_size
 from engramcka.similarity.workers import Scratch
 
-_CPU_BYTES = 2**20  # of features worked on at once
+_CPU_BYTES = 2**22  # of features worked on at once
 _CUDA_BYTES = 2**28
 
 
@@ -73,8 +73,7 @@ class Workspace:
         """
         columns = []
         for part in self._parts:
-            for index, features in zip(part.layers, part.features, strict=True):
-                centred_layer(part.side, index, start, stop, self._like, out=features)
+            centred_part(part.side, part.layers, start, stop, part.features)
             torch.sum(part.features, 1, out=part.totals)
             part.directions.copy_(part.leading)
             columns.append(squares(part.blocks, self._scratch))
