@@ -34,7 +34,8 @@ class Moments:
 
 def row_blocks(features: torch.Tensor) -> list[torch.Tensor]:
     """(layers, samples, width) features cut into blocks of samples, as `squares` takes them."""
-    return list(features.split(-(-features.shape[1] // _BLOCKS), dim=1))
+    step = -(-features.shape[1] // _BLOCKS)
+    return [features[:, start : start + step] for start in range(0, features.shape[1], step)]
 
 
 def squares(blocks: Sequence[torch.Tensor], scratch: Scratch) -> torch.Tensor:

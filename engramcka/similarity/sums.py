@@ -29,9 +29,7 @@ def chunks(tile: torch.Tensor) -> list[torch.Tensor]:
     return [part for part in (full, rest) if part.numel()]
 
 
-def pair_products(
-    parts: Sequence[torch.Tensor], y_count: int
-) -> tuple[torch.Tensor, torch.Tensor]:
+def pair_products(parts: Sequence[torch.Tensor], y_count: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Inner products of every layer's tiles with every other's, by one product for all pairs.
 
     Args:

@@ -1,7 +1,8 @@
 """Memory for one batch, cut up once: a thread uses its own again for every batch.
 
-Layers are centred and multiplied a few at a time, so that their features stay in a core's cache
-from the first use to the last. Knows nothing of estimators.
+Layers are centred a few at a time, so that their features stay in a core's cache, and multiplied
+a few more at a time: between two calls a thread may have to wait for the others. Knows nothing of
+estimators.
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ from engramcka.similarity.inputs import Layers
 from engramcka.similarity.strips import EXTRA, Product, Strips, strips_size
 from engramcka.similarity.workers import Scratch
 
-_CPU_BYTES = 2**22  # of features worked on at once
-_CUDA_BYTES = 2**28
+_CPU_BYTES = 2**22  # of features multiplied at once
+_CPU_CACHE = 2**21  # of features centred at once
+_CUDA_BYTES = 2**28  # of both
 
 
 @dataclass(frozen=True)
-class _Part:
+class _Piece:
     """A few equally wide layers of one side, and where their features go."""
 
     side: Layers
@@ -30,7 +32,14 @@ class _Part:
     features: torch.Tensor  # (layers, samples, width)
     blocks: list[torch.Tensor]  # the same, cut into blocks of samples
     totals: torch.Tensor  # (layers, width), the row below the features
-    directions: torch.Tensor  # (layers, width), the row below that
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Pieces of one side that are multiplied together."""
+
+    pieces: list[_Piece]
+    directions: torch.Tensor  # (layers, width), the row below the totals
     leading: torch.Tensor  # (layers, width), what belongs there
     products: list[Product]
 
@@ -61,9 +70,14 @@ class Workspace:
         where = slice(before + layers.start, before + layers.stop)
         leading = torch.stack([side.directions[index] for index in layers]).to(self._like)
         products = self.strips.products(rows, where)
-        features, totals, directions = rows[:, :n], rows[:, n], rows[:, n + 1]
-        blocks = row_blocks(features)
-        return _Part(side, layers, features, blocks, totals, directions, leading, products)
+        step = _layers_in(_CPU_CACHE, shape[2], n, self._like)
+        pieces = []
+        for start in range(0, len(layers), step):
+            piece = slice(start, start + step)
+            features, totals = rows[piece, :n], rows[piece, n]
+            blocks = row_blocks(features)
+            pieces.append(_Piece(side, layers[piece], features, blocks, totals))
+        return _Part(pieces, rows[:, n + 1], leading, products)
 
     def fill(self, start: int, stop: int) -> list[torch.Tensor]:
         """Fill the strips of all layers with samples start to stop.
@@ -73,10 +87,11 @@ class Workspace:
         """
         columns = []
         for part in self._parts:
-            centred_part(part.side, part.layers, start, stop, part.features)
-            torch.sum(part.features, 1, out=part.totals)
+            for piece in part.pieces:
+                centred_part(piece.side, piece.layers, start, stop, piece.features)
+                torch.sum(piece.features, 1, out=piece.totals)
+                columns.append(squares(piece.blocks, self._scratch))
             part.directions.copy_(part.leading)
-            columns.append(squares(part.blocks, self._scratch))
             for left, right, out in part.products:
                 torch.bmm(left, right, out=out)
         return columns
@@ -86,16 +101,21 @@ def workspace_bytes(y: Layers, x: Layers, n: int, like: torch.Tensor) -> int:
     """Memory that a `Workspace` takes."""
     strips = (len(y) + len(x)) * strips_size(n, like.device)
     widest = (n + EXTRA) * max(y.widths + x.widths) * like.element_size()
-    return strips * like.element_size() + 2 * max(widest, _part_bytes(like))
+    return strips * like.element_size() + 2 * max(widest, _bytes(_CPU_BYTES, like))
 
 
 def _parts(side: Layers, n: int, like: torch.Tensor) -> Iterator[range]:
-    """As many equally wide layers as fit, at least one."""
+    """As many equally wide layers as are multiplied together."""
     for first, last, width in side.runs():
-        step = max(1, _part_bytes(like) // ((n + EXTRA) * width * like.element_size()))
+        step = _layers_in(_CPU_BYTES, width, n, like)
         for start in range(first, last, step):
             yield range(start, min(start + step, last))
 
 
-def _part_bytes(like: torch.Tensor) -> int:
-    return _CPU_BYTES if like.device.type == "cpu" else _CUDA_BYTES
+def _layers_in(cpu_bytes: int, width: int, n: int, like: torch.Tensor) -> int:
+    """How many layers of n samples fit, at least one."""
+    return max(1, _bytes(cpu_bytes, like) // ((n + EXTRA) * width * like.element_size()))
+
+
+def _bytes(cpu_bytes: int, like: torch.Tensor) -> int:
+    return cpu_bytes if like.device.type == "cpu" else _CUDA_BYTES
