@@ -27,6 +27,7 @@ def command(
 
     from engramcka.config import load_config
     from engramcka.pipeline import make_plan
+    from engramcka.pipeline.advice import advice
     from engramcka.pipeline.estimate import estimate
     from engramcka.pipeline.plan import unnamed_models
 
@@ -55,6 +56,8 @@ def command(
     for name in unnamed_models(loaded):
         told = "no map, lens, gates or sweep names it; its hidden states are stored all the same"
         console.print(f"models.{name}: {told}", markup=False)
+    for line in advice(loaded):
+        console.print(f"Note: {line}.", markup=False)
     console.print(f"{to_do} of {len(pieces)} pieces to do; FLOPs and bytes are estimates.")
 
 

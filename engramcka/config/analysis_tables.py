@@ -78,6 +78,11 @@ class LensTable(Table):
         description="of these models also the curve with their Engram modules silenced, "
         "lens/MODEL.memory-off: a forward pass more",
     )
+    checkpoints: bool = Field(
+        False,
+        description="of a series over training, a curve of every checkpoint, "
+        "lens/MODEL.step-000025; false: of the last alone",
+    )
 
     @property
     def curves(self) -> dict[str, tuple[str, bool]]:

@@ -19,7 +19,21 @@ class TrainingTable(Table):
     sequence_length: int = Field(128, ge=8, description="tokens a sequence")
     learning_rate: float = Field(3e-3, gt=0.0, description="peak rate; Engram tables get 5 x")
     weight_decay: float = Field(0.1, ge=0.0, description="on matrices; Engram tables get none")
-    warmup_steps: int = Field(10, ge=0, description="steps of linear warm-up, then cosine decay")
+    warmup_steps: int = Field(10, ge=0, description="steps of linear warm-up, then the schedule")
+    schedule: Literal["cosine", "step"] = Field(
+        "cosine",
+        description="the rate after the warm-up: cosine: half a cosine down to a tenth; step: "
+        "multiplied by decay_factor at each of decay_at (the paper's kind)",
+    )
+    decay_at: tuple[Annotated[float, Field(gt=0.0, lt=1.0)], ...] = Field(
+        (0.6, 0.9),
+        min_length=1,
+        description="shares of the steps after which schedule step lowers the rate; the Engram "
+        "paper prints none, these are DeepSeek-V2's",
+    )
+    decay_factor: float = Field(
+        0.316, gt=0.0, le=1.0, description="of schedule step; DeepSeek-V2's"
+    )
     validation_sequences: int = Field(
         64, ge=1, description="held-out sequences the validation loss is taken over"
     )
@@ -34,7 +48,11 @@ class TrainingTable(Table):
         "paper's), auxiliary (a term in the loss), or none",
     )
     balancing_rate: float = Field(
-        1e-3, gt=0.0, description="step of the loss-free bias, or weight of the auxiliary loss"
+        1e-3,
+        gt=0.0,
+        description="step of the loss-free bias, or weight of the auxiliary loss; the default is "
+        "DeepSeek-V3's, for runs of thousands of steps: the bias moves by at most rate x steps and "
+        "scores differ by up to 1, so a run of 100 steps wants about 1e-2",
     )
     data_parallel: bool = Field(
         False,
@@ -58,6 +76,12 @@ class TrainingTable(Table):
                 f"checkpoints = {list(steps)}: steps in rising order, from 1 to {self.steps - 1} "
                 f"(steps - 1), since the model after step {self.steps} is kept anyway"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _decays_later_and_later(self) -> TrainingTable:
+        if list(self.decay_at) != sorted(set(self.decay_at)):
+            raise ValueError(f"decay_at = {list(self.decay_at)}: shares in rising order")
         return self
 
 

@@ -7,7 +7,7 @@ from engramcka.data.corpora import Corpus, corpus_inputs, load_corpus
 from engramcka.data.documents import DataKeyError, Document, Entity
 from engramcka.data.placement import Passages, place_samples
 from engramcka.data.samples import Samples, common_rows, draw_samples
-from engramcka.data.tokenization import token_sequences, train_tokenizer
+from engramcka.data.tokenization import spread_sequences, token_sequences, train_tokenizer
 
 __all__ = [
     "Corpus",
@@ -21,6 +21,7 @@ __all__ = [
     "draw_samples",
     "load_corpus",
     "place_samples",
+    "spread_sequences",
     "token_sequences",
     "train_tokenizer",
 ]

@@ -5,7 +5,7 @@ Takes tokenizers as arguments and knows nothing of models.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -74,14 +74,69 @@ def token_sequences(
     order = np.random.default_rng(seed).permutation(len(documents))
     pieces: list[npt.NDArray[np.int64]] = []
     have, wanted = 0, count * length
-    for start in range(0, len(order), 64):
-        texts = [documents[index].text for index in order[start : start + 64].tolist()]
-        for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]:
-            pieces.append(np.array([*ids, tokenizer.eos_token_id], dtype=np.int64))
-            have += len(pieces[-1])
+    for _, ids in _tokenized(tokenizer, documents, order):
+        pieces.append(ids)
+        have += len(ids)
         if have >= wanted:
             break
-    if not have:
+    return np.resize(_joined(pieces), wanted).reshape(count, length)
+
+
+def spread_sequences(
+    tokenizer: Any, documents: Sequence[Document], *, length: int, count: int, seed: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """As `token_sequences`, from as many documents as there can be.
+
+    Of a document longer than its share, one stretch at a random place is taken. The share is one
+    sequence where there are as many documents as sequences, else as many more as it takes.
+
+    Returns:
+        (count, length) int64 token ids, and (count,) int64, the place in ``documents`` of the one
+        that the middle of each sequence is from.
+
+    Raises:
+        DataError: the documents hold no token.
+    """
+    generator = np.random.default_rng(seed)
+    order = generator.permutation(len(documents))
+    share = length * -(-count // max(1, len(order)))
+    found: list[tuple[int, npt.NDArray[np.int64]]] = []
+    have, wanted = 0, count * length
+    for index, ids in _tokenized(tokenizer, documents, order):
+        found.append((index, ids))
+        have += min(len(ids), share)
+        if have >= wanted:
+            break
+    longest = max((len(ids) for _, ids in found), default=0)
+    while sum(min(len(ids), share) for _, ids in found) < wanted and share < longest:
+        share += length
+    kept = [(index, _stretch(ids, share, generator)) for index, ids in found]
+    stream = np.resize(_joined([ids for _, ids in kept]), wanted)
+    owners = np.resize(np.repeat([i for i, _ in kept], [len(ids) for _, ids in kept]), wanted)
+    return stream.reshape(count, length), owners.reshape(count, length)[:, length // 2]
+
+
+def _tokenized(
+    tokenizer: Any, documents: Sequence[Document], order: npt.NDArray[np.int64]
+) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:
+    """Places of documents and their token ids, the end of text among them."""
+    for start in range(0, len(order), 64):
+        some = order[start : start + 64].tolist()
+        texts = [documents[index].text for index in some]
+        ids = tokenizer(texts, add_special_tokens=False)["input_ids"]
+        for index, tokens in zip(some, ids, strict=True):
+            yield index, np.array([*tokens, tokenizer.eos_token_id], dtype=np.int64)
+
+
+def _stretch(
+    ids: npt.NDArray[np.int64], length: int, generator: np.random.Generator
+) -> npt.NDArray[np.int64]:
+    """At most so many tokens, from a random place."""
+    start = int(generator.integers(0, max(0, len(ids) - length) + 1))
+    return ids[start : start + length]
+
+
+def _joined(pieces: Sequence[npt.NDArray[np.int64]]) -> npt.NDArray[np.int64]:
+    if not pieces:
         raise DataError("data: the text holds no token to train on or to validate with")
-    stream = np.concatenate(pieces)
-    return np.resize(stream, wanted).reshape(count, length)
+    return np.concatenate(pieces)

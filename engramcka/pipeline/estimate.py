@@ -18,7 +18,7 @@ from engramcka.config import Config, EngramConfig, ImportedModel, PythonModel, T
 from engramcka.errors import ConfigError, DataError, StoreError
 from engramcka.pipeline.checks import is_local
 from engramcka.pipeline.context import Context
-from engramcka.pipeline.members import last_member, members, pairs
+from engramcka.pipeline.members import last_member, lens_curves, members, pairs
 from engramcka.pipeline.pieces import Piece
 from engramcka.pipeline.stages.extract import reads_lens
 from engramcka.pipeline.stages.importing import check_import
@@ -127,11 +127,11 @@ def _lens(config: Config, piece: Piece, shapes: Mapping[str, Shape], text: Text)
     """A curve, unless the extraction reads it; or passes over some passages, token by token."""
     kind, _, name = piece.makes.partition("/")
     if kind == "lens":
-        curves = {curve: of for lens in config.lens for curve, of in lens.curves.items()}
-        model, memory = curves[name]
-        if memory and reads_lens(config, last_member(config, model)):
+        curves = {one.name: one for lens in config.lens for one in lens_curves(config, lens)}
+        curve = curves[name]
+        if curve.memory and reads_lens(config, curve.member):
             return Cost()
-        shape = shapes[model]
+        shape = shapes[curve.member.model]
         return Cost(2.0 * shape.body * text.tokens + _reading(piece.total, shape))
     tokens = text.tokens * min(1.0, piece.total / text.passages) if text.passages else 0.0
     shape = shapes[name]

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from engramcka.config import CkaTable, Config, LoadedModel, TrainedModel
+from engramcka.config import CkaTable, Config, LensTable, LoadedModel, TrainedModel
 from engramcka.config.model_tables import ModelTable
 from engramcka.stores import layout
 
@@ -95,6 +95,28 @@ def pairs(config: Config, cka: CkaTable) -> list[Pair]:
         )
         for step in steps
     ]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A lens curve: what it is called, and of which checkpoint, with its memory or without."""
+
+    name: str
+    member: Member
+    memory: bool
+    is_last: bool  # the checkpoint that stands for the model
+
+
+def lens_curves(config: Config, lens: LensTable) -> list[Curve]:
+    """The curves of a table; of a series that of the last checkpoint, or of all if it asks so."""
+    found = []
+    for name, (model, memory) in lens.curves.items():
+        *before, last = members(config, model)
+        for member in before if lens.checkpoints else ():
+            assert member.step is not None, "a series has steps"
+            found.append(Curve(store_name(name, member.step), member, memory, is_last=False))
+        found.append(Curve(name, last, memory, is_last=True))
+    return found
 
 
 def store_name(name: str, step: int) -> str:

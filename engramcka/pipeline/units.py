@@ -12,6 +12,7 @@ from engramcka.stores.provenance import digest
 
 # Keys of [training] that leave the trained model as it is (the number of ranks, but for rounding).
 _WITHOUT_EFFECT = {"checkpoints", "save_every", "data_parallel"}
+_STEP_DECAY = {"decay_at", "decay_factor"}  # nor do these, under another schedule
 
 
 @dataclass(frozen=True)
@@ -40,11 +41,12 @@ def unit_of(
     experts: int | None = None,
 ) -> Unit:
     """The training of one preset, with or without Engram, under one seed."""
+    decay = set() if config.training.schedule == "step" else _STEP_DECAY
     inputs = {
         "tokenizer": tokenizer_inputs(config),
         "preset": preset,
         "engram": engram.model_dump(mode="json") if engram else None,
-        "training": config.training.model_dump(mode="json", exclude=_WITHOUT_EFFECT),
+        "training": config.training.model_dump(mode="json", exclude=_WITHOUT_EFFECT | decay),
         "seed": seed,
         **({} if experts is None else {"experts": experts}),
     }

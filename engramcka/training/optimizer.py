@@ -2,7 +2,8 @@
 
 Muon is torch's, which takes matrices alone. transformers keeps a layer's experts stacked, with the
 gate's and the up-projection's rows in one tensor; each expert's matrix is orthogonalised by itself,
-as it would be if the experts were modules of their own.
+as it would be if the experts were modules of their own. AdamW is torch's fused one: the same update
+as the plain one but for rounding, in one pass over the parameters.
 """
 
 from __future__ import annotations
@@ -17,29 +18,36 @@ from torch import Tensor, nn
 from engramcka.config import TrainingTable
 from engramcka.models import parameter_groups
 
-_ADAM: dict[str, Any] = {"betas": (0.9, 0.95), "eps": 1e-8}
+_ADAM: dict[str, Any] = {"betas": (0.9, 0.95), "eps": 1e-8, "fused": True}
 
 
 def make_optimizer(
     model: Any, options: TrainingTable
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-    """The optimiser that the options name, and its schedule: linear warm-up, then half a cosine."""
+    """The optimiser and the schedule of the learning rate that the options name."""
     groups = parameter_groups(model, options.learning_rate, options.weight_decay)
     optimizer: torch.optim.Optimizer
     if options.optimizer == "muon":
         optimizer = MuonAdamW(model, groups)
     else:
         optimizer = torch.optim.AdamW(groups, **_ADAM)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: _rate(step, options.warmup_steps, options.steps)
-    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_share(step, options))
     return optimizer, schedule
 
 
-def _rate(step: int, warmup: int, steps: int) -> float:
-    """Share of the peak rate: linear warm-up, then half a cosine down to a tenth."""
+def rate_share(step: int, options: TrainingTable) -> float:
+    """Share of the peak rate after ``step`` steps.
+
+    Linear warm-up, then "cosine", half a cosine down to a tenth, or "step", which multiplies by
+    ``decay_factor`` after each share ``decay_at`` of all steps (DeepSeek-V2 report, section 3.1.2;
+    the Engram paper names step decay and prints no numbers).
+    """
+    warmup, steps = options.warmup_steps, options.steps
     if step < warmup:
         return (step + 1) / warmup
+    if options.schedule == "step":
+        passed = sum(step >= round(share * steps) for share in options.decay_at)
+        return float(options.decay_factor**passed)
     through = (step - warmup) / max(1, steps - warmup)
     return 0.1 + 0.45 * (1.0 + math.cos(math.pi * min(1.0, through)))
 

@@ -25,6 +25,8 @@ class TrainingRecord:
     parameters: int
     device: str
     seconds: float
+    sequence_losses: tuple[float, ...] = ()  # of each validation sequence after the last step
+    sequence_documents: tuple[int, ...] = ()  # which validation document each is from
 
     def write(self, folder: Path, inputs: dict[str, Any]) -> None:
         """Write the record, with what the model was made from, into a folder."""
@@ -41,6 +43,8 @@ def read_record(folder: Path) -> TrainingRecord | None:
     values.pop("inputs", None)
     for name in ("training_loss", "validation_losses", "expert_imbalance"):
         values[name] = tuple(readings(values[name]))
+    for name in ("sequence_losses", "sequence_documents"):
+        values[name] = tuple(values.get(name, ()))
     return TrainingRecord(**values)
 
 

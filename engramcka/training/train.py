@@ -20,7 +20,7 @@ from engramcka.training import ranks
 from engramcka.training.loop import Duties, fit
 from engramcka.training.record import TrainingRecord
 from engramcka.training.state import WorkFolder
-from engramcka.training.validation import validation_loss
+from engramcka.training.validation import sequence_losses, validation_loss
 from engramcka.whole import whole
 
 
@@ -30,6 +30,7 @@ def train_model(
     *,
     training: npt.NDArray[np.int64],
     validation: npt.NDArray[np.int64],
+    validation_documents: npt.NDArray[np.int64] | None = None,
     options: TrainingTable,
     kept: Sequence[int] = (),
     seed: int,
@@ -50,6 +51,7 @@ def train_model(
         tokenizer: saved beside it, so that the folder is a whole model.
         training: (sequences, length) token ids.
         validation: (sequences, length) token ids the validation loss is a mean over.
+        validation_documents: (sequences,) which document each is from; kept in the record.
         options: steps, rates.
         kept: steps after which the model is also saved as it is then, each a whole model in
             ``folder/step-000025``.
@@ -93,7 +95,8 @@ def train_model(
             model, training, options, seed=seed, device=device,
             work=work, progress=progress, duties=duties,
         )  # fmt: skip
-        loss = validation_loss(model, validation, options.batch_size)
+        losses = sequence_losses(model, validation, options.batch_size)
+        loss = float(losses.mean())
         if not math.isfinite(loss):
             raise TrainingError(f"the validation loss is {loss} after step {options.steps}")
         record = TrainingRecord(
@@ -106,6 +109,10 @@ def train_model(
             parameters=sum(p.numel() for p in model.parameters()),
             device=device,
             seconds=seconds,
+            sequence_losses=tuple(losses.tolist()),
+            sequence_documents=(
+                () if validation_documents is None else tuple(validation_documents.tolist())
+            ),
         )
         if first:
             with whole(folder) as scratch:

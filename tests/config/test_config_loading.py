@@ -54,6 +54,7 @@ def test_the_resolved_config_has_its_defaults_written_out() -> None:
         ("engram.layers = [2]", "engram.layers = [2, 2]", "engram.layers", ["names one twice"]),
         ("layers = [1, 2, 4, 6]", 'layers = "al"', "layers = [1", ["sweep[0].layers", "or 'all'"]),
         ("learning_rate = 1.5e-3", "checkpoints = [100]", "[training]", ["= [100]", "1 to 99"]),
+        ("learning_rate = 1.5e-3", "decay_at = [0.9, 0.6]", "[training]", ["rising order"]),
         ("[run]", "[rum]", "[run]", ["rum", "did you mean 'run'"]),
         ('model = "engram"', 'model = "moe"', "model = ", ["sweep[0].model", "no Engram module"]),
         ('name = "engram-vs-moe"', 'name = "../out"', "name = ", ["cka[0].name", "names files"]),

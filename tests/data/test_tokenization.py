@@ -8,6 +8,7 @@ from engramcka.data import (
     Document,
     draw_samples,
     place_samples,
+    spread_sequences,
     token_sequences,
     train_tokenizer,
 )
@@ -61,3 +62,36 @@ def test_sequences_are_the_documents_end_to_end(tokenizer) -> None:
     assert text.startswith(tokenizer.decode(one.ravel()))
     more = token_sequences(tokenizer, documents, length=16, count=100, seed=1)
     assert (more.ravel()[: one.size] == one.ravel()).all()
+
+
+@pytest.mark.parametrize(
+    ("lines", "length", "count", "documents"),
+    [(40, 16, 8, 8), (40, 16, 100, 20), (1, 16, 8, 8), (40, 16, 1000, 20)],
+)
+def test_validation_text_is_from_as_many_documents_as_there_can_be(
+    tokenizer, lines: int, length: int, count: int, documents: int
+) -> None:
+    texts = [f"x{n} = {n}\n" * (lines if n else 3 * lines) for n in range(20)]
+    given = [Document(str(n), text) for n, text in enumerate(texts)]
+    ids, owners = spread_sequences(tokenizer, given, length=length, count=count, seed=1)
+    assert ids.shape == (count, length)
+    assert len(set(owners.tolist())) >= documents
+    if len(set(owners.tolist())) == count:
+        assert lines == 1 or np.bincount(owners).max() == 1
+    for row, owner in zip(ids, owners, strict=True):
+        stretches = tokenizer.decode(row).split(tokenizer.eos_token)
+        assert any(stretch and stretch in texts[owner] for stretch in stretches)
+    again = spread_sequences(tokenizer, given, length=length, count=count, seed=1)
+    np.testing.assert_array_equal(again[0], ids)
+    np.testing.assert_array_equal(again[1], owners)
+
+
+def test_validation_text_is_repeated_only_where_there_is_no_more(tokenizer) -> None:
+    documents = [Document("long", LINE * 40), *(Document(str(n), "x = 1\n") for n in range(3))]
+    tokens = sum(len(tokenizer(d.text)["input_ids"]) + 1 for d in documents)
+    ids, owners = spread_sequences(tokenizer, documents, length=8, count=tokens // 8, seed=0)
+    stream = ids.ravel()[: tokens - tokens % 8]
+    assert (stream == tokenizer.eos_token_id).sum() >= 3
+    assert (owners == 0).sum() >= len(owners) - 8
+    more, _ = spread_sequences(tokenizer, documents, length=8, count=2 * (tokens // 8), seed=0)
+    np.testing.assert_array_equal(more.ravel()[tokens : tokens + 8], more.ravel()[:8])

@@ -363,9 +363,24 @@ name = "self"
 y = "m"
 x = "m"
 batch_size = 8
+
+[[lens]]
+models = ["m"]
+checkpoints = true
 """
     )
     assert done.models == ["m", "m.step-000001", "m.step-000002"]
+    assert list(done.lens) == done.models
+    config = load_config(Path("config.toml"))
+    plan = make_plan(config)
+    costs = {piece.makes: cost for piece, cost in zip(plan, estimate(config, plan), strict=True)}
+    assert costs["extract/m.step-000001"].flops == costs["extract/m"].flops > 0
+    assert costs["lens/m.step-000001"].flops == 0  # read in the extraction's pass
+    for name, curve in done.lens.items():
+        kl = done.activations(name).readouts["lens_kl_final_layer"][0:16].astype(np.float64)
+        assert curve.kl == pytest.approx(kl.mean(axis=0))
+    assert [curve.label for curve in done.lens.values()] == ["m", "m, step 1", "m, step 2"]
+    assert not np.allclose(done.lens["m"].kl, done.lens["m.step-000001"].kl, rtol=1e-3)
     assert {name: cka.step for name, cka in done.cka.items()} == {
         "self": 3,
         "self.step-000001": 1,

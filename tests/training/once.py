@@ -46,6 +46,7 @@ def train_once(
         tokenizer,
         training=sequences(tokenizer, options.steps * options.batch_size),
         validation=sequences(tokenizer, 3),
+        validation_documents=np.array([0, 1, 1]),
         options=options,
         kept=kept,
         seed=0,

@@ -36,6 +36,7 @@ def test_two_ranks_lose_as_much_as_one_and_the_first_writes(tokenizer, tmp_path:
     two = read_record(tmp_path / "two")
     assert two is not None
     assert two.validation_loss == pytest.approx(one.validation_loss, abs=1e-3)
+    assert two.sequence_losses == pytest.approx(one.sequence_losses, abs=2e-3)
     for name in ("training_loss", "validation_losses"):
         found, expected = getattr(two, name), getattr(one, name)
         assert [step for step, _ in found] == [step for step, _ in expected]

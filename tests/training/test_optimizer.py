@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import copy
+import math
 
+import numpy as np
 import pytest
 import torch
 from once import ENGRAM, OPTIONS, sequences
 
+from engramcka.config import TrainingTable
 from engramcka.models import build_model
-from engramcka.training.optimizer import make_optimizer
+from engramcka.training.optimizer import make_optimizer, rate_share
 
 
 @pytest.fixture
@@ -92,3 +95,60 @@ def test_the_state_survives_and_follows_the_schedule(model) -> None:
     assert all(
         torch.equal(a, b) for a, b in zip(model.parameters(), twin.parameters(), strict=True)
     )
+
+
+def test_adamw_is_that_of_its_equations(model) -> None:
+    """Loshchilov and Hutter 2019, algorithm 2, in float64; tables at 5 x the rate, undecayed."""
+    options = OPTIONS.model_copy(update={"warmup_steps": 0, "weight_decay": 0.1})
+    names = ["engrams.2.memory.weight", "engrams.2.value.weight", "backbone.model.norm.weight"]
+    parameters = dict(model.named_parameters())
+    x = {name: parameters[name].detach().double().numpy().copy() for name in names}
+    gradients = {name: parameters[name].grad.double().numpy() for name in names}
+    m, v = ({name: np.zeros_like(x[name]) for name in names} for _ in range(2))
+    optimizer, schedule = make_optimizer(model, options)
+    for step in range(1, 4):
+        rate = options.learning_rate * rate_share(step - 1, options)
+        for name in names:
+            own, decay = (5 * rate, 0.0) if "memory" in name else (rate, 0.1 * ("value" in name))
+            m[name] = 0.9 * m[name] + 0.1 * gradients[name]
+            v[name] = 0.95 * v[name] + 0.05 * gradients[name] ** 2
+            unbiased = m[name] / (1 - 0.9**step), v[name] / (1 - 0.95**step)
+            x[name] -= own * decay * x[name]
+            x[name] -= own * unbiased[0] / (np.sqrt(unbiased[1]) + 1e-8)
+        optimizer.step()
+        schedule.step()
+    for name in names:
+        np.testing.assert_allclose(parameters[name].detach(), x[name], atol=1e-5, err_msg=name)
+
+
+def test_the_rate_decays_in_steps_after_shares_of_the_training() -> None:
+    options = TrainingTable(steps=50, warmup_steps=4, schedule="step")
+    shares = [rate_share(step, options) for step in range(50)]
+    assert shares[:4] == [0.25, 0.5, 0.75, 1.0]
+    assert shares[4:30] == [1.0] * 26
+    assert shares[30:45] == [0.316] * 15
+    assert shares[45:] == pytest.approx([0.316**2] * 5)
+    own = options.model_copy(update={"decay_at": (0.5,), "decay_factor": 0.1})
+    assert [rate_share(step, own) for step in (24, 25, 49)] == [1.0, 0.1, 0.1]
+
+
+def test_the_rate_falls_along_half_a_cosine() -> None:
+    options = TrainingTable(steps=50, warmup_steps=10)
+    for step in (10, 23, 49):
+        expected = 0.1 + 0.9 * math.cos(math.pi * (step - 10) / 80) ** 2
+        assert rate_share(step, options) == pytest.approx(expected)
+    assert rate_share(50, options) == pytest.approx(0.1)
+
+
+def test_the_optimizers_rates_follow_the_schedule(model) -> None:
+    options = TrainingTable(
+        steps=4, warmup_steps=0, schedule="step", decay_at=(0.5,), decay_factor=0.5
+    )
+    optimizer, schedule = make_optimizer(model, options)
+    rates = []
+    for _ in range(4):
+        rates.append({group["name"]: group["lr"] for group in optimizer.param_groups})
+        optimizer.step()
+        schedule.step()
+    assert [rate["matrices"] for rate in rates] == pytest.approx([3e-3, 3e-3, 1.5e-3, 1.5e-3])
+    assert [rate["engram-tables"] for rate in rates] == pytest.approx([0.015] * 2 + [0.0075] * 2)

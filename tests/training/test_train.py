@@ -14,6 +14,7 @@ from engramcka.config import EngramConfig
 from engramcka.errors import DataError, TrainingError
 from engramcka.models import build_model
 from engramcka.training import read_record, train_model, validation_loss
+from engramcka.training.validation import sequence_losses
 
 
 def train(tokenizer, folder: Path, engram: EngramConfig | None = None, kept=(), **changes):
@@ -37,6 +38,8 @@ def test_the_folder_is_a_whole_model_and_its_record(tokenizer, tmp_path: Path) -
     assert json.loads((tmp_path / "unit/training.json").read_text())["inputs"] == {"seed": 0}
     assert [entry.name for entry in tmp_path.iterdir()] == ["unit"]
     assert record.tokens == 4 * 2 * 16
+    assert np.mean(record.sequence_losses) == record.validation_loss
+    assert record.sequence_documents == (0, 1, 1)
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "unit")
     assert validation_loss(model, sequences(tokenizer, 3), 2) == pytest.approx(
         record.validation_loss, abs=1e-6
@@ -77,7 +80,11 @@ def test_the_validation_loss_is_the_mean_over_tokens_in_nats(tokenizer) -> None:
         logits = model(torch.from_numpy(ids)).logits.double().numpy()
     shifted = logits[:, :-1] - logits[:, :-1].max(-1, keepdims=True)
     log_p = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
-    expected = -np.take_along_axis(log_p, ids[:, 1:, None], -1).mean()
+    token_losses = -np.take_along_axis(log_p, ids[:, 1:, None], -1)[..., 0]
+    for batch_size in (1, 3):
+        found = sequence_losses(model, ids, batch_size)
+        np.testing.assert_allclose(found, token_losses.mean(1), atol=1e-5)
+    expected = token_losses.mean()
     assert validation_loss(model, ids, 3) == pytest.approx(expected, abs=1e-5)
     assert validation_loss(model, ids, 1) == pytest.approx(expected, abs=1e-5)
     assert expected == pytest.approx(math.log(len(tokenizer)), rel=0.2)

@@ -19,6 +19,7 @@ def test_check_prints_the_plan_before_and_after(finished: Path, tmp_path: Path) 
     assert [entry.name for entry in tmp_path.iterdir()] == ["config.toml"]
     after = engramcka("check", "config.toml", cwd=finished)
     assert "0 of 15 pieces to do" in after.stdout
+    assert "Note: training.balancing = 'none'" in " ".join(before.stdout.split())
 
 
 def test_info_says_what_a_run_and_a_store_hold(finished: Path) -> None:

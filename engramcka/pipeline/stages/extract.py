@@ -137,8 +137,10 @@ def reads_lens(config: Config, member: Member) -> bool:
     path = Path(config.run.dir) / layout.ACTIVATIONS / f"{member.store}.zarr"
     if path.exists():
         return READINGS_ATTRIBUTE in stored_attributes(path)
-    named = any(member.model in lens.models for lens in config.lens)
-    return named and member == last_member(config, member.model)
+    is_last = member == last_member(config, member.model)
+    return any(
+        member.model in lens.models and (is_last or lens.checkpoints) for lens in config.lens
+    )
 
 
 def _readout(context: Context, member: Member, model: Any, passages: Any) -> Any:

@@ -15,7 +15,7 @@ from engramcka.config import Config, LensTable
 from engramcka.errors import StoreError
 from engramcka.pipeline.context import Context
 from engramcka.pipeline.inputs import extract_inputs
-from engramcka.pipeline.members import last_member
+from engramcka.pipeline.members import Member, lens_curves
 from engramcka.pipeline.pieces import Piece
 from engramcka.pipeline.stages.extract import (
     READINGS_ATTRIBUTE,
@@ -32,33 +32,37 @@ from engramcka.stores import layout, provenance, results
 def lens_pieces(
     config: Config, run: Path, lens: LensTable, units: Mapping[str, Unit]
 ) -> Iterator[Piece]:
-    """A curve of every model, and of those named there without their memory."""
-    for name, (model, memory) in lens.curves.items():
+    """A curve of every model, and of those named there without their memory.
+
+    Of a series, a curve of every checkpoint where it is asked for; the last keeps the plain name.
+    """
+    for curve in lens_curves(config, lens):
+        model, member = curve.member.model, curve.member
         inputs = {
-            "model": extract_inputs(config, model, units.get(model)),
+            "model": extract_inputs(config, model, units.get(model), member),
             "direction": lens.direction,
             "where": lens.where,
-            "memory": memory,
-            "label": config.label(model),
+            "memory": curve.memory,
+            "label": config.label(model) + ("" if curve.is_last else f", step {member.step}"),
             "version": READINGS_VERSION,
         }
         yield Piece(
             stage="lens",
-            name=name,
+            name=curve.name,
             total=config.data.samples,
             unit="samples",
             inputs=inputs,
-            is_done=partial(_is_there, run / layout.RESULTS, name, inputs),
+            is_done=partial(_is_there, run / layout.RESULTS, curve.name, inputs),
             work=partial(
                 compute_curve,
                 lens=lens,
-                model=model,
+                member=member,
                 unit=units.get(model),
-                memory=memory,
-                name=name,
+                memory=curve.memory,
+                name=curve.name,
                 inputs=inputs,
             ),
-            needs=(f"extract/{last_member(config, model).store}",),
+            needs=(f"extract/{member.store}",),
         )
 
 
@@ -71,28 +75,28 @@ def compute_curve(
     task: Task,
     *,
     lens: LensTable,
-    model: str,
+    member: Member,
     unit: Unit | None,
     memory: bool,
     name: str,
     inputs: Mapping[str, Any],
 ) -> None:
-    """Make one curve of a model's samples and store it."""
+    """Make one curve of a checkpoint's samples and store it."""
     from engramcka.lens import lens_curve
 
-    store = finished_store(context, model)
+    store = finished_store(context, member.model, member)
     path = ("lens", context.config.lens.index(lens), "where")
     (rows,) = rows_where(context.config, path, lens.where, [store.samples])
     readings = _stored(store) if memory else None
     if readings is None:
-        readings = _read(context, task, store, model, unit, memory)
-    facts = {key: store.attributes.get(key) for key in ("model", "device", "skipped")}
+        readings = _read(context, task, store, member, unit, memory)
+    facts = {key: store.attributes.get(key) for key in ("model", "device", "skipped", "step")}
     curve = lens_curve(
         {key: value[rows] for key, value in readings.items()},
         store.samples["document"][rows],
         range(1, next(iter(readings.values())).shape[1] + 1),
         direction=lens.direction,
-        label=context.config.label(model),
+        label=inputs["label"],
         memory=memory,
         where=lens.where,
         provenance={**facts, "versions": provenance.versions()},
@@ -115,7 +119,7 @@ def _stored(store: Any) -> dict[str, Any] | None:
 
 
 def _read(
-    context: Context, task: Task, store: Any, name: str, unit: Unit | None, memory: bool
+    context: Context, task: Task, store: Any, member: Member, unit: Unit | None, memory: bool
 ) -> dict[str, Any]:
     """The same readings in a pass of its own."""
     from contextlib import nullcontext
@@ -124,7 +128,7 @@ def _read(
     from engramcka.lens import PREFIX, LensReadout
     from engramcka.models import memory_off
 
-    opened = open_model(context, name, unit)
+    opened = open_model(context, member.model, unit, member)
     passages = placed(context, opened.tokenizer)
     if len(passages.samples) != store.n_samples:
         raise StoreError(

@@ -87,22 +87,27 @@ def train_unit(
     Raises:
         TrainingError: the loss is no longer a number, or the memory does not hold the model.
     """
-    from engramcka.data import token_sequences
+    from engramcka.data import spread_sequences, token_sequences
     from engramcka.models import build_model
     from engramcka.training import train_model
 
     gc.collect()  # a training that failed before this one may have left its model in a cycle
     options, corpus = context.config.training, context.corpus
-    sequences = {
-        name: token_sequences(
-            context.tokenizer, documents, length=options.sequence_length, count=count, seed=seed
-        )
-        for name, documents, count, seed in (
-            ("training", corpus.training, options.steps * options.batch_size, unit.seed),
-            # The same validation text whatever the seed, so that seeds differ by training alone.
-            ("validation", corpus.validation, options.validation_sequences, 0),
-        )
-    }
+    training = token_sequences(
+        context.tokenizer,
+        corpus.training,
+        length=options.sequence_length,
+        count=options.steps * options.batch_size,
+        seed=unit.seed,
+    )
+    # The same validation text whatever the seed, so that seeds differ by training alone.
+    validation, documents = spread_sequences(
+        context.tokenizer,
+        corpus.validation,
+        length=options.sequence_length,
+        count=options.validation_sequences,
+        seed=0,
+    )
     world = context.world
     with world.together() if options.data_parallel else world.alone(), _told_of_memory():
         model = build_model(
@@ -111,7 +116,9 @@ def train_unit(
         record = train_model(
             model,
             context.tokenizer,
-            **sequences,
+            training=training,
+            validation=validation,
+            validation_documents=documents,
             options=options,
             kept=kept,
             seed=unit.seed,
