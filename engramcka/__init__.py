@@ -6,9 +6,9 @@ terminal app costs neither torch nor matplotlib.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from engramcka.lazy import attach
 from engramcka.models.registration import register_architectures
 
 if TYPE_CHECKING:
@@ -19,24 +19,15 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "CkaMap": "engramcka.results",
-    "LossSweep": "engramcka.results",
-    "Run": "engramcka.stores",
-    "cka_map": "engramcka.similarity",
-    "open_run": "engramcka.stores",
+    "CkaMap": "results",
+    "LossSweep": "results",
+    "Run": "stores",
+    "cka_map": "similarity",
+    "open_run": "stores",
 }
 
 __all__ = ["CkaMap", "LossSweep", "Run", "__version__", "cka_map", "open_run"]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
-
+__getattr__, __dir__ = attach(__name__, _HOMES)
 
 register_architectures()

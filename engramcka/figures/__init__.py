@@ -11,8 +11,9 @@ result, and `save_figure` writes one. `cka_panels`, `series_figure`, `difference
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from engramcka.lazy import attach
 
 if TYPE_CHECKING:
     from engramcka.figures.allocation import AllocationArtists, allocation_figure, plot_allocation
@@ -202,12 +203,4 @@ __all__ = [
     "write_text",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(f"engramcka.figures.{_HOMES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = attach(__name__, _HOMES)

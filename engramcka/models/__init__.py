@@ -5,8 +5,9 @@ Public names load on first use, since all but the presets need torch and transfo
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from engramcka.lazy import attach
 
 if TYPE_CHECKING:
     from engramcka.models.blocks import Blocks, find_blocks
@@ -17,18 +18,18 @@ if TYPE_CHECKING:
     from engramcka.models.presets import PRESETS, preset_config, preset_layers
 
 _HOMES = {
-    "PRESETS": "engramcka.models.presets",
-    "Blocks": "engramcka.models.blocks",
-    "EngramForCausalLM": "engramcka.models.engram",
-    "build_model": "engramcka.models.build",
-    "find_blocks": "engramcka.models.blocks",
-    "graft": "engramcka.models.engram",
-    "load_model": "engramcka.models.loading",
-    "memory_off": "engramcka.models.engram",
-    "parameter_groups": "engramcka.models.engram",
-    "preset_config": "engramcka.models.presets",
-    "preset_layers": "engramcka.models.presets",
-    "read_gates": "engramcka.models.engram",
+    "PRESETS": "presets",
+    "Blocks": "blocks",
+    "EngramForCausalLM": "engram",
+    "build_model": "build",
+    "find_blocks": "blocks",
+    "graft": "engram",
+    "load_model": "loading",
+    "memory_off": "engram",
+    "parameter_groups": "engram",
+    "preset_config": "presets",
+    "preset_layers": "presets",
+    "read_gates": "engram",
 }
 
 __all__ = [
@@ -46,12 +47,4 @@ __all__ = [
     "read_gates",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = attach(__name__, _HOMES)

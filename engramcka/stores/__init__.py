@@ -6,8 +6,9 @@ the layout can be read without zarr.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from engramcka.lazy import attach
 
 if TYPE_CHECKING:
     from engramcka.stores.activations import (
@@ -58,12 +59,4 @@ __all__ = [
     "write_sweep",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(f"engramcka.stores.{_HOMES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = attach(__name__, _HOMES)
