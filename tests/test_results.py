@@ -5,7 +5,8 @@ import pytest
 
 from engramcka.errors import ComparisonError
 from engramcka.paper import published_maps
-from engramcka.results import CkaMap, jackknife_interval, soft_alignment
+from engramcka.results import CkaMap, LossSweep, jackknife_interval, soft_alignment
+from engramcka.results.statistics import paired_interval
 
 
 def by_hand(similarity, k, first):
@@ -70,6 +71,52 @@ def test_jackknife_interval_of_a_mean_is_students():
     assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), rel=1e-6)
     with pytest.raises(ComparisonError, match="at least 2 groups"):
         jackknife_interval(0.0, [0.0])
+
+
+def test_the_interval_of_one_seeds_differences_is_students_over_documents():
+    rng = np.random.default_rng(2)
+    differences = rng.normal(-0.5, 0.1, (1, 10))
+    half = 2.262157 * differences.std(ddof=1) / np.sqrt(10)
+    expected = differences.mean() - half, differences.mean() + half
+    assert paired_interval(differences, np.arange(10)) == pytest.approx(expected, rel=1e-6)
+    # Two sequences alike of every document say no more than one.
+    twice = np.repeat(differences, 2, axis=1)
+    assert paired_interval(twice, np.arange(20) // 2) == pytest.approx(expected, rel=1e-6)
+    assert np.isnan(paired_interval(differences, np.zeros(10, dtype=np.int64))).all()
+
+
+def test_the_interval_over_seeds_alone_is_students():
+    seeds = np.array([-0.5, -0.4, -0.45, -0.52])
+    differences = np.repeat(seeds[:, None], 30, axis=1)
+    half = 3.182446 * seeds.std(ddof=1) / 2
+    expected = seeds.mean() - half, seeds.mean() + half
+    assert paired_interval(differences, np.arange(30)) == pytest.approx(expected, rel=1e-6)
+    assert paired_interval(np.full((2, 3), 0.5), np.arange(3)) == (0.5, 0.5)
+
+
+@pytest.mark.parametrize(("of_seed", "of_document"), [(0.0, 1.0), (0.3, 1.0), (0.5, 0.3)])
+def test_the_interval_holds_the_truth_as_often_as_it_says(of_seed, of_document):
+    rng = np.random.default_rng(3)
+    held = []
+    for _ in range(500):
+        values = (
+            of_seed * rng.standard_normal((3, 1))
+            + of_document * rng.standard_normal((1, 20))
+            + 0.3 * rng.standard_normal((3, 20))
+        )
+        low, high = paired_interval(values, np.arange(20))
+        held.append(low <= 0.0 <= high)
+    assert 0.925 < np.mean(held) <= 1.0
+
+
+def test_a_sweeps_difference_is_taken_seed_by_seed():
+    nan = np.nan
+    sweep = LossSweep((1, 2), [[1.0, 2.0], [nan, 2.5]], [2.0, 2.8], seeds=(0, 1))
+    np.testing.assert_allclose(sweep.difference, [(-1.0 - 0.8) / 2, -0.3])
+    one = LossSweep((1, 2), [[1.0, 2.0], [nan, 2.5]], [2.0], seeds=(0, 1))
+    np.testing.assert_allclose(one.difference, [-0.5, 0.5])
+    with pytest.raises(ComparisonError, match="one difference_low a layer"):
+        LossSweep((1, 2), [[1.0], [2.0]], [2.0], difference_low=[0.1])
 
 
 def test_p_values_count_the_observed_one():

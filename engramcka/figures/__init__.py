@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         sweep_caption,
         training_caption,
     )
+    from engramcka.figures.datasets import to_xarray
     from engramcka.figures.difference import difference_figure, map_difference, plot_cka_difference
     from engramcka.figures.draw import known_options, result_figure
     from engramcka.figures.export import (
@@ -62,7 +63,6 @@ if TYPE_CHECKING:
         save_table,
         to_csv,
         to_latex,
-        to_xarray,
         write_text,
     )
     from engramcka.figures.training import TrainingArtists, plot_training, training_figure
@@ -129,7 +129,7 @@ _HOMES = {
     "text_rows": "rows",
     "to_csv": "tables",
     "to_latex": "tables",
-    "to_xarray": "tables",
+    "to_xarray": "datasets",
     "training_caption": "captions",
     "training_figure": "training",
     "write_text": "tables",

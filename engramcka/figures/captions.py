@@ -41,11 +41,18 @@ def cka_caption(cka: CkaMap, *, k: int = 5, first_layer: int = 1) -> str:
 def sweep_caption(sweep: LossSweep) -> str:
     """What the points, bars and lines are."""
     seeds = len(sweep.seeds)
-    spread = (
-        f"Points are means over {seeds} seeds (faint), bars one standard deviation."
-        if seeds > 1
-        else "One seed: the spread between seeds is unknown."
-    )
+    several = f"Points are means over {seeds} seeds (faint), bars"
+    if sweep.difference_high is not None:
+        what = f"the 95 % interval of the difference from {plain(sweep.baseline_label)}, over"
+        spread = (
+            f"{several} {what} validation documents and seeds."
+            if seeds > 1
+            else f"Bars: {what} validation documents; the spread between seeds is unknown."
+        )
+    elif seeds > 1:
+        spread = f"{several} one standard deviation."
+    else:
+        spread = "One seed: the spread between seeds is unknown."
     return f"Validation loss ({plain(sweep.unit)}) against the insertion layer. {spread}"
 
 

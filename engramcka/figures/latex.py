@@ -104,17 +104,24 @@ def _series_table(maps: Sequence[CkaMap], k: int, digits: int) -> Table:
 def _loss_table(sweeps: Sequence[LossSweep], digits: int | None) -> Table:
     (sweep,) = _one(sweeps)
     digits, several = 4 if digits is None else digits, len(sweep.seeds) > 1
+    low, high = sweep.difference_low, sweep.difference_high
+    known = low is not None and high is not None
     rows = []
-    for layer, mean, losses in zip(sweep.layers, sweep.mean, sweep.loss, strict=True):
-        rows.append([str(layer), number(mean, digits), *_deviation(losses, several, digits)])
+    for index, (layer, mean) in enumerate(zip(sweep.layers, sweep.mean, strict=True)):
+        row = [str(layer), number(mean, digits), *_deviation(sweep.loss[index], several, digits)]
+        if low is not None and high is not None:
+            ends = _interval(low[index], high[index], digits)
+            row.append(f"{number(sweep.difference[index], digits)} {ends}")
+        rows.append(row)
+    none = ["--"] if known else []
     if np.isfinite(sweep.baseline_mean):
         spread = _deviation(sweep.baseline, several, digits)
         mean = number(sweep.baseline_mean, digits)
-        rows.append([escaped(sweep.baseline_label), mean, *spread])
+        rows.append([escaped(sweep.baseline_label), mean, *spread, *none])
     for name, loss in [*sweep.reference.items(), *sweep.variants.items()]:
-        rows.append([escaped(name), number(loss, digits), *(["--"] if several else [])])
+        rows.append([escaped(name), number(loss, digits), *(["--"] if several else []), *none])
     head = ["Insertion layer", f"Loss ({escaped(sweep.unit)})", *(["s.d."] if several else [])]
-    return head, rows
+    return head + (["Above the baseline [95\\,\\%]"] if known else []), rows
 
 
 def _allocation_table(sweeps: Sequence[AllocationSweep], digits: int | None) -> Table:

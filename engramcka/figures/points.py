@@ -19,12 +19,19 @@ Float = npt.NDArray[np.float64]
 
 
 def draw_points(
-    ax: Axes, x: Float, loss: Float, look: Look
+    ax: Axes, x: Float, loss: Float, look: Look, half: Float | None = None
 ) -> tuple[ErrorbarContainer, Line2D | None]:
     """Means of (points, seeds) losses at ``x``, joined by a line; gaps where there is none.
 
+    Args:
+        ax: where.
+        x: (points,).
+        loss: (points, seeds).
+        look: colour and marker.
+        half: (points,) half the length of each bar; one standard deviation where it is left out.
+
     Returns:
-        The means with one standard deviation where there are two seeds, and the faint dots.
+        The means with their bars, where there are any, and the faint dots of several seeds.
     """
     there = np.isfinite(loss)
     mean = np.where(there, loss, 0.0).sum(axis=1) / np.where(
@@ -37,8 +44,10 @@ def draw_points(
             np.repeat(x, loss.shape[1]), loss.ravel(), linestyle="none", marker="o",
             markersize=2.0, color=look.colour, alpha=0.4, markeredgewidth=0.0, zorder=2,
         )  # fmt: skip
+    if half is None and seeded:
+        half = deviation(loss)
     points = ax.errorbar(
-        x, mean, deviation(loss) if seeded else None, color=look.colour, marker=look.marker,
+        x, mean, half, color=look.colour, marker=look.marker,
         linestyle=look.dashes, markersize=min(3.5, 0.75 * size_in_points(ax)[0] / len(x)),
         linewidth=1.1, elinewidth=0.8, capsize=1.6, zorder=3,
     )  # fmt: skip

@@ -49,11 +49,17 @@ def _map_rows(cka: CkaMap) -> Iterator[Row]:
 
 
 def _sweep_rows(sweep: LossSweep) -> Iterator[Row]:
-    """A baseline, reference or ablation has its name and no layer."""
-    for layer, losses in zip(sweep.layers, sweep.loss, strict=True):
+    """A baseline, reference or ablation has its name and no layer.
+
+    The interval of a layer's mean difference from the baseline stands beside each of its seeds.
+    """
+    ends = {"difference_low": sweep.difference_low, "difference_high": sweep.difference_high}
+    there = {name: values for name, values in ends.items() if values is not None}
+    for index, (layer, losses) in enumerate(zip(sweep.layers, sweep.loss, strict=True)):
+        interval = {name: float(values[index]) for name, values in there.items()}
         for seed, loss in zip(sweep.seeds, losses, strict=True):
             yield {"kind": "layer", "name": plain(sweep.label), "layer": layer, "seed": seed,
-                   "loss": float(loss)}  # fmt: skip
+                   "loss": float(loss), **interval}  # fmt: skip
     count = len(sweep.baseline)
     seeds: Sequence[Any] = sweep.seeds if count == len(sweep.seeds) else [None] * count
     for seed, loss in zip(seeds, sweep.baseline, strict=True):

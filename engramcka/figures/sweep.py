@@ -1,8 +1,9 @@
 """A layer sweep: validation loss against the layer of the memory module, as the paper's Figure 5.
 
-Knows no files. Points are means over seeds with one standard deviation, each seed a faint dot;
-baseline and references are horizontal lines; ablations are crosses on the right, past a dotted
-line. The y axis is broken where the baseline is far from everything else.
+Knows no files. Points are means over seeds, each seed a faint dot; bars are the 95 % interval of
+the difference from the baseline where it is known, else one standard deviation over seeds. Baseline
+and references are horizontal lines; ablations are crosses on the right, past a dotted line. The y
+axis is broken where the baseline is far from everything else.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class SweepArtists:
     """What was drawn, to be changed at will; empty or None where the sweep has no such thing."""
 
     axes: Axes
-    points: ErrorbarContainer  # means over seeds, one standard deviation where there are two
+    points: ErrorbarContainer  # means over seeds, with intervals or standard deviations
     seeds: Line2D | None  # every seed's loss, faint
     baseline: Line2D | None
     references: list[Line2D]
@@ -74,8 +75,9 @@ def plot_sweep(
     x = np.asarray(sweep.layers, dtype=np.float64) + (first_layer - 1)
     order = np.argsort(x, kind="stable")
     x, loss, mean = x[order], sweep.loss[order], sweep.mean[order]
-    spread = deviation(loss)
-    points, dots = draw_points(ax, x, loss, Look(_POINTS, "o"))
+    half = None if sweep.difference_high is None else (sweep.difference_high - sweep.difference)
+    spread = deviation(loss) if half is None else half[order]
+    points, dots = draw_points(ax, x, loss, Look(_POINTS, "o"), half if half is None else spread)
     lines = _draw_lines(ax, sweep)
     broken = _limit_y(ax, sweep, mean, spread, break_far)
     ax.set_xlabel("insertion layer")
@@ -116,14 +118,17 @@ def _line_names(sweep: LossSweep) -> list[str]:
 
 
 def _draw_lines(ax: Axes, sweep: LossSweep) -> list[Line2D]:
-    """Baseline first where there is one, with a band of one deviation, then the references."""
+    """Baseline first where there is one, then the references.
+
+    A band of one deviation around it, unless the points' bars are of the difference from it.
+    """
     losses = dict(sweep.reference)
     colours = [_REFERENCES[i % len(_REFERENCES)] for i in range(len(losses))]
     values = list(losses.values())
     if np.isfinite(sweep.baseline_mean):
         values, colours = [sweep.baseline_mean, *values], [_BASELINE, *colours]
         spread = float(deviation(sweep.baseline[None, :])[0])
-        if np.isfinite(spread) and spread > 0:
+        if np.isfinite(spread) and spread > 0 and sweep.difference_high is None:
             ends = sweep.baseline_mean - spread, sweep.baseline_mean + spread
             ax.axhspan(*ends, facecolor=_BASELINE, alpha=0.15, linewidth=0.0, zorder=0)
     return [

@@ -1,4 +1,4 @@
-"""Results as tables: CSV for any tool, LaTeX (booktabs) for a paper, xarray for analysis.
+"""Results as tables: CSV for any tool, LaTeX (booktabs) for a paper.
 
 Knows results and the one output file, no figures. Layers count from 1 here; a CSV keeps every digit
 that float64 has, a LaTeX table rounds.
@@ -11,18 +11,14 @@ import io
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from engramcka.errors import ConfigError, EngramckaError
+from engramcka.errors import ConfigError
 from engramcka.figures.files import checked_extension, write_whole
 from engramcka.figures.latex import latex_table
 from engramcka.figures.rows import Row, rows_of
-from engramcka.results import CkaMap
-
-if TYPE_CHECKING:
-    import xarray
 
 TABLE_FORMATS = ("csv", "tex")
 """File extensions that a table can be written with."""
@@ -77,39 +73,6 @@ def save_table(results: Any | Sequence[Any], path: str | os.PathLike[str], **opt
     text = makers[checked_extension(target, TABLE_FORMATS, "table")](results, **options)
     write_whole(target, text.encode())
     return target
-
-
-def to_xarray(cka: CkaMap) -> xarray.Dataset:
-    """The map with its interval, jackknife and null as variables over y_layer and x_layer.
-
-    Raises:
-        EngramckaError: xarray is not installed.
-    """
-    try:
-        import xarray
-    except ImportError as error:
-        raise EngramckaError(
-            "xarray is not installed; pip install xarray to have maps as Datasets"
-        ) from error
-    cells = ("y_layer", "x_layer")
-    dims = {
-        "similarity": cells, "ci_low": cells, "ci_high": cells,
-        "jackknife": ("group", *cells), "null": ("permutation", *cells),
-    }  # fmt: skip
-    return xarray.Dataset(
-        {
-            name: (along, getattr(cka, name))
-            for name, along in dims.items()
-            if getattr(cka, name) is not None
-        },
-        coords={"y_layer": list(cka.y_layers), "x_layer": list(cka.x_layers)},
-        attrs={
-            name: getattr(cka, name)
-            for name in ("y_label", "x_label", "estimator", "kernel", "standardize", "batch_size",
-                         "n_samples", "n_dropped", "dtype")
-            if getattr(cka, name) is not None
-        },
-    )  # fmt: skip
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> Path:

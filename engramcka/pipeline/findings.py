@@ -114,8 +114,9 @@ def describe_sweep(sweep: LossSweep) -> str:
     if best is None:
         parts.append("no point yet")
     else:
-        spread = _spread(sweep.loss[sweep.layers.index(best[0])])
-        parts.append(f"best at layer {best[0]}: {best[1]:.3f}{spread}")
+        place = sweep.layers.index(best[0])
+        gain = _gain(sweep, place)
+        parts.append(f"best at layer {best[0]}: {best[1]:.3f}{_spread(sweep.loss[place])}{gain}")
     parts += [f"{name} {loss:.3f}" for name, loss in sweep.reference.items()]
     text = f"validation loss in {sweep.unit}, {_seeds(sweep.seeds)}: {', '.join(parts)}"
     there = [f"{name} {loss:.3f}" for name, loss in sweep.variants.items() if np.isfinite(loss)]
@@ -148,6 +149,14 @@ def _spread(losses: Float) -> str:
     """Standard deviation over the seeds, where there are several."""
     there = losses[np.isfinite(losses)]
     return f" (s.d. {np.std(there, ddof=1):.3f})" if len(there) > 1 else ""
+
+
+def _gain(sweep: LossSweep, place: int) -> str:
+    """A layer's difference from the baseline with its interval, where that is known."""
+    low, high = sweep.difference_low, sweep.difference_high
+    if low is None or high is None or not np.isfinite(low[place]):
+        return ""
+    return f", {sweep.difference[place]:+.3f} (95 % {low[place]:+.3f} to {high[place]:+.3f})"
 
 
 def _missing(warnings: tuple[str, ...]) -> str:

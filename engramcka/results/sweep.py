@@ -30,6 +30,8 @@ class LossSweep:
     variants: Mapping[str, float] = field(default_factory=dict)  # ablations: name -> loss
     variant_losses: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  # by seed
     reference_losses: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  # by seed
+    difference_low: Float | None = None  # (layers,) ends of the 95 % interval of `difference`,
+    difference_high: Float | None = None  # over validation documents and, if several, seeds
     unit: str = "nats/token"
     warnings: tuple[str, ...] = ()  # points that are not there, and why
     provenance: Mapping[str, Any] = field(default_factory=dict)
@@ -45,6 +47,15 @@ class LossSweep:
                 f"found shape {loss.shape}"
             )
         object.__setattr__(self, "loss", loss)
+        for name in ("difference_low", "difference_high"):
+            value = getattr(self, name)
+            if value is not None:
+                value = np.asarray(value, dtype=np.float64)
+                if value.shape != (len(self.layers),):
+                    raise ComparisonError(
+                        f"a sweep has one {name} a layer ({len(self.layers)}), found {value.shape}"
+                    )
+                object.__setattr__(self, name, value)
         object.__setattr__(self, "baseline", np.atleast_1d(np.asarray(self.baseline, np.float64)))
         for means, losses in (("variants", "variant_losses"), ("reference", "reference_losses")):
             self._check_lines(getattr(self, means), getattr(self, losses))
@@ -69,6 +80,13 @@ class LossSweep:
     def baseline_mean(self) -> float:
         """Mean of the baseline over the seeds that are there; NaN where none is."""
         return float(mean_finite(self.baseline))
+
+    @property
+    def difference(self) -> Float:
+        """(layers,) mean of loss - baseline, seed by seed where both are there; NaN where none."""
+        if len(self.baseline) != len(self.seeds):
+            return self.mean - self.baseline_mean
+        return mean_finite(self.loss - self.baseline)
 
     @property
     def best(self) -> tuple[int, float] | None:

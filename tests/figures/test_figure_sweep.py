@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from drawn import looked_at, made_sweep
@@ -23,6 +25,25 @@ def test_points_are_means_and_bars_one_standard_deviation_over_seeds():
     ends = np.array([segment[:, 1] for segment in bars.get_segments()])
     deviation = np.std(sweep.loss, axis=1, ddof=1)
     np.testing.assert_allclose(ends[:, 1] - ends[:, 0], 2 * deviation)
+
+
+def test_bars_are_the_interval_of_the_difference_where_it_is_known():
+    sweep = made_sweep(seeds=3)
+    half = np.linspace(0.001, 0.01, 12)
+    for seeds in (3, 1):
+        known = LossSweep(
+            sweep.layers[::-1], sweep.loss[::-1, :seeds], sweep.baseline[:seeds],
+            seeds=range(seeds),
+        )  # fmt: skip
+        center = known.difference
+        ends = {"difference_low": center - half, "difference_high": center + half}
+        artists = plot_sweep(replace(known, **ends))
+        line, _, (bars,) = artists.points
+        drawn = np.array([segment[:, 1] for segment in bars.get_segments()])
+        np.testing.assert_allclose(drawn[:, 1] - drawn[:, 0], 2 * half[::-1])
+        np.testing.assert_allclose(line.get_ydata(), sweep.loss[:, :seeds].mean(axis=1))
+        bottom, top = artists.axes.get_ylim()
+        assert bottom < drawn.min() < drawn.max() < top
 
 
 def test_missing_points_leave_a_gap_and_a_lone_seed_has_no_bar():

@@ -3,7 +3,15 @@ import io
 
 import numpy as np
 import pytest
-from drawn import made_map, made_sweep
+from drawn import (
+    made_allocation,
+    made_gates,
+    made_lens,
+    made_map,
+    made_memory,
+    made_sweep,
+    made_training,
+)
 
 from engramcka.errors import ConfigError
 from engramcka.figures import (
@@ -93,8 +101,42 @@ def test_xarray_has_coordinates_and_intervals():
     assert data.similarity.dims == ("y_layer", "x_layer")
     assert float(data.similarity.sel(y_layer=6, x_layer=2)) == cka.similarity[2, 1]
     assert data.jackknife.dims == ("group", "y_layer", "x_layer")
+    np.testing.assert_array_equal(data.soft_alignment, cka.soft_alignment())
     assert data.attrs["n_samples"] == 100
     assert "ci_low" not in data
+
+
+def test_a_lens_curve_as_xarray_has_a_value_a_layer():
+    curve = made_lens(layers=6, label="MoE")
+    data = to_xarray(curve)
+    assert set(data.data_vars) == {f"{r}{e}" for r in ("kl", "entropy", "top1")
+                                   for e in ("", "_low", "_high")}  # fmt: skip
+    assert float(data.kl_low.sel(layer=2)) == curve.kl_low[1]
+    assert data.attrs["direction"] == "final||layer"
+    assert "kl_high" not in to_xarray(made_lens(interval=0.0))
+
+
+def test_a_sweep_as_xarray_has_seeds_ablations_and_references():
+    sweep = made_sweep(
+        seeds=2,
+        baseline=(1.9, 1.91),
+        variants={"without gating": 1.77},
+        reference={"{2, 6}": 1.75},
+        difference_low=np.full(12, -0.15),
+        difference_high=np.full(12, -0.12),
+    )
+    data = to_xarray(sweep)
+    assert float(data.loss.sel(layer=3, seed=1)) == sweep.loss[2, 1]
+    assert float(data.baseline.sel(seed=1)) == 1.91
+    assert float(data.variant_loss.sel(variant="without gating")) == 1.77
+    assert float(data.reference_loss.sel(reference="{2, 6}")) == 1.75
+    assert float(data.difference_high.sel(layer=12)) == -0.12
+
+
+def test_every_kind_of_result_is_a_dataset():
+    for result in (made_allocation(), made_gates(), made_memory(), made_training()):
+        assert len(to_xarray(result).data_vars) > 0
+    assert float(to_xarray(made_gates()).alpha.sel(type="all")[0, 0]) > 0
 
 
 def test_tables_are_written_by_extension(tmp_path):
@@ -119,3 +161,21 @@ def test_a_caption_names_what_is_missing_and_admits_what_is_unknown():
     assert "Hatched" not in bare
     assert "3 seeds" in sweep_caption(made_sweep())
     assert "unknown" in sweep_caption(made_sweep(seeds=1))
+
+
+def test_a_sweeps_interval_is_in_its_tables_and_caption():
+    ends = {"difference_low": np.full(12, -0.15), "difference_high": np.full(12, -0.12)}
+    sweep = made_sweep(seeds=2, baseline=(1.9, 1.91), reference={"two": 1.7}, **ends)
+    rows = rows_of(to_csv(sweep))
+    assert {(row["difference_low"], row["difference_high"]) for row in rows} == {
+        ("-0.15", "-0.12"),
+        ("", ""),
+    }
+    table = to_latex(sweep).splitlines()
+    assert f"{sweep.difference[2]:.4f} [-0.1500, -0.1200] " in next(
+        line for line in table if line.startswith("3 & ")
+    )
+    assert {line.count("&") for line in table if "&" in line} == {3}
+    text = sweep_caption(sweep)
+    assert "bars the 95 % interval of the difference from baseline, over validation doc" in text
+    assert "and seeds" not in sweep_caption(made_sweep(seeds=1, **ends))

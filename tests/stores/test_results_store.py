@@ -101,12 +101,16 @@ def test_a_sweep_comes_back_whole(results: Path) -> None:
         label="Engram",
         reference={"layers 2 and 6": 0.8},
         variants={"without gating": 1.5, "4-grams": 0.9},
+        difference_low=np.array([-1.1, -1.2, np.nan]),
+        difference_high=np.array([-0.9, -1.0, np.nan]),
         provenance={"x": [1]},
     )
     write_sweep(results, "s", sweep, {})
     back = read_sweep(results, "s")
     for field in fields(LossSweep):
         assert equal(getattr(sweep, field.name), getattr(back, field.name)), field.name
+    write_sweep(results, "bare", LossSweep((1,), [[1.0]], [2.0]), {})
+    assert read_sweep(results, "bare").difference_low is None
 
 
 def test_xarray_opens_both_with_names_and_coordinates(results: Path) -> None:

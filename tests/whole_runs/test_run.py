@@ -89,6 +89,22 @@ def test_the_sweep_holds_the_losses_of_its_trainings(finished: Path) -> None:
     ]
 
 
+def test_the_interval_of_a_layer_is_students_over_documents(finished: Path) -> None:
+    run = finished / "run"
+    sweep = open_run(run).sweep["insertion-layer"]
+    losses = {}
+    for key in ("-engram1-", "moe-tiny-seed0"):
+        path = next(path for path in run.glob("checkpoints/*/training.json") if key in str(path))
+        record = json.loads(path.read_text())
+        assert len(set(record["sequence_documents"])) == 4
+        losses[key] = np.array(record["sequence_losses"])
+    differences = losses["-engram1-"] - losses["moe-tiny-seed0"]
+    half = 3.182446 * differences.std(ddof=1) / 2
+    ends = sweep.difference_low[0], sweep.difference_high[0]
+    assert ends == pytest.approx((differences.mean() - half, differences.mean() + half), rel=1e-5)
+    assert differences.mean() == pytest.approx(sweep.difference[0], rel=1e-9)
+
+
 def test_each_model_has_its_training_curve(finished: Path) -> None:
     run = finished / "run"
     curves = open_run(run).training

@@ -7,7 +7,7 @@ only when none is missing. Knows nothing of what the points mean.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +36,7 @@ class Losses:
     warnings: tuple[str, ...]  # one a missing training
     missing: list[str]  # their folders
     provenance: dict[str, Any]
+    records: dict[str, list[TrainingRecord | None]] = field(default_factory=dict)  # one a seed
 
     def mean(self, point: str) -> float:
         """Mean over the seeds that are there, nats a token; NaN where none is."""
@@ -44,6 +45,27 @@ class Losses:
         from engramcka.results.statistics import mean_finite
 
         return float(mean_finite(np.array(self.by_point[point])))
+
+    def interval(self, point: str, other: str) -> tuple[float, float]:
+        """95 % interval of the mean loss of one point less that of another, nats a token.
+
+        Over the validation documents, the same for both, and over seeds; NaN where a record of
+        both does not say the losses by document.
+        """
+        import numpy as np
+
+        from engramcka.results.statistics import paired_interval
+
+        pairs = [
+            (mine, its)
+            for mine, its in zip(self.records[point], self.records[other], strict=True)
+            if mine is not None and its is not None
+        ]
+        documents = {record.sequence_documents for pair in pairs for record in pair}
+        if len(documents) != 1 or documents == {()}:
+            return float("nan"), float("nan")
+        losses = np.array([[m.sequence_losses, i.sequence_losses] for m, i in pairs])
+        return paired_interval(losses[:, 0] - losses[:, 1], np.array(documents.pop()))
 
 
 def point_pieces(
@@ -107,6 +129,7 @@ def read_losses(run: Path, points: Points, task: Task) -> Losses:
     warnings: list[str] = []
     for point, units in points.items():
         records = [read_record(run / layout.CHECKPOINTS / unit.name) for unit in units]
+        losses.records[point] = records
         there = [record for record in records if record is not None]
         losses.by_point[point] = tuple(
             record.validation_loss if record else float("nan") for record in records
@@ -120,9 +143,7 @@ def read_losses(run: Path, points: Points, task: Task) -> Losses:
                 trainings[unit.name] = _facts(point, unit, record)
         task.advance()
     losses.provenance["trainings"] = trainings
-    return Losses(
-        losses.by_point, losses.parameters, tuple(warnings), losses.missing, losses.provenance
-    )
+    return replace(losses, warnings=tuple(warnings))
 
 
 def _title(point: str, unit: Unit, units: Sequence[Unit]) -> str:

@@ -120,6 +120,13 @@ def collect_sweep(
         for name in points.references
         if np.isfinite(losses.mean(f"reference {name}"))
     }
+    ends = {}
+    if points.baseline:
+        intervals = [losses.interval(f"layer {layer}", BASELINE) for layer in points.layers]
+        if np.isfinite(intervals).any():
+            ends = dict(
+                zip(("difference_low", "difference_high"), np.array(intervals).T, strict=True)
+            )
     return LossSweep(
         layers=tuple(points.layers),
         loss=np.array([found[f"layer {layer}"] for layer in points.layers]),
@@ -130,6 +137,7 @@ def collect_sweep(
         reference_losses=references,
         variants={name: losses.mean(name) for name in points.variants},
         variant_losses={name: found[name] for name in points.variants},
+        **ends,
         warnings=losses.warnings,
         provenance=losses.provenance,
     )
