@@ -28,6 +28,6 @@ _HOMES = {
 
 __all__ = ["CkaMap", "LossSweep", "Run", "__version__", "cka_map", "open_run"]
 
-__getattr__, __dir__ = attach(__name__, _HOMES)
+__getattr__, __dir__ = attach(__name__, __all__, _HOMES)
 
 register_architectures()

@@ -203,4 +203,4 @@ __all__ = [
     "write_text",
 ]
 
-__getattr__, __dir__ = attach(__name__, _HOMES)
+__getattr__, __dir__ = attach(__name__, __all__, _HOMES)

@@ -47,4 +47,4 @@ __all__ = [
     "read_gates",
 ]
 
-__getattr__, __dir__ = attach(__name__, _HOMES)
+__getattr__, __dir__ = attach(__name__, __all__, _HOMES)
