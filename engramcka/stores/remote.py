@@ -228,6 +228,11 @@ def _as_os_error() -> Iterator[None]:
     """Whatever a protocol's package raises as the errors that files raise."""
     try:
         yield
+    except FileNotFoundError as error:
+        cause = error.__cause__  # of http's, that there was no answer
+        if isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError):
+            raise OSError(layout.first_line(cause)) from error
+        raise
     except OSError:
         raise
     except Exception as error:

@@ -180,6 +180,38 @@ def test_a_package_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatc
         open_activations("s3://bucket/m.zarr")
 
 
+@pytest.mark.parametrize("asked", ["size", "cat_file"])
+@pytest.mark.parametrize(
+    ("error", "cause", "says"),
+    [
+        (FileNotFoundError("x"), ConnectionError("nobody answers"), r"read \(nobody answers\)"),
+        (PermissionError(13, "Forbidden"), None, r"read \(Forbidden\)"),
+        (ValueError("Access Denied\nmore"), None, r"read \(Access Denied\)"),
+    ],
+)
+def test_what_goes_wrong_on_the_way_is_not_a_store_that_is_not_there(
+    store: Path,
+    asked: str,
+    error: Exception,
+    cause: Exception | None,
+    says: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise error from cause
+
+    layer = open_activations(URL).layers[1]
+    monkeypatch.setattr(type(fsspec.filesystem("memory")), asked, fails)
+    for act in (lambda: open_activations(URL), lambda: layer[0:4], lambda: has_failed(URL)):
+        with pytest.raises(StoreError, match=says):
+            act()
+
+
+def has_failed(url: str) -> None:
+    with open_foreign(url):
+        pass
+
+
 def test_arrays_of_anybodys_behind_a_url(files: fsspec.AbstractFileSystem) -> None:
     group = zarr.open_group("memory://theirs.zarr", mode="w")
     for number in (3, 1):
