@@ -120,7 +120,8 @@ def signed(value: float) -> str:
 
 def draw_rows(rows: Sequence[Row], width: int, cursor: int | None) -> list[Line]:
     """The rows as lines of (text, part): label, bar, number."""
-    label_width = min(max((len(row.label) for row in rows), default=0), _LABEL, width // 2)
+    longest = max((len(row.label) for row in rows if row.length is not None), default=0)
+    label_width = min(longest, _LABEL, width // 2)
     text_width = max((len(row.text) for row in rows), default=0)
     room = width - label_width - 4
     if room - text_width < 6:  # no room for the interval

@@ -93,7 +93,7 @@ def with_half_width(value: float, half_width: float, sign: str = "") -> str:
     """A number of layers with one decimal, and half of its interval where there is one."""
     if value != value:
         return NONE
-    shown = f"{round(value, 1) + 0.0:{sign}.1f}"  # no negative zero
+    shown = f"{round(value, 1) + 0.0:{sign}.1f}".replace("-", "−")  # no negative zero
     return f"{shown}±{half_width:.1f}" if half_width == half_width else shown
 
 

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from time import monotonic
 
 import numpy as np
 from textual.pilot import Pilot
@@ -180,19 +181,29 @@ def make_full_run(path: Path) -> Path:
     return path
 
 
+def is_calm(app: BrowseApp) -> bool:
+    """Whether no key, message or refresh is on its way."""
+    screen = app.screen
+    waiting = screen._layout_required or screen._repaint_required or screen._callbacks
+    if app._in_hand is not None or waiting or screen._dirty_widgets:
+        return False
+    return not any(pump.message_queue_size for pump in (app, *screen.walk_children(with_self=True)))
+
+
 async def until(pilot: Pilot[None], condition: Callable[[], bool]) -> None:
     """Wait for something that a worker brings about."""
-    for _ in range(3000):
+    ends = monotonic() + 60
+    while monotonic() < ends:
         if condition():
             await pilot.pause()
             return
-        await pilot.pause(0.02)
+        await pilot.pause(0.01)
     raise AssertionError("it did not happen within a minute")
 
 
 async def settle(pilot: Pilot[None]) -> None:
     """Wait until what the user wants to see has been read and is on the screen."""
-    await pilot.pause(0.05)
+    await pilot.pause()
     app = pilot.app
     assert isinstance(app, BrowseApp)
     browser = app.browser
@@ -210,4 +221,4 @@ async def settle(pilot: Pilot[None]) -> None:
         return focused and browser.query_one(ContentSwitcher).current == view
 
     await until(pilot, shown)
-    await pilot.pause(0.05)
+    await pilot.pause()

@@ -11,6 +11,7 @@ from textual.pilot import Pilot
 
 from engramcka.tui.capabilities import Capabilities
 from engramcka.tui.memory import Memory
+from engramcka.tui.widgets.preview import Preview
 
 SIZES = [(100, 30), (80, 24), (40, 12)]
 
@@ -25,6 +26,8 @@ def after(*keys: str) -> Callable[[Pilot[None]], object]:
             await settle(pilot)
         browser = pilot.app.browser  # type: ignore[attr-defined]
         await until(pilot, lambda: browser.found is not None)
+        previews = list(pilot.app.screen.query(Preview))
+        await until(pilot, lambda: all(preview._drawn for preview in previews))
 
     return press
 

@@ -7,16 +7,26 @@ from textual.binding import Binding
 from textual.color import Color
 from textual.containers import Horizontal, Vertical
 from textual.widget import Widget
-from textual.widgets import ContentSwitcher, Footer, Input, Static
+from textual.widgets import ContentSwitcher, Input, Static
 
 from engramcka.tui.catalog import Entry, chosen_entry, named
 from engramcka.tui.loading import glance
 from engramcka.tui.memory import Memory
 from engramcka.tui.messages import EntryRead, RunsChanged
 from engramcka.tui.screens.content import ContentScreen
+from engramcka.tui.widgets.key_bar import KeyBar
 from engramcka.tui.widgets.run_tree import RunTree, stop_of, stops
 
 SMALLEST = (40, 12)
+
+
+class FindField(Input):
+    """The field below the runs; says which keys end the search."""
+
+    BINDINGS = [
+        Binding("enter", "submit", "Open the first"),
+        Binding("escape", "screen.back", "Back"),
+    ]
 
 
 class BrowseScreen(ContentScreen):
@@ -52,12 +62,12 @@ class BrowseScreen(ContentScreen):
         with Horizontal(id="body"):
             with Vertical(id="runs"):
                 yield RunTree(id="tree")
-                yield Input(placeholder="find", id="find", compact=True)
+                yield FindField(placeholder="find", id="find", compact=True)
             with Vertical(id="content"), ContentSwitcher(initial="message", id="views"):
                 yield Static("", id="message", markup=False)
                 yield self.map
         yield Static("", id="too-small", markup=False)
-        yield Footer(compact=True, show_command_palette=False)
+        yield KeyBar(id="keys")
 
     def on_mount(self) -> None:
         """List the runs, show the first frame, then read."""
