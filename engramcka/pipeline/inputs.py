@@ -10,16 +10,28 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from engramcka.config import Config, ImportedModel, PythonModel, TrainedModel
+from engramcka.config import (
+    CapturedModel,
+    Config,
+    DataTable,
+    ImportedModel,
+    LoadedModel,
+    PythonModel,
+    TrainedModel,
+)
+from engramcka.config.data_table import STDLIB
 from engramcka.data.corpora import corpus_inputs
+from engramcka.data.documents import DataKeyError
+from engramcka.data.files import SUFFIXES, find_files
 from engramcka.errors import StoreError
-from engramcka.pipeline.identity import files_state, module_digest
+from engramcka.pipeline.identity import content_digest, files_state, module_digest
 from engramcka.pipeline.members import Member, last_member
 from engramcka.pipeline.pieces import refuse_other_inputs
 from engramcka.pipeline.units import Unit
 from engramcka.stores import layout
 from engramcka.stores.mending import stored_attributes
 
+_MODEL_FILES = ("*.safetensors", "*.bin", "config.json", "tokenizer.*", "*.py")
 FILES = "files"  # of the inputs of an import: the state that its files were in
 
 
@@ -35,19 +47,52 @@ def extract_inputs(
         assert unit is not None
         kept = {"checkpoint": member.folder} if member.folder else {}
         made_from: Mapping[str, Any] = {**unit.inputs, **table.capture, **kept}
-    elif isinstance(table, PythonModel):
-        code = module_digest(table.function, table.path)
-        if code is None:  # gone: what was made with it may be used
-            code = _stored_inputs(config, member).get("model", {}).get("code")
-        made_from = {**table.model_dump(mode="json", exclude={"label"}), "code": code}
     else:
-        made_from = table.model_dump(mode="json", exclude={"label"})
+        made_from = {
+            **table.model_dump(mode="json", exclude={"label"}),
+            **_content(config, member, table),
+        }
     data = config.data.model_dump(mode="json", exclude={"vocabulary", "nonfinite"})
+    content = content_digest(_texts(config.data))
     return {
         "model": dict(made_from),
-        "data": {**data, **corpus_inputs(config.data)},
+        "data": {**data, **corpus_inputs(config.data), **({"content": content} if content else {})},
         "seed": config.run.seed,
     }
+
+
+def _content(config: Config, member: Member, table: CapturedModel) -> dict[str, Any]:
+    """What a model's local files hold, or its code; what was made with them if they are gone."""
+    if isinstance(table, PythonModel):
+        key, found = "code", module_digest(table.function, table.path)
+    else:
+        assert isinstance(table, LoadedModel)
+        key, found = "content", content_digest(_weights(table.path))
+    found = found or _stored_inputs(config, member).get("model", {}).get(key)
+    return {key: found} if found else {}
+
+
+def _weights(path: str) -> list[Path]:
+    """The files of a local model that decide its hidden states; none where it is on the hub."""
+    folder = Path(path).expanduser()
+    return [file for pattern in _MODEL_FILES for file in folder.glob(pattern)]
+
+
+def _texts(data: DataTable) -> list[Path]:
+    """The local files of a corpus."""
+    if data.source in SUFFIXES:
+        try:
+            return find_files(data)
+        except DataKeyError:
+            return []
+    folder = Path(data.place).expanduser()
+    if data.source == STDLIB or not folder.is_dir():
+        return []
+    return [
+        file
+        for file in folder.rglob("*")
+        if file.is_file() and not file.name.startswith((".", "cache-"))  # of `datasets`
+    ]
 
 
 def _import_inputs(config: Config, member: Member, table: ImportedModel) -> dict[str, Any]:

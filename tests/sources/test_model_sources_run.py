@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -16,6 +17,7 @@ from engramcka.config import load_config
 from engramcka.errors import EngramckaError
 from engramcka.pipeline import make_plan
 from engramcka.pipeline.estimate import estimate
+from engramcka.pipeline.identity import content_digest
 from engramcka.stores.run import Run
 
 HEAD = """
@@ -199,8 +201,6 @@ path = "b.npz"
 def test_imported_rows_with_a_sample_table_meet_extracted_ones(
     sources: Path, run: RunConfig, tmp_path: Path
 ) -> None:
-    import json
-
     models = """
 [models.a]
 source = "hf"
@@ -230,6 +230,65 @@ samples = "b.jsonl"
     assert cka.n_samples == 30
     assert cka.similarity[1, 0] == pytest.approx(1.0, abs=1e-6)
     assert cka.provenance["unmatched_samples"] == 10
+
+
+def test_weights_and_text_that_change_after_the_extraction_are_noticed(
+    sources: Path, run: RunConfig, tmp_path: Path
+) -> None:
+    shutil.copytree(sources / "first", tmp_path / "model")
+    lines = [json.dumps({"text": f"{words} number {n}"}) for n, words in enumerate("abcdefgh" * 5)]
+    (tmp_path / "text.jsonl").write_text("\n".join(lines))
+    text = """
+[run]
+dir = "run"
+device = "cpu"
+
+[data]
+source = "jsonl"
+path = "text.jsonl"
+positions = "last"
+samples = 20
+
+[models.a]
+source = "hf"
+path = "model"
+"""
+    run(text)
+
+    def done() -> bool:
+        return all(piece.is_done() for piece in make_plan(load_config(tmp_path / "config.toml")))
+
+    for place in (tmp_path / "model" / "model.safetensors", tmp_path / "text.jsonl"):
+        os.utime(place, (1, 1))  # as a copy has another time
+    assert done()
+    (tmp_path / "model").rename(tmp_path / "moved")  # gone: what was made with it may be used
+    assert done()
+    save_tiny_llama(tmp_path / "model", seed=5)
+    assert "a.zarr: made with model.content = " in refusal(tmp_path, text)
+    shutil.rmtree(tmp_path / "model")
+    (tmp_path / "moved").rename(tmp_path / "model")
+    assert done()
+    (tmp_path / "text.jsonl").write_text("\n".join(lines).replace("number 7", "number 8"))
+    assert "a.zarr: made with data.content = " in refusal(tmp_path, text)
+
+
+def test_a_large_file_is_told_by_what_it_holds(tmp_path: Path) -> None:
+    file, other = tmp_path / "a.bin", tmp_path / "b" / "a.bin"
+    content = np.random.default_rng(0).integers(0, 256, 3_000_000, dtype=np.uint8)
+    file.write_bytes(content.tobytes())
+    other.parent.mkdir()
+    shutil.copyfile(file, other)
+    digest = content_digest([file])
+    assert digest == content_digest([other])
+    for start, stop in ((0, 1), (content.size - 1, content.size), (1_000_000, 1_100_000)):
+        changed = content.copy()
+        changed[start:stop] ^= 1
+        other.write_bytes(changed.tobytes())
+        assert content_digest([other]) != digest
+    other.write_bytes(content[:-1].tobytes())
+    assert content_digest([other]) != digest
+    assert content_digest([]) is None
+    assert content_digest([tmp_path / "gone"]) is None
 
 
 def test_files_that_change_after_their_import_are_noticed(
