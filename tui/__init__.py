@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from engramcka.errors import ConfigError
 
 if TYPE_CHECKING:
     from engramcka.tui.catalog import Place
+    from engramcka.tui.first_frame import Taken
     from engramcka.tui.memory import Memory
 
 __all__ = ["browse"]
@@ -46,23 +47,18 @@ def browse(paths: Sequence[Path], *, once: bool = False) -> None:
     from engramcka.tui.first_frame import first_frame
 
     left = memory.recall(paths, memory.state_file())
-    with first_frame(places, left) as restore:
-        left = _run(paths, places, left, restore)
+    with first_frame(places, left) as taken:
+        left = _run(paths, places, left, taken)
     memory.remember(paths, left, memory.state_file())
 
 
-def _run(
-    paths: Sequence[Path],
-    places: Sequence[Place],
-    left: Memory,
-    restore: Callable[[], None] | None,
-) -> Memory:
+def _run(paths: Sequence[Path], places: Sequence[Place], left: Memory, taken: Taken) -> Memory:
     """Run the app, over what is drawn already; returns where the user left off."""
     from engramcka.tui.app import BrowseApp
     from engramcka.tui.capabilities import capabilities
     from engramcka.tui.driver import driver_for
 
     known = capabilities(os.environ)
-    app = BrowseApp(paths, places, known, left, driver_class=driver_for(restore))
+    app = BrowseApp(paths, places, known, left, driver_class=driver_for(taken))
     app.run()
     return app.left_off

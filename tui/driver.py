@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from textual.drivers.linux_driver import LinuxDriver
 
 from engramcka.tui.cell_diff import CellDiff
+from engramcka.tui.first_frame import Taken
 
 
 class DiffDriver(LinuxDriver):
     """Sends of every output the cells that it changes."""
 
-    restore: Callable[[], None] | None = None
-    """Makes the terminal as it was before the first frame; set where that was drawn."""
+    taken = Taken(False, None)
+    """What the terminal was before the first frame."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._cells = CellDiff()
-        self._entered = self.restore is not None  # until the screen is taken over
+        self._entered = self.taken.entered  # until the app's own screen
 
     def start_application_mode(self) -> None:
         """Take over the terminal; a first frame on it stays until the app's own."""
-        if self._entered and self.restore is not None:
-            self.restore()  # what the driver finds now is what it leaves behind
         super().start_application_mode()  # type: ignore[no-untyped-call]
+        if self.taken.attributes is not None:
+            self.attrs_before = self.taken.attributes
 
     def write(self, data: str) -> None:
         """Send what changes."""
@@ -39,8 +39,6 @@ class DiffDriver(LinuxDriver):
         self._cells.forget()
 
 
-def driver_for(restore: Callable[[], None] | None) -> type[DiffDriver]:
-    """The driver, over the first frame where ``restore`` says that there is one."""
-    if restore is None:
-        return DiffDriver
-    return type("TakingOverDriver", (DiffDriver,), {"restore": staticmethod(restore)})
+def driver_for(taken: Taken) -> type[DiffDriver]:
+    """The driver of a terminal that the first frame may be on."""
+    return type("TakingDriver", (DiffDriver,), {"taken": taken})

@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 import sys
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from colorsys import rgb_to_hls
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -28,47 +29,67 @@ ENTER, LEAVE = "\x1b[?1049h\x1b[?25l", "\x1b[?1049l\x1b[?25h"
 _MAX_BYTES = 32 << 20  # of a map's values
 
 
+@dataclass(frozen=True)
+class Taken:
+    """A terminal that the app is about to run in."""
+
+    entered: bool  # whether it shows the other screen, with a first frame on it
+    attributes: list[Any] | None  # as `termios` has them, before it was made quiet
+
+
 @contextmanager
-def first_frame(places: Sequence[Place], memory: Memory) -> Iterator[Callable[[], None] | None]:
+def first_frame(places: Sequence[Place], memory: Memory) -> Iterator[Taken]:
     """Draw what the app is about to show.
 
-    Keys pressed meanwhile are kept for the app and not echoed. Yields what makes the terminal echo
-    again, for the app to call as it takes over; None where nothing was drawn. The terminal is as
-    before when the block ends.
+    Keys pressed meanwhile are kept for the app and not echoed. The terminal is as before when the
+    block ends.
     """
-    try:
-        import termios
+    with _quiet() as attributes:
+        drawn = _drawn(places, memory)
+        if not drawn:
+            yield Taken(False, attributes)
+            return
+        sys.stdout.write(ENTER + drawn)
+        sys.stdout.flush()
+        try:
+            yield Taken(True, attributes)
+        except BaseException:
+            sys.stdout.write(LEAVE)
+            sys.stdout.flush()
+            raise
 
+
+@contextmanager
+def _quiet() -> Iterator[list[Any] | None]:
+    """No echo, and keys as they are; yields the attributes before, None where there are none."""
+    import termios
+
+    terminal = sys.stdin.fileno()
+    try:
+        before = termios.tcgetattr(terminal)
+        quiet = [*before]
+        quiet[0] &= ~termios.ICRNL  # enter stays what it is
+        quiet[3] &= ~(termios.ECHO | termios.ICANON)
+        termios.tcsetattr(terminal, termios.TCSANOW, quiet)
+    except termios.error:
+        yield None
+        return
+    try:
+        yield before
+    finally:
+        termios.tcsetattr(terminal, termios.TCSANOW, before)
+
+
+def _drawn(places: Sequence[Place], memory: Memory) -> str:
+    """What makes the first frame; "" where the app shows something else, or says what is wrong."""
+    try:
         entry = _entry(places, memory)
         size = os.get_terminal_size(sys.stdout.fileno())
-        known = capabilities(os.environ)
-        shown = entry is not None and os.environ.get("TERM") not in (None, "dumb", "unknown")
-        drawn = frame(entry, memory, *size, known) if shown and entry is not None else ""
-        before = termios.tcgetattr(sys.stdin.fileno())
-    except Exception:  # the app will show it, or say what is wrong
-        yield None
-        return
-    if not drawn:
-        yield None
-        return
-
-    def restore() -> None:
-        termios.tcsetattr(sys.stdin.fileno(), termios.TCSANOW, before)
-
-    quiet = [*before]
-    quiet[0] &= ~termios.ICRNL  # enter stays what it is
-    quiet[3] &= ~(termios.ECHO | termios.ICANON)
-    termios.tcsetattr(sys.stdin.fileno(), termios.TCSANOW, quiet)
-    sys.stdout.write(ENTER + drawn)
-    sys.stdout.flush()
-    try:
-        yield restore
-    except BaseException:
-        sys.stdout.write(LEAVE)
-        sys.stdout.flush()
-        raise
-    finally:
-        restore()
+        if entry is None or os.environ.get("TERM") in (None, "dumb", "unknown"):
+            return ""
+        return frame(entry, memory, *size, capabilities(os.environ))
+    except Exception:
+        return ""
 
 
 def _entry(places: Sequence[Place], memory: Memory) -> Entry | None:

@@ -74,6 +74,7 @@ def test_a_burst_into_a_real_terminal(run):
     """Typed as soon as the first frame is there, before the app is imported."""
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
+    before = termios.tcgetattr(slave)
     environ = {**os.environ, "TERM": "xterm-256color", "LANG": "C.UTF-8"}
     command = [sys.executable, "-m", "engramcka", "browse", str(run)]
     program = subprocess.Popen(
@@ -83,21 +84,23 @@ def test_a_burst_into_a_real_terminal(run):
     try:
         ends = time.monotonic() + 100
 
-        def read_to(mark: bytes) -> None:
+        def read_to(mark: bytes) -> bytes:
             written = b""
             while mark not in written:
                 assert time.monotonic() < ends, written[-3000:]
                 if select.select([master], [], [], 0.5)[0]:
                     written += os.read(master, 1 << 16)
+            return written
 
         read_to("▀".encode())
         os.write(master, b"ll/sweep\rll")
-        read_to(b"insertion layer;")
+        assert b"ll/sw" not in read_to(b"insertion layer;")  # no echo
         os.write(master, b"q")
         with suppress(OSError):  # the terminal's end
             while os.read(master, 1 << 16):
                 pass
         assert program.wait(100) == 0
+        assert termios.tcgetattr(master) == before
     finally:
         program.kill()
         program.wait()
