@@ -7,16 +7,19 @@ neither and loads no torch. Knows nothing of the work.
 Every rank goes through the same pieces in the same order and meets the others after each; a rank
 that fails says so in its place, so that no one waits for it. There is no process group: each rank
 trains and extracts by itself, and libraries must not take it for a part of theirs. Only where all
-ranks train one model together (`World.together`) does a library make one.
+ranks train one model together (`World.together`) does a library make one, and while they hold one
+model as one (`World.as_one`) there is ours.
 """
 
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any, TypeVar
 
 from engramcka import stopping
@@ -26,6 +29,8 @@ from engramcka.wire import pack, unpack
 T = TypeVar("T")
 
 _POLL = 0.2  # seconds between two looks of a rank that waits
+_STEP_POLL = 0.005  # between two steps of work that ranks do as one: they are hardly apart
+_LOADING = timedelta(hours=2)  # that ranks may be apart in reading a large model
 _PATIENCE = 3.0  # seconds that a rank that failed waits to hear whether the first did too
 _SAID, _FAILED = b"S", b"F"
 _RANK_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK")
@@ -49,6 +54,7 @@ class World:
         self.local_rank = local_rank  # on this machine: which GPU is ours
         self._store = store
         self._meetings = 0  # that this rank has been through
+        self._groups = 0  # process groups that there were
 
     @property
     def first(self) -> bool:
@@ -79,6 +85,16 @@ class World:
             return pack(decide([unpack(words) for words in said]))
 
         return unpack(self._meet(pack(value), answer))
+
+    def step(self) -> None:
+        """Meet before a step that no rank can do without the others, such as a pass through a model
+        that they hold as one.
+
+        A signal is not heard while waiting here, but after the step, or one rank could leave when
+        the others have been told to go on. Raises as `meet` does.
+        """
+        if self.size > 1:
+            self._meet(pack(None), lambda said: pack(None), is_step=True)
 
     def gather(self, value: Any) -> list[Any]:
         """Every rank's value, by rank, on all of them; raises as `meet`."""
@@ -132,6 +148,74 @@ class World:
                 else:
                     os.environ[name] = value
 
+    @contextmanager
+    def as_one(self, device: str) -> Iterator[None]:
+        """A process group of all ranks, while they hold one model as one: gloo, or NCCL on GPUs.
+
+        One that a training of all ranks has left is used and stays.
+
+        Args:
+            device: "cpu" or "cuda".
+
+        Raises:
+            ConfigError: two ranks have one GPU.
+            PeerFailed: another rank failed or is gone.
+        """
+        import torch
+        from torch import distributed as dist
+        from torch.distributed import PrefixStore  # type: ignore[attr-defined]
+
+        gpu = torch.device("cuda", torch.cuda.current_device()) if device == "cuda" else None
+        if gpu is not None:
+            self._require_own_gpus(str(torch.cuda.get_device_properties(gpu).uuid))
+        is_ours = not dist.is_initialized()
+        with self.together():
+            if is_ours:
+                self._groups += 1
+                dist.init_process_group(
+                    "gloo" if gpu is None else "nccl",
+                    store=PrefixStore(f"group{self._groups}", self._store),
+                    rank=self.rank,
+                    world_size=self.size,
+                    timeout=_LOADING,
+                    device_id=gpu,
+                )
+            try:
+                yield
+            except RuntimeError as error:
+                if isinstance(error, dist.DistError) or "gloo" in str(error):
+                    raise self._lost(error) from error
+                raise
+        if is_ours:  # after an error the process ends: taking NCCL down would wait for the others
+            dist.destroy_process_group()
+
+    def _require_own_gpus(self, gpu: str) -> None:
+        owner: dict[tuple[str, str], int] = {}
+        for rank, place in enumerate(self.gather((socket.gethostname(), gpu))):
+            other = owner.setdefault(tuple(place), rank)
+            if other != rank:
+                raise ConfigError(
+                    f"ranks {other} and {rank} have one GPU on {place[0]} and cannot hold a model "
+                    "together; start one rank a GPU"
+                )
+
+    def _lost(self, error: RuntimeError) -> PeerFailed:
+        """What another rank failed with, if it says so within a few seconds."""
+        end = time.monotonic() + _PATIENCE
+        while time.monotonic() < end:
+            for rank in range(self.size):
+                key = f"{self._meetings}/{rank}"
+                try:
+                    said = self._store.get(key) if self._store.check([key]) else b""
+                except RuntimeError:  # the store's host is gone
+                    end = 0.0
+                    break
+                if said[:1] == _FAILED:
+                    message, code = unpack(said[1:])
+                    return PeerFailed(message, exit_code=int(code))
+            time.sleep(_POLL)
+        return PeerFailed(f"lost contact with another rank ({str(error).splitlines()[0][:200]})")
+
     def _first_said(self, words: str) -> bool:
         """Whether the first rank fails with these words too, within a few seconds."""
         key = f"{self._meetings}/0"
@@ -143,19 +227,21 @@ class World:
         said: bytes = self._store.get(key)
         return said[:1] == _FAILED and unpack(said[1:])[0] == f"rank 0: {words}"
 
-    def _meet(self, content: bytes, answer: Callable[[list[bytes]], bytes]) -> bytes:
+    def _meet(
+        self, content: bytes, answer: Callable[[list[bytes]], bytes], is_step: bool = False
+    ) -> bytes:
         number = self._meetings
         try:
             self._store.set(f"{number}/{self.rank}", _SAID + content)
             if self.first:
                 try:
-                    said = [self._hear(f"{number}/{rank}") for rank in range(self.size)]
+                    said = [self._hear(f"{number}/{rank}", is_step) for rank in range(self.size)]
                 except PeerFailed as error:
                     words = pack([str(error), error.exit_code])
                     self._store.set(f"{number}/answer", _FAILED + words)
                     raise
                 self._store.set(f"{number}/answer", _SAID + answer(said))
-            found = self._hear(f"{number}/answer")
+            found = self._hear(f"{number}/answer", is_step)
             self._meetings += 1
             self._store.delete_key(f"{number}/{self.rank}")
             if self.first and number:  # all ranks spoke in this one, so all have read that answer
@@ -164,12 +250,13 @@ class World:
         except RuntimeError as error:
             raise PeerFailed(f"lost contact with the other ranks ({error})") from error
 
-    def _hear(self, key: str) -> bytes:
+    def _hear(self, key: str, is_step: bool) -> bytes:
         wait = 0.001
         while not self._store.check([key]):
-            stopping.check()
+            if not is_step:
+                stopping.check()
             time.sleep(wait)
-            wait = min(2 * wait, _POLL)
+            wait = min(2 * wait, _STEP_POLL if is_step else _POLL)
         said: bytes = self._store.get(key)
         if said[:1] == _FAILED:
             message, code = unpack(said[1:])
@@ -194,7 +281,8 @@ def join_world() -> World:
     from torch.distributed.rendezvous import rendezvous
 
     if torch.cuda.is_available():
-        torch.cuda.set_device(local_rank % torch.cuda.device_count())
+        local_rank %= torch.cuda.device_count()  # of those that this process sees
+        torch.cuda.set_device(local_rank)
     _set_meeting_place(size)
     store, _, _ = next(rendezvous("env://", rank, size))
     return World(rank, size, local_rank, PrefixStore("engramcka", store))

@@ -47,6 +47,10 @@ class TrainingError(EngramckaError):
     """Training went wrong: the loss is no longer a number, or nothing is left to train on."""
 
 
+class OutOfMemory(TrainingError):
+    """A training needs more memory than there is."""
+
+
 class Interrupted(EngramckaError):
     """A signal stopped the run after its state was saved; the same command goes on."""
 

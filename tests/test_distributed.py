@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,8 @@ import pytest
 
 from engramcka import distributed
 from engramcka.distributed import ALONE, PeerFailed, World
-from engramcka.errors import ComparisonError
+from engramcka.errors import ComparisonError, Interrupted
+from engramcka.stores import layout
 
 
 class Store(dict[str, bytes]):
@@ -86,6 +88,49 @@ def test_shares_are_disjoint_and_even() -> None:
     shares = [World(rank, 4).share(things) for rank in range(4)]
     assert sorted(thing for share in shares for thing in share) == things
     assert {len(share) for share in shares} == {2, 3}
+
+
+def test_a_signal_is_heard_between_steps_and_not_while_waiting_for_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupted() -> None:
+        raise Interrupted("stopped by SIGUSR1")
+
+    def late(world: World, meet: Callable[[World], Any]) -> None:
+        world.step()
+        if world.rank == 1:
+            time.sleep(0.1)
+        meet(world)
+
+    monkeypatch.setattr(distributed.stopping, "check", interrupted)
+    found, _ = on_ranks(2, lambda world: late(world, World.step))
+    assert found == [None, None]
+    found, _ = on_ranks(2, lambda world: late(world, World.meet))
+    assert isinstance(found[0], Interrupted)
+    assert isinstance(found[1], PeerFailed | Interrupted)
+    assert found[1].exit_code == 75
+
+
+def chunks(samples: int) -> list[int]:
+    """Samples of each chunk of a store at width 2,560 in 16 bits."""
+    size, _ = layout.chunk_samples(samples, 2 * 2560)
+    return [min(size, samples - start) for start in range(0, samples, size)]
+
+
+@pytest.mark.parametrize("samples", [16_384, 65_536, 1_000_000])
+@pytest.mark.parametrize("ranks", range(1, 9))
+def test_ranks_differ_by_a_chunk_of_samples_at_most(samples: int, ranks: int) -> None:
+    loads = [sum(World(rank, ranks).share(chunks(samples))) for rank in range(ranks)]
+    assert sum(loads) == samples
+    assert max(loads) - min(loads) <= max(chunks(samples))
+    if len(chunks(samples)) >= 20 * ranks:
+        assert max(loads) < 1.05 * samples / ranks
+
+
+@pytest.mark.parametrize(("ranks", "over"), [(2, 1), (3, 1.125), (4, 1), (5, 1.25), (8, 1)])
+def test_the_busiest_of_few_ranks_has_what_the_docs_say(ranks: int, over: float) -> None:
+    loads = [sum(World(rank, ranks).share(chunks(16_384))) for rank in range(ranks)]
+    assert max(loads) == pytest.approx(over * 16_384 / ranks)
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ def command(
     from engramcka.config import load_config
     from engramcka.pipeline import make_plan
     from engramcka.pipeline.advice import advice
-    from engramcka.pipeline.estimate import estimate
+    from engramcka.pipeline.estimate import estimate, shared_out
     from engramcka.pipeline.plan import unnamed_models
 
     loaded = load_config(config, set_ or [])
@@ -51,7 +51,7 @@ def command(
     console = Console(highlight=False)
     console.print(f"{config}: valid; the run goes to {loaded.run.dir}", markup=False)
     console.print(table)
-    for line in _totals(pieces, costs):
+    for line in (*_totals(pieces, costs), *shared_out(loaded)):
         console.print(line, markup=False)
     for name in unnamed_models(loaded):
         told = "no map, lens, gates or sweep names it; its hidden states are stored all the same"

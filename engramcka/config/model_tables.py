@@ -126,8 +126,11 @@ class LoadedModel(CapturedModel):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="dtype of weights and hidden states; auto keeps the checkpoint's"
     )
-    device_map: Literal["auto", "balanced", "balanced_low_0", "sequential"] | None = Field(
-        None, description="spread the model over all GPUs as accelerate does; none: on one device"
+    parallel: Literal["none", "auto", "tp"] = Field(
+        "none",
+        description="where a model that does not fit one GPU goes: auto spreads its blocks over "
+        "the GPUs that one process sees (accelerate's device map); tp shares every block out over "
+        "all ranks of torchrun or srun (transformers' tensor parallelism); none: on one device",
     )
     attn_implementation: str | None = Field(
         None,
@@ -155,6 +158,11 @@ class LoadedModel(CapturedModel):
             raise ValueError("a glob in path and a list of revisions are two series; give one")
         if self.quantization != "none" and self.dtype == "float32":
             raise ValueError("quantization and dtype = 'float32' do not go together; use bfloat16")
+        if self.quantization != "none" and self.parallel == "tp":
+            raise ValueError(
+                f"parallel = 'tp' does not share out weights that bitsandbytes quantises, found "
+                f"quantization = {self.quantization!r}; leave one of them out"
+            )
         return self
 
 

@@ -3,8 +3,9 @@
 Works through the store's chunks of samples in order. A chunk is the passages of its samples, in
 batches alike in length, and is written whole, in the background, and then marked complete: a run
 that is killed loses the chunks in flight, and the store that it leaves, once filled up, is the
-same. Several ranks take every so-many-th chunk each. In host memory at most three chunks of all
-layers stand at a time, whatever the number of samples: one that is gathered, two that are written.
+same. Several ranks take every so-many-th chunk each; ranks that hold the model as one go through
+all of them together, and the first writes. In host memory at most three chunks of all layers stand
+at a time, whatever the number of samples: one that is gathered, two that are written.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import torch
 from engramcka.data import Passages
 from engramcka.distributed import ALONE, World
 from engramcka.errors import DataError
+from engramcka.extraction.agreement import require_agreement
 from engramcka.extraction.forward import Chunk, ForwardPass, Readout
 from engramcka.extraction.hooks import STREAMS, ResidualStream
 from engramcka.extraction.writer import Writer
@@ -50,6 +52,7 @@ def extract(
     nonfinite: Nonfinite = "error",
     compression: Compression = "none",
     world: World = ALONE,
+    as_one: World = ALONE,
 ) -> ActivationStore:
     """Fill a model's store with the residual stream after every block, at every sample's token.
 
@@ -71,8 +74,11 @@ def extract(
         nonfinite: "error" stops at a chunk with a NaN or an infinity; "keep" stores it.
         compression: of a store that is made; lossless.
         world: the ranks that share the chunks out; the first makes the store.
+        as_one: the ranks of the world, where they hold the model as one; the hidden states are
+            then the same as one rank's but for rounding.
 
     Raises:
+        ConfigError: ranks that hold the model as one do not see the same at some point.
         DataError: no sample could be placed, a passage does not fit the device's memory, or a
             hidden state is not finite.
     """
@@ -83,11 +89,15 @@ def extract(
     if readout is None:
         points = {number: points[number] for number in stored}
     stream = ResidualStream(points, streams)
-    forward = ForwardPass(model, passages, stream, pad_id, readout)
+    forward = ForwardPass(model, passages, stream, pad_id, readout, as_one)
+    together = as_one.size > 1
+    look = forward.look
+    if together:
+        look = partial(dict, require_agreement(forward.look(), as_one))
     if world.first:
         make = partial(
             _create,
-            forward=forward,
+            look=look,
             passages=passages,
             layers=stored,
             attributes={"streams": streams, **attributes},
@@ -96,18 +106,23 @@ def extract(
             compression=compression,
         )
         make_or_mend(path, make)
-    world.meet()
+    # The first rank's word: another might look when a chunk has been written already.
+    missing = world.meet(
+        open_activations(path).missing() if world.first else None, lambda by_rank: by_rank[0]
+    )
     store = open_activations(path, mode="r+")
-    missing = store.missing()
     done = store.n_samples - sum(stop - start for start, stop in missing)
+    writes = world.first or not together
     with Writer() as writer:
-        for start, stop in world.share(missing):
+        for start, stop in missing if together else world.share(missing):
             chunk = Chunk(stop - start, stored)
             for rows in forward.run(start, stop):
-                chunk.add(rows)
+                if writes:
+                    chunk.add(rows)
                 done += len(rows.index)
                 on_rows(done, store.n_samples)
-            writer.submit(partial(_write, store, start, chunk, nonfinite))
+            if writes:
+                writer.submit(partial(_write, store, start, chunk, nonfinite))
     world.meet()
     if world.first and not store.sealed and not store.missing():
         store.seal()
@@ -116,7 +131,7 @@ def extract(
 
 def _create(
     path: Path,
-    forward: ForwardPass,
+    look: Callable[[], Mapping[int, torch.Tensor]],
     passages: Passages,
     layers: list[int],
     attributes: Mapping[str, Any],
@@ -125,7 +140,7 @@ def _create(
     compression: Compression,
 ) -> None:
     """Make the empty store, its width and dtype read off a few tokens."""
-    some = forward.look()
+    some = next(iter(look().values()))
     if some.dtype not in _DTYPES:
         raise DataError(f"{path}: hidden states in {some.dtype}; set the model's dtype")
     create_activations(

@@ -1,7 +1,8 @@
 """Forward passes over the passages of a range of samples: rows of hidden states, and read-outs.
 
-A batch that does not fit the device's memory is halved, and so are those after it. What a batch
-gives is sent to the host while the next one runs. Knows nothing of files.
+A batch that does not fit the device's memory is halved, and so are those after it; where ranks hold
+the model as one it cannot be, since the others would wait within it, and batches are smaller. What
+a batch gives is sent to the host while the next one runs. Knows nothing of files.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy.typing as npt
 import torch
 
 from engramcka.data import Passages
+from engramcka.distributed import ALONE, World
 from engramcka.errors import DataError
 from engramcka.extraction.batching import length_batches, pad
 from engramcka.extraction.hooks import ResidualStream
@@ -23,6 +25,7 @@ from engramcka.extraction.rows import BlockRows
 from engramcka.models import find_blocks
 
 TOKEN_BUDGET = {"cpu": 4096, "cuda": 65536}  # padded tokens a forward pass, to begin with
+_SHARED_BUDGET = 16384  # at most, through a model that ranks hold as one
 
 _LOOK = 2  # tokens that a hidden state's width and dtype are read off
 
@@ -63,6 +66,7 @@ class ForwardPass:
         stream: the hooks that take hidden states out of it.
         pad_id: token id to pad with (it is masked).
         readout: what else is read; None for hidden states alone.
+        as_one: the ranks that hold the model as one; all of them run the same passes.
     """
 
     def __init__(
@@ -72,6 +76,7 @@ class ForwardPass:
         stream: ResidualStream,
         pad_id: int,
         readout: Readout | None = None,
+        as_one: World = ALONE,
     ) -> None:
         self._model, self._passages, self._pad_id = model, passages, pad_id
         self._readout = readout
@@ -80,6 +85,9 @@ class ForwardPass:
         self._device = next(model.parameters()).device
         self._copies = torch.cuda.Stream(self._device) if self._device.type == "cuda" else None
         self.budget = TOKEN_BUDGET[self._device.type]
+        self._as_one = as_one
+        if as_one.size > 1:
+            self.budget = min(self.budget, _SHARED_BUDGET)
 
     def run(self, start: int, stop: int) -> Iterator[Rows]:
         """The samples from start to stop, a batch at a time, in an order that lengths decide.
@@ -96,6 +104,7 @@ class ForwardPass:
             if self._tokens(batch) > self.budget and len(batch) > 1:
                 left[:0] = [batch[: len(batch) // 2], batch[len(batch) // 2 :]]
                 continue
+            self._as_one.step()
             try:
                 rows = self._forward(batch, wanted, start)
             except torch.OutOfMemoryError as error:
@@ -104,19 +113,24 @@ class ForwardPass:
             else:
                 yield rows
 
-    def look(self) -> torch.Tensor:
-        """(1, width) of the first sample's passage, of a few tokens, to know width and dtype by."""
+    def look(self) -> dict[int, torch.Tensor]:
+        """Each point's (1, width) at the first sample's first token: its width and dtype."""
         ids, mask = pad([self._passages.ids[self._passages.passage[0]][:_LOOK]], self._pad_id)
         first = torch.zeros(1, dtype=torch.int64)
         with torch.no_grad(), self._stream.capture(first, first, first):
             self._model(input_ids=self._to(ids), attention_mask=self._to(mask), use_cache=False)
-        return next(iter(self._stream.selected.values()))
+        return self._stream.selected
 
     def _tokens(self, batch: Indices) -> int:
         """Padded tokens of a batch."""
         return len(batch) * max(len(self._passages.ids[number]) for number in batch.tolist())
 
     def _shrink(self, batch: Indices, error: torch.OutOfMemoryError) -> None:
+        if self._as_one.size > 1:
+            raise DataError(
+                f"out of memory on {self._device} with a batch of {self._tokens(batch)} tokens "
+                "through a model that ranks hold as one; give it more ranks, or a smaller dtype"
+            ) from error
         if len(batch) == 1:
             length = self._tokens(batch)
             raise DataError(

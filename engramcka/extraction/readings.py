@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engramcka.data import Passages
+from engramcka.distributed import ALONE, World
 from engramcka.extraction.forward import Chunk, ForwardPass, Readout
 from engramcka.extraction.hooks import ResidualStream
 from engramcka.models import find_blocks
@@ -21,6 +22,7 @@ def read_passages(
     *,
     pad_id: int,
     on_rows: Callable[[int, int], None],
+    as_one: World = ALONE,
 ) -> dict[str, npt.NDArray[np.float32]]:
     """What a read-out gives at every sample, in the samples' order.
 
@@ -30,13 +32,14 @@ def read_passages(
         readout: what is read; its batches are those of an extraction.
         pad_id: token id to pad with (it is masked).
         on_rows: called with (rows done, rows in all).
+        as_one: the ranks that hold the model as one; all of them read all samples.
 
     Returns:
         Array name -> (samples, columns).
     """
     blocks = find_blocks(model).modules
     last = ResidualStream({len(blocks): blocks[-1]})
-    forward = ForwardPass(model, passages, last, pad_id, readout)
+    forward = ForwardPass(model, passages, last, pad_id, readout, as_one)
     total = len(passages.samples)
     chunk, done = Chunk(total), 0
     for rows in forward.run(0, total):

@@ -111,7 +111,8 @@ def read_head(model: Any, ids: Tensor) -> Head:
         raise ConfigError(f"{name}: its LM head is quantised, and the lens needs its weights")
     if linear.weight.is_meta:
         raise ConfigError(f"{name}: its LM head is offloaded, and the lens needs it in memory")
-    head = Head(blocks.final_norm, linear.weight, linear.bias, blocks.collapse)
+    weight, bias = _whole(linear.weight), _whole(linear.bias)
+    head = Head(blocks.final_norm, weight, bias, blocks.collapse)
     hidden, logits = _probe(model, blocks.modules[-1], ids[None, :PROBE_TOKENS])
     if not logits.isfinite().all():
         raise ConfigError(f"{name}: its logits are NaN or infinite, so no lens can be read off it")
@@ -128,6 +129,12 @@ def read_head(model: Any, ids: Tensor) -> Head:
         f"{name}: final norm and LM head after its last block do not give its logits (off by "
         f"{least:.1%}), so LogitLens would read something else; this architecture cannot be used"
     )
+
+
+def _whole(parameter: Any) -> Any:
+    """A parameter, gathered where ranks hold parts of it: all of them call this."""
+    full = getattr(parameter, "full_tensor", None)
+    return parameter if full is None else full()
 
 
 def _difference(head: Head, normed: Tensor, logits: Tensor) -> float:

@@ -6,12 +6,16 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 import engramcka.models.engram
 import engramcka.models.hyper  # noqa: F401  (both register architectures)
 from engramcka.errors import ConfigError, StoreError
+from engramcka.models.tensor_parallel import require_sharing
+
+_NOT_CAUSAL = "not a causal LM that can be loaded"
 
 
 def load_model(
@@ -20,7 +24,7 @@ def load_model(
     dtype: str = "auto",
     revision: str | None = None,
     trust_remote_code: bool = False,
-    device_map: str | None = None,
+    parallel: str = "none",
     attn_implementation: str | None = None,
     quantization: str = "none",
     device: str = "cpu",
@@ -32,7 +36,9 @@ def load_model(
         dtype: "float32", "bfloat16", "float16", or "auto" for the checkpoint's.
         revision: branch, tag or commit on the hub.
         trust_remote_code: run Python code that comes with the checkpoint.
-        device_map: how accelerate spreads the model over GPUs; None for all of it on ``device``.
+        parallel: "none" for all of it on ``device``; "auto" spreads its blocks over the GPUs of
+            this process; "tp" shares every block out over the ranks of torch.distributed's process
+            group, which is there; all of them call this together.
         attn_implementation: "eager", "sdpa", ..; None for transformers' choice.
         quantization: "8bit" or "4bit" quantises while loading, "none" leaves the checkpoint as it
             is (one that is quantised already stays so).
@@ -40,15 +46,27 @@ def load_model(
 
     Raises:
         StoreError: nothing there, or the weights cannot be read.
-        ConfigError: not a causal LM, no fast tokenizer, or no bitsandbytes to quantise with.
+        ConfigError: not a causal LM, no fast tokenizer, no bitsandbytes to quantise with, or it
+            cannot be shared out over the ranks.
     """
     shared = {"revision": revision, "trust_remote_code": trust_remote_code}
     _check_local(path)
     tokenizer = _tokenizer(path, shared)
-    is_quantized = _check_causal(path, shared) or quantization != "none"
-    if is_quantized and device_map is None:
-        device_map = device  # quantised weights are made on their device and cannot be moved
-    options = {"device_map": device_map, "attn_implementation": attn_implementation}
+    config = _causal_config(path, shared)
+    stored = getattr(config, "quantization_config", None)
+    is_quantized = quantization != "none" or stored is not None
+    options: dict[str, Any] = {"attn_implementation": attn_implementation}
+    if parallel == "tp":
+        if is_quantized:
+            raise ConfigError(
+                f"{path}: its weights are quantised, and parallel = 'tp' shares out whole ones "
+                "only; allowed: 'auto' or 'none'"
+            )
+        options["distributed_config"] = _shared_out(path, config, trust_remote_code)
+    elif parallel == "auto":
+        options["device_map"] = "auto"
+    elif is_quantized:
+        options["device_map"] = device  # quantised weights are made there and cannot be moved
     if quantization != "none":
         options["quantization_config"] = _bitsandbytes(quantization)
     try:
@@ -60,20 +78,53 @@ def load_model(
             **{key: value for key, value in options.items() if value is not None},
         )
     except ValueError as error:
-        raise ConfigError(f"{path}: not a causal LM that can be loaded ({_line(error)})") from error
+        what = "cannot be shared out by parallel = 'tp'" if parallel == "tp" else _NOT_CAUSAL
+        raise ConfigError(f"{path}: {what} ({_line(error)})") from error
     except Exception as error:
         raise StoreError(f"{path}: the model cannot be loaded ({_line(error)})") from error
     model, report = found
     _check_complete(path, report)
     model.eval()
-    return (model if device_map is not None else model.to(device)), tokenizer
+    is_placed = "device_map" in options or "distributed_config" in options
+    return (model if is_placed else model.to(device)), tokenizer
 
 
-def _check_causal(path: str, shared: dict[str, Any]) -> bool:
-    """Refuse what transformers would open as a causal LM though it was saved as something else.
+def empty_model(path: str, config: Any, trust_remote_code: bool = False) -> PreTrainedModel:
+    """A causal LM of this config on the meta device: all shapes, no weights.
 
-    Returns:
-        Whether the checkpoint is quantised.
+    Raises:
+        ConfigError: it is no causal LM.
+    """
+    try:
+        with torch.device("meta"):
+            model: PreTrainedModel = AutoModelForCausalLM.from_config(
+                config, trust_remote_code=trust_remote_code
+            )
+    except ValueError as error:
+        raise ConfigError(f"{path}: {_NOT_CAUSAL} ({_line(error)})") from error
+    return model
+
+
+def _shared_out(path: str, config: Any, trust_remote_code: bool) -> Any:
+    """What tells transformers to share a model out over all ranks.
+
+    Raises:
+        ConfigError: this model cannot be, or not over so many.
+    """
+    from torch import distributed
+    from transformers.distributed.configuration_utils import DistributedConfig
+
+    ranks = distributed.get_world_size()
+    try:
+        require_sharing(empty_model(path, config, trust_remote_code), ranks)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    return DistributedConfig(tp_size=ranks)
+
+
+def _causal_config(path: str, shared: dict[str, Any]) -> Any:
+    """A model's config; refuses what transformers would open as a causal LM though it was saved as
+    something else.
     """
     try:
         config = AutoConfig.from_pretrained(path, **shared)
@@ -86,7 +137,7 @@ def _check_causal(path: str, shared: dict[str, Any]) -> bool:
             f"{path}: it was saved as {', '.join(names)}, which is not a causal LM; give a decoder "
             "that was saved with its LM head"
         )
-    return getattr(config, "quantization_config", None) is not None
+    return config
 
 
 def _bitsandbytes(quantization: str) -> Any:

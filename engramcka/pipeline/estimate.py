@@ -9,12 +9,19 @@ parameters.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from engramcka.config import Config, EngramConfig, ImportedModel, PythonModel, TrainedModel
+from engramcka.config import (
+    Config,
+    EngramConfig,
+    ImportedModel,
+    LoadedModel,
+    PythonModel,
+    TrainedModel,
+)
 from engramcka.errors import ConfigError, DataError, StoreError
 from engramcka.pipeline.checks import is_local
 from engramcka.pipeline.context import Context
@@ -24,6 +31,7 @@ from engramcka.pipeline.stages.extract import reads_lens
 from engramcka.pipeline.stages.importing import check_import
 
 READINGS = 4  # numbers that the lens keeps of a sample and block
+_RANKS_NAMED = 5  # numbers of ranks that a model's memory is said for
 CHARACTERS_A_TOKEN = 3.5  # of code and English under a usual byte-level tokenizer
 
 
@@ -185,6 +193,39 @@ def _shape_of_model(config: Config, name: str) -> Shape:
         return Shape(layers, width, 0, 0, 4)
     if isinstance(model, TrainedModel):
         return _shape_of_preset(model.preset, config.data.vocabulary, model.engram)
+    empty, itemsize = _empty(config, name, model)
+    return _shape(empty, itemsize)
+
+
+def shared_out(config: Config) -> Iterator[str]:
+    """A line a model that ranks are to hold as one: how many may, and what each holds of it.
+
+    Raises:
+        ConfigError: a model has no tensor-parallel plan, or cannot be read.
+    """
+    from engramcka.models.tensor_parallel import sharing_of
+
+    for name in config.models:
+        model = last_member(config, name).table
+        if not isinstance(model, LoadedModel) or model.parallel != "tp":
+            continue
+        empty, itemsize = _empty(config, name, model)
+        try:
+            sharing = sharing_of(empty)
+        except ConfigError as error:
+            raise config.error(("models", name, "parallel"), str(error)) from error
+        held = [
+            f"{ranks} ranks {sharing.held(ranks) * itemsize / 1e9:.3g} GB"
+            for ranks in sharing.allowed[:_RANKS_NAMED]
+        ]
+        yield (
+            f"{name}: parallel = 'tp', all ranks hold it as one; weights a rank: "
+            f"{', '.join(held) or 'it cannot be shared out'} ({sharing.because})"
+        )
+
+
+def _empty(config: Config, name: str, model: LoadedModel) -> tuple[Any, int]:
+    """A model without weights, and the bytes of one of its numbers."""
     from transformers import AutoConfig
 
     try:
@@ -195,14 +236,13 @@ def _shape_of_model(config: Config, name: str) -> Shape:
         reason = str(error).splitlines()[0][:160]
         raise config.error(("models", name, "path"), f"no model to be read ({reason})") from error
     import torch
-    from transformers import AutoModelForCausalLM
 
-    try:
-        with torch.device("meta"):
-            empty = AutoModelForCausalLM.from_config(found)
-    except ValueError as error:
-        raise ConfigError(f"{found.model_type}: not a causal LM ({error})") from error
-    return _shape(empty, 4 if model.dtype == "float32" else 2)
+    from engramcka.models.loading import empty_model
+
+    stored = getattr(found, "dtype", None) or "bfloat16"
+    dtype = str(stored if model.dtype == "auto" else model.dtype).removeprefix("torch.")
+    empty = empty_model(model.path, found, model.trust_remote_code)
+    return empty, getattr(torch, dtype).itemsize
 
 
 @cache

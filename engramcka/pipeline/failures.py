@@ -1,8 +1,9 @@
 """What went wrong in a run that went on: points that failed, and what cannot be made without them.
 
 A training whose loss is no longer a number, or that needs more memory than there is, is no reason
-to lose the others. Everything else (a full disk, a wrong config) ends the run. Knows no pieces'
-work.
+to lose the others; where all ranks train one model, a rank that runs out of memory is, since the
+others wait for it within a step. Everything else (a full disk, a wrong config) ends the run. Knows
+no pieces' work.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from engramcka.errors import EngramckaError, TrainingError
+from engramcka.errors import EngramckaError, OutOfMemory, TrainingError
 from engramcka.pipeline.pieces import Piece
 
 Failed = list[str]  # [what the piece would have made, one line for a person]; JSON
@@ -39,6 +40,7 @@ class Failures:
 
 def failure(piece: Piece, error: EngramckaError) -> Failed | None:
     """A failure that the run can go on after; None for one that ends it."""
-    if piece.ranks == "each" and isinstance(error, TrainingError):
+    is_alone = piece.ranks == "each"
+    if isinstance(error, TrainingError) and (is_alone or not isinstance(error, OutOfMemory)):
         return [piece.makes, f"{piece.stage} {piece.name}: {error}"]
     return None

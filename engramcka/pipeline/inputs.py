@@ -32,6 +32,9 @@ from engramcka.stores import layout
 from engramcka.stores.mending import stored_attributes
 
 _MODEL_FILES = ("*.safetensors", "*.bin", "config.json", "tokenizer.*", "*.py")
+# Keys of [models.NAME] that leave the hidden states as they are, but for rounding.
+_WITHOUT_EFFECT = {"label", "parallel"}
+
 FILES = "files"  # of the inputs of an import: the state that its files were in
 
 
@@ -49,7 +52,7 @@ def extract_inputs(
         made_from: Mapping[str, Any] = {**unit.inputs, **table.capture, **kept}
     else:
         made_from = {
-            **table.model_dump(mode="json", exclude={"label"}),
+            **table.model_dump(mode="json", exclude=_WITHOUT_EFFECT),
             **_content(config, member, table),
         }
     data = config.data.model_dump(mode="json", exclude={"vocabulary", "nonfinite"})

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from engramcka.pipeline.context import Context
     from engramcka.progress import Task
 
-Ranks = Literal["first", "all", "each"]
+Ranks = Literal["first", "all", "each", "as one"]
 Stage = Literal["tokenizer", "train", "extract", "cka", "lens", "sweep", "allocation", "figures"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
 
@@ -32,8 +32,9 @@ class Piece:
     inputs: Mapping[str, Any]  # JSON: all that decides what it makes
     is_done: Callable[[], bool]
     work: Callable[[Context, Task], None]
-    # Of several ranks, who works on it: the first alone; all of them, each on its part; or, for
-    # pieces that need nothing of each other and follow one another, each rank on some of them.
+    # Of several ranks, who works on it: the first alone; all of them, each on its part; for pieces
+    # that need nothing of each other and follow one another, each rank on some of them; or all of
+    # them in step, with a model that they hold as one, which needs several.
     ranks: Ranks = "first"
     makes: str = ""  # what pieces that need it call what it makes; STAGE/NAME if left out
     needs: tuple[str, ...] = ()  # without these it cannot be made

@@ -13,7 +13,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from engramcka import stopping
-from engramcka.config import Config, dump_config
+from engramcka.config import Config, LoadedModel, dump_config
 from engramcka.distributed import ALONE, PeerFailed, World
 from engramcka.errors import EngramckaError, StoreError
 from engramcka.pipeline.context import Context
@@ -98,6 +98,8 @@ def _work(
     failures: Failures,
 ) -> int:
     context = Context(config, world)
+    if world.size == 1:
+        _refuse_as_one(config, pieces)
     if any("data" in p.inputs and p.stage == "extract" and not p.is_done() for p in pieces):
         _ = context.samples  # too few entities must not be found out after the training
     _make_folders(context.run)
@@ -107,7 +109,27 @@ def _work(
             _record_provenance(context, reporter, len(pieces))
         world.meet()
         with reporter:
-            return _work_through(pieces, context, reporter, failures)
+            return _work_through(pieces, context, reporter, failures, alone=share == WHOLE)
+
+
+def _refuse_as_one(config: Config, pieces: Sequence[Piece]) -> None:
+    """A model that all ranks hold as one cannot be worked with by one process.
+
+    Raises:
+        ConfigError: names the model.
+    """
+    if not any(piece.ranks == "as one" and not piece.is_done() for piece in pieces):
+        return
+    name = next(
+        name
+        for name, model in config.models.items()
+        if isinstance(model, LoadedModel) and model.parallel == "tp"
+    )
+    raise config.error(
+        ("models", name, "parallel"),
+        "found 'tp', and this is one process alone",
+        "start it with torchrun or srun, a process a GPU; one process takes 'auto' or 'none'",
+    )
 
 
 def _make_folders(run: Path) -> None:
@@ -136,7 +158,7 @@ def _cannot_write(run: Path, error: OSError) -> StoreError:
 
 
 def _record_provenance(context: Context, reporter: Reporter, pieces: int) -> None:
-    root = open_root(context.results)
+    before = open_root(context.results).get("provenance", {})
     facts = {
         "config": context.config.to_dict(),
         "versions": provenance.versions(),
@@ -144,14 +166,22 @@ def _record_provenance(context: Context, reporter: Reporter, pieces: int) -> Non
         "git_commit": provenance.git_commit(Path(__file__).parent),
         "seed": context.config.run.seed,
     }
-    update_root(context.results, provenance={**root.get("provenance", {}), **facts})
+    if {**before, **facts} != before:  # shares of a job array, which all come here, say the same
+        update_root(context.results, provenance={**before, **facts})
     reporter.log("run", pid=os.getpid(), pieces=pieces, ranks=context.world.size, **facts)
 
 
 def _work_through(
-    pieces: Sequence[Piece], context: Context, reporter: Reporter, failures: Failures
+    pieces: Sequence[Piece],
+    context: Context,
+    reporter: Reporter,
+    failures: Failures,
+    alone: bool,
 ) -> int:
-    """Make every piece that is not done when its turn comes; returns how many this rank made."""
+    """Make every piece that is not done when its turn comes; returns how many this rank made.
+
+    Unless it is alone, other shares of a job array may be writing to the root of the results too.
+    """
     world, made = context.world, 0
     for ranks, turn in _in_turn(pieces):
         together = failures.spare(turn)
@@ -171,10 +201,11 @@ def _work_through(
                 told = failure(piece, error)
                 if told is None:
                     raise
-                failed.append(told)
-                reporter.log("error", message=told[1])
+                if world.first or ranks == "each":  # else all ranks have failed in the same words
+                    failed.append(told)
+                    reporter.log("error", message=told[1])
                 continue
-            if world.first:
+            if world.first and alone:
                 _record_seconds(context, piece, seconds)
             made += 1
         failures.add(world.meet(failed, lambda by_rank: list(chain.from_iterable(by_rank))))

@@ -127,9 +127,14 @@ def _panels(problem: Problem) -> Iterator[tuple[range, range]]:
 
 
 def _tile_rows(problem: Problem, blocks: Collection[int]) -> Iterator[TileRow]:
-    """The rows of tiles of these blocks in every pair of panels; a panel is read once a pair."""
+    """The rows of tiles of these blocks in every pair of panels.
+
+    A panel is read once a pair, unless none of the pair's rows are asked for.
+    """
     held, left, left_start = None, [], 0
     for rows, columns in _panels(problem):
+        if not any(block in blocks for block in rows):
+            continue
         start, stop = problem.blocks[columns[0]][0], problem.blocks[columns[-1]][1]
         panel = problem.read(start, stop)
         if rows != held:  # the first pair of a row of panels is a panel with itself

@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,24 @@ class _Sequences(Dataset[dict[str, Tensor]]):
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         return {"input_ids": self._ids[index], "labels": self._ids[index]}
+
+
+class _Arguments(TrainingArguments):
+    """One process trains on one GPU, its own.
+
+    Trainer takes the first that it sees, and shares batches out over all (`nn.DataParallel`).
+    """
+
+    @cached_property
+    def _setup_devices(self) -> torch.device:
+        is_gpu = torch.cuda.is_available() and not self.use_cpu
+        own = torch.cuda.current_device() if is_gpu else None
+        device: torch.device = super()._setup_devices
+        if own is None or ranks.together():  # a process group gives each rank its own
+            return device
+        self._n_gpu = 1
+        torch.cuda.set_device(own)
+        return torch.device("cuda", own)
 
 
 class _Trainer(Trainer):
@@ -223,7 +242,7 @@ def fit(
 def _arguments(
     options: TrainingTable, seed: int, device: str, work: WorkFolder
 ) -> TrainingArguments:
-    return TrainingArguments(
+    return _Arguments(
         output_dir=str(work.trainer),
         max_steps=options.steps,
         per_device_train_batch_size=ranks.share_of_batch(options.batch_size),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -198,15 +199,18 @@ def test_a_writer_holds_a_bounded_number_of_jobs_and_says_what_failed() -> None:
 
 
 class Meeting:
-    """Ranks of one process, one after the other: the first makes the store, all find it."""
+    """A rank in a world whose first rank has been through all its meetings before the others."""
 
-    def __init__(self, rank: int, size: int) -> None:
+    def __init__(self, rank: int, size: int, said: list[object]) -> None:
         self.world = World(rank, size)
-        self.rank, self.size, self.first = rank, size, rank == 0
-        self.share = self.world.share
+        self.first, self.share = self.world.first, self.world.share
+        self.said, self.heard = said, iter(said)
 
-    def meet(self, value: object = None, decide: object = None) -> None:
-        return None
+    def meet(self, value: object = None, decide: Callable[[list[object]], object] = len) -> object:
+        if self.first:
+            self.said.append(decide([value]))
+            return self.said[-1]
+        return next(self.heard)
 
 
 @pytest.mark.parametrize("ranks", [2, 3])
@@ -215,18 +219,15 @@ def test_ranks_fill_one_store_between_them_to_the_same_bits(
 ) -> None:
     monkeypatch.setattr(layout, "_CHUNK_SAMPLES", 8)
     alone = run(model, passages, tmp_path / "alone.zarr")
-    shares = []
-    for rank in range(ranks):
-        before = 0 if rank == 0 else len(open_activations(tmp_path / "m.zarr").missing())
-        store = run(model, passages, tmp_path / "m.zarr", world=Meeting(rank, ranks))
-        shares.append((before or 8) - len(store.missing()))
-    # One after the other, each rank takes its part of what those before left.
-    assert store.missing()
-    store = run(model, passages, tmp_path / "m.zarr")
+    shares: list[int] = []
+    said: list[object] = []
+    for rank in range(ranks):  # the others look when chunks have been written already
+        store = run(model, passages, tmp_path / "m.zarr", world=Meeting(rank, ranks, said))
+        shares.append(8 - len(store.missing()) - sum(shares))
     assert not store.missing()
     for layer in (1, 2):
         assert (values(store, layer) == values(alone, layer)).all()
-    assert shares[0] == -(-8 // ranks)
+    assert shares == [len(range(rank, 8, ranks)) for rank in range(ranks)]
 
 
 def test_batches_do_not_depend_on_who_runs_them(model, passages) -> None:

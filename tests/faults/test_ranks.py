@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 from command import CONFIG, engramcka, start
 
+from engramcka.config import load_config
+from engramcka.stores import results
+
 pytestmark = [pytest.mark.xdist_group("ranks"), pytest.mark.timeout(1200)]
 
 
@@ -90,11 +93,30 @@ def test_shares_of_a_job_array_and_then_the_whole(by_one: Path, tmp_path: Path) 
         _, errors = job.communicate(timeout=900)
         assert job.returncode == 0, errors
     assert not list((tmp_path / "run/activations").iterdir())
+    root = results.read_root(tmp_path / "run/results.zarr")
+    assert root["provenance"]["config"] == load_config(tmp_path / "config.toml").to_dict()
+    assert "seconds" not in root  # two shares that add theirs would lose some; the log has all
     result = engramcka("run", "config.toml", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert chunks(tmp_path / "run") == chunks(by_one)
     done = [e["name"] for e in events(tmp_path / "run", "done") if e["unit"] == "steps"]
     assert len(done) == len(set(done)) == 3
+
+
+def test_a_training_of_all_ranks_that_fails_is_said_once_and_the_others_are_tried(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "config.toml").write_text(CONFIG)
+    settings = ("training.data_parallel=true", "training.learning_rate=1e30", "cka=[]", "lens=[]")
+    changes = [part for setting in (*settings, "gates=[]") for part in ("--set", setting)]
+    job = start("run", "config.toml", *changes, cwd=tmp_path, ranks=2)
+    out, errors = job.communicate(timeout=600)
+    assert job.returncode == 1, errors
+    lines = [line for line in errors.splitlines() if line.startswith("engramcka: ")]
+    names = [line.split(":")[1].strip() for line in lines]
+    assert names == ["train moe", "train engram", "sweep layer 1"]
+    assert "failed: 3, not made for lack of those: " in out
+    assert len(events(tmp_path / "run", "error")) == 3
 
 
 def test_a_share_that_is_none_is_refused(tmp_path: Path) -> None:

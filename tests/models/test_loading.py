@@ -112,7 +112,7 @@ def test_no_tokenizer(saved):
 
 def test_loads_across_devices_and_with_another_attention(saved):
     plain, _ = load_model(str(saved))
-    spread, _ = load_model(str(saved), device_map="auto", attn_implementation="eager")
+    spread, _ = load_model(str(saved), parallel="auto", attn_implementation="eager")
     assert spread.config._attn_implementation == "eager"
     ids = torch.randint(3, 300, (1, 9))
     with torch.no_grad():
@@ -135,6 +135,9 @@ def test_a_checkpoint_that_is_quantised_already_is_not_moved(saved, monkeypatch)
     with pytest.raises((StoreError, ConfigError)) as error:
         load_model(str(saved))
     assert "cannot be loaded" in one_line(error)
+    with pytest.raises(ConfigError) as error:
+        load_model(str(saved), parallel="tp")
+    assert "its weights are quantised, and parallel = 'tp' shares out whole ones" in one_line(error)
 
 
 def test_a_tokenizer_without_offsets():

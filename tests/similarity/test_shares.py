@@ -157,6 +157,26 @@ def test_rows_of_tiles_are_shared_evenly(ranks, n):
 
 
 @pytest.mark.parametrize("ranks", RANKS)
+def test_panels_whose_rows_are_not_ours_are_not_read(monkeypatch, ranks):
+    monkeypatch.setattr(gram_route, "_PANEL_BYTES", 1)  # a panel is a block
+    y, x = models()
+    problem = pose(
+        *(Layers(side, "y") for side in (y, x)), torch.empty(0), hollow=True, max_groups=8
+    )
+    count, read, was = len(problem.blocks), [], type(problem).read
+    monkeypatch.setattr(
+        type(problem), "read", lambda self, *edges: read.append(edges) or was(self, *edges)
+    )
+    portions = gram_route.row_portions(problem, 1000)
+    for mine in spread(gram_route.row_costs(problem, portions), ranks):
+        rows = {block for number in mine for block in portions[number]}
+        before = len(read)
+        list(gram_route.each_row(problem, lambda row: row.block, rows))
+        assert len(read) - before == sum(count - block for block in rows)
+    assert len(read) == count * (count + 1) / 2  # by all together, as by one
+
+
+@pytest.mark.parametrize("ranks", RANKS)
 @pytest.mark.parametrize("batches", [64, 100, 1000])
 def test_groups_of_batches_are_shared_evenly(ranks, batches):
     costs = [float(len(group)) for group in batch_groups(batches, 64)]

@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from engramcka.config import load_config
 from engramcka.errors import EngramckaError
 from engramcka.pipeline import make_plan
-from engramcka.pipeline.estimate import estimate
+from engramcka.pipeline.estimate import estimate, shared_out
 from engramcka.pipeline.identity import content_digest
 from engramcka.stores.run import Run
 
@@ -98,6 +98,32 @@ points = "mlp"
     assert list(done.activations("b").layers) == [1, 2, 3]
     cka = done.cka["map"]
     assert (cka.y_layers, cka.x_layers, cka.n_samples) == ((0, 1, 2, 3), (1, 2, 3), 40)
+
+
+def test_check_says_what_each_of_several_ranks_would_hold(sources: Path, tmp_path: Path) -> None:
+    models = """
+[models.a]
+source = "hf"
+path = "{sources}/first"
+parallel = "tp"
+
+[models.b]
+source = "hf"
+path = "{sources}/second"
+"""
+    text = config_text(sources, models)
+    (tmp_path / "c.toml").write_text(text)
+    (line,) = shared_out(load_config(tmp_path / "c.toml"))
+    model = AutoModelForCausalLM.from_pretrained(sources / "first")
+    norms = sum(p.numel() for name, p in model.named_parameters() if "norm" in name)
+    held = norms + (sum(p.numel() for p in model.parameters()) - norms) / 2
+    assert line == (
+        "a: parallel = 'tp', all ranks hold it as one; weights a rank: 2 ranks "
+        f"{4 * held / 1e9:.3g} GB (num_attention_heads 2, num_key_value_heads 2, "
+        "self_attn.q_proj 16)"
+    )
+    says = refusal(tmp_path, text, "models.a.quantization=8bit")
+    assert "parallel = 'tp' does not share out weights that bitsandbytes quantises" in says
 
 
 OWN = """

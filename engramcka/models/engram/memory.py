@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
+from torch.distributed.tensor import DTensor
 
 from engramcka.models.engram.host import Fetch, HostLookup
 
@@ -38,6 +39,8 @@ class EngramMemory(nn.Module):
 
     def forward(self, rows: Tensor) -> Tensor:
         """The memory e_t of each token, (B, T, d_mem), from row numbers (B, T, P)."""
+        if isinstance(self.weight, DTensor):
+            return _from_all_ranks(self.weight, rows).flatten(-2)
         if rows.device == self.weight.device:
             return F.embedding(rows, self.weight).flatten(-2)
         fetch, self._fetch = self._fetch, None
@@ -60,3 +63,19 @@ class EngramMemory(nn.Module):
             return tensor.to(dtype=probe.dtype)
 
         return super()._apply(stay, recurse)
+
+
+def _from_all_ranks(weight: DTensor, rows: Tensor) -> Tensor:
+    """Rows (..., row width) of a matrix whose rows ranks hold in order, as many each.
+
+    Each looks up what it holds, and zeros are added to it: the same bits as from the whole matrix.
+    For inference: it has no gradient.
+    """
+    own = weight.to_local()
+    mesh = weight.device_mesh
+    start = -(-weight.shape[0] // mesh.size()) * mesh.get_local_rank()
+    place = rows - start
+    is_own = (place >= 0) & (place < len(own))
+    found = F.embedding(torch.where(is_own, place, 0), own) * is_own[..., None]
+    distributed.all_reduce(found, group=mesh.get_group())
+    return found

@@ -69,6 +69,7 @@ class EngramForCausalLM(PreTrainedModel, GenerationMixin):
     _supports_attention_backend = True
     _is_stateful = True  # tails cannot be rolled back: no assisted generation
     _can_compile_fullgraph = False
+    _tp_plan = {"engrams.*.memory.weight": "embedding_rowwise"}  # noqa: RUF012  (transformers' own)
 
     def __init__(self, config: EngramModelConfig, backbone: PreTrainedModel | None = None) -> None:
         super().__init__(config)

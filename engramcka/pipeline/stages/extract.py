@@ -15,7 +15,7 @@ from engramcka.pipeline.inputs import extract_inputs, refuse_other_states
 from engramcka.pipeline.members import Member, last_member, members
 from engramcka.pipeline.pieces import Piece
 from engramcka.pipeline.stages.importing import BY_SPAN, IDENTITY, check_import, import_states
-from engramcka.pipeline.stages.models import open_model, placed
+from engramcka.pipeline.stages.models import OpenModel, open_model, placed, ranks_for
 from engramcka.pipeline.units import Unit
 from engramcka.progress import Task
 from engramcka.stores import layout, open_activations, provenance
@@ -40,7 +40,9 @@ def extract_pieces(config: Config, run: Path, name: str, unit: Unit | None) -> I
         if path.exists():
             refuse_other_states(path, member, inputs)
         total, work = config.data.samples, partial(extract_model, unit=unit, member=member)
+        ranks = ranks_for(config, name, "all")
         if isinstance(member.table, ImportedModel):
+            ranks = "first"
             total = _rows_of(config, path, name, member.table)
             work = partial(import_states, name=name, table=member.table)
         yield Piece(
@@ -51,7 +53,7 @@ def extract_pieces(config: Config, run: Path, name: str, unit: Unit | None) -> I
             inputs=inputs,
             is_done=partial(_is_complete, path),
             work=partial(work, path=path, inputs=inputs),
-            ranks="first" if isinstance(member.table, ImportedModel) else "all",
+            ranks=ranks,
             needs=(unit.name,) if unit else (),
         )
 
@@ -87,12 +89,23 @@ def extract_model(
     inputs: Mapping[str, Any],
 ) -> None:
     """Fill one model's activation store."""
+    with open_model(context, member.model, unit, member) as opened:
+        _fill(context, task, opened, member, path, inputs)
+
+
+def _fill(
+    context: Context,
+    task: Task,
+    opened: OpenModel,
+    member: Member,
+    path: Path,
+    inputs: Mapping[str, Any],
+) -> None:
     from engramcka.extraction import extract
     from engramcka.models.points import capture_points
 
     table = member.table
     assert isinstance(table, CapturedModel)
-    opened = open_model(context, member.model, unit, member)
     passages = placed(context, opened.tokenizer)
     points = capture_points(
         opened.model,
@@ -126,6 +139,7 @@ def extract_model(
         nonfinite=context.config.data.nonfinite,
         compression=context.config.run.compression,
         world=context.world,
+        as_one=opened.as_one,
     )
     if store.attributes["corpus"] != context.corpus.fingerprint:
         raise StoreError(f"{path}: begun on another text; delete it to make it anew", exit_code=2)

@@ -17,7 +17,7 @@ from engramcka.config import Config, GatesTable
 from engramcka.pipeline.context import Context
 from engramcka.pipeline.inputs import extract_inputs
 from engramcka.pipeline.pieces import Piece
-from engramcka.pipeline.stages.models import OpenModel, open_model
+from engramcka.pipeline.stages.models import OpenModel, open_model, ranks_for
 from engramcka.pipeline.units import Unit
 from engramcka.progress import Task
 from engramcka.stores import layout, provenance, results
@@ -59,6 +59,7 @@ def gates_pieces(
                 work=partial(work, gates=gates, name=model, unit=unit, inputs=inputs),
                 makes=f"{kind}/{model}",
                 needs=(unit.name,) if unit else (),
+                ranks=ranks_for(config, model, "first"),
             )
 
 
@@ -79,30 +80,33 @@ def compute_gates(
     from engramcka.lens import collision_shares, gate_map, require_gates, token_gates, token_texts
     from engramcka.results import GateText
 
-    opened = open_model(context, name, unit)
-    layers = sorted(require_gates(opened.model, name))
-    texts = _passages(context, opened.tokenizer, gates.passages)
-    own = [("", text) for text in gates.texts]
-    length = context.config.data.max_length
-    shown = token_texts(opened.tokenizer, own, [()] * len(own), length) if own else texts[:SHOWN]
-    alpha, shares = _over_tokens(opened, texts, partial(token_gates, opened.model), task)
-    shown_alpha, _ = _over_tokens(opened, shown, partial(token_gates, opened.model), None)
-    ends = np.cumsum([len(text.ids) for text in shown])[:-1]
-    result = gate_map(
-        texts,
-        alpha,
-        shares,
-        layers=layers,
-        orders=opened.model.hashing.orders,
-        collisions=collision_shares(opened.model.hashing, [text.ids for text in texts]),
-        shown=[
-            GateText(text.pieces, part)
-            for text, part in zip(shown, np.split(shown_alpha, ends), strict=True)
-        ],
-        label=context.config.label(name),
-        provenance=_facts(context, opened, len(texts)),
-    )
-    results.write_result(context.results, name, result, inputs)
+    with open_model(context, name, unit) as opened:
+        layers = sorted(require_gates(opened.model, name))
+        texts = _passages(context, opened.tokenizer, gates.passages)
+        own = [("", text) for text in gates.texts]
+        length = context.config.data.max_length
+        shown = (
+            token_texts(opened.tokenizer, own, [()] * len(own), length) if own else texts[:SHOWN]
+        )
+        alpha, shares = _over_tokens(opened, texts, partial(token_gates, opened.model), task)
+        shown_alpha, _ = _over_tokens(opened, shown, partial(token_gates, opened.model), None)
+        ends = np.cumsum([len(text.ids) for text in shown])[:-1]
+        result = gate_map(
+            texts,
+            alpha,
+            shares,
+            layers=layers,
+            orders=opened.model.hashing.orders,
+            collisions=collision_shares(opened.model.hashing, [text.ids for text in texts]),
+            shown=[
+                GateText(text.pieces, part)
+                for text, part in zip(shown, np.split(shown_alpha, ends), strict=True)
+            ],
+            label=context.config.label(name),
+            provenance=_facts(context, opened, len(texts)),
+        )
+    if context.world.first:
+        results.write_result(context.results, name, result, inputs)
     task.update(task.total, info=f"{len(texts)} passages, {len(alpha)} tokens")
 
 
@@ -121,25 +125,27 @@ def compute_memory(
     from engramcka.lens import memory_ablation, read_head, require_engram, token_losses
     from engramcka.models import memory_off
 
-    opened = open_model(context, name, unit)
-    require_engram(opened.model, name)
-    texts = _passages(context, opened.tokenizer, gates.passages)
-    losses = []
-    for silent in (False, True):
-        with memory_off(opened.model) if silent else nullcontext():
-            head = read_head(opened.model, torch.from_numpy(texts[0].ids).to(context.device))
+    with open_model(context, name, unit) as opened:
+        require_engram(opened.model, name)
+        texts = _passages(context, opened.tokenizer, gates.passages)
+        losses = []
+        for silent in (False, True):
+            with memory_off(opened.model) if silent else nullcontext():
+                opened.as_one.step()
+                head = read_head(opened.model, torch.from_numpy(texts[0].ids).to(context.device))
 
-            def work(ids: Any, mask: Any, head: Any = head) -> tuple[Any]:
-                return (token_losses(opened.model, head, ids, mask),)
+                def work(ids: Any, mask: Any, head: Any = head) -> tuple[Any]:
+                    return (token_losses(opened.model, head, ids, mask),)
 
-            losses.append(_over_tokens(opened, texts, work, task, half=silent)[0])
-    result = memory_ablation(
-        texts,
-        *losses,
-        label=context.config.label(name),
-        provenance=_facts(context, opened, len(texts)),
-    )
-    results.write_result(context.results, name, result, inputs)
+                losses.append(_over_tokens(opened, texts, work, task, half=silent)[0])
+        result = memory_ablation(
+            texts,
+            *losses,
+            label=context.config.label(name),
+            provenance=_facts(context, opened, len(texts)),
+        )
+    if context.world.first:
+        results.write_result(context.results, name, result, inputs)
     task.update(task.total, info=f"{len(texts)} passages, {result.counts[0]} tokens")
 
 
@@ -208,6 +214,7 @@ def _over_tokens(
         if not members:
             continue
         ids, mask = pad([texts[index].ids for index in members], opened.pad_id)
+        opened.as_one.step()
         values = work(torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device))
         ends = np.cumsum([lengths[index] for index in members])[:-1]
         parts = [np.split(value.cpu().numpy(), ends) for value in values]

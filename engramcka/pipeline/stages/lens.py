@@ -22,7 +22,7 @@ from engramcka.pipeline.stages.extract import (
     READINGS_VERSION,
     finished_store,
 )
-from engramcka.pipeline.stages.models import open_model, placed
+from engramcka.pipeline.stages.models import open_model, placed, ranks_for
 from engramcka.pipeline.units import Unit
 from engramcka.pipeline.where import rows_where
 from engramcka.progress import Task
@@ -63,6 +63,7 @@ def lens_pieces(
                 inputs=inputs,
             ),
             needs=(f"extract/{member.store}",),
+            ranks=ranks_for(config, model, "first"),
         )
 
 
@@ -90,6 +91,8 @@ def compute_curve(
     readings = _stored(store) if memory else None
     if readings is None:
         readings = _read(context, task, store, member, unit, memory)
+    if not context.world.first:
+        return
     facts = {key: store.attributes.get(key) for key in ("model", "device", "skipped", "step")}
     curve = lens_curve(
         {key: value[rows] for key, value in readings.items()},
@@ -128,20 +131,20 @@ def _read(
     from engramcka.lens import PREFIX, LensReadout
     from engramcka.models import memory_off
 
-    opened = open_model(context, member.model, unit, member)
-    passages = placed(context, opened.tokenizer)
-    if len(passages.samples) != store.n_samples:
-        raise StoreError(
-            f"{store.path}: holds {store.n_samples} samples, the text now gives "
-            f"{len(passages.samples)}; delete it to make it anew"
-        )
-    with nullcontext() if memory else memory_off(opened.model):
-        readout = LensReadout(opened.model, passages.ids[0])
-        found = read_passages(
-            opened.model,
-            passages,
-            readout,
-            pad_id=opened.pad_id,
-            on_rows=lambda done, total: task.update(done, total),
-        )
+    with open_model(context, member.model, unit, member) as opened:
+        passages = placed(context, opened.tokenizer)
+        if len(passages.samples) != store.n_samples:
+            raise StoreError(
+                f"{store.path}: holds {store.n_samples} samples, the text now gives "
+                f"{len(passages.samples)}; delete it to make it anew"
+            )
+        with nullcontext() if memory else memory_off(opened.model):
+            found = read_passages(
+                opened.model,
+                passages,
+                LensReadout(opened.model, passages.ids[0]),
+                pad_id=opened.pad_id,
+                on_rows=lambda done, total: task.update(done, total),
+                as_one=opened.as_one,
+            )
     return {key.removeprefix(PREFIX): value for key, value in found.items()}

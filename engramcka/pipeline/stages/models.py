@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from engramcka.config import ImportedModel, LoadedModel, PythonModel
+from engramcka.config import Config, ImportedModel, LoadedModel, PythonModel
+from engramcka.distributed import ALONE, World
 from engramcka.errors import StoreError
 from engramcka.pipeline.context import Context
 from engramcka.pipeline.members import Member, last_member
+from engramcka.pipeline.pieces import Ranks
 from engramcka.pipeline.units import Unit
 from engramcka.stores import layout
 
@@ -20,7 +24,7 @@ _LOAD_KEYS = (
     "revision",
     "dtype",
     "trust_remote_code",
-    "device_map",
+    "parallel",
     "attn_implementation",
     "quantization",
 )
@@ -33,6 +37,7 @@ class OpenModel:
     model: Any
     tokenizer: Any
     where: dict[str, Any]  # JSON: the arguments that it was loaded with
+    as_one: World = ALONE  # the ranks that hold it as one, and run all passes together
 
     @property
     def pad_id(self) -> int:
@@ -40,10 +45,18 @@ class OpenModel:
         return int(self.tokenizer.pad_token_id or 0)
 
 
+def ranks_for(config: Config, name: str, ranks: Ranks) -> Ranks:
+    """Who works with a model: those given, or all as one where the config says so."""
+    return "as one" if _is_shared_out(config, name) else ranks
+
+
+@contextmanager
 def open_model(
     context: Context, name: str, unit: Unit | None, member: Member | None = None
-) -> OpenModel:
-    """Load a model of the config.
+) -> Iterator[OpenModel]:
+    """Load a model of the config, for use in the `with` block alone.
+
+    With parallel = "tp" all ranks hold it as one, and all of them must go through the block.
 
     Args:
         context: the run.
@@ -52,8 +65,37 @@ def open_model(
         member: which of its checkpoints; the last if left out.
 
     Raises:
+        ConfigError: it cannot be shared out over these ranks.
         StoreError: it is not trained yet, or there is nothing to load: imported activations.
     """
+    if not _is_shared_out(context.config, name):
+        yield _load(context, name, unit, member)
+        return
+    world = context.world
+    _require_gpus(context)
+    with world.as_one(context.device):
+        opened = _load(context, name, unit, member)
+        yield replace(opened, where={**opened.where, "ranks": world.size}, as_one=world)
+
+
+def _is_shared_out(config: Config, name: str) -> bool:
+    table = config.models[name]
+    return isinstance(table, LoadedModel) and table.parallel == "tp"
+
+
+def _require_gpus(context: Context) -> None:
+    """transformers shares a model out over GPUs wherever there are some."""
+    import torch
+
+    if context.device == "cpu" and torch.cuda.is_available():
+        raise context.config.error(
+            ("run", "device"),
+            "found 'cpu', and parallel = 'tp' takes the GPUs of this machine",
+            "allowed: 'auto' or 'cuda'",
+        )
+
+
+def _load(context: Context, name: str, unit: Unit | None, member: Member | None) -> OpenModel:
     from engramcka.models import load_model
 
     member = member or last_member(context.config, name)

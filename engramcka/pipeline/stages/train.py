@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from engramcka.config import Config
-from engramcka.errors import TrainingError
+from engramcka.errors import OutOfMemory
 from engramcka.pipeline.context import Context
 from engramcka.pipeline.pieces import Piece
 from engramcka.pipeline.units import Unit
@@ -173,8 +173,8 @@ def _told_of_memory() -> Iterator[None]:
         raise _out_of_memory(error) from error
 
 
-def _out_of_memory(error: BaseException) -> TrainingError:
+def _out_of_memory(error: BaseException) -> OutOfMemory:
     reason = f" ({layout.first_line(error)})" if str(error) else ""
-    return TrainingError(
+    return OutOfMemory(
         f"out of memory{reason}; a smaller training.batch_size, sequence_length or preset may fit"
     )
