@@ -9,15 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from command import ENVIRONMENT, engramcka
+from command import ENVIRONMENT
 from families import tiny
 from one_model import look
 from small_sources import SENTENCES, write_few_nerd
 
 from engramcka import open_run
-from engramcka.config import EngramConfig
+from engramcka.config import EngramConfig, load_config
 from engramcka.data import Document, train_tokenizer
+from engramcka.errors import ConfigError
 from engramcka.models import graft, load_model
+from engramcka.pipeline import run_config
+from engramcka.progress import Reporter
 from engramcka.stores.run import Run
 
 pytestmark = [pytest.mark.xdist_group("ranks"), pytest.mark.timeout(1200)]
@@ -101,9 +104,14 @@ def one(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """The run of one process."""
     place = tmp_path_factory.mktemp("one")
     (place / "config.toml").write_text(CONFIG.format(folder=folder, parallel="none"))
-    result = engramcka("run", "config.toml", cwd=place)
-    assert result.returncode == 0, result.stderr
+    by_one_process(place)
     return open_run(place / "run")
+
+
+def by_one_process(place: Path, *overrides: str) -> None:
+    torch.set_num_threads(1)
+    config = load_config(place / "config.toml", (f"run.dir={place}/run", *overrides))
+    run_config(config, Reporter(place / "run/log.jsonl"))
 
 
 def require_close(found: np.ndarray, expected: np.ndarray, share: float = CLOSE) -> None:
@@ -168,8 +176,7 @@ def test_what_a_kill_leaves_is_filled_up_by_as_many_ranks_or_by_one(
     for alone in (False, True):
         if alone:
             store.forget(1)
-            result = engramcka(*only, "--set", "models.llama.parallel=none", cwd=tmp_path)
-            assert result.returncode == 0, result.stderr
+            by_one_process(tmp_path, "models.llama.parallel=none")
         store = open_run(tmp_path / "run").activations("llama")
         assert store.sealed
         for layer, states in one.activations("llama").layers.items():
@@ -179,10 +186,10 @@ def test_what_a_kill_leaves_is_filled_up_by_as_many_ranks_or_by_one(
 def test_what_one_process_or_these_ranks_cannot_do_is_refused(folder: Path, tmp_path: Path) -> None:
     text = CONFIG.format(folder=folder, parallel="tp").partition("[models.grafted]")[0]
     (tmp_path / "config.toml").write_text(text)
-    result = engramcka("run", "config.toml", cwd=tmp_path)
-    assert result.returncode == 2
-    assert result.stderr.strip() == (
-        "engramcka: config.toml, line 14, models.llama.parallel: found 'tp', and this is one "
+    with pytest.raises(ConfigError) as error:
+        by_one_process(tmp_path)
+    assert str(error.value) == (
+        f"{tmp_path}/config.toml, line 14, models.llama.parallel: found 'tp', and this is one "
         "process alone; start it with torchrun or srun, a process a GPU; one process takes 'auto' "
         "or 'none'"
     )
