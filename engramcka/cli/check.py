@@ -53,6 +53,9 @@ def command(
     console.print(table)
     for line in (*_totals(pieces, costs), *shared_out(loaded)):
         console.print(line, markup=False)
+    counted = zip(pieces, costs, strict=True)
+    if any(piece.makes.startswith("lens/") and not cost.flops for piece, cost in counted):
+        console.print("lens: curves without FLOPs are read in the extraction's own pass")
     for name in unnamed_models(loaded):
         told = "no map, lens, gates or sweep names it; its hidden states are stored all the same"
         console.print(f"models.{name}: {told}", markup=False)
@@ -70,7 +73,8 @@ def _totals(pieces: Sequence[Piece], costs: Sequence[Cost]) -> Iterator[str]:
             continue
         left = sum(cost.flops for piece, cost in mine if not piece.is_done())
         size = _bytes(sum(cost.bytes for _, cost in mine))
-        yield f"{stage}: {len(mine)} pieces, {flops:.1e} FLOPs ({left:.1e} left), {size}"
+        told = f"{stage}: {len(mine)} pieces, {flops:.1e} FLOPs ({left:.1e} left)"
+        yield ", ".join(filter(None, (told, size)))
 
 
 def _bytes(count: float) -> str:

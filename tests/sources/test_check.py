@@ -92,6 +92,7 @@ def test_hidden_states_are_stored_of_what_needs_them_or_is_named_by_nothing(
     result = CliRunner().invoke(app, ["check", str(tmp_path / "c.toml")], catch_exceptions=False)
     assert "models.b: no map, lens, gates or sweep names it" in result.stdout
     assert "models.a: no map" not in result.stdout
+    assert "lens: curves without FLOPs are read in the extraction's own pass" in result.stdout
 
 
 def test_operations_of_extraction_and_lens_against_a_counter(
