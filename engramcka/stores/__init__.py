@@ -13,10 +13,10 @@ from engramcka.lazy import attach
 if TYPE_CHECKING:
     from engramcka.stores.activations import (
         ActivationStore,
-        LayerArray,
-        create_activations,
         open_activations,
     )
+    from engramcka.stores.layer_arrays import LayerArray
+    from engramcka.stores.making import create_activations
     from engramcka.stores.results import (
         read_cka,
         read_result,
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "ActivationStore": "activations",
-    "LayerArray": "activations",
+    "LayerArray": "layer_arrays",
     "Run": "run",
-    "create_activations": "activations",
+    "create_activations": "making",
     "is_run": "run",
     "open_activations": "activations",
     "open_run": "run",

@@ -11,59 +11,24 @@ since Zarr has no such type that every reader knows. Knows no torch.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-import ml_dtypes
 import numpy as np
 import numpy.typing as npt
-import zarr
 
 from engramcka.errors import StoreError
 from engramcka.stores import layout, manifest
-from engramcka.stores.making import add_samples, add_sharded, add_written, grid_of
+from engramcka.stores.grids import grid_of
+from engramcka.stores.layer_arrays import LayerArray
 from engramcka.stores.shards import Place, ShardedArray, check_shard, shard_path, write_shard
 from engramcka.stores.together import local_threads, together
-from engramcka.whole import whole
 
-DTYPES = ("float32", "float16", "bfloat16")
 _MAX_LAYER_BYTES = 1 << 50
-
-Compression = Literal["none", "zstd"]
-
-
-class LayerArray:
-    """One layer's hidden states, (samples, width), read a slice of samples at a time."""
-
-    def __init__(
-        self, array: ShardedArray, dtype: str, rows: npt.NDArray[np.int64] | None = None
-    ) -> None:
-        self._array, self._dtype, self._rows = array, dtype, rows
-        count = array.grid.n_samples if rows is None else len(rows)
-        self.shape: tuple[int, int] = (count, array.grid.width)
-        self.dtype = np.dtype(ml_dtypes.bfloat16) if dtype == "bfloat16" else np.dtype(dtype)
-        self.ndim = 2
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, index: slice) -> npt.NDArray[Any]:
-        start, stop, step = index.indices(len(self))
-        if self._rows is not None:
-            words = self._array.take(self._rows[index])
-        else:
-            words = self._array.rows(start, max(start, stop))[::step]
-        return words.view(self.dtype)
-
-    def take(self, rows: npt.NDArray[np.int64]) -> LayerArray:
-        """The same layer at these rows only, in this order; all of them in order cost nothing."""
-        if self._rows is None and np.array_equal(rows, np.arange(len(self))):
-            return self
-        return LayerArray(self._array, self._dtype, rows)
 
 
 @dataclass(frozen=True)
@@ -280,62 +245,6 @@ class ActivationStore:
             f"{self.path}: {error.strerror or error}; {wanted:,} bytes are still to be written, "
             f"{free:,} are free, {max(0, wanted - free):,} are missing; make room and run it again"
         )
-
-
-def create_activations(
-    path: Path,
-    *,
-    layers: Sequence[int],
-    width: int,
-    dtype: str,
-    samples: Mapping[str, np.ndarray[Any, Any]],
-    attributes: Mapping[str, Any],
-    inputs: Mapping[str, Any],
-    readouts: Mapping[str, int] | None = None,
-    compression: Compression = "none",
-) -> ActivationStore:
-    """Make an empty store for one model; it appears whole (all metadata and samples) or not at all.
-
-    Args:
-        path: the store, which must not be there.
-        layers: block numbers; there may be none where there are read-outs.
-        width: of the residual stream.
-        dtype: one of `DTYPES`.
-        samples: the sample table, column name -> (samples,).
-        attributes: JSON: provenance, counts.
-        inputs: JSON: all that the hidden states are made from.
-        readouts: name -> columns of what is read off the same pass, kept as float32.
-        compression: of the hidden states and read-outs; lossless.
-    """
-    n_samples = len(next(iter(samples.values())))
-    words = "uint16" if dtype == "bfloat16" else dtype
-    rows, part = layout.chunk_samples(n_samples, width * np.dtype(words).itemsize)
-    names = [layout.layer_name(layer) for layer in layers]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with whole(path) as scratch:
-        group = zarr.open_group(scratch, mode="w", zarr_format=3)
-        for layer, name in zip(layers, names, strict=True):
-            marks = {"dtype": dtype, "layer": layer}
-            size = (n_samples, width, rows, part)
-            add_sharded(group, name, words, size, compression, "feature", marks)
-        for readout, columns in sorted((readouts or {}).items()):
-            names.append(f"{layout.READOUTS}/{readout}")
-            size = (n_samples, columns, rows, part)
-            add_sharded(group, names[-1], "float32", size, compression, "column", {})
-        add_written(group, -(-n_samples // rows), len(names))
-        add_samples(group, samples)
-        group.attrs.update(
-            {
-                **layout.header("activations"),
-                **attributes,
-                "dtype": dtype,
-                "n_samples": n_samples,
-                "chunk_samples": rows,
-                "arrays": names,
-                layout.INPUTS: dict(inputs),
-            }
-        )
-    return open_activations(path, mode="r+")
 
 
 def open_activations(path: Path | str, mode: Literal["r", "r+"] = "r") -> ActivationStore:

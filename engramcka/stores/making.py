@@ -1,23 +1,81 @@
-"""The arrays of an activation store: made empty, and recognised when they are opened again."""
+"""An empty activation store, whole or not at all: its arrays, its sample table, its attributes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
-from engramcka.errors import StoreError
 from engramcka.stores import layout
-from engramcka.stores.shards import LEVEL, Grid
+from engramcka.stores.activations import ActivationStore, open_activations
+from engramcka.stores.shards import LEVEL
+from engramcka.whole import whole
 
-_BYTES = {"name": "bytes", "configuration": {"endian": "little"}}
-_CRC = {"name": "crc32c"}
+DTYPES = ("float32", "float16", "bfloat16")
+Compression = Literal["none", "zstd"]
 
 
-def add_sharded(
+def create_activations(
+    path: Path,
+    *,
+    layers: Sequence[int],
+    width: int,
+    dtype: str,
+    samples: Mapping[str, np.ndarray[Any, Any]],
+    attributes: Mapping[str, Any],
+    inputs: Mapping[str, Any],
+    readouts: Mapping[str, int] | None = None,
+    compression: Compression = "none",
+) -> ActivationStore:
+    """Make an empty store for one model; it appears whole (all metadata and samples) or not at all.
+
+    Args:
+        path: the store, which must not be there.
+        layers: block numbers; there may be none where there are read-outs.
+        width: of the residual stream.
+        dtype: one of `DTYPES`.
+        samples: the sample table, column name -> (samples,).
+        attributes: JSON: provenance, counts.
+        inputs: JSON: all that the hidden states are made from.
+        readouts: name -> columns of what is read off the same pass, kept as float32.
+        compression: of the hidden states and read-outs; lossless.
+    """
+    n_samples = len(next(iter(samples.values())))
+    words = "uint16" if dtype == "bfloat16" else dtype
+    rows, part = layout.chunk_samples(n_samples, width * np.dtype(words).itemsize)
+    names = [layout.layer_name(layer) for layer in layers]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole(path) as scratch:
+        group = zarr.open_group(scratch, mode="w", zarr_format=3)
+        for layer, name in zip(layers, names, strict=True):
+            marks = {"dtype": dtype, "layer": layer}
+            size = (n_samples, width, rows, part)
+            _add_sharded(group, name, words, size, compression, "feature", marks)
+        for readout, columns in sorted((readouts or {}).items()):
+            names.append(f"{layout.READOUTS}/{readout}")
+            size = (n_samples, columns, rows, part)
+            _add_sharded(group, names[-1], "float32", size, compression, "column", {})
+        _add_written(group, -(-n_samples // rows), len(names))
+        _add_samples(group, samples)
+        group.attrs.update(
+            {
+                **layout.header("activations"),
+                **attributes,
+                "dtype": dtype,
+                "n_samples": n_samples,
+                "chunk_samples": rows,
+                "arrays": names,
+                layout.INPUTS: dict(inputs),
+            }
+        )
+    return open_activations(path, mode="r+")
+
+
+def _add_sharded(
     group: zarr.Group,
     name: str,
     dtype: str,
@@ -50,7 +108,7 @@ def add_sharded(
     )
 
 
-def add_written(group: zarr.Group, n_chunks: int, n_arrays: int) -> None:
+def _add_written(group: zarr.Group, n_chunks: int, n_arrays: int) -> None:
     """The array of sizes and checksums, a file a row."""
     group.create_array(
         "written",
@@ -62,7 +120,7 @@ def add_written(group: zarr.Group, n_chunks: int, n_arrays: int) -> None:
     )
 
 
-def add_samples(group: zarr.Group, samples: Mapping[str, np.ndarray[Any, Any]]) -> None:
+def _add_samples(group: zarr.Group, samples: Mapping[str, np.ndarray[Any, Any]]) -> None:
     """The sample table, a column an array."""
     table = group.create_group("samples")
     with zarr.config.set(layout.KEEP_ZEROS):
@@ -75,37 +133,3 @@ def add_samples(group: zarr.Group, samples: Mapping[str, np.ndarray[Any, Any]]) 
                 chunks=(len(values),),
                 dimension_names=("sample",),
             )[...] = values
-
-
-def grid_of(array: Any) -> Grid:
-    """How an array made by `add_sharded` is cut up.
-
-    Raises:
-        StoreError: it was made in another way.
-    """
-    found = array.metadata.to_dict()
-    codecs = list(found["codecs"])
-    inner = codecs[0]["configuration"] if codecs[0]["name"] == "sharding_indexed" else {}
-    plain = [_name_only(codec) for codec in inner.get("codecs", ())]
-    ours = (
-        len(codecs) == 1
-        and plain in ([_BYTES, _CRC], [_BYTES, {"name": "zstd"}, _CRC])
-        and [_name_only(codec) for codec in inner["index_codecs"]] == [_BYTES, _CRC]
-        and inner["index_location"] == "end"
-        and found["chunk_key_encoding"]["name"] == "default"
-        and array.ndim == 2
-        and array.chunks[1] == array.shards[1] == array.shape[1]
-        and array.dtype.name in ("uint16", "float16", "float32")
-    )
-    if not ours:
-        raise StoreError(f"{array.store_path}: not stored as engramcka stores hidden states")
-    n_samples, width = array.shape
-    rows, part = array.shards[0], array.chunks[0]
-    return Grid(n_samples, width, array.dtype, rows, part, compressed=len(plain) == 3)
-
-
-def _name_only(codec: Mapping[str, Any]) -> dict[str, Any]:
-    """A codec as JSON, without the options that do not change how it is read."""
-    if codec["name"] == "bytes":
-        return {"name": "bytes", "configuration": dict(codec["configuration"])}
-    return {"name": codec["name"]}

@@ -19,45 +19,15 @@ from numcodecs.zstd import Zstd
 
 from engramcka.errors import StoreError
 from engramcka.stores.checksums import checksum
+from engramcka.stores.grids import CRC, Grid
 from engramcka.stores.together import local_threads, together
 
-CRC = 4  # bytes of a checksum
 LEVEL = 3  # of zstd
 _ABSENT = np.iinfo(np.uint64).max  # offset and length of a part that is not there
 _SPAN_BYTES = 1 << 20  # that a thread reads at least: less is not worth another one
 
 Words = npt.NDArray[Any]
 Place = Any  # a Path, or an `engramcka.stores.remote.RemotePath`
-
-
-@dataclass(frozen=True)
-class Grid:
-    """How an array of (samples, width) is cut up into shards of ``rows``, parts of ``part`` rows.
-
-    ``rows`` is a multiple of ``part``; the last shard may reach past the last sample.
-    """
-
-    n_samples: int
-    width: int
-    dtype: np.dtype[Any]
-    rows: int
-    part: int
-    compressed: bool  # zstd; else the bytes as they are
-
-    @property
-    def parts(self) -> int:
-        """Parts of a shard."""
-        return self.rows // self.part
-
-    @property
-    def part_bytes(self) -> int:
-        """Bytes of a part before compression, without its checksum."""
-        return self.part * self.width * self.dtype.itemsize
-
-    @property
-    def index_bytes(self) -> int:
-        """Bytes at the end of a shard: its index and the index's checksum."""
-        return 16 * self.parts + CRC
 
 
 def shard_path(array: Place, shard: int) -> Place:
