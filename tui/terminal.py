@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable
+from functools import lru_cache
 
 from rich.cells import cell_len, set_cell_size
 
@@ -18,7 +19,12 @@ def clean(name: object) -> str:
     Format characters include those that turn the direction of text, with which a name could show
     something else than it says.
     """
-    shown = (c if unicodedata.category(c)[0] != "C" else " " for c in str(name))
+    return _clean(str(name))
+
+
+@lru_cache(maxsize=8192)
+def _clean(name: str) -> str:
+    shown = (c if unicodedata.category(c)[0] != "C" else " " for c in name)
     return " ".join("".join(shown).split())
 
 

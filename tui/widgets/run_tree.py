@@ -44,6 +44,7 @@ class RunTree(Tree[Data]):
         self.guide_depth = 2
         self.show_guides = False
         self.facts: tuple[RunFacts, ...] = ()
+        self._runs: dict[Path, RunFacts] = {}  # by the path of their results
         self.pattern = ""
         self._opened: set[Data | None] = set()
 
@@ -53,6 +54,7 @@ class RunTree(Tree[Data]):
         if facts == self.facts and self.root.children:
             return
         self.facts = facts
+        self._runs = {run.place.results: run for run in facts}
         self._sync()
 
     def set_pattern(self, pattern: str) -> None:
@@ -96,6 +98,10 @@ class RunTree(Tree[Data]):
             name = Text(shorten(name.plain, max(room, 3)), style=style)
         return label + name
 
+    def get_label_width(self, node: TreeNode[Data]) -> int:
+        """Labels are cut to the tree's width; how long each one is need not be known."""
+        return 1
+
     def _sync(self) -> None:
         under = self.cursor_node.data if self.cursor_node else None
         opened = {node.data for node in _below(self.root) if node.is_expanded}
@@ -132,7 +138,7 @@ class RunTree(Tree[Data]):
 
     def _fill(self, node: TreeNode[Data]) -> None:
         """Add a run's entries under its node when they are first wanted."""
-        run = next((r for r in self.facts if r.place.results == node.data), None)
+        run = self._runs.get(node.data) if isinstance(node.data, Path) else None
         if run is None or node.children:
             return
         kinds: dict[str, TreeNode[Data]] = {}
