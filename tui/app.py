@@ -179,6 +179,8 @@ class BrowseApp(KeysInTurn):
         if subject is None:
             self.notify(NO_FIGURE, severity="warning", markup=False)
             return
+        if export.format in exporting.MOVIES:
+            self.notify(f"Drawing {len(subject.maps)} maps ..", markup=False)
         self.run_worker(lambda: self._write(subject, export), thread=True, group="export")
 
     def _write(self, subject: Subject, export: Export) -> None:
