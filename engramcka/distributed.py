@@ -167,7 +167,7 @@ class World:
 
         gpu = torch.device("cuda", torch.cuda.current_device()) if device == "cuda" else None
         if gpu is not None:
-            self._require_own_gpus(str(torch.cuda.get_device_properties(gpu).uuid))
+            self.require_own_gpus([str(torch.cuda.get_device_properties(gpu).uuid)])
         is_ours = not dist.is_initialized()
         with self.together():
             if is_ours:
@@ -189,15 +189,24 @@ class World:
         if is_ours:  # after an error the process ends: taking NCCL down would wait for the others
             dist.destroy_process_group()
 
-    def _require_own_gpus(self, gpu: str) -> None:
+    def require_own_gpus(self, gpus: list[str]) -> None:
+        """Refuse ranks that would put parts of a model on the same GPU; all of them call this.
+
+        Args:
+            gpus: identities of those that this rank will use.
+
+        Raises:
+            ConfigError: two ranks named the same.
+        """
         owner: dict[tuple[str, str], int] = {}
-        for rank, place in enumerate(self.gather((socket.gethostname(), gpu))):
-            other = owner.setdefault(tuple(place), rank)
-            if other != rank:
-                raise ConfigError(
-                    f"ranks {other} and {rank} have one GPU on {place[0]} and cannot hold a model "
-                    "together; start one rank a GPU"
-                )
+        for rank, (host, used) in enumerate(self.gather((socket.gethostname(), gpus))):
+            for gpu in used:
+                other = owner.setdefault((host, gpu), rank)
+                if other != rank:
+                    raise ConfigError(
+                        f"ranks {other} and {rank} would put parts of a model on one GPU of "
+                        f"{host}; give each its own (CUDA_VISIBLE_DEVICES), or start fewer"
+                    )
 
     def _lost(self, error: RuntimeError) -> PeerFailed:
         """What another rank failed with, if it says so within a few seconds."""

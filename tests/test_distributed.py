@@ -12,7 +12,7 @@ import pytest
 
 from engramcka import distributed
 from engramcka.distributed import ALONE, PeerFailed, World
-from engramcka.errors import ComparisonError, Interrupted
+from engramcka.errors import ComparisonError, ConfigError, Interrupted
 from engramcka.stores import layout
 
 
@@ -88,6 +88,17 @@ def test_shares_are_disjoint_and_even() -> None:
     shares = [World(rank, 4).share(things) for rank in range(4)]
     assert sorted(thing for share in shares for thing in share) == things
     assert {len(share) for share in shares} == {2, 3}
+
+
+def test_ranks_that_use_one_gpu_are_refused() -> None:
+    own = [["a", "b"], ["c"]]
+    found, _ = on_ranks(2, lambda world: world.require_own_gpus(own[world.rank]))
+    assert found == [None, None]
+    own[1] = ["c", "b"]
+    found, _ = on_ranks(2, lambda world: world.require_own_gpus(own[world.rank]))
+    for error in found:
+        assert isinstance(error, ConfigError)
+        assert "ranks 0 and 1 would put parts of a model on one GPU" in str(error)
 
 
 def test_a_signal_is_heard_between_steps_and_not_while_waiting_for_one(

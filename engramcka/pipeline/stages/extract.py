@@ -15,7 +15,13 @@ from engramcka.pipeline.inputs import extract_inputs, refuse_other_states
 from engramcka.pipeline.members import Member, last_member, members
 from engramcka.pipeline.pieces import Piece
 from engramcka.pipeline.stages.importing import BY_SPAN, IDENTITY, check_import, import_states
-from engramcka.pipeline.stages.models import OpenModel, open_model, placed, ranks_for
+from engramcka.pipeline.stages.models import (
+    OpenModel,
+    open_model,
+    placed,
+    ranks_for,
+    require_own_gpus,
+)
 from engramcka.pipeline.units import Unit
 from engramcka.progress import Task
 from engramcka.stores import layout, open_activations, provenance
@@ -89,6 +95,7 @@ def extract_model(
     inputs: Mapping[str, Any],
 ) -> None:
     """Fill one model's activation store."""
+    require_own_gpus(context, member)
     with open_model(context, member.model, unit, member) as opened:
         _fill(context, task, opened, member, path, inputs)
 

@@ -78,6 +78,21 @@ def open_model(
         yield replace(opened, where={**opened.where, "ranks": world.size}, as_one=world)
 
 
+def require_own_gpus(context: Context, member: Member) -> None:
+    """Refuse ranks that each spread a model over GPUs of the others; all of them call this.
+
+    Raises:
+        ConfigError: two ranks see the same GPU.
+    """
+    table = member.table
+    is_spread = isinstance(table, LoadedModel) and table.parallel == "auto"
+    if is_spread and context.device == "cuda" and context.world.size > 1:
+        import torch
+
+        seen = map(torch.cuda.get_device_properties, range(torch.cuda.device_count()))
+        context.world.require_own_gpus([str(gpu.uuid) for gpu in seen])
+
+
 def _is_shared_out(config: Config, name: str) -> bool:
     table = config.models[name]
     return isinstance(table, LoadedModel) and table.parallel == "tp"
