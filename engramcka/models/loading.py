@@ -62,7 +62,8 @@ def load_model(
                 f"{path}: its weights are quantised, and parallel = 'tp' shares out whole ones "
                 "only; allowed: 'auto' or 'none'"
             )
-        options["distributed_config"] = _shared_out(path, config, trust_remote_code)
+        empty = empty_model(path, config, trust_remote_code)
+        options["distributed_config"] = _shared_out(path, empty, weight_bytes(config, dtype))
     elif parallel == "auto":
         options["device_map"] = "auto"
     elif is_quantized:
@@ -105,7 +106,20 @@ def empty_model(path: str, config: Any, trust_remote_code: bool = False) -> PreT
     return model
 
 
-def _shared_out(path: str, config: Any, trust_remote_code: bool) -> Any:
+def weight_bytes(config: Any, dtype: str) -> int:
+    """Bytes of one of a model's weights.
+
+    Args:
+        config: the model's.
+        dtype: as in `load_model`.
+    """
+    stored = getattr(config, "dtype", None) or "bfloat16"
+    name = str(stored if dtype == "auto" else dtype).removeprefix("torch.")
+    size: int = getattr(torch, name).itemsize
+    return size
+
+
+def _shared_out(path: str, empty: PreTrainedModel, itemsize: int) -> Any:
     """What tells transformers to share a model out over all ranks.
 
     Raises:
@@ -116,7 +130,7 @@ def _shared_out(path: str, config: Any, trust_remote_code: bool) -> Any:
 
     ranks = distributed.get_world_size()
     try:
-        require_sharing(empty_model(path, config, trust_remote_code), ranks)
+        require_sharing(empty, itemsize, ranks)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
     return DistributedConfig(tp_size=ranks)

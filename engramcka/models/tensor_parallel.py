@@ -2,7 +2,8 @@
 then holds.
 
 Read off the plan of the model's class and its shapes; the model may be on the meta device. Weights
-within blocks must split evenly, and attention heads whole. Knows no processes.
+within blocks must split evenly, attention heads whole, and rows of an expert's weights in pieces of
+16 bytes, as torch's grouped products want them. Knows no processes.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from transformers import PreTrainedModel
 from engramcka.errors import ConfigError
 
 MOST_RANKS = 1024
+_ALIGNED = 16  # bytes of an expert's weights that stay together
 _NAMED = 3  # of what must be divided, in a message
 
 # Style of a plan -> dimension of a weight that it cuts, counted from the last, and the matrices
@@ -66,8 +68,12 @@ class Sharing:
         return [ranks for ranks in range(2, most + 1) if self.divisor % ranks == 0]
 
 
-def sharing_of(model: PreTrainedModel) -> Sharing:
+def sharing_of(model: PreTrainedModel, itemsize: int) -> Sharing:
     """How tensor parallelism shares a model out, by the plan that transformers has for its class.
+
+    Args:
+        model: a causal LM.
+        itemsize: bytes of a weight, as it will be loaded.
 
     Raises:
         ConfigError: there is none for its blocks.
@@ -82,7 +88,9 @@ def sharing_of(model: PreTrainedModel) -> Sharing:
             continue
         shared += parameter.numel()
         if style not in _MAY_BE_UNEVEN:
-            sizes[_short(name)] = _size(style, parameter)
+            piece = _ALIGNED // itemsize if parameter.dim() == 3 else 1
+            label = _short(name) if piece == 1 else f"{_short(name)} (by {piece})"
+            sizes[label] = _parts(style, parameter, piece)
     if not sizes:
         raise ConfigError(
             f"{type(model).__name__} has no tensor-parallel plan for its blocks in transformers, "
@@ -94,13 +102,18 @@ def sharing_of(model: PreTrainedModel) -> Sharing:
     return Sharing(shared, whole, gcd(*parts.values()), because)
 
 
-def require_sharing(model: PreTrainedModel, ranks: int) -> None:
+def require_sharing(model: PreTrainedModel, itemsize: int, ranks: int) -> None:
     """Refuse a number of ranks that cannot share a model out.
+
+    Args:
+        model: a causal LM.
+        itemsize: bytes of a weight, as it will be loaded.
+        ranks: how many would hold it.
 
     Raises:
         ConfigError: there is no plan, or the number does not divide what is cut.
     """
-    sharing = sharing_of(model)
+    sharing = sharing_of(model, itemsize)
     if sharing.divisor % ranks:
         allowed = ", ".join(map(str, sharing.allowed)) or "none but 1"
         raise ConfigError(
@@ -120,11 +133,12 @@ def _is_cut(style: str, name: str) -> bool:
     return style in _CUTS and not (is_bias and "rowwise" in style)
 
 
-def _size(style: str, parameter: Tensor) -> int:
-    """How many parts a weight could be cut into at most."""
+def _parts(style: str, parameter: Tensor, piece: int) -> int:
+    """How many parts a weight could be cut into at most, if so many columns stay together."""
     dimension, side_by_side = _CUTS[style]
     size = int(parameter.shape[-min(dimension, parameter.dim())])
-    return size // side_by_side if size % side_by_side == 0 else 1
+    whole = side_by_side * piece
+    return size // whole if size % whole == 0 else 1
 
 
 def _heads(model: PreTrainedModel, plan: dict[str, str]) -> Iterator[tuple[str, int]]:

@@ -211,7 +211,7 @@ def shared_out(config: Config) -> Iterator[str]:
             continue
         empty, itemsize = _empty(config, name, model)
         try:
-            sharing = sharing_of(empty)
+            sharing = sharing_of(empty, itemsize)
         except ConfigError as error:
             raise config.error(("models", name, "parallel"), str(error)) from error
         held = [
@@ -235,14 +235,10 @@ def _empty(config: Config, name: str, model: LoadedModel) -> tuple[Any, int]:
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0][:160]
         raise config.error(("models", name, "path"), f"no model to be read ({reason})") from error
-    import torch
+    from engramcka.models.loading import empty_model, weight_bytes
 
-    from engramcka.models.loading import empty_model
-
-    stored = getattr(found, "dtype", None) or "bfloat16"
-    dtype = str(stored if model.dtype == "auto" else model.dtype).removeprefix("torch.")
     empty = empty_model(model.path, found, model.trust_remote_code)
-    return empty, getattr(torch, dtype).itemsize
+    return empty, weight_bytes(found, model.dtype)
 
 
 @cache
