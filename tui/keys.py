@@ -8,17 +8,25 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
 from contextlib import suppress
 from time import monotonic
 from typing import Any
 
 from textual import events
 from textual.app import App, ScreenStackError
-from textual.message_pump import MessagePump
+from textual.dom import DOMNode
+from textual.message import Message
 
 LIMIT = 1.0  # seconds that a key may hold up those behind it while it is acted on
 PATIENCE = 0.3  # seconds that those behind it wait for a result that it asked for
+
+
+class Passed(Message):
+    """Goes up from a widget to the app, behind the key that the widget was given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.through = asyncio.Event()
 
 
 class KeysInTurn(App[None]):
@@ -40,20 +48,22 @@ class KeysInTurn(App[None]):
             self._in_hand = event
             screen, target = self.screen, self.focused or self.screen
             await super().on_event(event)
-            way = [*target.ancestors_with_self, self]
-            self._following = asyncio.create_task(self._follow(way, screen))
+            self._following = asyncio.create_task(self._follow(target, screen))
 
     @property
     def unsettled(self) -> bool:
         """Whether what was asked for is still on its way to the screen."""
         return False
 
-    async def _follow(self, way: Sequence[MessagePump], screen: MessagePump) -> None:
+    def on_passed(self, message: Passed) -> None:
+        """All that was ahead of this has been dealt with."""
+        message.through.set()
+
+    async def _follow(self, target: DOMNode, screen: DOMNode) -> None:
         """Wait until the key, and what it asked for, have gone their way; then the next."""
         try:
             for _ in range(2):
-                for pump in way:
-                    await _passed(pump)
+                await _passed(target)
             with suppress(ScreenStackError):  # the app is leaving
                 if self.screen is not screen:
                     await _passed(self.screen)
@@ -66,14 +76,15 @@ class KeysInTurn(App[None]):
                 self.post_message(self._in_hand)
 
 
-async def _passed(pump: MessagePump) -> None:
-    """Wait until everything that is in a queue by now has been dealt with, or the queue ends."""
-    done, ends = asyncio.Event(), monotonic() + LIMIT
-    if not pump.call_later(done.set):
+async def _passed(node: DOMNode) -> None:
+    """Wait until all that is in the queues from a node up has been dealt with, or one ends."""
+    message, way, ends = Passed(), node.ancestors_with_self, monotonic() + LIMIT
+    if not node.post_message(message):
         return
-    started, turns = False, 0
-    while not done.is_set() and monotonic() < ends:
-        started, turns = started or pump.is_running, turns + 1
-        if started and not pump.is_running:
+    running = False
+    while not message.through.is_set() and monotonic() < ends:
+        before, running = running, all(pump.is_running for pump in way)
+        if before and not running:
             return
-        await asyncio.sleep(0 if turns < 100 else 0.002)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(message.through.wait(), 0.01)

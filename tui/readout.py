@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from math import isfinite
 
 import numpy as np
 
@@ -195,14 +196,13 @@ def spark_levels(values: np.ndarray, width: int, top: float = 1.0) -> list[int]:
 
     Where there are more values than characters, each character is the highest of its values.
     """
-    count = min(width, len(values))
-    edges = [i * len(values) // count for i in range(count + 1)]
+    numbers = values.tolist()
+    count = min(width, len(numbers))
+    edges = [i * len(numbers) // count for i in range(count + 1)]
     heights = []
     for start, stop in pairwise(edges):
-        part = values[start:stop]
-        part = part[np.isfinite(part)]
-        level = float(part.max()) / top if len(part) else 0.0
-        heights.append(int(np.clip(round(level * 8), 0, 8)))
+        highest = max((v for v in numbers[start:stop] if isfinite(v)), default=0.0)
+        heights.append(min(max(round(highest / top * 8), 0), 8))
     return heights
 
 
