@@ -313,6 +313,13 @@ def test_a_large_file_is_told_by_what_it_holds(tmp_path: Path) -> None:
         assert content_digest([other]) != digest
     other.write_bytes(content[:-1].tobytes())
     assert content_digest([other]) != digest
+    many = [tmp_path / f"{number}.txt" for number in range(600)]
+    for one in many:
+        one.write_text(one.name)
+    digest = content_digest(many)
+    assert digest == content_digest(reversed(many))
+    sorted(many)[-1].write_text("longer than it was")  # every size counts
+    assert content_digest(many) != digest
     assert content_digest([]) is None
     assert content_digest([tmp_path / "gone"]) is None
 
