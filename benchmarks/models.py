@@ -7,8 +7,9 @@ Both models live in one process and take turns; the share is the median over rou
 within a round, so that a busy machine slows both alike. Since that is a small difference of two
 large numbers, the modules are also timed alone, as a share of the backbone. On a CPU the time is
 the process's own (one thread by default), which others on the machine do not add to. The backbone
-is the same in all; the modules are its Engram partner's (two at 100m, rho 74 %). On a GPU the table
-is tried in host memory too. Limits: 10 % on a CPU, 5 % on a GPU.
+is the same in all; the modules are its Engram partner's (two at 100m, rho 74 %). On a CPU freed
+memory is kept between passes, as it is in our training. On a GPU the table is tried in host memory
+too. Limits: 10 % on a CPU, 5 % on a GPU.
 
 With --steps, whole training steps as well: the backbone under transformers' Trainer as it comes,
 the backbone and the Engram model under ours (readings, expert counts, states and all), in turns.
@@ -40,6 +41,7 @@ from transformers.trainer_callback import PrinterCallback
 from engramcka.config import EngramConfig, TrainingTable
 from engramcka.models.engram import EngramForCausalLM, EngramModelConfig
 from engramcka.models.presets import find_preset, preset_config, preset_engram
+from engramcka.training.allocator import freed_memory_kept
 from engramcka.training.loop import Duties, fit
 from engramcka.training.record import Progress
 from engramcka.training.state import WorkFolder
@@ -208,11 +210,12 @@ def main() -> None:
             runs[f"{name}: modules alone"] = modules_alone(model, ids)
     times: dict[str, list[float]] = {name: [] for name in runs}
     clock = time.perf_counter if device == "cuda" else time.process_time
-    for run in runs.values():
-        run()
-    for _ in range(options.rounds):
-        for name, run in runs.items():
-            times[name].append(seconds(run, clock))
+    with freed_memory_kept():
+        for run in runs.values():
+            run()
+        for _ in range(options.rounds):
+            for name, run in runs.items():
+                times[name].append(seconds(run, clock))
     where = torch.cuda.get_device_name() if device == "cuda" else platform.processor()
     print(f"{options.preset}, {size[0]} x {size[1]} tokens, {where}, {options.threads} threads")
     for name, found in times.items():

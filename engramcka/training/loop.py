@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +25,7 @@ from transformers.trainer_callback import PrinterCallback
 from engramcka.config import TrainingTable
 from engramcka.errors import Interrupted, TrainingError
 from engramcka.training import ranks
+from engramcka.training.allocator import freed_memory_kept
 from engramcka.training.balancing import ExpertLoads
 from engramcka.training.optimizer import make_optimizer
 from engramcka.training.record import Progress
@@ -231,7 +233,8 @@ def fit(
     if progress.step:
         loads.pending = progress.pending_loads
     try:
-        trainer.train(resume_from_checkpoint=str(work.state) if progress.step else None)
+        with freed_memory_kept() if device == "cpu" else nullcontext():
+            trainer.train(resume_from_checkpoint=str(work.state) if progress.step else None)
     finally:
         loads.close()
     if steps.interrupted is not None:

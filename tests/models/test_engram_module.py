@@ -7,7 +7,7 @@ import torch
 
 from engramcka.config import EngramConfig
 from engramcka.models.engram.hashing import NgramHash
-from engramcka.models.engram.module import Engram
+from engramcka.models.engram.module import CausalTaps, Engram
 
 WIDTH, TOKENS = 12, 11
 
@@ -126,3 +126,25 @@ def test_gradients_reach_every_weight_and_agree_with_float64():
         scale = parameter.grad.abs().max()
         assert scale > 0, name
         assert (single[name] - parameter.grad).abs().max() < 1e-4 * scale, name
+
+
+@pytest.mark.parametrize(("taps", "dilation"), [(1, 3), (4, 3), (3, 1)])
+def test_the_convolutions_own_gradient_is_that_of_finite_differences(taps, dilation):
+    torch.manual_seed(0)
+    shape = (2, 5 + (taps - 1) * dilation, 2, 3)
+    padded = torch.randn(shape, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(2, 3, taps, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(
+        lambda x, w: CausalTaps.apply(x, w, dilation), (padded, weight), check_batched_grad=False
+    )
+
+
+def test_a_memory_of_zeros_has_a_gradient_of_numbers():
+    engram = EngramConfig(layers=(1,), table_size=31, d_mem=8, heads=2)
+    hashing, module = random_module(engram, 1)
+    module.memory.weight.data.zero_()
+    hidden = torch.zeros(1, TOKENS, WIDTH, requires_grad=True)
+    rows = hashing(hashing.canonical(torch.randint(0, 60, (1, TOKENS)), None, None))[0]
+    module(hidden, rows)[0].sum().backward()
+    assert hidden.grad.isfinite().all()
+    assert all(p.grad.isfinite().all() for p in module.parameters())

@@ -9,9 +9,12 @@ K kernel taps.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from transformers import initialization as init
 from transformers.modeling_layers import GradientCheckpointingLayer
 
@@ -23,17 +26,23 @@ SCORE_FLOOR = 1e-6
 """Least size of a score under the signed square root (the authors' code)."""
 
 
-def rms_norm(x: Tensor, weight: Tensor) -> Tensor:
-    """x / sqrt(mean(x^2) + 1e-6) x weight over the last axis, in float32 at least."""
-    x = x if x.dtype == torch.float64 else x.float()
-    return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + NORM_EPSILON) * weight
+def wide(x: Tensor) -> Tensor:
+    """In float32 at least."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
+def inverse_rms(x: Tensor) -> Tensor:
+    """1 / sqrt(mean(x^2) + 1e-6) over the last axis, (...), without a copy of x."""
+    mean = torch.linalg.vector_norm(x, dim=-1).square() / x.shape[-1]
+    return torch.rsqrt(mean + NORM_EPSILON)
 
 
 class EngramGate(nn.Module):
     """How much of a memory is let through: alpha in (0, 1), one for each stream and token.
 
     s = <RMSNorm(h), RMSNorm(W_K e)> / sqrt(D), alpha = sigmoid(s) (paper, equations 3, 4 and 6);
-    with gating "signed-sqrt", s is first replaced by sign(s) sqrt(max(|s|, 1e-6)).
+    with gating "signed-sqrt", s is first replaced by sign(s) sqrt(max(|s|, 1e-6)). The norms are
+    factored out of the product, so that no normed copy of either side is made.
     """
 
     def __init__(self, hidden_size: int, d_mem: int, streams: int, signed_sqrt: bool) -> None:
@@ -45,9 +54,12 @@ class EngramGate(nn.Module):
 
     def forward(self, hidden: Tensor, memory: Tensor) -> Tensor:
         """Alpha, (B, T, M) in float32 or float64, from (B, T, M, D) and (B, T, E)."""
-        key = torch.stack([project(memory) for project in self.keys], dim=-2)
-        product = rms_norm(hidden, self.query_norm) * rms_norm(key, self.key_norm)
-        score = product.sum(-1) * hidden.shape[-1] ** -0.5
+        keys = [project(memory) for project in self.keys]
+        key = wide(keys[0].unsqueeze(-2) if len(keys) == 1 else torch.stack(keys, dim=-2))
+        hidden = wide(hidden)
+        weight = wide(self.query_norm) * wide(self.key_norm)
+        norms = inverse_rms(hidden) * inverse_rms(key)
+        score = (hidden * weight * key).sum(-1) * norms * hidden.shape[-1] ** -0.5
         if self.signed_sqrt:
             score = score.sign() * score.abs().clamp_min(SCORE_FLOOR).sqrt()
         return score.sigmoid()
@@ -56,7 +68,8 @@ class EngramGate(nn.Module):
 class ShortConvolution(nn.Module):
     """Depthwise causal convolution over tokens of the normed values (paper, equation 5).
 
-    Its weights start at zero, so that the module begins as a plain gated lookup.
+    Its weights start at zero, so that the module begins as a plain gated lookup. The norm's weight
+    is taken into the kernel's, so that the values are only scaled once.
     """
 
     def __init__(self, hidden_size: int, streams: int, kernel_size: int, dilation: int) -> None:
@@ -67,24 +80,72 @@ class ShortConvolution(nn.Module):
         self.weight = nn.Parameter(torch.zeros(streams, hidden_size, kernel_size))
 
     def forward(self, values: Tensor, tail: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Conv1D(RMSNorm(values)), (B, T, M, D), and the normed values that the next call needs.
+        """Conv1D(RMSNorm(values)), (B, T, M, D), and what of it the next call needs.
 
         Args:
             values: gated values (B, T, M, D), zero at padded positions.
-            tail: normed values of the ``reach`` positions before, (B, reach, M, D); None at the
-                start, where they count as zero.
+            tail: values over their root mean square, of the ``reach`` positions before,
+                (B, reach, M, D); None at the start, where they count as zero.
         """
         n_tokens = values.shape[1]
-        normed = rms_norm(values, self.norm).to(values.dtype)
+        scaled = (wide(values) * inverse_rms(wide(values)).unsqueeze(-1)).to(values.dtype)
         if tail is None:
-            tail = normed.new_zeros(normed.shape[0], self.reach, *normed.shape[2:])
-        padded = torch.cat([tail.to(normed.dtype), normed], dim=1)
-        weight = self.weight.to(normed.dtype)
-        total = torch.zeros_like(normed)
-        for tap in range(weight.shape[-1]):
-            start = tap * self.dilation
-            total = torch.addcmul(total, padded[:, start : start + n_tokens], weight[..., tap])
+            tail = scaled.new_zeros(scaled.shape[0], self.reach, *scaled.shape[2:])
+        padded = torch.cat([tail.to(scaled.dtype), scaled], dim=1)
+        taps = (wide(self.weight) * wide(self.norm).unsqueeze(-1)).to(scaled.dtype)
+        total: Tensor = CausalTaps.apply(padded, taps, self.dilation)
         return total, padded[:, n_tokens:].clone()
+
+
+class CausalTaps(torch.autograd.Function):
+    """Depthwise convolution as shifted multiply-adds; its gradient is made the same way.
+
+    Left to autograd, every shift would cost a zero-filled copy of the whole input.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, padded: Tensor, taps: Tensor, dilation: int) -> Tensor:
+        """Sum over taps k of padded[:, t + k dilation] x taps[..., k].
+
+        Args:
+            ctx: autograd's.
+            padded: (B, (K - 1) dilation + T, M, D).
+            taps: (M, D, K).
+            dilation: positions between two taps.
+
+        Returns:
+            (B, T, M, D).
+        """
+        ctx.save_for_backward(padded, taps)
+        ctx.dilation = dilation
+        parts = _shifted(padded, taps, dilation)
+        first, rest = parts[0], parts[1:]
+        total = first * taps[..., 0]
+        for tap, part in enumerate(rest, start=1):
+            total.addcmul_(part, taps[..., tap])
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
+        """The gradients of ``padded`` and ``taps``."""
+        padded, taps = ctx.saved_tensors
+        (grad,) = grads
+        to_padded, to_taps = torch.zeros_like(padded), torch.empty_like(taps)
+        parts = _shifted(padded, taps, ctx.dilation)
+        targets = _shifted(to_padded, taps, ctx.dilation)
+        for tap, (part, target) in enumerate(zip(parts, targets, strict=True)):
+            target.addcmul_(grad, taps[..., tap])
+            to_taps[..., tap] = (grad * part).sum((0, 1))
+        return to_padded, to_taps, None
+
+
+def _shifted(padded: Tensor, taps: Tensor, dilation: int) -> list[Tensor]:
+    """The stretch of ``padded`` that each tap sees, as views (B, T, M, D)."""
+    kernel_size = taps.shape[-1]
+    n_tokens = padded.shape[1] - (kernel_size - 1) * dilation
+    starts = range(0, kernel_size * dilation, dilation)
+    return [padded[:, start : start + n_tokens] for start in starts]
 
 
 class Engram(GradientCheckpointingLayer):

@@ -1,0 +1,31 @@
+"""Memory freed inside is there for the next step without the system; at the end it goes back."""
+
+from __future__ import annotations
+
+import platform
+import resource
+
+import pytest
+import torch
+
+from engramcka.training.allocator import freed_memory_kept
+
+PIECES, BYTES = 12, 16 << 20
+PAGES = PIECES * BYTES // resource.getpagesize()
+
+
+def faults() -> int:
+    """Pages that the system has to map for a step's memory."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    step = [torch.ones(BYTES // 4) for _ in range(PIECES)]
+    assert len(step) == PIECES
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
+def test_a_step_reuses_the_memory_of_the_one_before_and_the_end_gives_it_back() -> None:
+    with freed_memory_kept():
+        faults()
+        again = [faults() for _ in range(3)]
+    assert sum(again) < 0.2 * len(again) * PAGES  # a piece may find no gap of its size
+    assert faults() > 0.8 * PAGES
