@@ -235,7 +235,11 @@ async def test_a_map_of_a_series_is_compared_and_exported_as_it_is_shown(full, m
         await pilot.press("right_square_bracket")
         await settle(pilot)
         assert app.browser.subject().parts[0].stem == "cka-over-training-1000"
-        await pilot.press("d", *"later", "enter")
+        await pilot.press("d")
+        await pilot.pause()
+        others = [entry.name for entry in app.screen._shown]
+        assert others[-2:] == ["over-training-100", "over-training-200"]  # 1000 is shown
+        await pilot.press(*"later", "enter")
         await settle(pilot)
         line = app.browser.compare.query_one("#pair-line", Readout)
         shown = "".join(segment.text for segment in line.strip(0))

@@ -16,7 +16,7 @@ from small_runs import make_full_run, settle, until
 from engramcka.tui import exporting, pictures
 from engramcka.tui.capabilities import Capabilities
 from engramcka.tui.exporting import Export
-from engramcka.tui.screens.export import ExportScreen
+from engramcka.tui.screens.export import Choice, ExportScreen
 from engramcka.tui.widgets.preview import Preview, half_blocks, shaded
 
 KITTY = {"TERM": "xterm-kitty"}
@@ -177,6 +177,20 @@ async def test_without_half_blocks_the_figure_is_in_shades(run, make_app, known)
         text = "".join(shown.render_line(y).text for y in range(shown.size.height))
         assert len(set(text)) > 3
         assert text.isascii() or not known.ascii
+
+
+async def test_an_answer_that_is_chosen_is_on_the_screen_however_narrow(run, make_app):
+    app = make_app(run)
+    async with app.run_test(size=(40, 12)) as pilot:
+        await settle(pilot)
+        await pilot.press("E", "down", *["right"] * 5)
+        await pilot.pause()
+        venue = app.screen.query_one("#venue", Choice)
+        assert venue.answer == "nature"
+        assert "[nature]" in venue.render_line(0).text
+        x = venue.render_line(0).text.index(" acl ")
+        await pilot.click(venue, offset=(x + 1, 0))
+        assert venue.answer == "acl"
 
 
 async def test_an_image_is_sent_to_its_place_and_taken_away(run, make_app, monkeypatch):

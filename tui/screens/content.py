@@ -25,7 +25,7 @@ from engramcka.tui.screens.map import MapView
 from engramcka.tui.screens.reading import ReadingScreen
 from engramcka.tui.terminal import clean
 from engramcka.tui.watch import PAUSE
-from engramcka.tui.widgets.run_tree import RunTree
+from engramcka.tui.widgets.run_tree import RunTree, by_step
 
 if TYPE_CHECKING:
     from engramcka.tui.catalog import Place
@@ -186,7 +186,7 @@ class ContentScreen(ReadingScreen):
 
     def action_compare(self) -> None:
         """Choose a second map, and show both."""
-        others = [e for run in self.runs for e in run.entries if e.kind == "cka"]
+        others = [e for run in self.runs for e in by_step(run.entries) if e.kind == "cka"]
         shown = self._map_shown(self.found) if isinstance(self.found, Loaded) else None
         others = [entry for entry in others if shown is None or entry != shown.entry]
         if not others:
