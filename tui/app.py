@@ -71,6 +71,7 @@ class BrowseApp(KeysInTurn):
         Binding("question_mark,f1", "help", "Help", key_display="?"),
         Binding("colon", "command_palette", "Commands", show=False),
         Binding("T", "theme", "Theme", show=False),
+        Binding("ctrl+l", "redraw", "Draw anew", show=False),
         Binding("q", "quit", "Quit"),
         Binding("ctrl+c", "quit", show=False, priority=True),
     ]
@@ -120,8 +121,16 @@ class BrowseApp(KeysInTurn):
 
     def on_resize(self) -> None:
         """What the terminal shows after a change of its size is its own affair."""
+        self._forget()
+
+    def _forget(self) -> None:
         if isinstance(self._driver, DiffDriver):
             self._driver.forget()
+
+    def action_redraw(self) -> None:
+        """Send every cell again, where another program has written over the screen."""
+        self._forget()
+        self.screen.refresh()
 
     async def _act(self, action: str) -> None:
         focused = self.browser.focused
@@ -215,6 +224,7 @@ _COMMANDS = (
     ("Runs", "Show or hide the runs", "runs"),
     ("Next result", "Of all runs", "step(1)"),
     ("Previous result", "Of all runs", "step(-1)"),
+    ("Draw anew", "Where another program has written over the screen", "app.redraw"),
     ("Keys", "All keys on one page", "app.help"),
     ("Quit", "Leave", "app.quit"),
 )

@@ -119,13 +119,13 @@ def test_a_session_in_tmux(run, tmp_path):
             capture_output=True, text=True, check=True, timeout=30, env=plain(),
         ).stdout  # fmt: skip
 
-    def wait_for(text: str) -> str:
+    def wait_for(text: str, gone: bool = False) -> str:
         for _ in range(300):
             shown = do("capture-pane", "-p", "-t", "s")
-            if text in shown:
+            if (text in shown) != gone:
                 return shown
             time.sleep(0.1)
-        raise AssertionError(f"{text!r} did not appear:\n{shown}")
+        raise AssertionError(f"{text!r} did not {'go' if gone else 'appear'}:\n{shown}")
 
     program = f"TERM=xterm-256color LANG=C.UTF-8 {sys.executable} -m engramcka browse {run}"
     do("new-session", "-d", "-s", "s", "-x", "100", "-y", "30", f"{program}; echo left $?; cat")
@@ -135,6 +135,11 @@ def test_a_session_in_tmux(run, tmp_path):
         wait_for(f"{full_map().similarity[2, 1]:.3f}")
         do("send-keys", "-t", "s", "n", "n")
         wait_for("insertion layer;")
+        with Path(do("display", "-p", "-t", "s", "#{pane_tty}").strip()).open("w") as screen:
+            screen.write("\x1b7\x1b[5;3Hwritten over\x1b8")  # as another program might
+        wait_for("written over")
+        do("send-keys", "-t", "s", "C-l")
+        wait_for("written over", gone=True)
         do("resize-window", "-t", "s", "-x", "30", "-y", "6")
         wait_for("40 x 12")
         do("resize-window", "-t", "s", "-x", "100", "-y", "30")
