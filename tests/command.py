@@ -1,11 +1,15 @@
-"""A config that goes through every stage in seconds, and a way to run the real command."""
+"""A config that goes through every stage in seconds, and ways to run the real command."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+import traceback
+from contextlib import chdir, redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
+from unittest.mock import patch
 
 CONFIG = """
 [run]
@@ -73,7 +77,32 @@ def engramcka(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def start(*arguments: str, cwd: Path, ranks: int = 1) -> subprocess.Popen[str]:
+def here(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """The same in this process, which has imported everything already."""
+    from engramcka.cli import main
+
+    out, err, code = StringIO(), StringIO(), 0
+    with (
+        redirect_stdout(out),
+        redirect_stderr(err),
+        chdir(cwd),
+        patch.dict(os.environ, COLUMNS=ENVIRONMENT["COLUMNS"]),
+        patch.object(sys, "argv", ["engramcka", *arguments]),
+        patch("engramcka.stopping.listen"),  # the signals of this process are pytest's
+    ):
+        try:
+            main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        except Exception:
+            code = 1
+            traceback.print_exc()
+    return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
+
+
+def start(
+    *arguments: str, cwd: Path, ranks: int = 1, environment: dict[str, str] = ENVIRONMENT
+) -> subprocess.Popen[str]:
     """Start the command, under torchrun if there are several ranks, and leave it running."""
     launcher = [sys.executable]
     if ranks > 1:
@@ -81,8 +110,15 @@ def start(*arguments: str, cwd: Path, ranks: int = 1) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [*launcher, "-m", "engramcka", *arguments],
         cwd=cwd,
-        env=ENVIRONMENT,
+        env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def unconnected(folder: Path) -> dict[str, str]:
+    """An environment in which every connection is refused, by the hook in this folder."""
+    environment = {**ENVIRONMENT, "PYTHONPATH": str(folder / "hook")}
+    environment.pop("HF_HUB_OFFLINE")
+    return environment

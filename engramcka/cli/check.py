@@ -30,6 +30,7 @@ def command(
     from engramcka.pipeline.advice import advice
     from engramcka.pipeline.estimate import estimate, shared_out
     from engramcka.pipeline.plan import unnamed_models
+    from engramcka.pipeline.room import check_room
 
     loaded = load_config(config, set_ or [])
     pieces = make_plan(loaded)
@@ -62,6 +63,9 @@ def command(
     for line in advice(loaded):
         console.print(f"Note: {line}.", markup=False)
     console.print(f"{to_do} of {len(pieces)} pieces to do; FLOPs and bytes are estimates.")
+    for line in _left_by_others(Path(loaded.run.dir), pieces):
+        console.print(line, markup=False)
+    check_room(loaded, pieces)
 
 
 def _totals(pieces: Sequence[Piece], costs: Sequence[Cost]) -> Iterator[str]:
@@ -75,6 +79,20 @@ def _totals(pieces: Sequence[Piece], costs: Sequence[Cost]) -> Iterator[str]:
         size = _bytes(sum(cost.bytes for _, cost in mine))
         told = f"{stage}: {len(mine)} pieces, {flops:.1e} FLOPs ({left:.1e} left)"
         yield ", ".join(filter(None, (told, size)))
+
+
+def _left_by_others(run: Path, pieces: Sequence[Piece]) -> Iterator[str]:
+    """A line for each training that was begun under another config: its state may be large."""
+    from engramcka.stores import layout
+
+    ours = {layout.work_folder(run / layout.CHECKPOINTS / piece.makes) for piece in pieces}
+    for folder in layout.work_folders(run):
+        if folder not in ours:
+            size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+            yield (
+                f"{folder}: {_bytes(size)} of a training begun under another config; delete it if "
+                "nothing is to go on there"
+            )
 
 
 def _bytes(count: float) -> str:

@@ -40,7 +40,10 @@ def command(
         ),
     ] = None,
     only: Annotated[
-        StageChoice | None, typer.Option(help="Do one stage; what it needs must be there.")
+        StageChoice | None,
+        typer.Option(
+            help="Do one stage; what it needs must be there, but for a sweep's own trainings."
+        ),
     ] = None,
     share: Annotated[
         str,

@@ -22,6 +22,7 @@ from engramcka.errors import DataError
 from engramcka.extraction.batching import length_batches, pad
 from engramcka.extraction.hooks import ResidualStream
 from engramcka.extraction.rows import BlockRows
+from engramcka.memory import out_of_memory
 from engramcka.models import find_blocks
 
 TOKEN_BUDGET = {"cpu": 4096, "cuda": 65536}  # padded tokens a forward pass, to begin with
@@ -107,7 +108,9 @@ class ForwardPass:
             self._as_one.step()
             try:
                 rows = self._forward(batch, wanted, start)
-            except torch.OutOfMemoryError as error:
+            except RuntimeError as error:
+                if not out_of_memory(error):
+                    raise
                 self._shrink(batch, error)
                 left.insert(0, batch)
             else:
@@ -125,7 +128,7 @@ class ForwardPass:
         """Padded tokens of a batch."""
         return len(batch) * max(len(self._passages.ids[number]) for number in batch.tolist())
 
-    def _shrink(self, batch: Indices, error: torch.OutOfMemoryError) -> None:
+    def _shrink(self, batch: Indices, error: RuntimeError) -> None:
         if self._as_one.size > 1:
             raise DataError(
                 f"out of memory on {self._device} with a batch of {self._tokens(batch)} tokens "

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from engramcka.config import Config
 from engramcka.distributed import ALONE, World
 from engramcka.errors import StoreError
-from engramcka.stores import layout
+from engramcka.stores import layout, manifest
 
 if TYPE_CHECKING:
     from engramcka.data import Corpus, Samples
@@ -96,11 +96,16 @@ class Context:
 
     @cached_property
     def tokenizer(self) -> Any:
-        """The tokenizer of the models trained here."""
+        """The tokenizer of the models trained here.
+
+        Raises:
+            StoreError: it is not there, or damaged.
+        """
         from transformers import PreTrainedTokenizerFast
 
         if not (self.tokenizer_folder / "tokenizer.json").is_file():
             raise StoreError(
                 f"{self.tokenizer_folder}: no tokenizer yet; run stage tokenizer first"
             )
+        manifest.require_whole(self.tokenizer_folder)
         return PreTrainedTokenizerFast.from_pretrained(self.tokenizer_folder)

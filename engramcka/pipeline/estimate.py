@@ -79,7 +79,7 @@ def estimate(config: Config, pieces: Sequence[Piece]) -> list[Cost]:
     Raises:
         ConfigError: the config of a model that is to be loaded cannot be read.
     """
-    shapes = {name: _shape_of_model(config, name) for name in config.models}
+    shapes = {name: shape_of_model(config, name) for name in config.models}
     tables = {pair.name: table for table in config.cka for pair in pairs(config, table)}
     members_by_store = {
         member.store: member for name in config.models for member in members(config, name)
@@ -181,7 +181,12 @@ def _map(samples: int, batch: int, y: Shape, x: Shape) -> Cost:
     return Cost(float(grams + pairs), 8.0 * y.layers * x.layers * 64)
 
 
-def _shape_of_model(config: Config, name: str) -> Shape:
+def shape_of_model(config: Config, name: str) -> Shape:
+    """What a model's config says, of its last checkpoint; zeros where only its code knows.
+
+    Raises:
+        ConfigError: the config of a model that is to be loaded cannot be read.
+    """
     model = last_member(config, name).table
     if isinstance(model, PythonModel):
         return Shape(0, 0, 0, 0, 0)  # only its code knows

@@ -38,6 +38,7 @@ class Piece:
     ranks: Ranks = "first"
     makes: str = ""  # what pieces that need it call what it makes; STAGE/NAME if left out
     needs: tuple[str, ...] = ()  # without these it cannot be made
+    uses: tuple[str, ...] = ()  # trainings that it is made of, as far as they succeed
 
     def __post_init__(self) -> None:
         if not self.makes:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from itertools import chain, groupby
 from pathlib import Path
@@ -21,6 +22,7 @@ from engramcka.pipeline.failures import Failed, Failures, failure
 from engramcka.pipeline.lock import hold
 from engramcka.pipeline.pieces import Piece, Stage
 from engramcka.pipeline.plan import make_plan
+from engramcka.pipeline.room import check_room
 from engramcka.progress import Reporter
 from engramcka.stores import layout, provenance
 from engramcka.stores.results import open_root, update_root
@@ -53,7 +55,8 @@ def run_config(
     Args:
         config: the run.
         reporter: where progress goes; entered only if there is something to do.
-        only: one stage; what it needs must be there.
+        only: one stage, with the trainings that its results are points of; what else it needs must
+            be there.
         world: the ranks that do it together.
         share: (which, of how many), from 0: of the trainings, only every how-many-th, and nothing
             that needs them all; for processes that know nothing of each other (a job array).
@@ -65,13 +68,15 @@ def run_config(
     """
     started = time.monotonic()
     try:
-        pieces = [piece for piece in make_plan(config) if only in (None, piece.stage)]
+        pieces = make_plan(config) if only is None else _of_stage(make_plan(config), only)
         if share != WHOLE:
             pieces = _share_of(pieces, share)
         left = not all(piece.is_done() for piece in pieces)
         failures, made = Failures(), 0
         if world.meet(left, any):
             made = _work(config, reporter, pieces, world, share, failures)
+        if world.first:
+            _remove_states(Path(config.run.dir), pieces, share)
     except BaseException as error:
         if world.fail(error):
             code = error.exit_code if isinstance(error, EngramckaError) else 1
@@ -80,6 +85,12 @@ def run_config(
     found = len(pieces) - made - len(failures.lines) - failures.skipped
     seconds = time.monotonic() - started
     return Outcome(made, found, seconds, tuple(failures.lines), failures.skipped)
+
+
+def _of_stage(pieces: Sequence[Piece], stage: Stage) -> list[Piece]:
+    """The pieces of one stage, and trainings of another that are points of its results too."""
+    points = {unit for piece in pieces if piece.stage == stage for unit in piece.uses}
+    return [piece for piece in pieces if piece.stage == stage or piece.makes in points]
 
 
 def _share_of(pieces: Sequence[Piece], share: tuple[int, int]) -> list[Piece]:
@@ -102,6 +113,7 @@ def _work(
         _refuse_as_one(config, pieces)
     if any("data" in p.inputs and p.stage == "extract" and not p.is_done() for p in pieces):
         _ = context.samples  # too few entities must not be found out after the training
+    check_room(config, pieces)
     _make_folders(context.run)
     with hold(context.run, share) if world.first else nullcontext():
         if world.first:
@@ -130,6 +142,24 @@ def _refuse_as_one(config: Config, pieces: Sequence[Piece]) -> None:
         "found 'tp', and this is one process alone",
         "start it with torchrun or srun, a process a GPU; one process takes 'auto' or 'none'",
     )
+
+
+def _remove_states(run: Path, pieces: Sequence[Piece], share: tuple[int, int]) -> None:
+    """Delete states of trainings that are done: a kill at their end leaves them.
+
+    Those of other configs stay: they may be days of work, and `check` names them.
+    """
+    there = set(layout.work_folders(run))
+    left = [
+        folder
+        for piece in pieces
+        for folder in [layout.work_folder(run / layout.CHECKPOINTS / piece.makes)]
+        if piece.unit == "steps" and folder in there and piece.is_done()
+    ]
+    if left:
+        with suppress(OSError, StoreError), hold(run, share):  # else whoever holds it deletes them
+            for folder in left:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _make_folders(run: Path) -> None:

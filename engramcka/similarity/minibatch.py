@@ -6,6 +6,7 @@ HSIC values a batch; knows nothing of intervals.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -13,6 +14,8 @@ from itertools import pairwise
 import numpy as np
 import torch
 
+from engramcka.errors import ComparisonError
+from engramcka.memory import GIB, free_bytes
 from engramcka.similarity import hsic
 from engramcka.similarity.diagnostics import Moments, collect
 from engramcka.similarity.inputs import Layers
@@ -21,6 +24,7 @@ from engramcka.similarity.workers import Scratch, ordered_map
 from engramcka.similarity.workspace import Workspace, workspace_bytes
 
 MIN_BATCH = 4  # HSIC_1 divides by n (n - 3)
+_CHECKED = 256 * 2**20  # bytes from which a batch is held against the memory that is free
 _FLOAT64_BELOW = 32  # samples: a small batch cancels more, and costs little in float64
 
 
@@ -83,7 +87,7 @@ class Minibatch:
             self.batch,
             (self.ranges[batch] for batch in batches),
             count=len(self.ranges),
-            part_bytes=workspace_bytes(self.y, self.x, size, self.like),
+            part_bytes=workspace_bytes(self._widths, size, self.like),
             device=self.like.device,
         )
 
@@ -107,9 +111,7 @@ class Minibatch:
 
     def _estimate(self, start: int, stop: int, like: torch.Tensor) -> Batch:
         n = stop - start
-        space = self.scratch.kept(
-            (n, like.dtype), lambda: Workspace(self.y, self.x, n, self.scratch, like)
-        )
+        space = self.scratch.kept((n, like.dtype), lambda: self._workspace(n, like))
         moments = collect(space.fill(start, stop), space.strips.along(), n - 1)
         if self.bandwidths is None:
             sums = space.strips.linear_sums(len(self.y))
@@ -118,3 +120,18 @@ class Minibatch:
         pairs = pair_sums(n, sums.cross, sums.own, sums.rows)
         values = hsic.combine(pairs, hsic.unbiased(np.asarray(float(n))))
         return Batch(values, moments, redone=False)
+
+    @property
+    def _widths(self) -> list[int]:
+        return self.y.widths + self.x.widths
+
+    def _workspace(self, n: int, like: torch.Tensor) -> Workspace:
+        needed = workspace_bytes(self._widths, n, like)
+        free = free_bytes(like.device) if needed > _CHECKED else math.inf
+        if needed > free:
+            raise ComparisonError(
+                f"a batch of {n} samples of {len(self.y)} + {len(self.x)} layers needs "
+                f"{needed / GIB:.1f} GiB of memory, {free / GIB:.1f} GiB are "
+                "free; a smaller batch_size needs less"
+            )
+        return Workspace(self.y, self.x, n, self.scratch, like)

@@ -7,7 +7,7 @@ estimators.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -97,10 +97,10 @@ class Workspace:
         return columns
 
 
-def workspace_bytes(y: Layers, x: Layers, n: int, like: torch.Tensor) -> int:
-    """Memory that a `Workspace` takes."""
-    strips = (len(y) + len(x)) * strips_size(n, like.device)
-    widest = (n + EXTRA) * max(y.widths + x.widths) * like.element_size()
+def workspace_bytes(widths: Sequence[int], n: int, like: torch.Tensor) -> int:
+    """Memory that a `Workspace` takes, for layers of these widths, y's and x's."""
+    strips = len(widths) * strips_size(n, like.device)
+    widest = (n + EXTRA) * max(widths) * like.element_size()
     return strips * like.element_size() + 2 * max(widest, _bytes(_CPU_BYTES, like))
 
 

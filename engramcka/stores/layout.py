@@ -10,7 +10,8 @@ and imports zarr only to open a group: the terminal app reads the names before i
     RUN/results.zarr              cka/NAME, sweep/NAME, allocation/NAME, lens/MODEL, gates/MODEL,
                                   memory/MODEL, training/MODEL
     RUN/checkpoints/UNIT/         trained models, a folder each, and tokenizer/; in a model's folder
-                                  step-000025/ .. the model as it was after that step
+                                  step-000025/ .. the model as it was after that step;
+                                  .UNIT.training/ while it is trained, gone when the run is finished
     RUN/figures/  RUN/log.jsonl
 
 Every group that engramcka writes carries its `engramcka_type` and `engramcka_version`; a reader
@@ -57,6 +58,8 @@ INPUTS = "inputs"  # attribute: everything the group was made from, as JSON
 # A chunk of zeros is written like any other, so that a missing file always means a lost chunk.
 KEEP_ZEROS = {"array.write_empty_chunks": True}
 
+_WORK = ".training"  # ends the name of the hidden folder of a training under way
+
 MAX_METADATA = 16 << 20  # bytes of one zarr.json
 MAX_CHUNKS = 1 << 20  # of one array
 MAX_RESULT_BYTES = 1 << 30  # of one array of a result
@@ -97,6 +100,16 @@ def layer_number(name: str) -> int | None:
 def step_name(step: int) -> str:
     """Folder name, inside a trained model's, of the model as it was after a step."""
     return f"step-{step:06d}"
+
+
+def work_folder(unit: Path) -> Path:
+    """Where the training of a unit keeps its state until the unit is whole."""
+    return unit.with_name(f".{unit.name}{_WORK}")
+
+
+def work_folders(run: Path) -> list[Path]:
+    """Those of all trainings that are under way, or were left, in a run."""
+    return sorted((run / CHECKPOINTS).glob(f".*{_WORK}"))
 
 
 def open_group(path: Path, kind: str, mode: str = "r") -> zarr.Group:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -115,13 +116,57 @@ def require_whole(folder: Path) -> None:
         raise error
 
 
-def _damage_of(path: Path, size: int, crc: int) -> str:
+def require_file(folder: Path, name: str) -> None:
+    """Refuse one file of a folder if it is damaged or not listed; raises StoreError."""
+    try:
+        size, crc = files(folder)[name]
+    except KeyError:
+        raise StoreError(f"{folder}: its manifest lists no {name}") from None
+    what = _damage_of(folder / name, size, crc)
+    if what:
+        raise StoreError(f"{folder / name}: cannot be read ({what})")
+
+
+def seems_whole(folder: Path) -> bool:
+    """Whether, as far as sizes and times tell, a folder is as it was written.
+
+    Files that changed after the manifest are read, the others are not.
+    """
+    try:
+        listed, found = files(folder), stamp(folder)
+    except StoreError:
+        return False
+    return found is not None and not any(
+        ".." in Path(name).parts or _damage_of(folder / name, size, crc, since=found[1])
+        for name, (size, crc) in listed.items()
+    )
+
+
+def stamp(folder: Path) -> tuple[int, int] | None:
+    """Which manifest this is: another when the folder is replaced; None where there is none."""
+    for place in _places(folder):
+        with suppress(OSError):
+            found = place.stat()
+            return found.st_ino, found.st_mtime_ns
+    return None
+
+
+def unseal(folder: Path) -> None:
+    """Delete the manifest, so that the folder counts as not finished."""
+    for place in _places(folder):
+        place.unlink(missing_ok=True)
+
+
+def _damage_of(path: Path, size: int, crc: int, since: int | None = None) -> str:
+    """What is wrong with a file; one that was not changed after ``since`` (ns) is not read."""
     try:
         if path.is_symlink():
             return "a link; a run holds none inside"
-        found = path.stat().st_size
-        if found != size:
-            return f"{found:,} bytes, {size:,} were written"
+        found = path.stat()
+        if found.st_size != size:
+            return f"{found.st_size:,} bytes, {size:,} were written"
+        if since is not None and found.st_mtime_ns <= since:
+            return ""
         return "" if _file_crc(path) == crc else "not what was written"
     except FileNotFoundError:
         return "the file is gone"

@@ -117,6 +117,20 @@ def _check_run(run: Path) -> Iterator[Checked]:
         yield from _check_results(run / layout.RESULTS)
     for checkpoint in _folders(run / layout.CHECKPOINTS):
         yield check_folder(checkpoint)
+    for training in layout.work_folders(run):
+        for part in _folders(training):
+            if manifest.is_sealed(part):  # not where a state is being written
+                yield _check_state(part)
+
+
+def _check_state(folder: Path) -> Checked:
+    """Check a state of a training; one that a run replaces meanwhile is checked again."""
+    while folder.exists():
+        before = manifest.stamp(folder)
+        found = check_folder(folder)
+        if not found.broken or manifest.stamp(folder) == before is not None:
+            return found
+    return Checked(folder)
 
 
 def _check_results(folder: Path) -> Iterator[Checked]:

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from engramcka.stores import manifest
+
 RECORD = "training.json"
 
 Readings = tuple[tuple[int, float], ...]  # (step, value), steps rising
@@ -35,11 +37,15 @@ class TrainingRecord:
 
 
 def read_record(folder: Path) -> TrainingRecord | None:
-    """The record of a finished training, or None if there is none in this folder."""
-    try:
-        values = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
+    """The record of a finished training, or None if there is none in this folder.
+
+    Raises:
+        StoreError: it is not what was written.
+    """
+    if not (folder / RECORD).exists():
         return None
+    manifest.require_file(folder, RECORD)
+    values = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     values.pop("inputs", None)
     for name in ("training_loss", "validation_losses", "expert_imbalance"):
         values[name] = tuple(readings(values[name]))

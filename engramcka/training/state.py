@@ -7,6 +7,8 @@ Beside the unit's folder, hidden, until the unit is whole:
     .UNIT.training/step-000025/    models kept on the way
     .UNIT.training/trainer/        where transformers' Trainer writes the next state
 
+A state and a kept model each have a manifest, so that no damaged one is gone on with.
+
 Nothing that is read here is executed: torch's unpickler is the one that knows tensors and plain
 containers alone, and a state with anything else in it is refused.
 """
@@ -26,7 +28,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from engramcka.errors import StoreError
-from engramcka.stores import layout
+from engramcka.stores import layout, manifest
 from engramcka.training.record import Progress
 from engramcka.whole import remove_scratch, whole
 
@@ -45,7 +47,7 @@ class WorkFolder:
 
     def __init__(self, unit: Path, inputs: dict[str, Any]) -> None:
         self.unit = unit
-        self.folder = unit.with_name(f".{unit.name}.training")
+        self.folder = layout.work_folder(unit)
         self.state = self.folder / "state"
         self.trainer = self.folder / "trainer"
         self._inputs = json.loads(json.dumps(inputs))
@@ -69,7 +71,15 @@ class WorkFolder:
         progress = self._read_progress()
         if progress is not None:
             self._check(model, progress.step)
+            self._check_kept()
         return progress or Progress()
+
+    def _check_kept(self) -> None:
+        try:
+            for path in sorted(self.folder.glob("step-*")):
+                manifest.require_whole(path)
+        except StoreError as error:
+            raise self._refused(error) from error
 
     def _has_models(self, step: int, kept: Sequence[int]) -> bool:
         return all((self.folder / layout.step_name(k)).is_dir() for k in kept if k <= step)
@@ -93,8 +103,10 @@ class WorkFolder:
             there = {path.name for path in self.state.iterdir() if not path.is_symlink()}
             random = {path.name for path in self.state.glob(_RANDOM)}
             wanted = {_PROGRESS, _TRAINER, _WEIGHTS, _OPTIMIZER, _SCHEDULE, *random}
+            wanted.add(manifest.PLAIN)
             if there != wanted or not random:
                 raise ValueError(f"found {', '.join(sorted(there))}")
+            manifest.require_whole(self.state)
             found = json.loads((self.state / _TRAINER).read_text(encoding="utf-8"))
             if found["global_step"] != step:
                 raise ValueError(f"{_TRAINER} is of step {found['global_step']}, not {step}")
@@ -119,6 +131,7 @@ class WorkFolder:
         """Let what Trainer has written take the place of the state before, at once."""
         text = json.dumps({"inputs": self._inputs, "progress": progress.to_json()})
         (written / _PROGRESS).write_text(text, encoding="utf-8")
+        manifest.seal(written)
         with whole(self.state) as scratch:
             os.replace(written, scratch)
 

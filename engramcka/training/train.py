@@ -81,6 +81,7 @@ def train_model(
         if first:
             with whole(work.folder / layout.step_name(step)) as scratch:
                 save(model, scratch)
+                manifest.seal(scratch)
         return loss
 
     if first:

@@ -10,19 +10,28 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command import CONFIG, ENVIRONMENT, engramcka
+from command import CONFIG, ENVIRONMENT, here, unconnected
 
 from engramcka import cka_map, open_run
 from engramcka.stores import layout, write_result
 from engramcka.stores.results import open_root
 
-REFUSE_SOCKETS = """
-import socket
+COMMANDS = """
+import sys
+import urllib.request
+from command import here
+from pathlib import Path
 
-def refuse(*_):
-    raise AssertionError("a connection was tried")
-
-socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = refuse
+try:
+    urllib.request.urlopen("http://127.0.0.1:9/")
+except AssertionError:  # so the hook is there
+    pass
+else:
+    sys.exit("connections are not refused")
+for line in sys.stdin.read().splitlines():
+    done = here(*line.split(), cwd=Path(sys.argv[1]))
+    if done.returncode:
+        sys.exit(f"{line}: {done.stderr}")
 """
 
 
@@ -52,34 +61,36 @@ def test_a_file_that_cannot_grow_is_one_line_and_the_next_run_goes_on(tmp_path: 
     run = tmp_path / "run"
     assert not list(run.rglob("*.safetensors"))
     assert not list(run.glob("checkpoints/.*"))
-    again = engramcka("run", "config.toml", "--only", "train", cwd=tmp_path)
+    again = here("run", "config.toml", "--only", "train", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert len(list(run.rglob("model.safetensors"))) == 2
 
 
-def test_no_connection_is_made_unless_the_config_names_a_remote_thing(tmp_path: Path) -> None:
-    (tmp_path / "config.toml").write_text(CONFIG)
-    (tmp_path / "hook").mkdir()
-    (tmp_path / "hook" / "sitecustomize.py").write_text(REFUSE_SOCKETS)
-    environment = {**ENVIRONMENT, "PYTHONPATH": str(tmp_path / "hook")}
-    environment.pop("HF_HUB_OFFLINE")
-    for command in (
-        ["check", "config.toml"],
-        ["run", "config.toml"],
-        ["info", "run"],
-        ["browse", "run", "--once"],
-        ["export", "run", "--what", "cka/self", "-o", "a.pdf"],
-        ["models"],
-    ):
-        result = subprocess.run(
-            [sys.executable, "-m", "engramcka", *command],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=240,
-        )
-        assert result.returncode == 0, (command, result.stderr)
+def test_no_connection_is_made_unless_the_config_names_a_remote_thing(
+    finished: Path, tmp_path: Path
+) -> None:
+    """The run itself was made in the same way; see the fixture."""
+    environment = unconnected(finished)
+    tests = str(Path(__file__).parents[1])
+    environment["PYTHONPATH"] = os.pathsep.join([environment["PYTHONPATH"], tests])
+    lines = [
+        "check config.toml",
+        "info run",
+        "browse run --once",
+        f"export run --what cka/self -o {tmp_path}/a.pdf",
+        "models",
+        "verify run",
+    ]
+    result = subprocess.run(
+        [sys.executable, "-c", COMMANDS, str(finished)],
+        input="\n".join(lines),
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "a.pdf").is_file()
 
 
 def resident() -> int:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from command import engramcka
+from command import here
 
 from engramcka import open_run
 from engramcka.errors import StoreError
@@ -113,7 +113,7 @@ def test_a_hostile_store_is_refused_in_one_sentence(run: Path, name: str) -> Non
 @pytest.mark.parametrize("command", [["info"], ["browse", "--once"]])
 def test_the_commands_say_it_too(run: Path, name: str, command: list[str]) -> None:
     HOSTILE[name](run)
-    result = engramcka(command[0], str(run), *command[1:], cwd=run.parent)
+    result = here(command[0], str(run), *command[1:], cwd=run.parent)
     assert "Traceback" not in result.stderr + result.stdout
     assert result.returncode in (0, 1, 2)
     assert result.returncode or "cannot be read" in result.stdout + result.stderr
@@ -123,7 +123,7 @@ def test_names_cannot_write_to_the_terminal(run: Path) -> None:
     name = "\x1b]0;owned\x07[red]‮evil"
     write_result(run / layout.RESULTS, "b", CkaMap(np.eye(3), y_label=name, x_label=name), {})
     for command in (["info", "run"], ["info", "run", "--json"], ["browse", "run", "--once"]):
-        result = engramcka(*command, cwd=run.parent)
+        result = here(*command, cwd=run.parent)
         assert result.returncode == 0, result.stderr
         assert "\x1b]0;" not in result.stdout
         assert "\x07" not in result.stdout

@@ -11,7 +11,10 @@ from pathlib import Path
 from subprocess import Popen
 
 import pytest
-from command import CONFIG, engramcka, start
+from command import CONFIG, start
+
+from engramcka.config import load_config
+from engramcka.pipeline import make_plan
 
 pytestmark = [pytest.mark.xdist_group("kills"), pytest.mark.timeout(7200)]
 
@@ -43,17 +46,8 @@ def wait_for_start(run: Path, runs: int, process: Popen[str]) -> bool:
     return True
 
 
-@pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("uninterrupted")
-    (folder / "config.toml").write_text(CONFIG)
-    result = engramcka("run", "config.toml", cwd=folder)
-    assert result.returncode == 0, result.stderr
-    return folder / "run"
-
-
 def test_killed_at_random_moments_it_ends_with_the_same_bits(
-    uninterrupted: Path, tmp_path: Path, full: bool
+    finished: Path, tmp_path: Path, full: bool
 ) -> None:
     seed = random.randrange(2**31)
     print(f"random moments from seed {seed}")
@@ -78,25 +72,28 @@ def test_killed_at_random_moments_it_ends_with_the_same_bits(
             if process.returncode == 0:
                 break
             assert process.returncode == -signal.SIGKILL, errors
-        assert chunks(run) == chunks(uninterrupted)
+        assert chunks(run) == chunks(finished / "run")
         done = Counter(
             (entry["stage"], entry["name"])
             for entry in events(run)
             if entry["event"] == "done" and entry["stage"] in ("train", "extract", "sweep", "cka")
         )
         assert set(done.values()) == {1}, done  # nothing that was finished was done again
-        second = engramcka("run", "config.toml", cwd=folder)
-        assert "nothing to do" in second.stdout
+        config = load_config(folder / "config.toml", [f'run.dir="{run}"'])
+        assert all(piece.is_done() for piece in make_plan(config))
     print(f"kills survived: {kills}")
     assert kills >= (50 if full else 1)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
-def test_a_warning_signal_saves_within_ten_seconds(tmp_path: Path, number: signal.Signals) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_saves_the_state_within_ten_seconds(
+    tmp_path: Path, number: signal.Signals
+) -> None:
     (tmp_path / "config.toml").write_text(CONFIG)
+    run = tmp_path / "run"
     process = start("run", "config.toml", "--set", "training.steps=4000", cwd=tmp_path)
-    assert wait_for_start(tmp_path / "run", 1, process)
-    while not any(entry["stage"] == "train" for entry in events(tmp_path / "run")[1:]):
+    assert wait_for_start(run, 1, process)
+    while not any(entry.get("stage") == "train" for entry in events(run)):
         time.sleep(0.05)
         assert process.poll() is None
     sent = time.monotonic()
@@ -104,8 +101,13 @@ def test_a_warning_signal_saves_within_ten_seconds(tmp_path: Path, number: signa
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 75
     assert time.monotonic() - sent < 20  # ten, and as much again for a busy machine
-    assert errors.splitlines()[-1].startswith("engramcka: stopped; what was finished is in run")
+    assert errors.splitlines()[-1] == (
+        "engramcka: stopped; what was finished is in run, the same command goes on"
+    )
     assert "Traceback" not in errors
+    assert not list(run.glob("checkpoints/moe-tiny*"))
+    config = load_config(tmp_path / "config.toml", [f'run.dir="{run}"'])
+    assert [p.stage for p in make_plan(config) if p.is_done()] == ["tokenizer"]
 
 
 def test_ctrl_c_twice_stops_at_once(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from command import CONFIG, engramcka, start
+from command import CONFIG, here, start
 
 from engramcka.errors import StoreError
 from engramcka.pipeline.lock import hold
@@ -28,14 +28,14 @@ def test_a_second_run_is_refused_and_a_dead_ones_lock_is_taken_over(tmp_path: Pa
     first = start("run", "config.toml", cwd=tmp_path)
     try:
         wait_for_lock(tmp_path / "run", first)
-        second = engramcka("run", "config.toml", cwd=tmp_path)
+        second = here("run", "config.toml", cwd=tmp_path)
         assert second.returncode == 2
         assert second.stderr.count("\n") == 1
         assert f"held by process {first.pid} on {os.uname().nodename} since 2" in second.stderr
     finally:
         first.send_signal(signal.SIGKILL)
         first.communicate()
-    third = engramcka("run", "config.toml", "--only", "tokenizer", cwd=tmp_path)
+    third = here("run", "config.toml", "--only", "tokenizer", cwd=tmp_path)
     assert third.returncode == 0, third.stderr
 
 

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from command import CONFIG, engramcka, start
+from command import CONFIG, engramcka, here, start
 
 from engramcka.config import load_config
 from engramcka.stores import results
@@ -25,15 +25,6 @@ def chunks(run: Path) -> dict[str, bytes]:
     }
 
 
-@pytest.fixture(scope="module")
-def by_one(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("one")
-    (folder / "config.toml").write_text(CONFIG)
-    result = engramcka("run", "config.toml", cwd=folder)
-    assert result.returncode == 0, result.stderr
-    return folder / "run"
-
-
 def events(run: Path, kind: str) -> list[dict[str, object]]:
     log = run / "log.jsonl"
     lines = log.read_text().splitlines() if log.is_file() else []
@@ -41,7 +32,7 @@ def events(run: Path, kind: str) -> list[dict[str, object]]:
 
 
 def test_a_rank_killed_ends_the_job_and_another_number_of_ranks_goes_on(
-    by_one: Path, tmp_path: Path
+    finished: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "config.toml").write_text(CONFIG)
     run = tmp_path / "run"
@@ -60,7 +51,7 @@ def test_a_rank_killed_ends_the_job_and_another_number_of_ranks_goes_on(
     out, errors = again.communicate(timeout=900)
     assert again.returncode == 0, errors
     assert out.count("pieces made") == 1  # one rank talks
-    assert chunks(run) == chunks(by_one)
+    assert chunks(run) == chunks(finished / "run")
     trained = [e["name"] for e in events(run, "done") if e["unit"] == "steps"]
     assert len(trained) == len(set(trained)) == 3
 
@@ -86,7 +77,7 @@ def test_an_error_on_a_rank_is_said_once_with_its_exit_code(tmp_path: Path) -> N
     assert job.returncode != 0
 
 
-def test_shares_of_a_job_array_and_then_the_whole(by_one: Path, tmp_path: Path) -> None:
+def test_shares_of_a_job_array_and_then_the_whole(finished: Path, tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text(CONFIG)
     jobs = [start("run", "config.toml", "--share", f"{i}/2", cwd=tmp_path) for i in range(2)]
     for job in jobs:
@@ -98,7 +89,7 @@ def test_shares_of_a_job_array_and_then_the_whole(by_one: Path, tmp_path: Path) 
     assert "seconds" not in root  # two shares that add theirs would lose some; the log has all
     result = engramcka("run", "config.toml", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
-    assert chunks(tmp_path / "run") == chunks(by_one)
+    assert chunks(tmp_path / "run") == chunks(finished / "run")
     done = [e["name"] for e in events(tmp_path / "run", "done") if e["unit"] == "steps"]
     assert len(done) == len(set(done)) == 3
 
@@ -122,7 +113,7 @@ def test_a_training_of_all_ranks_that_fails_is_said_once_and_the_others_are_trie
 def test_a_share_that_is_none_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text(CONFIG)
     for share in ("2/2", "x", "-1/2", "1"):
-        result = engramcka("run", "config.toml", "--share", share, cwd=tmp_path)
+        result = here("run", "config.toml", "--share", share, cwd=tmp_path)  # refused at once
         assert result.returncode == 2
         assert "allowed: I/N with 0 <= I < N" in result.stderr
     assert not (tmp_path / "run").exists()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command import ENVIRONMENT, engramcka
+from command import ENVIRONMENT, here
 
 from engramcka import open_run
 from engramcka.errors import StoreError
@@ -167,14 +167,14 @@ def check_and_mend(run: Path, name: str, expected: dict[str, np.ndarray], where:
 def test_the_command_names_files_and_says_so_in_its_exit_code(run: Path, tmp_path: Path) -> None:
     copy = tmp_path / "run"
     shutil.copytree(run, copy)
-    assert engramcka("verify", "run", cwd=tmp_path).returncode == 0
+    assert here("verify", "run", cwd=tmp_path).returncode == 0
     (copy / "checkpoints/moe/model.safetensors").write_bytes(bytes(200))
-    result = engramcka("verify", "run", "--json", cwd=tmp_path)
+    result = here("verify", "run", "--json", cwd=tmp_path)
     assert result.returncode == 1
     facts = json.loads(result.stdout)
     assert len(facts["broken"]) == 1
     assert "checkpoints/moe/model.safetensors: cannot be read (not what" in facts["broken"][0]
-    assert engramcka("verify", "nowhere", cwd=tmp_path).returncode == 2
+    assert here("verify", "nowhere", cwd=tmp_path).returncode == 2
 
 
 def test_chunks_that_changed_places_are_named(run: Path, tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ from once import ENGRAM, train_once
 
 from engramcka.errors import Interrupted, StoreError, TrainingError
 from engramcka.models import build_model
+from engramcka.stores import manifest
+from engramcka.stores.verify import verify
 from engramcka.training import TrainingRecord
 
 MUON = {
@@ -131,11 +133,13 @@ def test_a_pickle_that_runs_code_is_refused_and_runs_nothing(
 ) -> None:
     shutil.copytree(stopped, tmp_path / stopped.name)
     trace = tmp_path / "trace"
-    (tmp_path / stopped.name / "state" / name).write_bytes(pickle.dumps(_Bomb(trace)))
+    state = tmp_path / stopped.name / "state"
+    (state / name).write_bytes(pickle.dumps(_Bomb(trace)))
+    manifest.seal(state)
     with pytest.raises(StoreError, match=r"cannot be read .* delete .* to train from the start"):
         train_once(tokenizer, tmp_path / "unit", steps=4)
     assert not trace.exists()
-    assert (tmp_path / stopped.name / "state" / name).is_file()  # what is refused is kept
+    assert (state / name).is_file()  # what is refused is kept
 
 
 def spoil(name: str, text: str | None):
@@ -163,9 +167,26 @@ def spoil(name: str, text: str | None):
 def test_a_broken_state_is_one_line(tokenizer, stopped: Path, tmp_path: Path, change) -> None:
     shutil.copytree(stopped, tmp_path / stopped.name)
     change(tmp_path / stopped.name / "state")
+    manifest.seal(tmp_path / stopped.name / "state")  # by a stranger
     with pytest.raises(StoreError) as error:
         train_once(tokenizer, tmp_path / "unit", steps=4)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.pt", "progress.json"])
+def test_a_flipped_bit_in_a_state_is_named(
+    tokenizer, stopped: Path, tmp_path: Path, name: str
+) -> None:
+    path = tmp_path / stopped.name / "state" / name
+    shutil.copytree(stopped, tmp_path / stopped.name)
+    content = bytearray(path.read_bytes())
+    content[-40] ^= 1  # a weight, or a digit
+    path.write_bytes(content)
+    (checked,) = verify(tmp_path / stopped.name / "state")
+    assert len(checked.broken) == 1
+    assert f"{path}: cannot be read" in checked.broken[0]
+    with pytest.raises(StoreError, match=r"cannot be read .* delete .* to train from the start"):
+        train_once(tokenizer, tmp_path / "unit", steps=4)
 
 
 def test_a_loss_that_is_no_number_keeps_the_state_before(tokenizer, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from command import ENVIRONMENT, engramcka
+from command import ENVIRONMENT, here
 
 from engramcka.stores import open_run
 
@@ -88,7 +88,7 @@ def test_every_result_of_a_real_run_prints(finished: Path):
     groups = sorted(path.parent for path in results.glob("[!.]*/[!.]*/zarr.json"))
     assert len(groups) >= 3
     for group in groups:
-        printed = engramcka("browse", "--once", str(group), cwd=finished)
+        printed = here("browse", "--once", str(group), cwd=finished)
         assert printed.returncode == 0, printed.stderr
         assert f"{group.parent.name}/{group.name}" in printed.stdout
         assert "Traceback" not in printed.stderr

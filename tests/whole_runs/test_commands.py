@@ -6,24 +6,24 @@ import json
 from pathlib import Path
 
 import pytest
-from command import CONFIG, engramcka
+from command import CONFIG, here
 
 pytestmark = pytest.mark.xdist_group("whole-run")
 
 
 def test_check_prints_the_plan_before_and_after(finished: Path, tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text(CONFIG)
-    before = engramcka("check", "config.toml", cwd=tmp_path)
+    before = here("check", "config.toml", cwd=tmp_path)
     assert before.returncode == 0, before.stderr
     assert "15 of 15 pieces to do" in before.stdout
     assert [entry.name for entry in tmp_path.iterdir()] == ["config.toml"]
-    after = engramcka("check", "config.toml", cwd=finished)
+    after = here("check", "config.toml", cwd=finished)
     assert "0 of 15 pieces to do" in after.stdout
     assert "Note: training.balancing = 'none'" in " ".join(before.stdout.split())
 
 
 def test_info_says_what_a_run_and_a_store_hold(finished: Path) -> None:
-    run = json.loads(engramcka("info", "run", "--json", cwd=finished).stdout)
+    run = json.loads(here("info", "run", "--json", cwd=finished).stdout)
     assert run["models"]["moe"]["samples"] == 64
     assert run["models"]["engram"]["layers"] == 6
     assert set(run["results"]) == {
@@ -31,7 +31,7 @@ def test_info_says_what_a_run_and_a_store_hold(finished: Path) -> None:
         *("lens/moe", "lens/engram", "lens/engram.memory-off"),
         *("gates/engram", "memory/engram"),
     }
-    store = engramcka("info", "run/activations/moe.zarr", cwd=finished)
+    store = here("info", "run/activations/moe.zarr", cwd=finished)
     assert store.returncode == 0
     assert "float32" in store.stdout
 
@@ -39,19 +39,19 @@ def test_info_says_what_a_run_and_a_store_hold(finished: Path) -> None:
 def test_export_draws_one_result(finished: Path, tmp_path: Path) -> None:
     for what, name in (("cka/self", "map.svg"), ("sweep/insertion-layer", "sweep.png")):
         out = tmp_path / name
-        result = engramcka("export", "run", "--what", what, "-o", str(out), cwd=finished)
+        result = here("export", "run", "--what", what, "-o", str(out), cwd=finished)
         assert result.returncode == 0, result.stderr
         assert out.stat().st_size > 1000
-    assert engramcka("export", "run", "-o", "x.png", cwd=finished).returncode == 2
-    wrong = engramcka("export", "run", "--what", "cka/none", "-o", "x.png", cwd=finished)
+    assert here("export", "run", "-o", "x.png", cwd=finished).returncode == 2
+    wrong = here("export", "run", "--what", "cka/none", "-o", "x.png", cwd=finished)
     assert wrong.returncode == 2
     assert "there is cka/engram-vs-moe, cka/self, sweep/insertion-layer" in wrong.stderr
-    bad = engramcka("export", "run", "--what", "cka/self", "-o", "x.bmp", cwd=finished)
+    bad = here("export", "run", "--what", "cka/self", "-o", "x.bmp", cwd=finished)
     assert bad.returncode == 2
 
 
 def test_browse_once_prints_the_first_result(finished: Path) -> None:
-    result = engramcka("browse", "--once", "run", cwd=finished)
+    result = here("browse", "--once", "run", cwd=finished)
     assert result.returncode == 0, result.stderr
     assert "Engram [red]" in result.stdout
 
@@ -59,31 +59,31 @@ def test_browse_once_prints_the_first_result(finished: Path) -> None:
 def test_init_writes_a_config_that_is_valid_and_never_overwrites(tmp_path: Path) -> None:
     for template in ("quickstart", "hf"):
         name = f"{template}.toml"
-        result = engramcka("init", "--template", template, name, cwd=tmp_path)
+        result = here("init", "--template", template, name, cwd=tmp_path)
         assert result.returncode == 0, result.stderr
-    assert engramcka("check", "quickstart.toml", cwd=tmp_path).returncode == 0
+    assert here("check", "quickstart.toml", cwd=tmp_path).returncode == 0
     before = (tmp_path / "hf.toml").read_text()
-    again = engramcka("init", "hf.toml", cwd=tmp_path)
+    again = here("init", "hf.toml", cwd=tmp_path)
     assert again.returncode == 2
     assert "is there already" in again.stderr
     assert (tmp_path / "hf.toml").read_text() == before
 
 
 def test_the_papers_own_results_are_a_run(tmp_path: Path) -> None:
-    assert engramcka("init", "--template", "paper", "paper", cwd=tmp_path).returncode == 0
+    assert here("init", "--template", "paper", "paper", cwd=tmp_path).returncode == 0
     figure = ["export", "paper", "--what", "paper", "--style", "icml", "--first-layer", "0"]
     for name in ("figure.pdf", "again.pdf"):
-        result = engramcka(*figure, "-o", name, cwd=tmp_path)
+        result = here(*figure, "-o", name, cwd=tmp_path)
         assert result.returncode == 0, result.stderr
     assert (tmp_path / "figure.pdf").read_bytes() == (tmp_path / "again.pdf").read_bytes()
     table = ["export", "paper", "--what", "cka/engram-27b-vs-moe-27b", "-o", "map.csv"]
-    assert engramcka(*table, cwd=tmp_path).returncode == 0
+    assert here(*table, cwd=tmp_path).returncode == 0
     assert "0.8947" in (tmp_path / "map.csv").read_text()
-    assert engramcka("init", "--template", "paper", "paper", cwd=tmp_path).returncode == 2
+    assert here("init", "--template", "paper", "paper", cwd=tmp_path).returncode == 2
 
 
 def test_models_lists_the_papers_four_with_its_numbers(tmp_path: Path) -> None:
-    result = engramcka("models", "--json", cwd=tmp_path)
+    result = here("models", "--json", cwd=tmp_path)
     rows = {row["name"]: row for row in json.loads(result.stdout)}
     for name, total, active in (
         ("dense-4b", 4.1e9, 3.8e9),
@@ -93,7 +93,7 @@ def test_models_lists_the_papers_four_with_its_numbers(tmp_path: Path) -> None:
     ):
         assert rows[name]["total"] == pytest.approx(total, rel=0.01)
         assert rows[name]["active"] == pytest.approx(active, rel=0.01)
-    assert "rho" in engramcka("models", cwd=tmp_path).stdout
+    assert "rho" in here("models", cwd=tmp_path).stdout
 
 
 @pytest.mark.parametrize(
@@ -114,16 +114,16 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     tmp_path: Path, arguments: list[str], message: str
 ) -> None:
     (tmp_path / "config.toml").write_text(CONFIG)
-    result = engramcka(*arguments, cwd=tmp_path)
+    result = here(*arguments, cwd=tmp_path)
     assert result.returncode == 2, result.stderr
     assert message in result.stderr.splitlines()[-1]
     assert "Traceback" not in result.stderr
 
 
 def test_a_path_that_holds_no_model_is_refused_before_anything_is_written(tmp_path: Path) -> None:
-    assert engramcka("init", "--template", "hf", "hf.toml", cwd=tmp_path).returncode == 0
+    assert here("init", "--template", "hf", "hf.toml", cwd=tmp_path).returncode == 0
     for command in ("check", "run"):
-        result = engramcka(command, "hf.toml", cwd=tmp_path)
+        result = here(command, "hf.toml", cwd=tmp_path)
         assert result.returncode == 2
         assert "hf.toml, line 24, models.first.path" in result.stderr
     assert [entry.name for entry in tmp_path.iterdir()] == ["hf.toml"]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command import CONFIG, engramcka
+from command import CONFIG, here
 
 from engramcka import open_run
 
@@ -67,12 +67,12 @@ def test_a_lens_that_comes_later_leaves_the_hidden_states_and_gives_the_same(
         'models = ["moe", "engram"]\nmemory_off', 'models = ["engram"]\nmemory_off'
     )
     (tmp_path / "config.toml").write_text(without)
-    assert engramcka("run", "config.toml", cwd=tmp_path).returncode == 0
+    assert here("run", "config.toml", cwd=tmp_path).returncode == 0
     store = tmp_path / "run/activations/moe.zarr"
     assert not open_run(tmp_path / "run").activations("moe").readouts
     before = {path: path.stat().st_mtime_ns for path in store.rglob("*") if path.is_file()}
     (tmp_path / "config.toml").write_text(CONFIG)
-    result = engramcka("run", "config.toml", cwd=tmp_path)
+    result = here("run", "config.toml", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert made_last(tmp_path / "run") == {("lens", "moe")}
     assert {path: path.stat().st_mtime_ns for path in store.rglob("*") if path.is_file()} == before
@@ -87,7 +87,7 @@ def test_a_changed_direction_or_condition_makes_the_curve_alone_anew(
     shutil.copytree(finished / "run", tmp_path / "run")
     (tmp_path / "config.toml").write_text(CONFIG)
     changes = ["--set", "lens.0.direction=layer||final", "--set", "lens.0.where=kind = 'call'"]
-    result = engramcka("run", "config.toml", *changes, cwd=tmp_path)
+    result = here("run", "config.toml", *changes, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     curves = ("moe", "engram", "engram.memory-off")
     assert made_last(tmp_path / "run") == {("lens", name) for name in curves}
@@ -114,6 +114,6 @@ def test_a_changed_direction_or_condition_makes_the_curve_alone_anew(
 )
 def test_a_mistake_is_one_line(tmp_path: Path, change: str, message: str) -> None:
     (tmp_path / "config.toml").write_text(CONFIG)
-    result = engramcka("check", "config.toml", "--set", change, cwd=tmp_path)
+    result = here("check", "config.toml", "--set", change, cwd=tmp_path)
     assert result.returncode == 2
     assert message in result.stderr.splitlines()[-1]

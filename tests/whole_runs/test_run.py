@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray
-from command import CONFIG, engramcka, start
+from command import CONFIG, engramcka, here, start
 
 from engramcka import open_run
 
@@ -158,7 +158,7 @@ def snapshot(folder: Path) -> dict[str, tuple[int, int]]:
 
 def test_a_second_run_does_nothing_and_says_so(finished: Path) -> None:
     before = snapshot(finished / "run")
-    result = engramcka("run", "config.toml", cwd=finished)
+    result = here("run", "config.toml", cwd=finished)
     assert result.returncode == 0
     assert "nothing to do, all 15 pieces are there" in result.stdout
     assert snapshot(finished / "run") == before
@@ -166,7 +166,7 @@ def test_a_second_run_does_nothing_and_says_so(finished: Path) -> None:
 
 def test_another_config_in_the_way_is_refused_and_nothing_touched(finished: Path) -> None:
     before = snapshot(finished / "run")
-    result = engramcka("run", "config.toml", "--set", "data.passage_length=100", cwd=finished)
+    result = here("run", "config.toml", "--set", "data.passage_length=100", cwd=finished)
     assert result.returncode == 2
     assert result.stderr.count("\n") == 1
     assert "made with data.passage_length = 120, now data.passage_length = 100" in result.stderr
@@ -176,7 +176,7 @@ def test_another_config_in_the_way_is_refused_and_nothing_touched(finished: Path
 def test_a_changed_map_is_made_anew_alone(finished: Path, tmp_path: Path) -> None:
     shutil.copytree(finished / "run", tmp_path / "run")
     (tmp_path / "config.toml").write_text(CONFIG)
-    result = engramcka("run", "config.toml", "--set", "cka.self.batch_size=32", cwd=tmp_path)
+    result = here("run", "config.toml", "--set", "cka.self.batch_size=32", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert "pieces made: 2, found: 13" in result.stdout  # the map and its figure
     assert open_run(tmp_path / "run").cka["self"].batch_size == 32
@@ -240,26 +240,9 @@ def test_killed_at_every_stage_it_goes_on_to_the_same_bits(finished: Path, tmp_p
     assert len(trained) == len(set(trained)) == 3  # no training that was finished is done again
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_stops_with_75_and_the_same_command_goes_on(
-    tmp_path: Path, number: signal.Signals
-) -> None:
-    (tmp_path / "config.toml").write_text(CONFIG)
-    process = start("run", "config.toml", cwd=tmp_path)
-    wait_for(tmp_path / "run/log.jsonl", "train", "start", 0, process)
-    process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 75
-    assert "the same command goes on" in errors.splitlines()[-1]
-    assert "Traceback" not in errors
-    assert not list((tmp_path / "run").glob("checkpoints/moe-tiny*"))
-    result = engramcka("run", "config.toml", "--only", "tokenizer", cwd=tmp_path)
-    assert "nothing to do" in result.stdout
-
-
 def test_only_a_stage_whose_needs_are_missing_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text(CONFIG)
-    result = engramcka("run", "config.toml", "--only", "cka", cwd=tmp_path)
+    result = here("run", "config.toml", "--only", "cka", cwd=tmp_path)
     assert result.returncode == 1
     assert "moe is not extracted yet; run stage extract first" in result.stderr.splitlines()[-1]
 
@@ -269,7 +252,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text(CONFIG)
     tmp_path.chmod(0o500)
     try:
-        result = engramcka("run", "config.toml", cwd=tmp_path)
+        result = here("run", "config.toml", cwd=tmp_path)
     finally:
         tmp_path.chmod(0o700)
     assert result.returncode == 1
@@ -279,7 +262,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
 def test_a_run_dir_that_is_a_file_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text(CONFIG)
     (tmp_path / "run").write_text("in the way")
-    result = engramcka("run", "config.toml", cwd=tmp_path)
+    result = here("run", "config.toml", cwd=tmp_path)
     assert result.returncode == 1
     assert result.stderr.count("\n") == 1
     assert "run: cannot be written" in result.stderr

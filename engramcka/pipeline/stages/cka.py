@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from engramcka.config import CkaTable, Config
 from engramcka.errors import ComparisonError
+from engramcka.memory import out_of_memory
 from engramcka.pipeline.context import Context
 from engramcka.pipeline.inputs import extract_inputs
 from engramcka.pipeline.members import Pair, pairs
@@ -78,7 +80,7 @@ def compute_map(
     lost = max(map(len, chosen)) - len(y_rows)
     y_rows, x_rows = chosen[0][y_rows], chosen[1][x_rows]
     _require_samples(cka, len(y_rows))
-    with noticing_damage(y, x):
+    with noticing_damage(y, x), _told_of_memory(cka):
         result = cka_map(
             [layer.take(y_rows) for layer in y.layers.values()],
             [layer.take(x_rows) for layer in x.layers.values()],
@@ -115,6 +117,19 @@ def compute_map(
     write_cka(context.results, pair.name, result, inputs)
     left_out = f", {lost} left out, in one model only" if lost else ""
     task.update(task.total, info=f"n = {len(y_rows)}{left_out}")
+
+
+@contextmanager
+def _told_of_memory(cka: CkaTable) -> Iterator[None]:
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        raise ComparisonError(
+            f"cka {cka.name}: out of memory ({layout.first_line(error)}); a smaller batch_size "
+            "needs less"
+        ) from error
 
 
 def _require_same_samples(cka: CkaTable, y: Any, x: Any) -> None:

@@ -13,8 +13,9 @@ from engramcka.errors import StoreError
 from engramcka.pipeline.context import Context
 from engramcka.pipeline.members import Member, last_member
 from engramcka.pipeline.pieces import Ranks
+from engramcka.pipeline.stages.train import retraining_damaged
 from engramcka.pipeline.units import Unit
-from engramcka.stores import layout
+from engramcka.stores import layout, manifest
 
 if TYPE_CHECKING:
     from engramcka.data import Passages
@@ -66,7 +67,8 @@ def open_model(
 
     Raises:
         ConfigError: it cannot be shared out over these ranks.
-        StoreError: it is not trained yet, or there is nothing to load: imported activations.
+        StoreError: it is not trained yet, it is damaged, or there is nothing to load: imported
+            activations.
     """
     if not _is_shared_out(context.config, name):
         yield _load(context, name, unit, member)
@@ -127,9 +129,12 @@ def _load(context: Context, name: str, unit: Unit | None, member: Member | None)
         where = {key: getattr(table, key) for key in _LOAD_KEYS}
     else:
         assert unit is not None
-        folder = context.run / layout.CHECKPOINTS / unit.name / member.folder
+        trained = context.run / layout.CHECKPOINTS / unit.name
+        folder = trained / member.folder
         if not folder.is_dir():
             raise StoreError(f"{folder}: model {name} is not trained yet; run stage train first")
+        with retraining_damaged(trained):
+            manifest.require_whole(trained)
         where = {"path": str(folder), "dtype": "float32"}
     model, tokenizer = load_model(**where, device=context.device)
     return OpenModel(model, tokenizer, where)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from engramcka.config import Config
 from engramcka.pipeline.context import Context
 from engramcka.pipeline.pieces import Piece, Stage
-from engramcka.pipeline.stages.train import unit_piece
+from engramcka.pipeline.stages.train import retraining_damaged, unit_piece
 from engramcka.pipeline.units import Unit
 from engramcka.progress import Task
 from engramcka.stores import layout, provenance, results
@@ -117,6 +117,7 @@ def point_pieces(
         inputs=inputs,
         is_done=lambda: results.read_inputs(path, stage, name) == inputs,
         work=work,
+        uses=tuple(unit.name for units in points.values() for unit in units),
     )
 
 
@@ -128,7 +129,11 @@ def read_losses(run: Path, points: Points, task: Task) -> Losses:
     trainings: dict[str, Any] = {}
     warnings: list[str] = []
     for point, units in points.items():
-        records = [read_record(run / layout.CHECKPOINTS / unit.name) for unit in units]
+        records = []
+        for unit in units:
+            folder = run / layout.CHECKPOINTS / unit.name
+            with retraining_damaged(folder):
+                records.append(read_record(folder))
         losses.records[point] = records
         there = [record for record in records if record is not None]
         losses.by_point[point] = tuple(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from engramcka.config import Config
+from engramcka.errors import StoreError
 from engramcka.pipeline.context import Context
 from engramcka.pipeline.pieces import Piece, refuse_other_inputs
 from engramcka.pipeline.units import tokenizer_inputs
@@ -20,7 +21,10 @@ _RECORD = "inputs.json"
 
 
 def tokenizer_piece(config: Config, run: Path) -> Piece:
-    """The tokenizer of every model trained here; refuses one of another config."""
+    """The tokenizer of every model trained here; refuses one of another config.
+
+    One that is damaged counts as none: the text gives the same one again.
+    """
     folder = run / layout.CHECKPOINTS / "tokenizer"
     inputs = tokenizer_inputs(config)
     found = read_inputs(folder)
@@ -38,11 +42,12 @@ def tokenizer_piece(config: Config, run: Path) -> Piece:
 
 
 def read_inputs(folder: Path) -> dict[str, Any] | None:
-    """What the tokenizer in a folder was made from, or None if there is none."""
+    """What the tokenizer in a folder was made from, or None if none is there or it is damaged."""
     try:
-        record = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
+        manifest.require_whole(folder)
+    except StoreError:
         return None
+    record = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
     inputs: dict[str, Any] = record["inputs"]
     return inputs
 

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 
 from engramcka.config import Config
-from engramcka.errors import OutOfMemory
+from engramcka.errors import OutOfMemory, StoreError
+from engramcka.memory import out_of_memory
 from engramcka.pipeline.context import Context
 from engramcka.pipeline.pieces import Piece
 from engramcka.pipeline.units import Unit
 from engramcka.progress import Task
-from engramcka.stores import layout, provenance, results
+from engramcka.stores import layout, manifest, provenance, results
 
 
 def train_pieces(
@@ -51,7 +52,7 @@ def unit_piece(
     curves = {model: {"unit": unit.name, "label": config.label(model)} for model in models}
 
     def is_trained() -> bool:
-        return all(path.exists() for path in made)
+        return all(path.exists() for path in made) and manifest.seems_whole(folder)
 
     def has_curves() -> bool:
         path = run / layout.RESULTS
@@ -137,7 +138,8 @@ def _write_curves(
     from engramcka.results import TrainingCurve
     from engramcka.training import read_record
 
-    record = read_record(folder)
+    with retraining_damaged(folder):
+        record = read_record(folder)
     assert record is not None, "the unit is whole"
     readings = {
         name: [value[place] for value in values]
@@ -161,20 +163,25 @@ def _write_curves(
 
 
 @contextmanager
+def retraining_damaged(unit: Path) -> Iterator[None]:
+    """Where a trained model is not what was written, have the next run train it anew."""
+    try:
+        yield
+    except StoreError as error:
+        manifest.unseal(unit)
+        raise StoreError(f"{error}; run stage train again to make it anew") from error
+
+
+@contextmanager
 def _told_of_memory() -> Iterator[None]:
     """Say in a line that memory ran out, on a GPU or in the host."""
     try:
         yield
-    except MemoryError as error:
-        raise _out_of_memory(error) from error
-    except RuntimeError as error:  # torch.OutOfMemoryError, or the CPU allocator's nameless one
-        if type(error).__name__ != "OutOfMemoryError" and "allocate memory" not in str(error):
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
             raise
-        raise _out_of_memory(error) from error
-
-
-def _out_of_memory(error: BaseException) -> OutOfMemory:
-    reason = f" ({layout.first_line(error)})" if str(error) else ""
-    return OutOfMemory(
-        f"out of memory{reason}; a smaller training.batch_size, sequence_length or preset may fit"
-    )
+        reason = f" ({layout.first_line(error)})" if str(error) else ""
+        raise OutOfMemory(
+            f"out of memory{reason}; a smaller training.batch_size, sequence_length or preset may "
+            "fit"
+        ) from error
