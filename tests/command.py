@@ -8,7 +8,9 @@ import sys
 import traceback
 from contextlib import chdir, redirect_stderr, redirect_stdout
 from io import StringIO
+from multiprocessing import get_context
 from pathlib import Path
+from tempfile import mkstemp
 from unittest.mock import patch
 
 CONFIG = """
@@ -16,6 +18,7 @@ CONFIG = """
 dir = "run"
 
 [data]
+documents = 100
 samples = 64
 passage_length = 120
 vocabulary = 400
@@ -98,6 +101,62 @@ def here(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
             code = 1
             traceback.print_exc()
     return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
+
+
+class Forked:
+    """A process of the command that began with everything imported, so that its start costs little.
+
+    It is as real as any: it has its own signals and dies of them. Used as `subprocess.Popen` is.
+    """
+
+    def __init__(self, *arguments: str, cwd: Path) -> None:
+        context = get_context("forkserver")
+        context.set_forkserver_preload(PRELOADED)
+        self._files = [Path(mkstemp()[1]) for _ in range(2)]
+        self._process = context.Process(target=_forked, args=(arguments, cwd, self._files))
+        with patch.dict(os.environ, ENVIRONMENT):
+            self._process.start()
+        self.pid = self._process.pid or 0
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def send_signal(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        self._process.join(timeout)
+        if self._process.is_alive():
+            self._process.kill()
+            raise TimeoutError(f"not at its end after {timeout} s")
+        out, errors = (file.read_text() for file in self._files)
+        for file in self._files:
+            file.unlink()
+        return out, errors
+
+
+PRELOADED = [
+    "command",
+    *(f"engramcka.{name}" for name in ("cli", "data", "extraction", "figures", "lens", "models")),
+    *(f"engramcka.{name}" for name in ("pipeline", "similarity", "stores", "training", "tui")),
+    "transformers.models.deepseek_v3.modeling_deepseek_v3",
+    "transformers.trainer",
+]
+
+
+def _forked(arguments: tuple[str, ...], cwd: Path, files: list[Path]) -> None:
+    from engramcka.cli import main
+
+    for number, file in enumerate(files, start=1):
+        os.dup2(os.open(file, os.O_WRONLY), number)
+    os.environ.update(ENVIRONMENT)
+    os.chdir(cwd)
+    sys.argv = ["engramcka", *arguments]
+    main()
 
 
 def start(

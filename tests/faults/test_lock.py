@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from command import CONFIG, here, start
+from command import CONFIG, Forked, here
 
 from engramcka.errors import StoreError
 from engramcka.pipeline.lock import hold
@@ -25,7 +25,7 @@ def wait_for_lock(run: Path, process: object) -> None:
 
 def test_a_second_run_is_refused_and_a_dead_ones_lock_is_taken_over(tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text(CONFIG)
-    first = start("run", "config.toml", cwd=tmp_path)
+    first = Forked("run", "config.toml", cwd=tmp_path)
     try:
         wait_for_lock(tmp_path / "run", first)
         second = here("run", "config.toml", cwd=tmp_path)

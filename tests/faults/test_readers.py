@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command import CONFIG, here, start
+from command import CONFIG, Forked, here
 
 from engramcka import open_run
 from engramcka.results import CkaMap
@@ -48,7 +48,7 @@ def test_everything_is_read_while_a_run_writes_it(
     if not full:
         shutil.copytree(finished / "run/checkpoints", tmp_path / "run/checkpoints")
     longer = ("--set", "training.steps=300", "--set", "training.save_every=5") if full else ()
-    process = start("run", "config.toml", *longer, cwd=tmp_path)
+    process = Forked("run", "config.toml", *longer, cwd=tmp_path)
     rounds, begun = 0, time.monotonic()
     while process.poll() is None:
         if (tmp_path / "run" / layout.RESULTS / "zarr.json").is_file():

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray
-from command import CONFIG, engramcka, here, start
+from command import CONFIG, Forked, engramcka, here
 
 from engramcka import open_run
 
@@ -224,10 +224,10 @@ def test_killed_at_every_stage_it_goes_on_to_the_same_bits(finished: Path, tmp_p
         ("sweep", "start"),
         ("figures", "start"),
     ):
-        process = start("run", "config.toml", cwd=tmp_path)
+        process = Forked("run", "config.toml", cwd=tmp_path)
         seen = wait_for(log, stage, event, seen, process)
         process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.communicate()
         seen = len(log.read_text().splitlines())
     result = engramcka("run", "config.toml", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
