@@ -50,7 +50,7 @@ def test_the_same_map_in_smaller_batches_fits(monkeypatch: pytest.MonkeyPatch) -
     random = np.random.default_rng(0)
     y, x = ([random.normal(size=(512, 8)) for _ in range(3)] for _ in range(2))
     monkeypatch.setattr(minibatch, "_CHECKED", 0)
-    monkeypatch.setattr(minibatch, "free_bytes", lambda device: 3e6)
+    monkeypatch.setattr(minibatch, "free_bytes", lambda device: 1e7)
     with pytest.raises(ComparisonError, match=r"batch of 512 .* a smaller batch_size needs less"):
         cka_map(y, x, batch_size=512)
     assert np.isfinite(cka_map(y, x, batch_size=64).similarity).all()
@@ -60,7 +60,7 @@ def test_a_run_and_check_refuse_it_before_anything_is_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "config.toml").write_text(CONFIG)
-    large = ["data.samples=4096", "cka.engram-vs-moe.batch_size=4096"]
+    large = ["data.samples=4096", "cka.engram-vs-moe.batch_size=4096", "data.documents=3000"]
     settings = [f'run.dir="{tmp_path}/run"', *large]
     # 12 layers of half of 4096^2 numbers of 4 bytes and little more: 0.38 GiB
     monkeypatch.setattr(room, "total_bytes", lambda device: 0.1 * memory.GIB)
