@@ -25,8 +25,9 @@ PLAIN = "manifest.json"
 _METADATA = "zarr.json"
 _CHECKSUM = "checksum"
 _BLOCK = 16 << 20  # bytes read at once
+_CRC_BYTES = 4
 
-Files = dict[str, tuple[int, int]]  # path from the folder -> bytes, crc32c
+Files = dict[str, tuple[int, int]]  # path from the folder -> bytes, crc32c as `_file_crc` has it
 
 
 def write_node(folder: Path, attributes: Mapping[str, Any]) -> None:
@@ -216,10 +217,19 @@ def _json(value: Any) -> bytes:
 
 
 def _file_crc(path: Path) -> int:
-    found = 0
+    """crc32c of a file's last four bytes and then the rest.
+
+    Of a file that ends in its own crc32c, as a Zarr chunk does, the plain one would be the same
+    whatever it holds.
+    """
     with path.open("rb") as file:
-        while block := file.read(_BLOCK):
+        rest = max(0, path.stat().st_size - _CRC_BYTES)
+        file.seek(rest)
+        found = _crc(file.read(_CRC_BYTES))
+        file.seek(0)
+        while rest > 0 and (block := file.read(min(_BLOCK, rest))):
             found = google_crc32c.extend(found, block)
+            rest -= len(block)
     return found
 
 

@@ -24,6 +24,7 @@ from engramcka.stores.results import open_root, read_inputs, update_root
 from engramcka.stores.verify import verify
 
 ROWS, CHUNK, WIDTH = 22, 8, 3
+INTERVAL = ("ci_low", "ci_high")
 INPUTS = {"seed": 0, "text": "größe"}
 
 
@@ -187,6 +188,17 @@ def test_chunks_that_changed_places_are_named(run: Path, tmp_path: Path) -> None
     assert [line.split(": ")[1] for line in broken(store)] == [
         "cannot be read (holds another chunk's data)"
     ] * 2
+
+
+def test_arrays_of_a_result_that_changed_places_are_named(run: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    low, high = (next(copy.rglob(f"results.zarr/cka/*/{name}/c")) / "0/0" for name in INTERVAL)
+    (tmp_path / "x").write_bytes(low.read_bytes())
+    low.write_bytes(high.read_bytes())
+    high.write_bytes((tmp_path / "x").read_bytes())
+    named = broken(copy)
+    assert all(any(f"{name}/c/0/0: cannot be read" in line for line in named) for name in INTERVAL)
 
 
 def test_an_unfinished_store_is_not_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
