@@ -10,15 +10,15 @@ import torch
 
 from engramcka.training.allocator import freed_memory_kept
 
-PIECES, BYTES = 12, 16 << 20
-PAGES = PIECES * BYTES // resource.getpagesize()
+PIECES = [*[16 << 20] * 8, 64 << 20]  # bytes; the last is one that glibc would map by itself
+PAGES = sum(PIECES) // resource.getpagesize()
 
 
 def faults() -> int:
     """Pages that the system has to map for a step's memory."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    step = [torch.ones(BYTES // 4) for _ in range(PIECES)]
-    assert len(step) == PIECES
+    step = [torch.ones(size // 4) for size in PIECES]
+    assert len(step) == len(PIECES)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 
