@@ -99,6 +99,7 @@ def resident() -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
+@pytest.mark.timeout(3600)
 def test_many_maps_in_one_process_leave_memory_and_files_level(
     tmp_path: Path, full: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -118,5 +119,7 @@ def test_many_maps_in_one_process_leave_memory_and_files_level(
         if number in (count // 3, count - 1):
             marks.append((resident(), len(os.listdir("/proc/self/fd"))))
     (memory_before, files_before), (memory_after, files_after) = marks
+    with capsys.disabled():
+        print(f"{count} maps: {memory_after - memory_before:+,} bytes, files {files_after} open")
     assert files_after <= files_before
     assert memory_after - memory_before < 20 << 20

@@ -52,7 +52,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_bits(
     print(f"random moments from seed {seed}")
     moments = random.Random(seed)
     kills = 0
-    for turn in range(12 if full else 1):
+    for turn in range(6 if full else 1):
         folder = tmp_path / str(turn)
         folder.mkdir()
         (folder / "config.toml").write_text(CONFIG)
@@ -64,7 +64,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_bits(
             patience = time.monotonic() + moments.uniform(0.0, 4.0)
             while begun and process.poll() is None and time.monotonic() < patience:
                 time.sleep(0.005)
-            if attempt <= (6 if full else 2) and process.poll() is None:
+            if attempt <= (12 if full else 2) and process.poll() is None:
                 process.send_signal(signal.SIGKILL)
                 kills += 1
             _, errors = process.communicate(timeout=900)
