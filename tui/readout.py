@@ -183,12 +183,22 @@ def point(sweep: LossSweep, index: int) -> list[tuple[str, str]]:
     lines = [("layer", str(sweep.layers[index])), ("loss", f"{mean:.4f}")]
     if len(there) > 1:
         lines.append(("seeds", f"{there.min():.4f}–{there.max():.4f}"))
-    if np.isfinite(sweep.baseline_mean):
-        lines.append(("to base", f"{mean - sweep.baseline_mean:+.4f}".replace("-", "−")))
+    difference = float(sweep.difference[index])
+    if isfinite(difference):
+        lines.append(("to base", _signed(difference, 4)))
+        if sweep.difference_low is not None and sweep.difference_high is not None:
+            ends = float(sweep.difference_low[index]), float(sweep.difference_high[index])
+            if all(isfinite(end) for end in ends):
+                lines.append(("95 %", " to ".join(_signed(end, 3) for end in ends)))
     best = sweep.best
     if best is not None:
         lines.append(("best", f"layer {best[0]}"))
     return lines
+
+
+def _signed(value: float, places: int) -> str:
+    """A difference with its sign, a true minus."""
+    return f"{value:+.{places}f}".replace("-", "−")
 
 
 def spark_levels(values: np.ndarray, width: int, top: float = 1.0) -> list[int]:

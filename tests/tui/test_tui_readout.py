@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from small_runs import full_map, small_sweep
@@ -71,6 +73,13 @@ def test_a_point_says_spread_and_distance_to_the_baseline():
     assert said["to base"] == "−0.5200"
     assert said["best"] == "layer 2"
     assert "seeds" not in dict(readout.point(small_sweep(), 3))
+
+
+def test_a_point_says_the_interval_of_its_distance_where_there_is_one():
+    ends = np.full(4, -0.5), np.full(4, 0.25)
+    sweep = replace(small_sweep(), difference_low=ends[0], difference_high=ends[1])
+    assert dict(readout.point(sweep, 1))["95 %"] == "−0.500 to +0.250"
+    assert "95 %" not in dict(readout.point(small_sweep(), 1))
 
 
 def test_tables_read_back_to_the_same_numbers():
