@@ -114,6 +114,8 @@ def seconds(model: Any, passages: Passages, folder: Path, rounds: int) -> None:
                 torch.save(states, folder / f"{number}.pt")
 
     bare()
+    with Peak() as alone:
+        bare()
     with Peak() as peak:
         ours()
     jobs = {"bare forward pass": bare, "extract": ours, "usual script": usual}
@@ -128,7 +130,8 @@ def seconds(model: Any, passages: Passages, folder: Path, rounds: int) -> None:
     width, layers = model.config.hidden_size, model.config.num_hidden_layers
     bound = 3 * min(2048, len(passages.last)) * width * layers * 4
     print(
-        f"\nHost memory in extraction: {peak.grown / 1e6:.0f} MB above that after a forward pass;"
+        f"\nMost host memory in extraction: {(peak.most - alone.most) / 1e6:.0f} MB above the most "
+        "in a forward pass;"
     )
     print(f"three chunks of all layers are {bound / 1e6:.0f} MB.")
 
@@ -164,6 +167,12 @@ def throughput(folder: Path, small: bool, rounds: int) -> None:
     )
     names = [folder / f"plain{n}" for n in layers]
     out = np.empty_like(values)
+
+    def forget(job: str) -> None:
+        """Delete what a job will write: cutting old files short takes longer than writing."""
+        shards = store.path.glob("layer_*/c/*/*")
+        for name in {"write, plain": names}.get(job, shards if job.startswith("write") else []):
+            name.unlink(missing_ok=True)
 
     def write_plain() -> None:
         for name in names:
@@ -203,7 +212,7 @@ def throughput(folder: Path, small: bool, rounds: int) -> None:
         "read, store": lambda: read(store),
         "read, store, 1 thread": lambda: read(alone),
     }
-    wall, busy = interleaved(jobs, 3 * rounds)
+    wall, busy = interleaved(jobs, 3 * rounds, forget)
     size = values.nbytes * count
     print(f"\n{count} files of {values.nbytes / 1e6:.1f} MB, in the page cache; plain ones by one")
     print(f"thread, the store's with crc32c, by {threads} where nothing is said:\n")
@@ -225,15 +234,18 @@ def one_thread() -> Iterator[None]:
 
 
 def interleaved(
-    jobs: dict[str, Callable[[], None]], rounds: int
+    jobs: dict[str, Callable[[], None]],
+    rounds: int,
+    before: Callable[[str], None] = lambda job: None,
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Least seconds of each job by the clock and of the processor, all in turn.
 
-    One round before does not count.
+    One round before does not count, nor what comes before a job.
     """
     wall, busy = (dict.fromkeys(jobs, float("inf")) for _ in range(2))
     for number in range(rounds + 1):
         for name, job in jobs.items():
+            before(name)
             start, busy_start = time.perf_counter(), time.process_time()
             job()
             if number:
@@ -243,10 +255,10 @@ def interleaved(
 
 
 class Peak:
-    """The most resident memory of this process above that at the start, while inside."""
+    """The most resident memory of this process while inside."""
 
     def __enter__(self) -> Peak:
-        self._start = self._most = self._now()
+        self.most = self._now()  # bytes
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch)
         self._thread.start()
@@ -256,14 +268,9 @@ class Peak:
         self._over.set()
         self._thread.join()
 
-    @property
-    def grown(self) -> int:
-        """Bytes."""
-        return self._most - self._start
-
     def _watch(self) -> None:
         while not self._over.wait(0.005):
-            self._most = max(self._most, self._now())
+            self.most = max(self.most, self._now())
 
     @staticmethod
     def _now() -> int:
