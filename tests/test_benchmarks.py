@@ -28,7 +28,7 @@ from command import ENVIRONMENT
                 "| bare forward pass |",
                 "| extract |",
                 "| usual script |",
-                "Host memory in extraction",
+                "Most host memory in extraction",
                 "| write, store |",
                 "| read, store, 1 thread |",
             ),
