@@ -79,13 +79,18 @@ def files(folder: Path) -> Files:
     """What the manifest of a folder lists.
 
     Raises:
-        StoreError: there is no manifest, or it is not what was written.
+        StoreError: there is no manifest, it is not what was written, or it lists a file outside of
+            the folder.
     """
     try:
         listed = attributes(folder)["files"]
-        return {str(name): (int(size), int(crc)) for name, (size, crc) in listed.items()}
+        found = {str(name): (int(size), int(crc)) for name, (size, crc) in listed.items()}
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise StoreError(f"{folder}: its manifest lists no files") from error
+    for name in found:
+        if ".." in Path(name).parts or Path(name).is_absolute():
+            raise StoreError(f"{folder}: its manifest lists {name!r}, outside of it")
+    return found
 
 
 def attributes(folder: Path) -> dict[str, Any]:
@@ -102,13 +107,9 @@ def damage(folder: Path) -> Iterator[StoreError]:
         StoreError: as `files`.
     """
     for name, (size, crc) in files(folder).items():
-        path = folder / name
-        if ".." in path.parts or Path(name).is_absolute():
-            yield StoreError(f"{folder}: its manifest lists {name!r}, outside of it")
-            continue
-        what = _damage_of(path, size, crc)
+        what = _damage_of(folder / name, size, crc)
         if what:
-            yield StoreError(f"{path}: cannot be read ({what})")
+            yield StoreError(f"{folder / name}: cannot be read ({what})")
 
 
 def require_whole(folder: Path) -> None:
@@ -138,8 +139,7 @@ def seems_whole(folder: Path) -> bool:
     except StoreError:
         return False
     return found is not None and not any(
-        ".." in Path(name).parts or _damage_of(folder / name, size, crc, since=found[1])
-        for name, (size, crc) in listed.items()
+        _damage_of(folder / name, size, crc, since=found[1]) for name, (size, crc) in listed.items()
     )
 
 

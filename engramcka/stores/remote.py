@@ -178,9 +178,6 @@ def open_remote(url: str) -> RemoteStore:
         )
     with _named_as(root, local):
         files = manifest.files(local)
-        for name in files:
-            if ".." in Path(name).parts or Path(name).is_absolute():
-                raise StoreError(f"{root}: its manifest lists {name!r}, outside of it")
         if sum(size for size, _ in files.values()) > _MOST_BYTES:
             raise StoreError(f"{root}: more than {_MOST_BYTES >> 30} GiB beside its hidden states")
         together(
