@@ -99,23 +99,18 @@ def _memory_row(ablation: MemoryAblation, index: int, kind: str, longest: float)
     difference = off - on
     said: list[Said] = [
         ("class", kind), ("with", f"{on:.4f}"), ("without", f"{off:.4f}"),
-        ("apart", signed(difference)),
+        ("apart", readout.signed(difference)),
     ]  # fmt: skip
-    text = signed(difference)
+    text = readout.signed(difference)
     if ablation.difference_low is not None and ablation.difference_high is not None:
         low, high = float(ablation.difference_low[index]), float(ablation.difference_high[index])
         ends = [readout.short_decimals(end) for end in (low, high)]
         said.append(("95 %", " to ".join(end.replace("-", "−") for end in ends)))
-        text += f" ({signed(low)} to {signed(high)})"
+        text += f" ({readout.signed(low)} to {readout.signed(high)})"
     said.append(("kept", f"{float(ablation.kept[index]):.1%}"))
     if ablation.counts:
         said.append(("tokens", str(ablation.counts[index])))
     return Row(kind, abs(difference) / longest, text, tuple(said), difference, difference < 0)
-
-
-def signed(value: float) -> str:
-    """A difference of losses with its sign."""
-    return f"{value:+.4f}".replace("-", "−") if value == value else readout.NONE
 
 
 def draw_rows(rows: Sequence[Row], width: int, cursor: int | None) -> list[Line]:

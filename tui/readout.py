@@ -185,20 +185,20 @@ def point(sweep: LossSweep, index: int) -> list[tuple[str, str]]:
         lines.append(("seeds", f"{there.min():.4f}–{there.max():.4f}"))
     difference = float(sweep.difference[index])
     if isfinite(difference):
-        lines.append(("to base", _signed(difference, 4)))
+        lines.append(("to base", signed(difference)))
         if sweep.difference_low is not None and sweep.difference_high is not None:
             ends = float(sweep.difference_low[index]), float(sweep.difference_high[index])
             if all(isfinite(end) for end in ends):
-                lines.append(("95 %", " to ".join(_signed(end, 3) for end in ends)))
+                lines.append(("95 %", " to ".join(signed(end, 3) for end in ends)))
     best = sweep.best
     if best is not None:
         lines.append(("best", f"layer {best[0]}"))
     return lines
 
 
-def _signed(value: float, places: int) -> str:
-    """A difference with its sign, a true minus."""
-    return f"{value:+.{places}f}".replace("-", "−")
+def signed(value: float, places: int = 4) -> str:
+    """A difference of losses with its sign; NaN as a dash."""
+    return f"{value:+.{places}f}".replace("-", "−") if value == value else NONE
 
 
 def spark_levels(values: np.ndarray, width: int, top: float = 1.0) -> list[int]:

@@ -8,6 +8,7 @@ import numpy as np
 
 from engramcka.results import AllocationSweep, Float
 from engramcka.tui.charts import Said
+from engramcka.tui.readout import signed
 from engramcka.tui.terminal import clean
 from engramcka.tui.widgets.chart_drawing import Chart, Curve
 
@@ -58,7 +59,7 @@ class AllocationPlot:
         if len(there) > 1:
             lines.append(("seeds", f"{there.min():.4f}–{there.max():.4f}"))
         if np.isfinite(alone):
-            lines.append(("to rho 1", f"{mean - alone:+.4f}".replace("-", "−")))
+            lines.append(("to rho 1", signed(mean - alone)))
         best = sweep.best
         if best is not None:
             lines.append(("best", f"rho {best[0]:.3g}"))
