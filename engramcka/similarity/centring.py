@@ -40,37 +40,32 @@ def centred(
     blocks = []
     for first, last, width in layers.runs():
         out = like.new_empty((last - first, stop - start, width))
-        given = None if means is None else torch.stack(list(means[first:last]))[:, None]
-        blocks.append(centred_part(layers, range(first, last), start, stop, out, given))
+        given = None if means is None else means[first:last]
+        centre(layers.blocks(range(first, last), start, stop, like), out.unbind(), given)
+        blocks.append(out)
     return blocks
 
 
-def centred_part(
-    layers: Layers,
-    part: range,
-    start: int,
-    stop: int,
-    out: torch.Tensor,
-    means: torch.Tensor | None = None,
-) -> torch.Tensor:
-    """A few equally wide layers of `centred`, written to out (layers, samples, width).
+def centre(
+    blocks: Sequence[torch.Tensor],
+    out: Sequence[torch.Tensor],
+    means: Sequence[torch.Tensor] | None = None,
+) -> None:
+    """Layers' features less their means, written elsewhere.
 
-    Few calls for many layers: between two calls a thread may have to wait for the others.
+    A block is taken from where it lies: to read it is what costs, and a copy of several is read
+    again for the means.
 
     Args:
-        layers: one model.
-        part: which of its layers.
-        start: first sample.
-        stop: last sample + 1.
-        out: of the dtype and on the device to compute with.
-        means: (layers, 1, width), scaled; the means over these samples if left out.
+        blocks: (samples, width) a layer.
+        out: the same, of the same dtype.
+        means: (width,) a layer; the means over these samples if left out.
     """
-    layers.fill(part, start, stop, out)
-    means = out.mean(1, keepdim=True) if means is None else means
-    out -= means
-    if out.dtype == torch.float64:
-        out *= out.abs().amax(1, keepdim=True) > _ROUNDING * means.abs()
-    return out
+    for number, (block, place) in enumerate(zip(blocks, out, strict=True)):
+        mean = block.mean(0) if means is None else means[number]
+        torch.sub(block, mean, out=place)
+        if place.dtype == torch.float64:
+            place *= place.abs().amax(0) > _ROUNDING * mean.abs()
 
 
 def centred_layer(
@@ -82,9 +77,10 @@ def centred_layer(
     mean: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """One layer's (samples, width) block of `centred`."""
-    out = like.new_empty((1, stop - start, layers.widths[index]))
-    means = None if mean is None else mean[None, None]
-    return centred_part(layers, range(index, index + 1), start, stop, out, means)[0]
+    block = layers.values(index, start, stop, like)
+    out = torch.empty_like(block)
+    centre([block], [out], None if mean is None else [mean])
+    return out
 
 
 def overall_means(layers: Layers, like: torch.Tensor, block: int) -> list[torch.Tensor]:

@@ -34,6 +34,7 @@ Precision = Literal["highest", "high"]
 _ALL = Share()
 
 
+@torch.inference_mode()  # less work a call
 def cka_map(
     y: Sequence[Any],
     x: Sequence[Any],
@@ -107,7 +108,7 @@ def cka_map(
         for side in sides:
             if standardize != "none":
                 standardize_features(side, standardize, like)
-            first_look(side, like)
+        first_look(sides, like)
         settings = estimators.Settings(
             batch_size=batch_size,
             rbf=kernel == "rbf",

@@ -15,7 +15,7 @@ from engramcka.results import Float, LayerDiagnostics
 from engramcka.similarity.inputs import Layers
 from engramcka.similarity.workers import Scratch
 
-_BLOCKS = 4  # of samples, whose squares are added up on one another
+_BLOCKS = 8  # of samples, whose squares are added up on one another
 
 
 @dataclass(frozen=True)
@@ -32,33 +32,39 @@ class Moments:
         )
 
 
-def row_blocks(features: torch.Tensor) -> list[torch.Tensor]:
-    """(layers, samples, width) features cut into blocks of samples, as `squares` takes them."""
-    step = -(-features.shape[1] // _BLOCKS)
-    return [features[:, start : start + step] for start in range(0, features.shape[1], step)]
+def row_blocks(features: torch.Tensor, scratch: Scratch) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """What `squares` takes of (layers, samples, width) features: blocks of samples, and memory.
 
-
-def squares(blocks: Sequence[torch.Tensor], scratch: Scratch) -> torch.Tensor:
-    """(layers, width) sums of squares over all samples of (layers, samples, width) blocks.
-
-    The blocks' squares are added up on one another, in the memory of one.
+    All blocks share the memory of one, where their squares are added up on one another.
     """
-    total = scratch.empty("squares", tuple(blocks[0].shape), blocks[0])
-    torch.mul(blocks[0], blocks[0], out=total)
-    for block in blocks[1:]:
-        total[:, : block.shape[1]].addcmul_(block, block)
-    return total.sum(1)
+    layers, samples, width = features.shape
+    step = -(-samples // _BLOCKS)
+    memory = scratch.empty("squares", (layers, step, width), features)
+    starts = range(0, samples, step)
+    blocks = [features[:, start : start + step] for start in starts]
+    return [(block, memory[:, : block.shape[1]]) for block in blocks]
 
 
-def collect(columns: Sequence[torch.Tensor], along: torch.Tensor, degrees: int) -> Moments:
+def squares(
+    blocks: Sequence[tuple[torch.Tensor, torch.Tensor]], out: torch.Tensor | None = None
+) -> torch.Tensor:
+    """(layers, width) sums of squares of the features that these are the `row_blocks` of."""
+    first, memory = blocks[0]
+    torch.mul(first, first, out=memory)
+    for block, part in blocks[1:]:
+        part.addcmul_(block, block)
+    return torch.sum(memory, 1, out=out)
+
+
+def collect(columns: torch.Tensor, along: torch.Tensor, degrees: int) -> Moments:
     """Moments of one block.
 
     Args:
-        columns: (layers, width) sums of squares of each dimension, y's layers first.
+        columns: (sum of widths,) sums of squares of each dimension of each layer, y's first.
         along: (layers, samples) features along the leading directions.
         degrees: degrees of freedom that this block adds.
     """
-    totals = torch.cat([part.flatten() for part in columns]).double()
+    totals = columns.to(torch.float64, copy=True)  # the memory may be used again
     lengths = along.square().sum(1).double()
     return Moments(degrees, totals.cpu().numpy(), lengths.cpu().numpy())
 

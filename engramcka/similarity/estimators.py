@@ -63,6 +63,8 @@ def minibatch(y: Layers, x: Layers, settings: Settings) -> Estimate:
     if settings.rbf:
         bandwidths = torch.cat([median_distances(side, like) for side in (y, x)])
     ranges = batch_ranges(y.n_samples, settings.batch_size)
+    for side in (y, x):
+        side.cut(ranges, like)
     batches = batch_groups(len(ranges), MAX_GROUPS)
     problem = Minibatch(y, x, ranges, bandwidths, like)
 
@@ -82,7 +84,7 @@ def minibatch(y: Layers, x: Layers, settings: Settings) -> Estimate:
     if settings.shuffles.count:
         place = like.double() if all_batches.redone else like
         null = minibatch_null(y, x, ranges, bandwidths, settings.shuffles, place, settings.share)
-    squared = (whole.y_self / len(ranges), whole.x_self / len(ranges))
+    squared = whole.sides(whole.own / len(ranges))
     moments = all_batches.moments
     return Estimate(whole, without, null, None if settings.rbf else squared, moments, "gram")
 
@@ -91,13 +93,12 @@ def full(y: Layers, x: Layers, settings: Settings) -> Estimate:
     """HSIC over all samples; once more in float64 where float32 sums would cancel."""
     result = _full(y, x, settings)
     doubtful = hsic.doubtful(result.whole)
-    if settings.like.dtype == torch.float64 or not any(part.any() for part in doubtful):
+    if settings.like.dtype == torch.float64 or not doubtful.any():
         return result
-    constant = constant_layers(y, x, 0, y.n_samples, doubtful)
-    if constant is None:
+    if not constant_layers(y, x, 0, y.n_samples, doubtful):
         return _full(y, x, replace(settings, like=settings.like.double()))
-    without = None if result.without is None else hsic.zeroed(result.without, *constant)
-    return replace(result, whole=hsic.zeroed(result.whole, *constant), without=without)
+    without = None if result.without is None else hsic.zeroed(result.without, doubtful)
+    return replace(result, whole=hsic.zeroed(result.whole, doubtful), without=without)
 
 
 def _full(y: Layers, x: Layers, settings: Settings) -> Estimate:
@@ -116,7 +117,7 @@ def _full(y: Layers, x: Layers, settings: Settings) -> Estimate:
         null = full_null(blocks, settings.shuffles, settings.share)
     without = values[1:] if rows.n.min() >= MIN_BATCH else None
     route = "gram" if gram else "feature"
-    return Estimate(whole, without, null, (whole.y_self, whole.x_self), found, route)
+    return Estimate(whole, without, null, whole.sides(whole.own), found, route)
 
 
 def _told(parts: Iterable[Batch], count: int, on_progress: Progress | None) -> Iterator[Batch]:

@@ -120,10 +120,8 @@ class RowSums:
 
     n: Float  # (1 + groups,)
     row_cross: Float  # (1 + groups, y layers, x layers)
-    y_row_self: Float  # (1 + groups, y layers)
-    x_row_self: Float
-    y_total: Float
-    x_total: Float
+    row_own: Float  # (1 + groups, layers)
+    total: Float  # (1 + groups, layers)
 
 
 def pose(
@@ -168,24 +166,12 @@ def estimate(problem: Problem, products: GroupProducts, rows: RowSums) -> hsic.H
     """
     cross = _all_and_without(products.within, products.against)
     own = _all_and_without(products.own_within, products.own_against)
-    y_self, x_self = np.split(own, [len(problem.y)], axis=1)
-    sums = hsic.PairSums(
-        rows.n,
-        cross,
-        y_self,
-        x_self,
-        rows.row_cross,
-        rows.y_row_self,
-        rows.x_row_self,
-        rows.y_total,
-        rows.x_total,
-    )
+    sums = hsic.PairSums(cross, own, rows.row_cross, rows.row_own, rows.total)
     with np.errstate(invalid="ignore", divide="ignore"):  # fewer than 4 samples without a group
         weights = (hsic.unbiased if problem.hollow else hsic.biased)(rows.n)
         values = hsic.combine(sums, weights)
     n = problem.n
-    y_removed, x_removed = np.split(2 * products.removed / (n * (n - 3)), [len(problem.y)])
-    return replace(values, y_terms=values.y_terms + y_removed, x_terms=values.x_terms + x_removed)
+    return replace(values, terms=values.terms + 2 * products.removed / (n * (n - 3)))
 
 
 def _all_and_without(within: Float, against: Float) -> Float:

@@ -23,7 +23,7 @@ from engramcka.similarity.full import (
 )
 from engramcka.similarity.kernels import linear_tile
 from engramcka.similarity.shares import Share, spread
-from engramcka.similarity.sums import chunks, pair_products
+from engramcka.similarity.sums import pair_products, sides
 from engramcka.similarity.workers import ordered_map
 
 _MAX_PORTIONS = 96  # of the work: every number of processes up to 8 gets nearly equal shares
@@ -161,7 +161,7 @@ def _row_products(problem: Problem, row: TileRow) -> tuple[TileRow, Float, Float
     """(tiles, y layers, x layers) and (tiles, layers) inner products of a row of tiles."""
     cross, own = [], []
     for _, tile in tiles(problem, row):
-        tile_cross, tile_own = pair_products(chunks(tile), len(problem.y))
+        tile_cross, tile_own = pair_products(sides(tile, len(problem.y)))
         cross.append(tile_cross)
         own.append(tile_own)
     return row, torch.stack(cross).cpu().numpy(), torch.stack(own).cpu().numpy()

@@ -48,6 +48,7 @@ class Layers:
         self.changes: list[Change | None] = [None] * len(self.arrays)  # see prepare
         self.scales = [1.0] * len(self.arrays)  # powers of two, see look
         self.directions: list[torch.Tensor] = []  # (width,) a layer, see look
+        self._cut: dict[tuple[int, int], list[torch.Tensor]] = {}  # see cut
         self.nonfinite_share = [0.0] * len(self.arrays)
         self.dropped: list[tuple[int, ...]] = [()] * len(self.arrays)
         self.dtypes = [self._checked_dtype(index) for index in range(len(self.arrays))]
@@ -96,16 +97,29 @@ class Layers:
 
     def values(self, index: int, start: int, stop: int, like: torch.Tensor) -> torch.Tensor:
         """Samples start to stop of one layer, scaled, in the dtype and on the device of like."""
-        block = self._changed(index, start, stop, like)
-        scale = self.scales[index]
+        block = self.read(index, start, stop).to(like)
+        change, scale = self.changes[index], self.scales[index]
+        block = block if change is None else change(block)
         return block if scale == 1.0 else block * scale
 
-    def fill(self, part: range, start: int, stop: int, out: torch.Tensor) -> None:
-        """`values` of equally wide layers, written to out (layers, samples, width)."""
-        torch.stack([self._changed(index, start, stop, out) for index in part], out=out)
-        scales = self.scales[part.start : part.stop]
-        if any(scale != 1.0 for scale in scales):
-            out *= out.new_tensor(scales)[:, None, None]
+    def blocks(self, part: range, start: int, stop: int, like: torch.Tensor) -> list[torch.Tensor]:
+        """`values` of some layers, without a call a layer where they were `cut`."""
+        cut = self._cut.get((start, stop))
+        if cut is not None and cut[0].dtype == like.dtype:
+            return cut[part.start : part.stop]
+        return [self.values(index, start, stop, like) for index in part]
+
+    def cut(self, ranges: Sequence[tuple[int, int]], like: torch.Tensor) -> None:
+        """Make the slices that `blocks` will give as they are, (start, stop) each, of all samples.
+
+        A thread that makes one when it needs it may have to wait for the others.
+        """
+        unscaled = all(scale == 1.0 for scale in self.scales)
+        plain = unscaled and self.rows is None and not any(self.changes)
+        if plain and all(_is_like(array, like) for array in self.arrays):
+            sizes = [stop - start for start, stop in ranges]
+            blocks = zip(*(array.split_with_sizes(sizes) for array in self.arrays), strict=True)
+            self._cut = dict(zip(ranges, map(list, blocks), strict=True))
 
     def keep(self, rows: npt.NDArray[np.int64]) -> None:
         """Leave out every sample that is not in ``rows`` (increasing sample numbers)."""
@@ -129,12 +143,6 @@ class Layers:
         first = self.read(index, start, start + 1)
         edges = [*range(start, stop, _BLOCK), stop]
         return all(bool((self.read(index, a, b) == first).all()) for a, b in pairwise(edges))
-
-    def _changed(self, index: int, start: int, stop: int, like: torch.Tensor) -> torch.Tensor:
-        """`values` before it is scaled."""
-        block = self.read(index, start, stop).to(like)
-        change = self.changes[index]
-        return block if change is None else change(block)
 
     def _slice(self, index: int, start: int, stop: int) -> torch.Tensor:
         block = self.arrays[index][start:stop]
@@ -216,6 +224,13 @@ def _array(array: Any) -> Any:
     if isinstance(array, torch.Tensor):
         return array.detach()
     return array if hasattr(array, "shape") and hasattr(array, "dtype") else np.asarray(array)
+
+
+def _is_like(array: Any, like: torch.Tensor) -> bool:
+    """Whether an array is a tensor of like's dtype, on its device."""
+    if not isinstance(array, torch.Tensor):
+        return False
+    return array.dtype == like.dtype and array.device == like.device
 
 
 def _from_numpy(block: Any) -> torch.Tensor:

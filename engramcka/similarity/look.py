@@ -6,21 +6,21 @@ Both are found on the first samples of all, and fixed before any block is worked
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 
 from engramcka.similarity.inputs import Layers
 
 _SAMPLES = 128  # looked at
-_PART_BYTES = 2**20  # of features looked at at once: few enough to stay in a core's cache
+_PART_BYTES = 2**21  # of features looked at at once
 _POWER_STEPS = 3
 _TINY = 1e-30
 _SCALE_FROM = 2.0**12  # a layer larger than this, or smaller than its inverse, is scaled
 
 
-def first_look(layers: Layers, like: torch.Tensor) -> None:
-    """Set one power of two and one direction a layer.
+def first_look(sides: Sequence[Layers], like: torch.Tensor) -> None:
+    """Set one power of two and one direction a layer of each model.
 
     The scale keeps products of products in float32's range. CKA does not depend on it, and a
     product with a power of two is exact. Layers of ordinary size keep 1. Where later samples leave
@@ -30,20 +30,30 @@ def first_look(layers: Layers, like: torch.Tensor) -> None:
     variance, which is where a massive activation sits.
 
     Args:
-        layers: one model.
+        sides: the models.
         like: a tensor of the dtype and on the device to compute with.
     """
+    for layers in sides:
+        for part in _parts(layers):
+            scales, directions = _look(layers, part, like)
+            layers.scales[part.start : part.stop] = scales
+            layers.directions[part.start : part.stop] = directions
+
+
+def _look(
+    layers: Layers, part: range, like: torch.Tensor
+) -> tuple[list[float], list[torch.Tensor]]:
+    """The scale and the direction of each of a few equally wide layers."""
     stop = min(layers.n_samples, _SAMPLES)
-    scales, directions = [], []
-    for part in _parts(layers):
-        features = like.new_empty((len(part), stop, layers.widths[part[0]]))
-        layers.fill(part, 0, stop, features)
-        features -= features.mean(1, keepdim=True)
-        found = [_scale(largest) for largest in features.abs().amax((1, 2)).tolist()]
-        features *= features.new_tensor(found)[:, None, None]
-        scales += found
-        directions += _directions(features)
-    layers.scales, layers.directions = scales, directions
+    features = torch.stack(layers.blocks(part, 0, stop, like))
+    features -= features.mean(1, keepdim=True)
+    squares = features.square().sum(1)
+    scales = [1.0] * len(part)
+    if not all(_SCALE_FROM**-2 < largest < _SCALE_FROM**2 for largest in squares.amax(1).tolist()):
+        scales = [_scale(largest) for largest in features.abs().amax((1, 2)).tolist()]
+        features *= features.new_tensor(scales)[:, None, None]
+        squares = features.square().sum(1)
+    return scales, _directions(features, squares)
 
 
 def _parts(layers: Layers) -> Iterator[range]:
@@ -61,14 +71,20 @@ def _scale(largest: float) -> float:
     return 2.0 ** -math.frexp(largest)[1]
 
 
-def _directions(features: torch.Tensor) -> list[torch.Tensor]:
-    """(width,) unit vector of each layer from (layers, samples, width) centred features."""
-    squares = features.square().sum(1)
-    largest = squares.argmax(1)
-    # With a trace of 1 no step of the power method leaves float32's range.
-    features *= squares.sum(1).clamp(min=_TINY).rsqrt()[:, None, None]
-    along = features.gather(2, largest[:, None, None].expand(-1, features.shape[1], 1))
-    vectors = torch.bmm(along.mT, features)
+def _directions(features: torch.Tensor, squares: torch.Tensor) -> list[torch.Tensor]:
+    """(width,) unit vector of each layer.
+
+    Args:
+        features: (layers, samples, width), centred.
+        squares: (layers, width), their sums of squares.
+    """
+    largest = squares.argmax(1)[:, None, None]
+    # Divided by the trace, no step of the power method leaves float32's range.
+    inverse = squares.sum(1).clamp(min=_TINY).reciprocal()[:, None, None]
+    along = features.gather(2, largest.expand(-1, features.shape[1], 1))
+    vectors = torch.bmm(along.mT, features).mul_(inverse)
     for _ in range(_POWER_STEPS - 1):
-        vectors = torch.bmm(torch.bmm(features, vectors.mT).mT, features)
-    return list(torch.nn.functional.normalize(vectors[:, 0], dim=1, eps=_TINY))
+        along = torch.bmm(features, vectors.mT)
+        vectors = torch.bmm(along.mT, features).mul_(inverse)
+    lengths = torch.linalg.vector_norm(vectors, dim=2, keepdim=True).clamp_(min=_TINY)
+    return list((vectors / lengths)[:, 0])

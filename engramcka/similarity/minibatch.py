@@ -7,6 +7,7 @@ HSIC values a batch; knows nothing of intervals.
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -25,17 +26,17 @@ from engramcka.similarity.workspace import Workspace, workspace_bytes
 
 MIN_BATCH = 4  # HSIC_1 divides by n (n - 3)
 _CHECKED = 256 * 2**20  # bytes from which a batch is held against the memory that is free
+_MAKING = threading.Lock()  # two threads that only make views would wait for each other at each
 _FLOAT64_BELOW = 32  # samples: a small batch cancels more, and costs little in float64
 
 
-def constant_layers(
-    y: Layers, x: Layers, start: int, stop: int, doubtful: tuple[hsic.Bool, hsic.Bool]
-) -> tuple[hsic.Bool, hsic.Bool] | None:
-    """The doubtful layers of y and of x, if all of them are the same for all of these samples."""
-    for side, part in zip((y, x), doubtful, strict=True):
-        if not all(side.constant(int(index), start, stop) for index in np.flatnonzero(part)):
-            return None
-    return doubtful
+def constant_layers(y: Layers, x: Layers, start: int, stop: int, doubtful: hsic.Bool) -> bool:
+    """Whether all doubtful layers, of y and then of x, are the same for all of these samples."""
+    layers = [(side, index) for side in (y, x) for index in range(len(side))]
+    return all(
+        layers[number][0].constant(layers[number][1], start, stop)
+        for number in np.flatnonzero(doubtful)
+    )
 
 
 def batch_groups(batches: int, most: int) -> list[range]:
@@ -98,27 +99,27 @@ class Minibatch:
         first = wide if stop - start < _FLOAT64_BELOW else self.like
         result = self._estimate(start, stop, first)
         doubtful = hsic.doubtful(result.values)
-        if not any(part.any() for part in doubtful):
+        if not doubtful.any():
             return result
         for side in (self.y, self.x):
             side.raise_if_nonfinite(start, stop)
         if first.dtype == wide.dtype:
             return result
-        constant = constant_layers(self.y, self.x, start, stop, doubtful)
-        if constant is not None:
-            return replace(result, values=hsic.zeroed(result.values, constant[0], constant[1]))
+        if constant_layers(self.y, self.x, start, stop, doubtful):
+            return replace(result, values=hsic.zeroed(result.values, doubtful))
         return replace(self._estimate(start, stop, wide), redone=True)
 
     def _estimate(self, start: int, stop: int, like: torch.Tensor) -> Batch:
         n = stop - start
         space = self.scratch.kept((n, like.dtype), lambda: self._workspace(n, like))
-        moments = collect(space.fill(start, stop), space.strips.along(), n - 1)
+        columns = space.fill(start, stop)
         if self.bandwidths is None:
-            sums = space.strips.linear_sums(len(self.y))
+            sums = space.strips.linear_sums()
         else:
-            sums = space.strips.rbf_sums(len(self.y), self.bandwidths)
-        pairs = pair_sums(n, sums.cross, sums.own, sums.rows)
-        values = hsic.combine(pairs, hsic.unbiased(np.asarray(float(n))))
+            sums = space.strips.rbf_sums(self.bandwidths)
+        moments = collect(columns, sums.along, n - 1)
+        pairs = pair_sums(sums.cross, sums.own, sums.rows)
+        values = hsic.combine(pairs, hsic.unbiased(float(n)))
         return Batch(values, moments, redone=False)
 
     @property
@@ -134,4 +135,5 @@ class Minibatch:
                 f"{needed / GIB:.1f} GiB of memory, {free / GIB:.1f} GiB are "
                 "free; a smaller batch_size needs less"
             )
-        return Workspace(self.y, self.x, n, self.scratch, like)
+        with _MAKING:
+            return Workspace(self.y, self.x, n, self.scratch, like)

@@ -120,7 +120,7 @@ def full_null(problem: Problem, shuffles: Shuffles, share: Share) -> Float:
         return list(sums.values())
 
     inner = _total(share.exchange(row_costs(problem, portions), spread, work))
-    weights = (hsic.unbiased if problem.hollow else hsic.biased)(np.asarray(float(problem.n)))
+    weights = (hsic.unbiased if problem.hollow else hsic.biased)(float(problem.n))
     return _hsic(inner, whole_rows(problem), len(problem.y), orders, weights)
 
 
@@ -145,7 +145,7 @@ def _batch_null(
             rows[:, j] += tile.sum(1, dtype=torch.float64)
         pair = orders[i.start // size], orders[j.start // size]
         inner += _shuffled(tile, len(y), *pair, i == j)
-    weights = hsic.unbiased(np.asarray(float(stop - start)))
+    weights = hsic.unbiased(float(stop - start))
     return _hsic(inner.cpu().numpy(), rows, len(y), orders, weights)
 
 
@@ -180,8 +180,8 @@ def _hsic(
         for index, order in enumerate(block):
             shuffled[index] += y[:, start:stop] @ x[:, start + order].T
         start = stop
-    totals = [part.sum(1).cpu().numpy() for part in (y, x)]
-    return hsic.combine_cross(inner, shuffled.cpu().numpy(), totals[0], totals[1], weights)
+    totals = rows.sum(1).cpu().numpy()
+    return hsic.combine_cross(inner, shuffled.cpu().numpy(), totals, weights)
 
 
 def _total(parts: Iterable[Float]) -> Float:

@@ -51,7 +51,7 @@ def _column_totals(problem: Problem) -> tuple[list[torch.Tensor], Moments]:
             torch.bmm(run, direction.to(run)[:, :, None])[:, :, 0]
             for run, direction in zip(features, directions, strict=True)
         ]
-        columns = [squares(row_blocks(run), scratch) for run in features]
+        columns = torch.cat([squares(row_blocks(run, scratch)).flatten() for run in features])
         found = collect(columns, torch.cat(along), 0)
         return [run.sum(1).double() for run in features], found
 
@@ -79,8 +79,7 @@ def _row_terms(problem: Problem, block: int, totals: list[torch.Tensor]) -> list
     rows[:, :, 1 + problem.group_of[block]] = 0
     y, x = rows[: len(problem.y)], rows[len(problem.y) :]
     cross = torch.bmm(y.permute(2, 0, 1), x.permute(2, 1, 0))
-    squares = [part.square().sum(1).T for part in (y, x)]
-    return [cross, *squares, y.sum(1).T, x.sum(1).T]
+    return [cross, rows.square().sum(1).T, rows.sum(1).T]
 
 
 def _rows(problem: Problem, block: int, totals: list[torch.Tensor]) -> torch.Tensor:

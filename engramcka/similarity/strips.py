@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 
 from engramcka.similarity.kernels import rbf_
-from engramcka.similarity.sums import chunks, pair_products
+from engramcka.similarity.sums import pair_products, sides
 from engramcka.similarity.workers import Scratch
 
 STRIP = 32  # columns on a CPU
@@ -27,11 +27,12 @@ Product = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 @dataclass(frozen=True)
 class Sums:
-    """Sums over all K~; float64."""
+    """Sums over all K~, float64, and what else the products gave."""
 
     cross: torch.Tensor  # (y layers, x layers): sum_ij K~_ij L~_ij
     own: torch.Tensor  # (layers,): sum_ij K~_ij^2
     rows: torch.Tensor  # (layers, samples): K~ 1
+    along: torch.Tensor  # (layers, samples): the features along each layer's direction
 
 
 def strips_size(n: int, device: torch.device) -> int:
@@ -44,12 +45,16 @@ class Strips:
 
     Args:
         n: samples.
-        layers: of y and then of x.
+        y_layers: how many.
+        x_layers: how many.
         scratch: memory to keep them in.
         like: a tensor of the dtype and on the device to compute with.
     """
 
-    def __init__(self, n: int, layers: int, scratch: Scratch, like: torch.Tensor) -> None:
+    def __init__(
+        self, n: int, y_layers: int, x_layers: int, scratch: Scratch, like: torch.Tensor
+    ) -> None:
+        layers = y_layers + x_layers  # y's first
         memory = scratch.empty("strips", (layers * strips_size(n, like.device),), like)
         self._columns = list(_columns(n, like.device))
         self._strips: list[torch.Tensor] = []  # each (layers, rows, columns) and contiguous
@@ -62,9 +67,8 @@ class Strips:
         self._below = [strip[:, :-EXTRA] for strip in self._strips]
         self._squares = [strip[:, : strip.shape[2]] for strip in self._strips]
         self._diagonals = [square.diagonal(dim1=1, dim2=2) for square in self._squares]
-        self._totals = [strip[:, -EXTRA] for strip in self._strips]
-        self._along = [strip[:, -1] for strip in self._strips]
-        self._parts = [part for below in self._below for part in chunks(below)]
+        self._extra = [strip[:, -EXTRA:] for strip in self._strips]
+        self._sides = [part for below in self._below for part in sides(below, y_layers)]
 
     def products(self, features: torch.Tensor, layers: slice) -> list[Product]:
         """The products that write the strips of X X' of some layers: left, right and result.
@@ -78,27 +82,19 @@ class Strips:
             for (start, width), strip in zip(self._columns, self._strips, strict=True)
         ]
 
-    def along(self) -> torch.Tensor:
-        """(layers, samples) features along each layer's direction."""
-        return torch.cat(self._along, dim=1)
-
-    def linear_sums(self, y_count: int) -> Sums:
-        """Sums over K~ of the linear kernel; the strips are changed.
-
-        Args:
-            y_count: layers of y.
-        """
-        rows = torch.cat(self._totals, dim=1).double()
+    def linear_sums(self) -> Sums:
+        """Sums over K~ of the linear kernel; the strips are changed."""
+        totals, along = torch.cat(self._extra, dim=2).unbind(1)
+        rows = totals.double()
         rows -= self._lengths()
         for square in self._squares:
             square.tril_(-1)
-        return self._sums(y_count, rows)
+        return self._sums(rows, along)
 
-    def rbf_sums(self, y_count: int, bandwidths: torch.Tensor) -> Sums:
+    def rbf_sums(self, bandwidths: torch.Tensor) -> Sums:
         """Sums over K~ of the RBF kernel; the strips are changed.
 
         Args:
-            y_count: layers of y.
             bandwidths: (layers,) float64.
         """
         norms = self._lengths()
@@ -111,15 +107,17 @@ class Strips:
             square.tril_(-1)
             rows[:, below] += strip.sum(2, dtype=torch.float64)
             rows[:, columns] += strip.sum(1, dtype=torch.float64)
-        return self._sums(y_count, rows)
+        along = torch.cat(self._extra, dim=2)[:, 1]
+        return self._sums(rows, along)
 
     def _lengths(self) -> torch.Tensor:
         """(layers, samples) squared lengths of the features."""
         return torch.cat(self._diagonals, dim=1)
 
-    def _sums(self, y_count: int, rows: torch.Tensor) -> Sums:
-        cross, own = pair_products(self._parts, y_count)
-        return Sums(2 * cross, 2 * own, rows)  # the strips hold each pair of samples once
+    def _sums(self, rows: torch.Tensor, along: torch.Tensor) -> Sums:
+        cross, own = pair_products(self._sides)
+        # The strips hold each pair of samples once.
+        return Sums(cross.mul_(2), own.mul_(2), rows, along)
 
 
 def _columns(n: int, device: torch.device) -> Iterator[tuple[int, int]]:

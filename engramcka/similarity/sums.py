@@ -5,9 +5,8 @@ Knows neither samples nor estimators.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-import numpy as np
 import torch
 
 from engramcka.similarity.hsic import PairSums
@@ -15,6 +14,8 @@ from engramcka.similarity.hsic import PairSums
 # Products added up in float32 before float64 takes over. Longer sums lose small products beside
 # one large one (a sample of huge norm): with 16384 the error reached 7e-5, with 512 it is 1e-7.
 CHUNK = 512
+
+Sides = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # chunks of both models, of y, of x
 
 
 def chunks(tile: torch.Tensor) -> list[torch.Tensor]:
@@ -29,18 +30,24 @@ def chunks(tile: torch.Tensor) -> list[torch.Tensor]:
     return [part for part in (full, rest) if part.numel()]
 
 
-def pair_products(parts: Sequence[torch.Tensor], y_count: int) -> tuple[torch.Tensor, torch.Tensor]:
+def sides(tile: torch.Tensor, y_count: int) -> list[Sides]:
+    """What `pair_products` takes, of a (layers of y and then of x, rows, columns) tile."""
+    return [(part, part[:, :y_count], part[:, y_count:].mT) for part in chunks(tile)]
+
+
+def pair_products(parts: Iterable[Sides]) -> tuple[torch.Tensor, torch.Tensor]:
     """Inner products of every layer's tiles with every other's, by one product for all pairs.
 
     Args:
-        parts: (parts, layers of y and then of x, numbers) each: the `chunks` of some tiles.
-        y_count: layers of y.
+        parts: the `sides` of some tiles.
 
     Returns:
         (y layers, x layers) sum_ij K_ij L_ij, and (layers,) sum_ij K_ij^2; float64.
     """
-    cross = [torch.bmm(part[:, :y_count], part[:, y_count:].mT) for part in parts]
-    lengths = [torch.linalg.vector_norm(part, dim=2) for part in parts]
+    cross, lengths = [], []
+    for both, y, x in parts:
+        cross.append(torch.bmm(y, x))
+        lengths.append(torch.linalg.vector_norm(both, dim=2))
     own = torch.cat(lengths).double().square_().sum(0)
     return torch.cat(cross).sum(0, dtype=torch.float64), own
 
@@ -71,16 +78,20 @@ def row_sums(blocks: Sequence[torch.Tensor], totals: Sequence[torch.Tensor]) -> 
     return torch.cat(parts).double()
 
 
-def pair_sums(n: int, cross: torch.Tensor, own: torch.Tensor, rows: torch.Tensor) -> PairSums:
+def pair_sums(cross: torch.Tensor, own: torch.Tensor, rows: torch.Tensor) -> PairSums:
     """What the estimators need, in NumPy.
 
     Args:
-        n: samples.
         cross: (y layers, x layers) inner products.
         own: (layers,) inner products with itself.
         rows: (layers, samples) row sums.
     """
-    y, x = rows[: len(cross)], rows[len(cross) :]
-    y_self, x_self = own[: len(cross)], own[len(cross) :]
-    values = (cross, y_self, x_self, y @ x.T, (y * y).sum(1), (x * x).sum(1), y.sum(1), x.sum(1))
-    return PairSums(np.asarray(float(n)), *(value.cpu().numpy() for value in values))
+    y, x = rows.split_with_sizes(cross.shape)
+    values = (cross, own, y @ x.T, torch.linalg.vecdot(rows, rows), rows.sum(1))
+    # One copy for all: from a GPU each would have to wait.
+    whole = torch.cat([value.flatten() for value in values]).cpu().numpy()
+    parts, start = [], 0
+    for value in values:
+        parts.append(whole[start : start + value.numel()].reshape(value.shape))
+        start += value.numel()
+    return PairSums(*parts)

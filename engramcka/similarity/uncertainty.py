@@ -29,7 +29,7 @@ class Ratios:
 
 
 def ratios(whole: Hsic, without: Hsic | None, null: Float | None) -> Ratios:
-    """CKA, cross / sqrt(y_self x_self), of all samples, without each group, and of shuffles.
+    """CKA, cross / sqrt(own own), of all samples, without each group, and of shuffles.
 
     Args:
         whole: over all samples.
@@ -46,18 +46,15 @@ def ratios(whole: Hsic, without: Hsic | None, null: Float | None) -> Ratios:
 
 def undefined(whole: Hsic) -> list[tuple[Bool, Bool]]:
     """For y and for x: (layers,) which do not vary at all, and which are ill conditioned."""
-    found = []
-    for own, terms in ((whole.y_self, whole.y_terms), (whole.x_self, whole.x_terms)):
-        constant = terms == 0
-        with np.errstate(invalid="ignore"):
-            found.append((constant, ~constant & ~(own * MAX_CONDITION > terms)))
-    return found
+    constant = whole.terms == 0
+    with np.errstate(invalid="ignore"):
+        ill = ~constant & ~(whole.own * MAX_CONDITION > whole.terms)
+    return list(zip(whole.sides(constant), whole.sides(ill), strict=True))
 
 
 def _ratio(cross: Float, own: Hsic) -> Float:
-    norms = []
-    for value, terms in ((own.y_self, own.y_terms), (own.x_self, own.x_terms)):
-        with np.errstate(invalid="ignore"):
-            norms.append(np.sqrt(np.where(value * MAX_CONDITION > terms, value, np.nan)))
-    quotient: Float = cross / norms[0][..., :, None] / norms[1][..., None, :]
+    with np.errstate(invalid="ignore"):
+        norms = np.sqrt(np.where(own.own * MAX_CONDITION > own.terms, own.own, np.nan))
+    y, x = own.sides(norms)
+    quotient: Float = cross / y[..., :, None] / x[..., None, :]
     return quotient

@@ -41,6 +41,7 @@ def ordered_map(
         part_bytes: memory one part in work needs; limits how many are in work.
         device: on CUDA the device does the parallel work and one thread is enough.
     """
+    function = torch.inference_mode()(function)  # less work a call
     threads = torch.get_num_threads() if device.type == "cpu" else 1
     workers = max(1, min(threads, count, MEMORY // max(part_bytes, 1)))
     if workers == 1:

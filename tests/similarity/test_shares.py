@@ -110,7 +110,7 @@ def test_all_go_over_to_float64_together(monkeypatch, estimator):
     y[1][205] *= 1e4
     options = {"estimator": estimator, "batch_size": 50, "permutations": 2}
     expected = cka_map(y, x, **options)
-    assert any(part.any() for pair in redone for part in pair)
+    assert any(found.any() for found in redone)
     for found in together(3, y, x, **options):
         for one, other in zip(arrays(found), arrays(expected), strict=True):
             np.testing.assert_array_equal(one, other)
