@@ -146,6 +146,22 @@ def test_diagnostics_of_known_layers():
         assert d.width.tolist() == [50, 5, 5]
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_variances_are_those_of_every_batch(dtype):
+    """Each batch's sums of squares are kept, though the next is made in the same memory."""
+    rng = np.random.default_rng(15)
+    n, batch = 150, 40
+    scales = np.repeat([1.0, 5.0, 0.2, 9.0], [40, 40, 40, 30])[:, None]  # one a batch
+    y = [(scales * rng.standard_normal((n, w)) * rng.random(w)).astype(dtype) for w in (9, 9, 30)]
+    x = [(scales * rng.standard_normal((n, 4))).astype(dtype)]
+    found = cka_map(y, x, batch_size=batch)
+    for layers, diagnostics in ((y, found.y_diagnostics), (x, found.x_diagnostics)):
+        for layer, share in zip(layers, diagnostics.top_dimension_share, strict=True):
+            batches = [layer[start : start + batch].astype(float) for start in range(0, n, batch)]
+            squares = sum(((part - part.mean(0)) ** 2).sum(0) for part in batches)
+            assert share == pytest.approx(squares.max() / squares.sum(), rel=1e-6)
+
+
 def test_student_quantiles():
     """Tabulated values (Abramowitz and Stegun, table 26.10)."""
     table = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 9: 2.262, 30: 2.042, 60: 2.000}
