@@ -21,9 +21,9 @@ from engramcka.similarity.minibatch import (
     MIN_BATCH,
     Batch,
     Minibatch,
+    all_constant,
     batch_groups,
     batch_ranges,
-    constant_layers,
 )
 from engramcka.similarity.permutation import Shuffles, full_null, minibatch_null
 from engramcka.similarity.rows import row_pass
@@ -95,7 +95,7 @@ def full(y: Layers, x: Layers, settings: Settings) -> Estimate:
     doubtful = hsic.doubtful(result.whole)
     if settings.like.dtype == torch.float64 or not doubtful.any():
         return result
-    if not constant_layers(y, x, 0, y.n_samples, doubtful):
+    if not all_constant(y, x, 0, y.n_samples, doubtful):
         return _full(y, x, replace(settings, like=settings.like.double()))
     without = None if result.without is None else hsic.zeroed(result.without, doubtful)
     return replace(result, whole=hsic.zeroed(result.whole, doubtful), without=without)

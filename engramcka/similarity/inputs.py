@@ -87,6 +87,18 @@ class Layers:
             yield first, last, width
             first = last
 
+    def parts(self, dimension_bytes: int, most: int) -> Iterator[range]:
+        """As many neighbouring, equally wide layers each as need at most so much memory, or one.
+
+        Args:
+            dimension_bytes: that one dimension of a layer needs.
+            most: bytes of a part.
+        """
+        for first, last, width in self.runs():
+            step = max(1, most // (dimension_bytes * width))
+            for start in range(first, last, step):
+                yield range(start, min(start + step, last))
+
     def read(self, index: int, start: int, stop: int) -> torch.Tensor:
         """Samples start to stop of one layer, of those kept, in the dtype they came in."""
         if self.rows is None:

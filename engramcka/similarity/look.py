@@ -6,7 +6,7 @@ Both are found on the first samples of all, and fixed before any block is worked
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 
@@ -34,7 +34,7 @@ def first_look(sides: Sequence[Layers], like: torch.Tensor) -> None:
         like: a tensor of the dtype and on the device to compute with.
     """
     for layers in sides:
-        for part in _parts(layers):
+        for part in layers.parts(_SAMPLES * 4, _PART_BYTES):
             scales, directions = _look(layers, part, like)
             layers.scales[part.start : part.stop] = scales
             layers.directions[part.start : part.stop] = directions
@@ -54,14 +54,6 @@ def _look(
         features *= features.new_tensor(scales)[:, None, None]
         squares = features.square().sum(1)
     return scales, _directions(features, squares)
-
-
-def _parts(layers: Layers) -> Iterator[range]:
-    """A few equally wide layers each."""
-    for first, last, width in layers.runs():
-        step = max(1, _PART_BYTES // (_SAMPLES * width * 4))
-        for start in range(first, last, step):
-            yield range(start, min(start + step, last))
 
 
 def _scale(largest: float) -> float:

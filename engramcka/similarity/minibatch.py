@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
-import numpy as np
 import torch
 
 from engramcka.errors import ComparisonError
@@ -30,12 +29,13 @@ _MAKING = threading.Lock()  # two threads that only make views would wait for ea
 _FLOAT64_BELOW = 32  # samples: a small batch cancels more, and costs little in float64
 
 
-def constant_layers(y: Layers, x: Layers, start: int, stop: int, doubtful: hsic.Bool) -> bool:
-    """Whether all doubtful layers, of y and then of x, are the same for all of these samples."""
+def all_constant(y: Layers, x: Layers, start: int, stop: int, which: hsic.Bool) -> bool:
+    """Whether each of these layers, of y and then of x, is the same for all of these samples."""
     layers = [(side, index) for side in (y, x) for index in range(len(side))]
     return all(
-        layers[number][0].constant(layers[number][1], start, stop)
-        for number in np.flatnonzero(doubtful)
+        side.constant(index, start, stop)
+        for (side, index), asked in zip(layers, which, strict=True)
+        if asked
     )
 
 
@@ -105,7 +105,7 @@ class Minibatch:
             side.raise_if_nonfinite(start, stop)
         if first.dtype == wide.dtype:
             return result
-        if constant_layers(self.y, self.x, start, stop, doubtful):
+        if all_constant(self.y, self.x, start, stop, doubtful):
             return replace(result, values=hsic.zeroed(result.values, doubtful))
         return replace(self._estimate(start, stop, wide), redone=True)
 

@@ -6,7 +6,7 @@ Knows nothing of estimators.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -51,7 +51,8 @@ class Workspace:
     def __init__(self, y: Layers, x: Layers, n: int, scratch: Scratch, like: torch.Tensor) -> None:
         self.strips = Strips(n, len(y), len(x), scratch, like)
         self._like, self._scratch = like, scratch
-        parts = [(side, layers) for side in (y, x) for layers in _parts(side, n, like)]
+        dimension, most = (n + EXTRA) * like.element_size(), _most_bytes(like)
+        parts = [(side, layers) for side in (y, x) for layers in side.parts(dimension, most)]
         sizes = [len(layers) * side.widths[layers[0]] for side, layers in parts]
         self._columns = like.new_empty(sum(sizes))
         places = zip(parts, self._columns.split_with_sizes(sizes), strict=True)
@@ -101,14 +102,6 @@ def workspace_bytes(widths: Sequence[int], n: int, like: torch.Tensor) -> int:
     strips = len(widths) * strips_size(n, like.device)
     widest = (n + EXTRA) * max(widths) * like.element_size()
     return strips * like.element_size() + 2 * max(widest, _most_bytes(like))
-
-
-def _parts(side: Layers, n: int, like: torch.Tensor) -> Iterator[range]:
-    """As many equally wide layers as are multiplied together."""
-    for first, last, width in side.runs():
-        step = max(1, _most_bytes(like) // ((n + EXTRA) * width * like.element_size()))
-        for start in range(first, last, step):
-            yield range(start, min(start + step, last))
 
 
 def _most_bytes(like: torch.Tensor) -> int:
