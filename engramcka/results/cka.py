@@ -59,12 +59,19 @@ class CkaMap:
     ci_high: Float | None = None  # (y layers, x layers)
     jackknife: Float | None = None  # (groups, y layers, x layers): the map without each group
     null: Float | None = None  # (permutations, y layers, x layers): one side's rows shuffled
+    null_similarity: Float | None = None  # (y layers, x layers) of the samples that were shuffled
     y_diagnostics: LayerDiagnostics | None = None
     x_diagnostics: LayerDiagnostics | None = None
     estimator: str = "unknown"  # minibatch | debiased | biased | unknown (an imported map)
     kernel: str = "linear"
     standardize: str = "none"
-    batch_size: int | None = None  # samples a batch, for the minibatch estimator
+    batch_size: int | None = None  # samples a batch at most, for the minibatch estimator
+    batches: str = ""  # random | in-order, for the minibatch estimator
+    n_batches: int | None = None
+    pairs: str = "all"  # pairs of samples that count: across-documents | all
+    n_documents: int | None = None  # that the samples are of; None if it is not known
+    interval_over: str = ""  # what intervals leave out: documents | samples | batches
+    seed: int | None = None  # of batches and shuffles
     n_samples: int | None = None  # samples compared, after any were dropped
     n_dropped: int = 0  # samples left out for non-finite values
     series: str = ""  # name of the map series over training this one belongs to
@@ -90,7 +97,7 @@ class CkaMap:
             if len(layers) != count:
                 raise ComparisonError(f"{name} names {len(layers)} layers, the map has {count}")
             object.__setattr__(self, name, layers)
-        for name in ("ci_low", "ci_high", "jackknife", "null"):
+        for name in ("ci_low", "ci_high", "jackknife", "null", "null_similarity"):
             value = getattr(self, name)
             if value is not None:
                 value = np.asarray(value, dtype=np.float64)
@@ -155,7 +162,7 @@ class CkaMap:
 
     @property
     def p_value(self) -> Float | None:
-        """(y layers, x layers) share of shuffles that reach the similarity, itself counted.
+        """(y layers, x layers) share of shuffles that reach the similarity of what was shuffled.
 
         (1 + number of shuffles at or above) / (1 + shuffles) (Phipson and Smyth 2010): the
         smallest is 1 / (1 + shuffles). NaN where there is no similarity; None without a null. One
@@ -163,7 +170,8 @@ class CkaMap:
         """
         if self.null is None:
             return None
-        reached = (self.null >= self.similarity).sum(axis=0)
+        observed = self.similarity if self.null_similarity is None else self.null_similarity
+        reached = (self.null >= observed).sum(axis=0)
         return np.where(np.isfinite(self.similarity), (1 + reached) / (1 + len(self.null)), np.nan)
 
     def _y_numbers(self, first_layer: int) -> Float:

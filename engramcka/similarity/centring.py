@@ -40,32 +40,37 @@ def centred(
     blocks = []
     for first, last, width in layers.runs():
         out = like.new_empty((last - first, stop - start, width))
-        given = None if means is None else means[first:last]
-        centre(layers.blocks(range(first, last), start, stop, like), out.unbind(), given)
+        for index, place in zip(range(first, last), out.unbind(), strict=True):
+            block = layers.values(index, start, stop, like)
+            centre(block, place, None if means is None else means[index])
         blocks.append(out)
     return blocks
 
 
-def centre(
-    blocks: Sequence[torch.Tensor],
-    out: Sequence[torch.Tensor],
-    means: Sequence[torch.Tensor] | None = None,
-) -> None:
-    """Layers' features less their means, written elsewhere.
+def centred_at(layers: Layers, samples: torch.Tensor, like: torch.Tensor) -> list[torch.Tensor]:
+    """`centred` of these samples, of those that are held, each feature less their own mean."""
+    blocks = []
+    for first, last, width in layers.runs():
+        out = like.new_empty((last - first, len(samples), width))
+        for index, place in zip(range(first, last), out.unbind(), strict=True):
+            layers.gather(index, samples, place)
+            centre(place, place)
+        blocks.append(out)
+    return blocks
 
-    A block is taken from where it lies: to read it is what costs, and a copy of several is read
-    again for the means.
+
+def centre(block: torch.Tensor, out: torch.Tensor, mean: torch.Tensor | None = None) -> None:
+    """Write one layer's features less their mean to out, which may be the block itself.
 
     Args:
-        blocks: (samples, width) a layer.
+        block: (samples, width).
         out: the same, of the same dtype.
-        means: (width,) a layer; the means over these samples if left out.
+        mean: (width,); the mean over these samples if left out.
     """
-    for number, (block, place) in enumerate(zip(blocks, out, strict=True)):
-        mean = block.mean(0) if means is None else means[number]
-        torch.sub(block, mean, out=place)
-        if place.dtype == torch.float64:
-            place *= place.abs().amax(0) > _ROUNDING * mean.abs()
+    mean = block.mean(0) if mean is None else mean
+    torch.sub(block, mean, out=out)
+    if out.dtype == torch.float64:
+        out *= out.abs().amax(0) > _ROUNDING * mean.abs()
 
 
 def centred_layer(
@@ -79,7 +84,7 @@ def centred_layer(
     """One layer's (samples, width) block of `centred`."""
     block = layers.values(index, start, stop, like)
     out = torch.empty_like(block)
-    centre([block], [out], None if mean is None else [mean])
+    centre(block, out, mean)
     return out
 
 

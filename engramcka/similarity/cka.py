@@ -6,7 +6,7 @@ business.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, get_args
 
 import torch
@@ -15,13 +15,13 @@ from engramcka.errors import ComparisonError
 from engramcka.results import CkaMap
 from engramcka.similarity import estimators
 from engramcka.similarity.diagnostics import layer_diagnostics
+from engramcka.similarity.documents import MIN_BATCH, are_single, document_numbers
 from engramcka.similarity.inputs import Layers, check_pair, choose_device
 from engramcka.similarity.look import first_look
-from engramcka.similarity.minibatch import MIN_BATCH
 from engramcka.similarity.permutation import Shuffles
 from engramcka.similarity.prepare import drop_nonfinite, standardize_features
 from engramcka.similarity.shares import Share
-from engramcka.similarity.uncertainty import ratios
+from engramcka.similarity.uncertainty import ratio, ratios
 from engramcka.similarity.warnings import map_warnings
 from engramcka.similarity.workers import full_precision
 
@@ -30,6 +30,8 @@ Kernel = Literal["linear", "rbf"]
 Standardize = Literal["none", "zscore", "drop-massive"]
 Nonfinite = Literal["error", "drop"]
 Precision = Literal["highest", "high"]
+Batches = Literal["random", "in-order"]
+Pairs = Literal["across-documents", "all"]
 
 _ALL = Share()
 
@@ -41,6 +43,9 @@ def cka_map(
     *,
     estimator: Estimator = "minibatch",
     batch_size: int = 1024,
+    batches: Batches = "random",
+    groups: Sequence[Any] | None = None,
+    pairs: Pairs = "across-documents",
     kernel: Kernel = "linear",
     standardize: Standardize = "none",
     nonfinite: Nonfinite = "error",
@@ -69,16 +74,24 @@ def cka_map(
         x: the same for the other model, over the same samples in the same order.
         estimator: "minibatch" sums the unbiased HSIC_1 over batches (Nguyen et al. 2021);
             "debiased" is HSIC_1 over all samples at once; "biased" HSIC_0 over all samples.
-        batch_size: samples a batch, at least 4, in order; a last batch of fewer than 4 joins the
-            one before. For the minibatch estimator only.
+        batch_size: samples a batch at most, at least 4; for the minibatch estimator only.
+        batches: "random", drawn from the seed, or "in-order", neighbours as other packages take
+            them: a last batch of fewer than 4 joins the one before, and documents are not told
+            apart. For the minibatch estimator only.
+        groups: the document of each sample, a label each; intervals leave out documents, not
+            samples. Left out, every sample is a document of its own.
+        pairs: "across-documents" leaves out pairs of samples of one document, which are alike
+            because the text is: batches hold one sample a document at most, and the estimator
+            over all samples leaves such pairs out. "all" counts them; the biased estimator always
+            does.
         kernel: "linear", or, for the minibatch estimator, "rbf" with the median distance as its
             bandwidth.
         standardize: "none"; "zscore", every dimension divided by its standard deviation; or
             "drop-massive", dimensions of over 100 times the median variance left out.
         nonfinite: "error", or "drop" samples that are not finite in every layer of both models.
-        permutations: shuffles of x's samples, within blocks of at most 256, for the null
-            distribution.
-        seed: of the shuffles.
+        permutations: shuffles of x's samples, one a document, within blocks of at most 256, for
+            the null distribution.
+        seed: of the batches and the shuffles.
         precision: "highest" is true float32; "high" lets a GPU use TF32.
         device: "auto" is where the tensors are, and for other arrays a GPU if there is one.
         y_label: name of the model on the rows.
@@ -95,12 +108,25 @@ def cka_map(
         to 1e-6, and in float64 elsewhere; float64 inputs in float64.
 
     Raises:
-        ComparisonError: shapes, dtypes, counts or identities do not fit, fewer than 4 samples, a
-            value that is not finite, or an option that is not there.
+        ComparisonError: shapes, dtypes, counts or identities do not fit, fewer than 4 samples or
+            documents, a value that is not finite, or an option that is not there.
     """
-    _check_options(estimator, kernel, standardize, nonfinite, precision, batch_size, permutations)
+    _check_options(
+        {
+            "estimator": (estimator, Estimator),
+            "kernel": (kernel, Kernel),
+            "standardize": (standardize, Standardize),
+            "nonfinite": (nonfinite, Nonfinite),
+            "precision": (precision, Precision),
+            "batches": (batches, Batches),
+            "pairs": (pairs, Pairs),
+        },
+        batch_size,
+        permutations,
+    )
     sides = Layers(y, "y", y_layers), Layers(x, "x", x_layers)
     check_pair(*sides, y_samples, x_samples)
+    documents = _documents(groups, sides[0].n_samples)
     dropped = drop_nonfinite(*sides) if nonfinite == "drop" else 0
     dtype = torch.float64 if any(side.needs_float64 for side in sides) else torch.float32
     like = torch.empty(0, dtype=dtype, device=choose_device(*sides, device))
@@ -108,9 +134,19 @@ def cka_map(
         for side in sides:
             if standardize != "none":
                 standardize_features(side, standardize, like)
-        first_look(sides, like)
+        first_look(sides, like, seed)
+        if documents is not None and sides[0].rows is not None:
+            documents = document_numbers(documents[sides[0].rows])
+        minibatch = estimator == "minibatch"
+        random = batches == "random"
+        if documents is not None and (are_single(documents) or (minibatch and not random)):
+            documents = None
         settings = estimators.Settings(
             batch_size=batch_size,
+            random=random,
+            documents=documents,
+            across=pairs == "across-documents" and estimator != "biased",
+            seed=seed,
             rbf=kernel == "rbf",
             hollow=estimator != "biased",
             shuffles=Shuffles(permutations, seed),
@@ -118,9 +154,11 @@ def cka_map(
             on_progress=on_progress,
             share=share,
         )
-        estimate = estimators.minibatch if estimator == "minibatch" else estimators.full
-        found = estimate(*sides, settings)
-    result = ratios(found.whole, found.without, found.null)
+        chosen = estimators.MinibatchEstimator if minibatch else estimators.FullEstimator
+        made = chosen(*sides, settings)
+        found = made.estimate()
+        null = made.null() if permutations else None
+    result = ratios(found.whole, found.without)
     y_found, x_found = layer_diagnostics(found.moments, *sides, found.squared)
     return CkaMap(
         similarity=result.similarity,
@@ -131,13 +169,20 @@ def cka_map(
         ci_low=result.ci_low,
         ci_high=result.ci_high,
         jackknife=result.jackknife,
-        null=result.null,
+        null=None if null is None else ratio(null.shuffled, null.whole),
+        null_similarity=None if null is None else ratio(null.whole.cross, null.whole),
         y_diagnostics=y_found,
         x_diagnostics=x_found,
         estimator=estimator,
         kernel=kernel,
         standardize=standardize,
-        batch_size=batch_size if estimator == "minibatch" else None,
+        batch_size=batch_size if minibatch else None,
+        batches=batches if minibatch else "",
+        n_batches=found.batches,
+        pairs="across-documents" if documents is not None and settings.across else "all",
+        n_documents=None if documents is None else int(documents.max()) + 1,
+        seed=seed,
+        interval_over=found.over if found.without is not None else "",
         n_samples=sides[0].n_samples,
         n_dropped=dropped,
         dtype=" / ".join(dict.fromkeys(side.dtype for side in sides)),
@@ -146,26 +191,24 @@ def cka_map(
     )
 
 
+def _documents(groups: Sequence[Any] | None, n: int) -> Any:
+    """(samples,) document numbers; None where there are none."""
+    if groups is None:
+        return None
+    if len(groups) != n:
+        raise ComparisonError(f"groups names {len(groups)} samples' documents, y has {n} samples")
+    return document_numbers(groups)
+
+
 def _check_options(
-    estimator: str,
-    kernel: str,
-    standardize: str,
-    nonfinite: str,
-    precision: str,
-    batch_size: int,
-    permutations: int,
+    options: Mapping[str, tuple[str, Any]], batch_size: int, permutations: int
 ) -> None:
-    for name, value, allowed in (
-        ("estimator", estimator, Estimator),
-        ("kernel", kernel, Kernel),
-        ("standardize", standardize, Standardize),
-        ("nonfinite", nonfinite, Nonfinite),
-        ("precision", precision, Precision),
-    ):
+    for name, (value, allowed) in options.items():
         if value not in get_args(allowed):
             raise ComparisonError(
                 f"{name} is {value!r}; it must be one of {', '.join(get_args(allowed))}"
             )
+    kernel, estimator = options["kernel"][0], options["estimator"][0]
     if kernel == "rbf" and estimator != "minibatch":
         raise ComparisonError(
             f'kernel "rbf" with estimator {estimator!r}; it needs estimator "minibatch"'

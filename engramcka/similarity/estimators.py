@@ -5,31 +5,37 @@ Chooses the route and the precision. Knows nothing of intervals or of what a per
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import islice
 
+import numpy as np
 import torch
 
 from engramcka.results import Float
+from engramcka.similarity import documents as grouping
 from engramcka.similarity import feature_route, gram_route, hsic
+from engramcka.similarity.across import estimate_across, pose_across
 from engramcka.similarity.diagnostics import Moments
+from engramcka.similarity.documents import MIN_BATCH, Ints
 from engramcka.similarity.full import BLOCK, Progress, estimate, pose
 from engramcka.similarity.inputs import Layers
 from engramcka.similarity.kernels import median_distances
 from engramcka.similarity.minibatch import (
-    MIN_BATCH,
     Batch,
     Minibatch,
     all_constant,
-    batch_groups,
-    batch_ranges,
+    batch_portions,
+    smallest_left,
 )
 from engramcka.similarity.permutation import Shuffles, full_null, minibatch_null
 from engramcka.similarity.rows import row_pass
 from engramcka.similarity.shares import Share, consecutive
 
-MAX_GROUPS = 64  # of the jackknife, so that it stays small enough to be stored with a map
+_FULL_GROUPS = 32  # of documents that are left out in turn, over all samples; twice for many
+_MANY = 8192  # samples
 
 
 @dataclass(frozen=True)
@@ -38,10 +44,19 @@ class Estimate:
 
     whole: hsic.Hsic  # over all samples
     without: hsic.Hsic | None  # (groups, ...) without each group; None for fewer than two groups
-    null: Float | None  # (shuffles, y layers, x layers) of shuffled pairs
     squared: tuple[Float, Float] | None  # HSIC of y's and x's layers with themselves; linear only
     moments: Moments
     route: str  # gram | feature
+    batches: int  # that the samples were in; 1 for the estimators over all at once
+    over: str  # what is left out together for the interval: documents | samples | batches
+
+
+@dataclass(frozen=True)
+class Null:
+    """HSIC of shuffled pairs, and of the same samples unshuffled."""
+
+    shuffled: Float  # (shuffles, y layers, x layers)
+    whole: hsic.Hsic
 
 
 @dataclass(frozen=True)
@@ -49,75 +64,187 @@ class Settings:
     """How to estimate."""
 
     batch_size: int
+    random: bool  # batches are drawn at random; else samples stay in order
+    documents: Ints | None  # (samples,) number of each sample's document; None: one of its own
+    across: bool  # only pairs of samples of different documents count
     rbf: bool
     hollow: bool  # unbiased, for the estimators over all samples
     shuffles: Shuffles
+    seed: int
     like: torch.Tensor  # of the dtype and on the device to compute with
     on_progress: Progress | None
     share: Share
 
 
-def minibatch(y: Layers, x: Layers, settings: Settings) -> Estimate:
+@dataclass(frozen=True)
+class Draw:
+    """Which samples are in which batch, and which of them are left out together."""
+
+    batches: list[Ints]
+    groups: Ints | None  # (samples,) jackknife group of each; None: batches are left out
+    over: str  # documents | samples | batches
+
+
+def draw(n: int, settings: Settings) -> Draw:
+    """The batches of a minibatch map over n samples."""
+    size, seed, documents = settings.batch_size, settings.seed, settings.documents
+    if not settings.random:
+        return Draw(grouping.in_order(n, size), None, "batches")
+    over = "samples" if documents is None else "documents"
+    if documents is None and grouping.batch_count(n, size) >= grouping.ENOUGH_BATCHES:
+        return Draw(grouping.random_batches(n, size, seed), None, over)
+    of_one = np.arange(n) if documents is None else documents
+    across = settings.across and documents is not None
+    fewest = int(np.bincount(of_one).max()) if across else 1
+    batch = n // max(fewest, grouping.batch_count(n, size))
+    groups = grouping.jackknife_groups(of_one, grouping.groups_left_out(batch))
+    if across:
+        batches = grouping.distinct_batches(of_one, size, seed, groups)
+    else:
+        batches = grouping.random_batches(n, size, seed, groups)
+    return Draw(batches, groups, over)
+
+
+class MinibatchEstimator:
     """Sums of HSIC_1 over batches."""
-    like, bandwidths = settings.like, None
-    if settings.rbf:
-        bandwidths = torch.cat([median_distances(side, like) for side in (y, x)])
-    ranges = batch_ranges(y.n_samples, settings.batch_size)
-    for side in (y, x):
-        side.cut(ranges, like)
-    batches = batch_groups(len(ranges), MAX_GROUPS)
-    problem = Minibatch(y, x, ranges, bandwidths, like)
 
-    def work(mine: list[int]) -> Iterator[Batch]:
-        chosen = [batch for group in mine for batch in batches[group]]
-        parts = _told(problem.run(chosen), len(chosen), settings.on_progress)
-        for group in mine:
-            yield _total(islice(parts, len(batches[group])))
-        next(parts, None)  # at its end it gives its threads back
+    def __init__(self, y: Layers, x: Layers, settings: Settings) -> None:
+        self._y, self._x, self._settings = y, x, settings
+        self._redone = False
 
-    costs = [ranges[group[-1]][1] - ranges[group[0]][0] for group in batches]
-    found = settings.share.exchange(costs, consecutive, work)
-    all_batches, groups = _total(found), [part.values for part in found]
-    whole = all_batches.values
-    without = hsic.Hsic.stack([whole - group for group in groups]) if len(groups) > 1 else None
-    null = None
-    if settings.shuffles.count:
-        place = like.double() if all_batches.redone else like
-        null = minibatch_null(y, x, ranges, bandwidths, settings.shuffles, place, settings.share)
-    squared = whole.sides(whole.own / len(ranges))
-    moments = all_batches.moments
-    return Estimate(whole, without, null, None if settings.rbf else squared, moments, "gram")
+    @cached_property
+    def _bandwidths(self) -> torch.Tensor | None:
+        like, seed = self._settings.like, self._settings.seed
+        if not self._settings.rbf:
+            return None
+        return torch.cat([median_distances(side, like, seed) for side in (self._y, self._x)])
+
+    def estimate(self) -> Estimate:
+        """Over all samples, and without each group of them."""
+        drawn = draw(self._y.n_samples, self._settings)
+        portions = self._portions(drawn, self._settings.on_progress)
+        total = _total(portions)
+        self._redone = total.redone
+        values, count = total.values, len(drawn.batches)
+        whole, without = values[0], None
+        if drawn.groups is None:
+            if len(portions) > 1:
+                without = hsic.Hsic.stack([whole - portion.values[0] for portion in portions])
+        elif smallest_left(drawn.batches, drawn.groups) >= MIN_BATCH and len(values.cross) > 2:
+            without = values[1:]
+        squared = None if self._settings.rbf else whole.sides(whole.own / count)
+        return Estimate(whole, without, squared, total.moments, "gram", count, drawn.over)
+
+    def null(self) -> Null:
+        """Of one sample a document, so that samples are exchangeable."""
+        settings = self._settings
+        if settings.documents is None:
+            drawn = draw(self._y.n_samples, settings)
+        else:
+            rows = grouping.one_a_document(settings.documents, settings.seed)
+            batches = grouping.random_batches(len(rows), settings.batch_size, settings.seed)
+            drawn = Draw([rows[batch] for batch in batches], None, "documents")
+        place = settings.like.double() if self._redone else settings.like
+        shuffled = minibatch_null(
+            self._y, self._x, drawn.batches, self._bandwidths, settings.shuffles, place,
+            settings.share,
+        )  # fmt: skip
+        whole = _total(self._portions(replace(drawn, groups=None), None)).values[0]
+        return Null(shuffled, whole)
+
+    def _portions(self, drawn: Draw, on_progress: Progress | None) -> list[Batch]:
+        """Sums over runs of neighbouring batches."""
+        settings = self._settings
+        portions = batch_portions(len(drawn.batches), grouping.MAX_GROUPS)
+        problem = Minibatch(
+            self._y, self._x, drawn.batches, drawn.groups, self._bandwidths, settings.like
+        )
+
+        def work(mine: list[int]) -> Iterator[Batch]:
+            chosen = [batch for portion in mine for batch in portions[portion]]
+            parts = _told(problem.run(chosen, settings.share.ranks), len(chosen), on_progress)
+            for portion in mine:
+                yield _total(islice(parts, len(portions[portion])))
+            next(parts, None)  # at its end it gives its threads back
+
+        costs = [float(sum(len(drawn.batches[n]) for n in portion)) for portion in portions]
+        return settings.share.exchange(costs, consecutive, work)
 
 
-def full(y: Layers, x: Layers, settings: Settings) -> Estimate:
+class FullEstimator:
     """HSIC over all samples; once more in float64 where float32 sums would cancel."""
-    result = _full(y, x, settings)
-    doubtful = hsic.doubtful(result.whole)
-    if settings.like.dtype == torch.float64 or not doubtful.any():
-        return result
-    if not all_constant(y, x, 0, y.n_samples, doubtful):
-        return _full(y, x, replace(settings, like=settings.like.double()))
-    without = None if result.without is None else hsic.zeroed(result.without, doubtful)
-    return replace(result, whole=hsic.zeroed(result.whole, doubtful), without=without)
+
+    def __init__(self, y: Layers, x: Layers, settings: Settings) -> None:
+        documents = settings.documents
+        if documents is not None:
+            # Those of a document together, and numbered in that order.
+            order = np.argsort(documents, kind="stable")
+            if not np.array_equal(order, np.arange(len(order))):
+                y, x = _only(y, order), _only(x, order)
+            settings = replace(settings, documents=documents[order])
+        self._y, self._x, self._settings = y, x, settings
+
+    def estimate(self) -> Estimate:
+        """Over all samples, and without each group of them."""
+        y, x, settings = self._y, self._x, self._settings
+        result = self._estimate(settings.like)
+        doubtful = hsic.doubtful(result.whole)
+        if settings.like.dtype == torch.float64 or not doubtful.any():
+            return result
+        if not all_constant(y, x, np.arange(y.n_samples), doubtful):
+            return self._estimate(settings.like.double())
+        without = None if result.without is None else hsic.zeroed(result.without, doubtful)
+        return replace(result, whole=hsic.zeroed(result.whole, doubtful), without=without)
+
+    def null(self) -> Null:
+        """Of one sample a document, so that samples are exchangeable."""
+        y, x, settings = self._y, self._x, self._settings
+        if settings.documents is not None:
+            rows = grouping.one_a_document(settings.documents, settings.seed)
+            y, x = _only(y, rows), _only(x, rows)
+        single = replace(settings, documents=None, on_progress=None)
+        problem = pose(y, x, settings.like, hollow=settings.hollow, max_groups=1, min_blocks=1)
+        shuffled = full_null(problem, settings.shuffles, settings.share)
+        return Null(shuffled, FullEstimator(y, x, single)._estimate(settings.like).whole)
+
+    def _estimate(self, like: torch.Tensor) -> Estimate:
+        settings = self._settings
+        share, told = settings.share, settings.on_progress
+        groups = None
+        if settings.documents is not None:
+            most = _FULL_GROUPS * (2 if self._y.n_samples > _MANY else 1)
+            groups = grouping.jackknife_groups(settings.documents, most)
+            if settings.across:
+                posed = pose_across(self._y, self._x, settings.documents, groups, like)
+                products = gram_route.products(posed, share, told)
+                values, moments = estimate_across(posed, products)
+                enough = len(values.cross) > 2 and bool(np.isfinite(values.own[1:]).any())
+                return self._result(values, moments, enough, "gram")
+        problem = pose(
+            self._y, self._x, like,
+            hollow=settings.hollow, max_groups=grouping.MAX_GROUPS, groups=groups,
+        )  # fmt: skip
+        # Few samples cost little either way, and sums over tiles cancel less than those over
+        # features.
+        few = problem.n <= BLOCK
+        gram = few or gram_route.operations(problem) <= feature_route.operations(problem)
+        products = (gram_route if gram else feature_route).products(problem, share, told)
+        rows, moments = row_pass(problem)
+        values = estimate(problem, products, rows)
+        enough = bool(rows.n.min() >= MIN_BATCH) and problem.groups > 1
+        return self._result(values, moments, enough, "gram" if gram else "feature")
+
+    def _result(self, values: hsic.Hsic, moments: Moments, enough: bool, route: str) -> Estimate:
+        whole, over = values[0], "samples" if self._settings.documents is None else "documents"
+        without = values[1:] if enough else None
+        return Estimate(whole, without, whole.sides(whole.own), moments, route, 1, over)
 
 
-def _full(y: Layers, x: Layers, settings: Settings) -> Estimate:
-    problem = pose(y, x, settings.like, hollow=settings.hollow, max_groups=MAX_GROUPS)
-    # Few samples cost little either way, and sums over tiles cancel less than those over features.
-    few = problem.n <= BLOCK
-    gram = few or gram_route.operations(problem) <= feature_route.operations(problem)
-    route_products = (gram_route if gram else feature_route).products
-    products = route_products(problem, settings.share, settings.on_progress)
-    rows, found = row_pass(problem)
-    values = estimate(problem, products, rows)
-    whole = values[0]
-    null = None
-    if settings.shuffles.count:
-        blocks = pose(y, x, settings.like, hollow=settings.hollow, max_groups=1, min_blocks=1)
-        null = full_null(blocks, settings.shuffles, settings.share)
-    without = values[1:] if rows.n.min() >= MIN_BATCH else None
-    route = "gram" if gram else "feature"
-    return Estimate(whole, without, null, whole.sides(whole.own), found, route)
+def _only(layers: Layers, samples: Ints) -> Layers:
+    """The same layers, over these samples."""
+    chosen = copy.copy(layers)
+    chosen.keep(samples)
+    return chosen
 
 
 def _told(parts: Iterable[Batch], count: int, on_progress: Progress | None) -> Iterator[Batch]:

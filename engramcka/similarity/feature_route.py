@@ -69,10 +69,10 @@ def products(problem: Problem, share: Share, on_progress: Progress | None = None
     result = GroupProducts.zeros(problem)
     for (number, other), (within, against) in zip(pairs, found, strict=True):
         if other == number:
-            result.own_within[:, number], result.own_against[:, number] = within, against
+            result.own_within[:, 0, number], result.own_against[:, 0, number] = within, against
         else:
-            result.within[:, number, other - y_count] = within
-            result.against[:, number, other - y_count] = against
+            result.within[:, 0, number, other - y_count] = within
+            result.against[:, 0, number, other - y_count] = against
     if problem.hollow:
         _remove_diagonals(problem, result)
     return result
@@ -141,7 +141,7 @@ def _remove_diagonals(problem: Problem, result: GroupProducts) -> None:
         pairs = (norms[:y_count] @ norms[y_count:].T).cpu().numpy()
         own = norms.square().sum(1).cpu().numpy()
         for total in (result.within, result.against):
-            total[group] -= pairs
+            total[group, 0] -= pairs
         for total in (result.own_within, result.own_against):
-            total[group] -= own
+            total[group, 0] -= own
         result.removed += own

@@ -7,8 +7,9 @@ sums over rows, in feature space. Knows nothing of intervals.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TypeVar
 
 import numpy as np
@@ -17,6 +18,7 @@ import torch
 from engramcka.results import Float
 from engramcka.similarity import hsic
 from engramcka.similarity.centring import centred, overall_means
+from engramcka.similarity.documents import Ints
 from engramcka.similarity.inputs import Layers
 from engramcka.similarity.workers import ordered_map
 
@@ -43,7 +45,7 @@ class Problem:
     @property
     def n(self) -> int:
         """Number of samples."""
-        return self.blocks[-1][1] - self.blocks[0][0]
+        return self.y.n_samples
 
     @property
     def layers(self) -> int:
@@ -53,7 +55,23 @@ class Problem:
     @property
     def groups(self) -> int:
         """Number of jackknife groups."""
-        return self.group_of[-1] + 1
+        return max(self.group_of) + 1
+
+    @property
+    def kinds(self) -> int:
+        """Sums over the Gram matrices that there are, each with weights of its own."""
+        return 1
+
+    def weighted(
+        self, block: int, other: int, tile: torch.Tensor
+    ) -> Iterator[tuple[int, torch.Tensor]]:
+        """(kind, tile) of each kind of sum that a (layers, rows, columns) tile is part of.
+
+        The products of all pairs of the tiles given are added up.
+        """
+        if block == other and self.hollow:
+            tile.diagonal(dim1=1, dim2=2).zero_()
+        yield 0, tile
 
     @property
     def group_ranges(self) -> list[tuple[int, int]]:
@@ -75,12 +93,15 @@ class Problem:
             *centred(self.x, start, stop, self.like, self.means[y_count:]),
         ]
 
-    def each_block(self, function: Callable[[int], Result]) -> Iterator[Result]:
-        """function(block number) for each block, in order, several at a time."""
+    def each_block(
+        self, function: Callable[[int], Result], blocks: Sequence[int] | None = None
+    ) -> Iterator[Result]:
+        """function(block number) for each block, or these, in order, several at a time."""
+        blocks = range(len(self.blocks)) if blocks is None else blocks
         return ordered_map(
             function,
-            range(len(self.blocks)),
-            count=len(self.blocks),
+            blocks,
+            count=len(blocks),
             part_bytes=BLOCK * self.sample_bytes,
             device=self.like.device,
         )
@@ -94,10 +115,10 @@ class GroupProducts:
     the sum over all h of sum K_gh L_gh.
     """
 
-    within: Float  # (groups, y layers, x layers)
-    against: Float  # (groups, y layers, x layers)
-    own_within: Float  # (groups, layers of y and then of x)
-    own_against: Float  # (groups, layers)
+    within: Float  # (groups, kinds, y layers, x layers)
+    against: Float  # (groups, kinds, y layers, x layers)
+    own_within: Float  # (groups, kinds, layers of y and then of x)
+    own_against: Float  # (groups, kinds, layers)
     removed: Float  # (layers,): what had to be taken off the sum of own_against, see `Hsic` terms
 
     def __iadd__(self, other: GroupProducts) -> GroupProducts:
@@ -109,8 +130,9 @@ class GroupProducts:
     def zeros(cls, problem: Problem) -> GroupProducts:
         """No products yet."""
         pair, layers = (len(problem.y), len(problem.x)), (problem.layers,)
-        leading = [(problem.groups, *pair)] * 2 + [(problem.groups, *layers)] * 2
-        return cls(*(np.zeros(shape) for shape in [*leading, layers]))
+        leading = (problem.groups, problem.kinds)
+        shapes = [(*leading, *pair)] * 2 + [(*leading, *layers)] * 2
+        return cls(*(np.zeros(shape) for shape in [*shapes, layers]))
 
 
 @dataclass(frozen=True)
@@ -132,6 +154,7 @@ def pose(
     hollow: bool,
     max_groups: int,
     min_blocks: int = _MIN_BLOCKS,
+    groups: Ints | None = None,
 ) -> Problem:
     """Cut the samples into blocks and groups, and find the mean of every feature.
 
@@ -142,21 +165,48 @@ def pose(
         hollow: whether the Gram matrices' diagonals are left out.
         max_groups: most jackknife groups.
         min_blocks: fewest blocks, where there are so many samples.
+        groups: (samples,) the group of each, those of one together; runs of blocks if left out.
 
     Raises:
         ComparisonError: a value is NaN or infinite.
     """
     n = y.n_samples
-    size = min(BLOCK, -(-n // min_blocks))
-    blocks = [(start, min(start + size, n)) for start in range(0, n, size)]
-    groups = min(max_groups, len(blocks))
-    group_of = [block * groups // len(blocks) for block in range(len(blocks))]
+    if groups is None:
+        size = min(BLOCK, -(-n // min_blocks))
+        blocks = [(start, min(start + size, n)) for start in range(0, n, size)]
+        count = min(max_groups, len(blocks))
+        group_of = [block * count // len(blocks) for block in range(len(blocks))]
+    else:
+        blocks, group_of = grouped_blocks(groups)
+    return Problem(y, x, finite_means(y, x, like), blocks, group_of, hollow, like)
+
+
+def grouped_blocks(groups: Ints, start: int = 0) -> tuple[list[tuple[int, int]], list[int]]:
+    """(start, stop) of blocks of at most `BLOCK` that each lie in one group, and their groups.
+
+    Args:
+        groups: (places,) the group of each, those of one together.
+        start: number of the first place.
+    """
+    edges = [0, *(np.flatnonzero(np.diff(groups)) + 1).tolist(), len(groups)]
+    blocks = [
+        (low, min(low + BLOCK, last))
+        for first, last in pairwise(edges)
+        for low in range(first, last, BLOCK)
+    ]
+    return [(low + start, high + start) for low, high in blocks], [
+        int(groups[low]) for low, _ in blocks
+    ]
+
+
+def finite_means(y: Layers, x: Layers, like: torch.Tensor) -> list[torch.Tensor]:
+    """(width,) mean of every layer, y's first; raises ComparisonError if one is not finite."""
     means = overall_means(y, like, BLOCK) + overall_means(x, like, BLOCK)
     if not all(bool(mean.isfinite().all()) for mean in means):
         for side in (y, x):
-            for start, stop in blocks:
-                side.raise_if_nonfinite(start, stop)
-    return Problem(y, x, means, blocks, group_of, hollow, like)
+            for start in range(0, y.n_samples, BLOCK):
+                side.raise_if_nonfinite(np.arange(start, min(start + BLOCK, y.n_samples)))
+    return means
 
 
 def estimate(problem: Problem, products: GroupProducts, rows: RowSums) -> hsic.Hsic:
@@ -164,8 +214,8 @@ def estimate(problem: Problem, products: GroupProducts, rows: RowSums) -> hsic.H
 
     The sums without group g are those over all, less those that touch g: 2 against_g - within_g.
     """
-    cross = _all_and_without(products.within, products.against)
-    own = _all_and_without(products.own_within, products.own_against)
+    cross = all_and_without(products.within, products.against)[:, 0]
+    own = all_and_without(products.own_within, products.own_against)[:, 0]
     sums = hsic.PairSums(cross, own, rows.row_cross, rows.row_own, rows.total)
     with np.errstate(invalid="ignore", divide="ignore"):  # fewer than 4 samples without a group
         weights = (hsic.unbiased if problem.hollow else hsic.biased)(rows.n)
@@ -174,7 +224,7 @@ def estimate(problem: Problem, products: GroupProducts, rows: RowSums) -> hsic.H
     return replace(values, terms=values.terms + 2 * products.removed / (n * (n - 3)))
 
 
-def _all_and_without(within: Float, against: Float) -> Float:
+def all_and_without(within: Float, against: Float) -> Float:
     """(1 + groups, ...): the sum over all samples, and without each group."""
     total = against.sum(axis=0)
     return np.concatenate([total[None], total - 2 * against + within])

@@ -51,12 +51,14 @@ def operations(problem: Problem) -> float:
     pairs = len(problem.y) * len(problem.x) + problem.layers
     width = sum(problem.y.widths) + sum(problem.x.widths)
     count = len(problem.blocks) * (len(problem.blocks) + 1) / 2
-    return max(float(problem.n) ** 2 * (width + pairs), count * CALL_OPERATIONS)
+    places = float(problem.blocks[-1][1])
+    return max(places**2 * (width + pairs), count * CALL_OPERATIONS)
 
 
 def products(problem: Problem, share: Share, on_progress: Progress | None = None) -> GroupProducts:
     """All inner products, a jackknife group at a time."""
-    groups_bytes = 16 * problem.groups * (len(problem.y) * len(problem.x) + problem.layers)
+    cells = len(problem.y) * len(problem.x) + problem.layers
+    groups_bytes = 16 * problem.groups * problem.kinds * cells
     portions = row_portions(problem, groups_bytes)
 
     def work(mine: list[int]) -> list[GroupProducts]:
@@ -147,24 +149,23 @@ def _tile_rows(problem: Problem, blocks: Collection[int]) -> Iterator[TileRow]:
 
 def tiles(problem: Problem, row: TileRow) -> Iterator[tuple[int, torch.Tensor]]:
     """(other block, (layers, rows, columns)) of each tile of a row; overwritten by the next."""
-    size = problem.blocks[0][1] - problem.blocks[0][0]
+    size = max(stop - start for start, stop in problem.blocks)
     out = problem.like.new_empty(problem.layers * size**2)
     for other in row.others:
         a, b = (edge - row.start for edge in problem.blocks[other])
-        tile = linear_tile(row.left, [run[:, a:b] for run in row.panel], out)
-        if other == row.block and problem.hollow:
-            tile.diagonal(dim1=1, dim2=2).zero_()
-        yield other, tile
+        yield other, linear_tile(row.left, [run[:, a:b] for run in row.panel], out)
 
 
 def _row_products(problem: Problem, row: TileRow) -> tuple[TileRow, Float, Float]:
-    """(tiles, y layers, x layers) and (tiles, layers) inner products of a row of tiles."""
-    cross, own = [], []
-    for _, tile in tiles(problem, row):
-        tile_cross, tile_own = pair_products(sides(tile, len(problem.y)))
-        cross.append(tile_cross)
-        own.append(tile_own)
-    return row, torch.stack(cross).cpu().numpy(), torch.stack(own).cpu().numpy()
+    """Inner products of a row of tiles: (tiles, kinds, y layers, x layers), (.., layers)."""
+    leading = (len(row.others), problem.kinds)
+    wide = torch.float64
+    cross = problem.like.new_zeros((*leading, len(problem.y), len(problem.x)), dtype=wide)
+    own = problem.like.new_zeros((*leading, problem.layers), dtype=wide)
+    for number, (other, tile) in enumerate(tiles(problem, row)):
+        for kind, part in problem.weighted(row.block, other, tile):
+            cross[number, kind], own[number, kind] = pair_products(sides(part, len(problem.y)))
+    return row, cross.cpu().numpy(), own.cpu().numpy()
 
 
 def _add(problem: Problem, row: TileRow, within: Float, against: Float, values: Float) -> None:

@@ -53,7 +53,7 @@ class Hsic:
     def __sub__(self, other: Hsic) -> Hsic:
         return Hsic(*(a - b for a, b in zip(self._fields(), other._fields(), strict=True)))
 
-    def __getitem__(self, index: int | slice) -> Hsic:
+    def __getitem__(self, index: int | slice | npt.NDArray[np.int64]) -> Hsic:
         return Hsic(*(part[index] for part in self._fields()))
 
     def _fields(self) -> tuple[Float, ...]:
@@ -123,7 +123,7 @@ def combine_cross(inner: Float, rows: Float, totals: Float, weights: Weights) ->
 
 
 def doubtful(values: Hsic) -> Bool:
-    """(layers,) whose sums cancel more than float32 allows, or are no number."""
+    """(..., layers) whose sums cancel more than float32 allows, or are no number."""
     with np.errstate(invalid="ignore"):
         return ~((values.own > 0) & (values.terms <= MAX_CONDITION * values.own))
 

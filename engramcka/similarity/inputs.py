@@ -7,7 +7,7 @@ torch tensors in float32 or float64. Knows nothing of kernels, nor of files.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import groupby, pairwise
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -17,8 +17,12 @@ import torch
 from engramcka.errors import ComparisonError
 
 _BLOCK = 1024  # samples looked at at once
+_HELD_BLOCK = 64 * 2**20  # bytes of an array that are read at once to be held
+_NEAR = 8  # times as many rows may be read in one block as are asked for
 _EXACT_IN_FLOAT32 = ("float32", "float16", "bfloat16")
+_BYTES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
 
+Ints = npt.NDArray[np.int64]
 Change = Callable[[torch.Tensor], torch.Tensor]  # (samples, width) -> (samples, new width)
 
 
@@ -44,15 +48,18 @@ class Layers:
                 f"{side}: {len(self.arrays)} layers, {len(self.numbers)} layer numbers; "
                 "give one array a layer, and as many numbers"
             )
-        self.rows: npt.NDArray[np.int64] | None = None  # the samples kept; None means all
+        self.rows: Ints | None = None  # the samples kept; None means all
         self.changes: list[Change | None] = [None] * len(self.arrays)  # see prepare
         self.scales = [1.0] * len(self.arrays)  # powers of two, see look
         self.directions: list[torch.Tensor] = []  # (width,) a layer, see look
-        self._cut: dict[tuple[int, int], list[torch.Tensor]] = {}  # see cut
+        self._tensors: list[torch.Tensor | None] = [None] * len(self.arrays)  # of those in memory
+        self._held: list[torch.Tensor | None] = [None] * len(self.arrays)  # see hold
+        self._place = np.zeros(0, dtype=np.int64)  # where in them a sample is
         self.nonfinite_share = [0.0] * len(self.arrays)
         self.dropped: list[tuple[int, ...]] = [()] * len(self.arrays)
         self.dtypes = [self._checked_dtype(index) for index in range(len(self.arrays))]
-        self.widths = [int(array.shape[1]) for array in self.arrays]
+        self.raw_widths = [int(array.shape[1]) for array in self.arrays]
+        self.widths = list(self.raw_widths)  # that are compared
         counts = [int(array.shape[0]) for array in self.arrays]
         self.n_samples = counts[0]
         for index, count in enumerate(counts):
@@ -104,61 +111,148 @@ class Layers:
         if self.rows is None:
             return self._slice(index, start, stop)
         rows = self.rows[start:stop]
-        block = self._slice(index, int(rows[0]), int(rows[-1]) + 1)
-        return block[torch.from_numpy(rows - rows[0]).to(block.device)]
+        low, high = int(rows.min()), int(rows.max()) + 1
+        if high - low > _NEAR * len(rows) and not _in_memory(self.arrays[index]):
+            return self._runs(index, rows)
+        block = self._slice(index, low, high)
+        return block[torch.from_numpy(rows - low).to(block.device)]
+
+    def read_at(self, index: int, samples: Ints) -> torch.Tensor:
+        """These samples of one layer, of those kept, in the dtype they came in.
+
+        Args:
+            index: of the layer.
+            samples: (n,) which ones; neighbours are read at once.
+        """
+        return self._runs(index, samples if self.rows is None else self.rows[samples])
 
     def values(self, index: int, start: int, stop: int, like: torch.Tensor) -> torch.Tensor:
         """Samples start to stop of one layer, scaled, in the dtype and on the device of like."""
-        block = self.read(index, start, stop).to(like)
-        change, scale = self.changes[index], self.scales[index]
-        block = block if change is None else change(block)
-        return block if scale == 1.0 else block * scale
+        return self._changed(index, self.read(index, start, stop).to(like))
 
-    def blocks(self, part: range, start: int, stop: int, like: torch.Tensor) -> list[torch.Tensor]:
-        """`values` of some layers, without a call a layer where they were `cut`."""
-        cut = self._cut.get((start, stop))
-        if cut is not None and cut[0].dtype == like.dtype:
-            return cut[part.start : part.stop]
-        return [self.values(index, start, stop, like) for index in part]
+    def values_at(self, index: int, samples: Ints, like: torch.Tensor) -> torch.Tensor:
+        """`read_at`, scaled, in the dtype and on the device of like."""
+        return self._changed(index, self.read_at(index, samples).to(like))
 
-    def cut(self, ranges: Sequence[tuple[int, int]], like: torch.Tensor) -> None:
-        """Make the slices that `blocks` will give as they are, (start, stop) each, of all samples.
+    def hold(self, samples: Ints) -> None:
+        """Read these samples of every layer that is not in memory, for `gather`.
 
-        A thread that makes one when it needs it may have to wait for the others.
+        Whole blocks are read one after the other, and what is asked for is picked from each: to
+        read rows in the order of a random batch would read the same chunks again for each batch.
+
+        Args:
+            samples: (n,) which ones, increasing.
         """
-        unscaled = all(scale == 1.0 for scale in self.scales)
-        plain = unscaled and self.rows is None and not any(self.changes)
-        if plain and all(_is_like(array, like) for array in self.arrays):
-            sizes = [stop - start for start, stop in ranges]
-            blocks = zip(*(array.split_with_sizes(sizes) for array in self.arrays), strict=True)
-            self._cut = dict(zip(ranges, map(list, blocks), strict=True))
+        self._held = [None] * len(self)
+        self._place = np.zeros(0, dtype=np.int64)
+        outside = [i for i, array in enumerate(self.arrays) if not _in_memory(array)]
+        if not outside:
+            return
+        rows = samples if self.rows is None else self.rows[samples]
+        order = np.argsort(rows, kind="stable")
+        self._place = np.zeros(int(samples.max()) + 1, dtype=np.int64)
+        self._place[samples[order]] = np.arange(len(samples))
+        for index in outside:
+            self._held[index] = self._picked(index, rows[order])
 
-    def keep(self, rows: npt.NDArray[np.int64]) -> None:
-        """Leave out every sample that is not in ``rows`` (increasing sample numbers)."""
-        self.rows, self.n_samples = rows, len(rows)
+    def held_bytes(self) -> int:
+        """What `hold` needs for one sample."""
+        return sum(
+            width * _BYTES[dtype]
+            for array, width, dtype in zip(self.arrays, self.raw_widths, self.dtypes, strict=True)
+            if not _in_memory(array)
+        )
 
-    def raise_if_nonfinite(self, start: int, stop: int) -> None:
-        """Raise ComparisonError, naming layer and sample, if samples start to stop hold a NaN or
-        an infinity."""
+    def gather(self, index: int, samples: torch.Tensor, out: torch.Tensor) -> None:
+        """Write these samples of one layer, scaled, to out.
+
+        Args:
+            index: of the layer.
+            samples: (n,) which ones, of those last given to `hold`.
+            out: (n, width), of the dtype and on the device to compute with.
+        """
+        array = self._held[index]
+        if array is not None:
+            rows = torch.from_numpy(self._place)[samples]
+        else:
+            array = self._in_memory_tensor(index)
+            rows = samples if self.rows is None else torch.from_numpy(self.rows)[samples]
+        rows = rows.to(array.device)
+        if array.dtype == out.dtype and array.device == out.device and not self._alters(index):
+            torch.index_select(array, 0, rows, out=out)
+        else:
+            out.copy_(self._changed(index, array.index_select(0, rows).to(out)))
+
+    def keep(self, samples: Ints) -> None:
+        """Leave out every sample, of those kept so far, that is not named; put them in this order.
+
+        Args:
+            samples: (n,) numbers.
+        """
+        self.rows = samples if self.rows is None else self.rows[samples]
+        self.n_samples = len(samples)
+
+    def raise_if_nonfinite(self, samples: Ints) -> None:
+        """Raise ComparisonError, naming layer and sample, if these hold a NaN or an infinity."""
         for index in range(len(self)):
-            finite = self.read(index, start, stop).isfinite().all(dim=1)
+            finite = self.read_at(index, samples).isfinite().all(dim=1)
             if not bool(finite.all()):
-                sample = start + int((~finite).nonzero()[0, 0])
+                sample = int(samples[int((~finite).nonzero()[0, 0])])
                 sample = sample if self.rows is None else int(self.rows[sample])
                 raise ComparisonError(
                     f"{self.name(index)}, sample {sample}: a value is NaN or infinite; "
                     'nonfinite="drop" leaves such samples out of both models'
                 )
 
-    def constant(self, index: int, start: int, stop: int) -> bool:
-        """Whether one layer is the same for all samples start to stop."""
-        first = self.read(index, start, start + 1)
-        edges = [*range(start, stop, _BLOCK), stop]
-        return all(bool((self.read(index, a, b) == first).all()) for a, b in pairwise(edges))
+    def constant(self, index: int, samples: Ints) -> bool:
+        """Whether one layer is the same for all of these samples."""
+        first = self.read_at(index, samples[:1])
+        return all(
+            bool((self.read_at(index, samples[start : start + _BLOCK]) == first).all())
+            for start in range(0, len(samples), _BLOCK)
+        )
+
+    def _alters(self, index: int) -> bool:
+        return self.changes[index] is not None or self.scales[index] != 1.0
+
+    def _changed(self, index: int, block: torch.Tensor) -> torch.Tensor:
+        change, scale = self.changes[index], self.scales[index]
+        block = block if change is None else change(block)
+        return block if scale == 1.0 else block * scale
 
     def _slice(self, index: int, start: int, stop: int) -> torch.Tensor:
         block = self.arrays[index][start:stop]
         return block if isinstance(block, torch.Tensor) else _from_numpy(block)
+
+    def _runs(self, index: int, rows: Ints) -> torch.Tensor:
+        """Rows of one array, neighbours at once."""
+        if _in_memory(self.arrays[index]):
+            array = self._in_memory_tensor(index)
+            return array.index_select(0, torch.from_numpy(rows).to(array.device))
+        cuts = np.flatnonzero(np.diff(rows) != 1) + 1
+        runs = [self._slice(index, int(run[0]), int(run[-1]) + 1) for run in np.split(rows, cuts)]
+        return torch.cat(runs)
+
+    def _picked(self, index: int, rows: Ints) -> torch.Tensor:
+        """Increasing rows of one array, read in whole blocks."""
+        width, count = self.raw_widths[index], int(self.arrays[index].shape[0])
+        step = max(_BLOCK, _HELD_BLOCK // (width * _BYTES[self.dtypes[index]]) // _BLOCK * _BLOCK)
+        parts = []
+        for start in range(0, count, step):
+            first, last = np.searchsorted(rows, (start, start + step))
+            if last > first:
+                block = self._slice(index, start, min(start + step, count))
+                whole = last - first == len(block)
+                parts.append(block if whole else block[torch.from_numpy(rows[first:last] - start)])
+        return torch.cat(parts)
+
+    def _in_memory_tensor(self, index: int) -> torch.Tensor:
+        found = self._tensors[index]
+        if found is None:
+            array = self.arrays[index]
+            found = array if isinstance(array, torch.Tensor) else _from_numpy(array)
+            self._tensors[index] = found
+        return found
 
     def tensor_device(self) -> torch.device | None:
         """Where the layers lie if they are torch tensors: a CUDA device if any of them does."""
@@ -238,11 +332,11 @@ def _array(array: Any) -> Any:
     return array if hasattr(array, "shape") and hasattr(array, "dtype") else np.asarray(array)
 
 
-def _is_like(array: Any, like: torch.Tensor) -> bool:
-    """Whether an array is a tensor of like's dtype, on its device."""
-    if not isinstance(array, torch.Tensor):
-        return False
-    return array.dtype == like.dtype and array.device == like.device
+def _in_memory(array: Any) -> bool:
+    """Whether any row is had at once: a tensor, or an array that is no file's."""
+    if isinstance(array, torch.Tensor):
+        return True
+    return isinstance(array, np.ndarray) and not isinstance(array, np.memmap)
 
 
 def _from_numpy(block: Any) -> torch.Tensor:

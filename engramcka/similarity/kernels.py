@@ -12,8 +12,9 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from engramcka.errors import ComparisonError
-from engramcka.similarity.centring import centred_layer
+from engramcka.similarity.centring import centre
 from engramcka.similarity.inputs import Layers
+from engramcka.similarity.look import some_samples
 from engramcka.similarity.workers import each_layer
 
 Blocks = Sequence[torch.Tensor]  # (layers, samples, width) for each run of equally wide layers
@@ -100,17 +101,18 @@ def squared_norms(blocks: Blocks) -> torch.Tensor:
     return torch.cat([torch.linalg.vector_norm(block, dim=2) for block in blocks]) ** 2
 
 
-def median_distances(layers: Layers, like: torch.Tensor) -> torch.Tensor:
-    """(layers,) median distance between two of the first `MEDIAN_SAMPLES` samples; float64.
+def median_distances(layers: Layers, like: torch.Tensor, seed: int) -> torch.Tensor:
+    """(layers,) median distance between two of up to `MEDIAN_SAMPLES` samples; float64.
 
     Raises:
         ComparisonError: more than half of the pairs of some layer are at distance zero, but not
             all of them: there is no bandwidth to be had from them.
     """
-    stop = min(layers.n_samples, MEDIAN_SAMPLES)
+    samples = some_samples(layers.n_samples, MEDIAN_SAMPLES, seed)
 
     def median_distance(index: int) -> torch.Tensor:
-        rest = centred_layer(layers, index, 0, stop, like.double())
+        rest = layers.values_at(index, samples, like.double())
+        centre(rest, rest)
         distances = torch.pdist(rest) if rest.device.type == "cpu" else torch.cdist(rest, rest)
         median = distances.flatten().median()
         if median == 0 and distances.max() > 0:

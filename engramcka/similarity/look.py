@@ -1,6 +1,6 @@
 """A first look at each layer: its scale, and a direction near its first principal component.
 
-Both are found on the first samples of all, and fixed before any block is worked on.
+Both are found on a few samples, and fixed before any block is worked on.
 """
 
 from __future__ import annotations
@@ -8,18 +8,28 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 
-from engramcka.similarity.inputs import Layers
+from engramcka.similarity.inputs import Ints, Layers
 
 _SAMPLES = 128  # looked at
+RUN = 16  # neighbouring samples, of those looked at, which a store has together
 _PART_BYTES = 2**21  # of features looked at at once
 _POWER_STEPS = 3
 _TINY = 1e-30
 _SCALE_FROM = 2.0**12  # a layer larger than this, or smaller than its inverse, is scaled
 
 
-def first_look(sides: Sequence[Layers], like: torch.Tensor) -> None:
+def some_samples(n: int, count: int, seed: int) -> Ints:
+    """(count,) samples, increasing: runs of neighbours at random places; all there are of few."""
+    if n <= count:
+        return np.arange(n)
+    runs = np.random.default_rng(seed).permutation(n // RUN)[: count // RUN]
+    return (np.sort(runs)[:, None] * RUN + np.arange(RUN)).ravel()
+
+
+def first_look(sides: Sequence[Layers], like: torch.Tensor, seed: int) -> None:
     """Set one power of two and one direction a layer of each model.
 
     The scale keeps products of products in float32's range. CKA does not depend on it, and a
@@ -32,20 +42,21 @@ def first_look(sides: Sequence[Layers], like: torch.Tensor) -> None:
     Args:
         sides: the models.
         like: a tensor of the dtype and on the device to compute with.
+        seed: of the samples looked at.
     """
+    samples = some_samples(sides[0].n_samples, _SAMPLES, seed)
     for layers in sides:
         for part in layers.parts(_SAMPLES * 4, _PART_BYTES):
-            scales, directions = _look(layers, part, like)
+            scales, directions = _look(layers, part, samples, like)
             layers.scales[part.start : part.stop] = scales
             layers.directions[part.start : part.stop] = directions
 
 
 def _look(
-    layers: Layers, part: range, like: torch.Tensor
+    layers: Layers, part: range, samples: Ints, like: torch.Tensor
 ) -> tuple[list[float], list[torch.Tensor]]:
     """The scale and the direction of each of a few equally wide layers."""
-    stop = min(layers.n_samples, _SAMPLES)
-    features = torch.stack(layers.blocks(part, 0, stop, like))
+    features = torch.stack([layers.values_at(index, samples, like) for index in part])
     features -= features.mean(1, keepdim=True)
     squares = features.square().sum(1)
     scales = [1.0] * len(part)

@@ -1,64 +1,50 @@
 """The minibatch estimator: unbiased HSIC of every batch, to be summed over batches.
 
 Nguyen et al. 2021 (equations 2 and 3): CKA is the ratio of sums of HSIC_1 over batches. Gives
-HSIC values a batch; knows nothing of intervals.
+HSIC values a batch, also without each group of samples; knows nothing of intervals.
 """
 
 from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
+import numpy as np
 import torch
 
 from engramcka.errors import ComparisonError
 from engramcka.memory import GIB, free_bytes
 from engramcka.similarity import hsic
 from engramcka.similarity.diagnostics import Moments, collect
+from engramcka.similarity.documents import Ints
 from engramcka.similarity.inputs import Layers
 from engramcka.similarity.sums import pair_sums
 from engramcka.similarity.workers import Scratch, ordered_map
 from engramcka.similarity.workspace import Workspace, workspace_bytes
 
-MIN_BATCH = 4  # HSIC_1 divides by n (n - 3)
 _CHECKED = 256 * 2**20  # bytes from which a batch is held against the memory that is free
 _MAKING = threading.Lock()  # two threads that only make views would wait for each other at each
 _FLOAT64_BELOW = 32  # samples: a small batch cancels more, and costs little in float64
 
 
-def all_constant(y: Layers, x: Layers, start: int, stop: int, which: hsic.Bool) -> bool:
+def all_constant(y: Layers, x: Layers, samples: Ints, which: hsic.Bool) -> bool:
     """Whether each of these layers, of y and then of x, is the same for all of these samples."""
     layers = [(side, index) for side in (y, x) for index in range(len(side))]
     return all(
-        side.constant(index, start, stop)
+        side.constant(index, samples)
         for (side, index), asked in zip(layers, which, strict=True)
         if asked
     )
-
-
-def batch_groups(batches: int, most: int) -> list[range]:
-    """At most so many groups of neighbouring batches, of nearly one size."""
-    groups = min(batches, most)
-    edges = [-(-group * batches // groups) for group in range(groups + 1)]
-    return [range(start, stop) for start, stop in pairwise(edges)]
-
-
-def batch_ranges(n: int, batch_size: int) -> list[tuple[int, int]]:
-    """(start, stop) of each batch; a last one of fewer than 4 samples joins the one before."""
-    edges = [*range(0, n, batch_size), n]
-    if len(edges) > 2 and edges[-1] - edges[-2] < MIN_BATCH:
-        del edges[-2]
-    return list(pairwise(edges))
 
 
 @dataclass(frozen=True)
 class Batch:
     """What one batch gives, or several together."""
 
-    values: hsic.Hsic
+    values: hsic.Hsic  # of all samples (entry 0), and without each group of samples (the others)
     moments: Moments
     redone: bool  # in float64, because float32 would not do
 
@@ -76,64 +62,122 @@ class Minibatch:
 
     y: Layers
     x: Layers
-    ranges: list[tuple[int, int]]  # of the batches
+    batches: Sequence[Ints]  # the samples of each, those of a group together
+    groups: Ints | None  # (samples,) which are left out together; None for none left out
     bandwidths: torch.Tensor | None  # (layers,) of the RBF kernel; None for the linear one
     like: torch.Tensor  # of the dtype and on the device to compute with
     scratch: Scratch = field(default_factory=Scratch)
 
-    def run(self, batches: Iterable[int]) -> Iterator[Batch]:
-        """HSIC_1 of every pair of layers and the layers' moments, for these batches, in order."""
-        size = max(stop - start for start, stop in self.ranges)
-        yield from ordered_map(
-            self.batch,
-            (self.ranges[batch] for batch in batches),
-            count=len(self.ranges),
-            part_bytes=workspace_bytes(self._widths, size, self.like),
-            device=self.like.device,
-        )
+    def run(self, numbers: Sequence[int], ranks: int = 1) -> Iterator[Batch]:
+        """HSIC_1 of every pair of layers and the layers' moments, for these batches, in order.
 
-    def batch(self, edges: tuple[int, int]) -> Batch:
-        """HSIC_1 over samples start to stop, in float64 where float32 would not do."""
-        start, stop = edges
+        As many batches at a time as half of the free memory holds are read from arrays that are not
+        in memory.
+
+        Args:
+            numbers: of the batches.
+            ranks: processes that share the memory.
+        """
+        size = max(map(len, self.batches))
+        for window in self._windows(numbers, ranks):
+            samples = np.sort(np.concatenate([self.batches[number] for number in window]))
+            for side in (self.y, self.x):
+                side.hold(samples)
+            yield from ordered_map(
+                self.batch,
+                (self.batches[number] for number in window),
+                count=len(self.batches),
+                part_bytes=workspace_bytes(self._widths, (0, size), self.like),
+                device=self.like.device,
+            )
+
+    def batch(self, samples: Ints) -> Batch:
+        """HSIC_1 over some samples, in float64 where float32 would not do."""
         wide = self.like.double()
-        first = wide if stop - start < _FLOAT64_BELOW else self.like
-        result = self._estimate(start, stop, first)
-        doubtful = hsic.doubtful(result.values)
+        first = wide if len(samples) < _FLOAT64_BELOW else self.like
+        result = self._estimate(samples, first)
+        doubtful = np.asarray(hsic.doubtful(result.values).any(axis=0))
         if not doubtful.any():
             return result
         for side in (self.y, self.x):
-            side.raise_if_nonfinite(start, stop)
+            side.raise_if_nonfinite(samples)
         if first.dtype == wide.dtype:
             return result
-        if all_constant(self.y, self.x, start, stop, doubtful):
+        if all_constant(self.y, self.x, samples, doubtful):
             return replace(result, values=hsic.zeroed(result.values, doubtful))
-        return replace(self._estimate(start, stop, wide), redone=True)
+        return replace(self._estimate(samples, wide), redone=True)
 
-    def _estimate(self, start: int, stop: int, like: torch.Tensor) -> Batch:
-        n = stop - start
-        space = self.scratch.kept((n, like.dtype), lambda: self._workspace(n, like))
-        columns = space.fill(start, stop)
+    def _estimate(self, samples: Ints, like: torch.Tensor) -> Batch:
+        edges, place = self._edges(samples)
+        space = self.scratch.kept((edges, like.dtype), lambda: self._workspace(edges, like))
+        columns = space.fill(torch.from_numpy(samples))
         if self.bandwidths is None:
             sums = space.strips.linear_sums()
         else:
             sums = space.strips.rbf_sums(self.bandwidths)
+        n = len(samples)
         moments = collect(columns, sums.along, n - 1)
         pairs = pair_sums(sums.cross, sums.own, sums.rows)
-        values = hsic.combine(pairs, hsic.unbiased(float(n)))
-        return Batch(values, moments, redone=False)
+        counts = np.array([float(n), *(float(n - c) for c in np.diff(edges))][: len(sums.own)])
+        with np.errstate(invalid="ignore", divide="ignore"):
+            values = hsic.combine(pairs, hsic.unbiased(counts))
+        return Batch(values[place], moments, redone=False)
+
+    def _edges(self, samples: Ints) -> tuple[tuple[int, ...], Ints]:
+        """First sample of each group that a batch has, and which set of samples each group leaves.
+
+        A group that the batch has no sample of leaves all of them: set 0.
+        """
+        n = len(samples)
+        if self.groups is None:
+            return (0, n), np.zeros(1, dtype=np.int64)
+        there, first = np.unique(self.groups[samples], return_index=True)
+        place = np.zeros(2 + int(self.groups.max()), dtype=np.int64)
+        if len(there) == 1:
+            return (0, n), place
+        place[1 + there] = 1 + np.arange(len(there))
+        return (*first.tolist(), n), place
+
+    def _windows(self, numbers: Sequence[int], ranks: int) -> Iterator[list[int]]:
+        """The batches that are read at once."""
+        needed = self.y.held_bytes() + self.x.held_bytes()
+        most = math.inf if not needed else free_bytes() / (2 * ranks * needed)
+        window: list[int] = []
+        samples = 0
+        for number in numbers:
+            size = len(self.batches[number])
+            if window and samples + size > most:
+                yield window
+                window, samples = [], 0
+            window.append(number)
+            samples += size
+        if window:
+            yield window
 
     @property
     def _widths(self) -> list[int]:
         return self.y.widths + self.x.widths
 
-    def _workspace(self, n: int, like: torch.Tensor) -> Workspace:
-        needed = workspace_bytes(self._widths, n, like)
+    def _workspace(self, edges: tuple[int, ...], like: torch.Tensor) -> Workspace:
+        needed = workspace_bytes(self._widths, edges, like)
         free = free_bytes(like.device) if needed > _CHECKED else math.inf
         if needed > free:
             raise ComparisonError(
-                f"a batch of {n} samples of {len(self.y)} + {len(self.x)} layers needs "
+                f"a batch of {edges[-1]} samples of {len(self.y)} + {len(self.x)} layers needs "
                 f"{needed / GIB:.1f} GiB of memory, {free / GIB:.1f} GiB are "
                 "free; a smaller batch_size needs less"
             )
         with _MAKING:
-            return Workspace(self.y, self.x, n, self.scratch, like)
+            return Workspace(self.y, self.x, edges, self.scratch, like)
+
+
+def batch_portions(batches: int, most: int) -> list[range]:
+    """At most so many runs of neighbouring batches, of nearly one size."""
+    portions = min(batches, most)
+    edges = [-(-portion * batches // portions) for portion in range(portions + 1)]
+    return [range(start, stop) for start, stop in pairwise(edges)]
+
+
+def smallest_left(batches: Sequence[Ints], groups: Ints) -> int:
+    """Fewest samples that a batch has without some group."""
+    return min(len(samples) - int(np.bincount(groups[samples]).max()) for samples in batches)

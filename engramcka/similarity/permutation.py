@@ -10,20 +10,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from engramcka.results import Float
 from engramcka.similarity import hsic
-from engramcka.similarity.centring import centred
+from engramcka.similarity.centring import centred_at
 from engramcka.similarity.full import Problem
 from engramcka.similarity.gram_route import TileRow, each_row, row_costs, row_portions, tiles
-from engramcka.similarity.inputs import Layers
+from engramcka.similarity.inputs import Ints, Layers
 from engramcka.similarity.kernels import hollow_tiles, tile_size
-from engramcka.similarity.minibatch import batch_groups
+from engramcka.similarity.minibatch import batch_portions
 from engramcka.similarity.rows import whole_rows
 from engramcka.similarity.shares import Share, consecutive, spread
 from engramcka.similarity.sums import cross_products
@@ -42,12 +41,14 @@ class Shuffles:
 
     count: int
     seed: int
+    batch: int = 0  # that they are of
 
     def within(self, blocks: Blocks, device: torch.device) -> list[torch.Tensor]:
         """(count, block's samples) orders of each block's samples; the same at every call."""
         orders = []
         for start, stop in blocks:
-            random = np.random.default_rng([self.seed, start]).random((self.count, stop - start))
+            key = [self.seed, self.batch, start]
+            random = np.random.default_rng(key).random((self.count, stop - start))
             orders.append(torch.from_numpy(np.argsort(random, axis=1)).to(device))
         return orders
 
@@ -55,7 +56,7 @@ class Shuffles:
 def minibatch_null(
     y: Layers,
     x: Layers,
-    ranges: Sequence[tuple[int, int]],
+    batches: Sequence[Ints],
     bandwidths: torch.Tensor | None,
     shuffles: Shuffles,
     like: torch.Tensor,
@@ -66,7 +67,7 @@ def minibatch_null(
     Args:
         y: one model.
         x: the other.
-        ranges: (start, stop) of each batch.
+        batches: the samples of each.
         bandwidths: of the RBF kernel; None for the linear one.
         shuffles: how many.
         like: a tensor of the dtype and on the device to compute with.
@@ -76,25 +77,29 @@ def minibatch_null(
         (shuffles, y layers, x layers) float64.
     """
     most = max(_MIN_PORTIONS, _PORTIONS_BYTES // (8 * shuffles.count * len(y) * len(x)))
-    portions = batch_groups(len(ranges), min(most, _MAX_PORTIONS))
-    largest = max(stop - start for start, stop in ranges)
+    portions = batch_portions(len(batches), min(most, _MAX_PORTIONS))
+    largest = max(map(len, batches))
 
-    def batch(edges: tuple[int, int]) -> Float:
-        return _batch_null(y, x, edges, bandwidths, shuffles, like)
+    def batch(number: int) -> Float:
+        own = replace(shuffles, batch=number)
+        return _batch_null(y, x, batches[number], bandwidths, own, like)
 
     def work(mine: list[int]) -> Iterator[Float]:
-        found = ordered_map(
-            batch,
-            (ranges[number] for portion in mine for number in portions[portion]),
-            count=len(ranges),
-            part_bytes=2 * sum(y.widths + x.widths) * largest * like.element_size(),
-            device=like.device,
-        )
         for portion in mine:
-            yield _total(islice(found, len(portions[portion])))
-        next(found, None)  # at its end it gives its threads back
+            samples = np.sort(np.concatenate([batches[number] for number in portions[portion]]))
+            for side in (y, x):
+                side.hold(samples)
+            yield _total(
+                ordered_map(
+                    batch,
+                    portions[portion],
+                    count=len(batches),
+                    part_bytes=2 * sum(y.widths + x.widths) * largest * like.element_size(),
+                    device=like.device,
+                )
+            )
 
-    costs = [ranges[portion[-1]][1] - ranges[portion[0]][0] for portion in portions]
+    costs = [float(sum(len(batches[n]) for n in portion)) for portion in portions]
     return _total(share.exchange(costs, consecutive, work))
 
 
@@ -104,8 +109,9 @@ def full_null(problem: Problem, shuffles: Shuffles, share: Share) -> Float:
 
     def row_products(row: TileRow) -> tuple[int, Float]:
         parts = (
-            _shuffled(tile, len(problem.y), orders[row.block], orders[other], other == row.block)
+            _shuffled(part, len(problem.y), orders[row.block], orders[other], other == row.block)
             for other, tile in tiles(problem, row)
+            for _, part in problem.weighted(row.block, other, tile)
         )
         return row.block, _total(part.cpu().numpy() for part in parts)
 
@@ -127,17 +133,17 @@ def full_null(problem: Problem, shuffles: Shuffles, share: Share) -> Float:
 def _batch_null(
     y: Layers,
     x: Layers,
-    edges: tuple[int, int],
+    samples: Ints,
     bandwidths: torch.Tensor | None,
     shuffles: Shuffles,
     like: torch.Tensor,
 ) -> Float:
-    start, stop = edges
-    size = tile_size(stop - start)
-    blocks = [(first, min(first + size, stop)) for first in range(start, stop, size)]
-    orders = shuffles.within(blocks, like.device)
-    features = [*centred(y, start, stop, like), *centred(x, start, stop, like)]
-    rows = like.new_zeros((len(y) + len(x), stop - start), dtype=torch.float64)
+    n = len(samples)
+    size = tile_size(n)
+    orders = shuffles.within([(a, min(a + size, n)) for a in range(0, n, size)], like.device)
+    which = torch.from_numpy(samples)
+    features = [*centred_at(y, which, like), *centred_at(x, which, like)]
+    rows = like.new_zeros((len(y) + len(x), n), dtype=torch.float64)
     inner = like.new_zeros((shuffles.count, len(y), len(x)), dtype=torch.float64)
     for tile, i, j in hollow_tiles(features, bandwidths):
         rows[:, i] += tile.sum(2, dtype=torch.float64)
@@ -145,7 +151,7 @@ def _batch_null(
             rows[:, j] += tile.sum(1, dtype=torch.float64)
         pair = orders[i.start // size], orders[j.start // size]
         inner += _shuffled(tile, len(y), *pair, i == j)
-    weights = hsic.unbiased(float(stop - start))
+    weights = hsic.unbiased(float(n))
     return _hsic(inner.cpu().numpy(), rows, len(y), orders, weights)
 
 

@@ -81,7 +81,7 @@ def _statistics(layers: Layers, like: torch.Tensor) -> list[tuple[torch.Tensor, 
     means = overall_means(layers, like.double(), _BLOCK)
     if not all(bool(mean.isfinite().all()) for mean in means):
         for start, stop in _ranges(layers.n_samples):
-            layers.raise_if_nonfinite(start, stop)
+            layers.raise_if_nonfinite(np.arange(start, stop))
 
     def statistics(index: int) -> tuple[torch.Tensor, torch.Tensor]:
         mean = means[index]

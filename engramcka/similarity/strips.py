@@ -1,16 +1,20 @@
 """The lower half of one batch's Gram matrices, and the sums that HSIC_1 needs of it.
 
 A strip holds a few columns and the rows from the first of them on: a square on the diagonal and
-all that is below it. Narrow strips make little more than half of a matrix. Two more rows go
-through the same product: X (X' 1), the row sums, and X along a direction. Strips are filled for a
-few layers at a time, while their features are in the cache, and added up for all at once.
+all that is below it. Narrow strips make little more than half of a matrix. A few more rows go
+through the same product: X (X_g' 1), the sums over each group of samples, and X along a direction.
+Strips are filled for a few layers at a time, while their features are in the cache, and added up
+for all at once. Where samples are in several groups, a strip is the columns of one, and its rows
+are added up a group at a time: sums without any group follow at no further product.
 K~ is a Gram matrix with its diagonal set to zero. Knows nothing of estimators.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from itertools import pairwise
 
 import torch
 
@@ -20,31 +24,37 @@ from engramcka.similarity.workers import Scratch
 
 STRIP = 32  # columns on a CPU
 _CUDA_STRIP = 256  # on a GPU, where a small product costs as much as its launch
-EXTRA = 2  # rows below the samples' own: X' 1, and a direction
 
 Product = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 @dataclass(frozen=True)
 class Sums:
-    """Sums over all K~, float64, and what else the products gave."""
+    """Sums over K~ of all samples (entry 0) and, where there are several groups of samples, of
+    those without each (the others); float64. And what else the products gave."""
 
-    cross: torch.Tensor  # (y layers, x layers): sum_ij K~_ij L~_ij
-    own: torch.Tensor  # (layers,): sum_ij K~_ij^2
-    rows: torch.Tensor  # (layers, samples): K~ 1
+    cross: torch.Tensor  # (sets, y layers, x layers): sum_ij K~_ij L~_ij
+    own: torch.Tensor  # (sets, layers): sum_ij K~_ij^2
+    rows: torch.Tensor  # (sets, layers, samples): K~ 1 over the set; 0 for samples not in it
     along: torch.Tensor  # (layers, samples): the features along each layer's direction
 
 
-def strips_size(n: int, device: torch.device) -> int:
-    """Numbers that the strips of one layer of n samples hold."""
-    return sum((n - start + EXTRA) * width for start, width in _columns(n, device))
+def extra_rows(edges: Sequence[int]) -> int:
+    """Rows below the samples' own: X_g' 1 of each group, and a direction."""
+    return len(edges)
+
+
+def strips_size(edges: Sequence[int], device: torch.device) -> int:
+    """Numbers that the strips of one layer hold, whose samples are in groups with these edges."""
+    extra = extra_rows(edges)
+    return sum((edges[-1] - start + extra) * width for start, width in _columns(edges, device))
 
 
 class Strips:
     """The strips of every layer of one batch.
 
     Args:
-        n: samples.
+        edges: first sample of each group, and how many samples there are: (0, n) for one group.
         y_layers: how many.
         x_layers: how many.
         scratch: memory to keep them in.
@@ -52,29 +62,42 @@ class Strips:
     """
 
     def __init__(
-        self, n: int, y_layers: int, x_layers: int, scratch: Scratch, like: torch.Tensor
+        self,
+        edges: Sequence[int],
+        y_layers: int,
+        x_layers: int,
+        scratch: Scratch,
+        like: torch.Tensor,
     ) -> None:
         layers = y_layers + x_layers  # y's first
-        memory = scratch.empty("strips", (layers * strips_size(n, like.device),), like)
-        self._columns = list(_columns(n, like.device))
+        n, extra = edges[-1], extra_rows(edges)
+        memory = scratch.empty("strips", (layers * strips_size(edges, like.device),), like)
+        self._edges, self._y_layers = tuple(edges), y_layers
+        self._columns = _columns(edges, like.device)
         self._strips: list[torch.Tensor] = []  # each (layers, rows, columns) and contiguous
         first = 0
         for start, width in self._columns:
-            last = first + layers * (n - start + EXTRA) * width
-            self._strips.append(memory[first:last].view(layers, n - start + EXTRA, width))
+            last = first + layers * (n - start + extra) * width
+            self._strips.append(memory[first:last].view(layers, n - start + extra, width))
             first = last
         # Every view of them is made once, not once a batch.
-        self._below = [strip[:, :-EXTRA] for strip in self._strips]
+        self._below = [strip[:, :-extra] for strip in self._strips]
         self._squares = [strip[:, : strip.shape[2]] for strip in self._strips]
         self._diagonals = [square.diagonal(dim1=1, dim2=2) for square in self._squares]
-        self._extra = [strip[:, -EXTRA:] for strip in self._strips]
-        self._sides = [part for below in self._below for part in sides(below, y_layers)]
+        self._extra = [strip[:, -extra:] for strip in self._strips]
+        if self._groups == 1:
+            self._sides = [part for below in self._below for part in sides(below, y_layers)]
+
+    @property
+    def _groups(self) -> int:
+        return len(self._edges) - 1
 
     def products(self, features: torch.Tensor, layers: slice) -> list[Product]:
         """The products that write the strips of X X' of some layers: left, right and result.
 
         Args:
-            features: (layers, samples + EXTRA, width): X, and below it X' 1 and a direction.
+            features: (layers, samples + extra rows, width): X, below it X_g' 1 of each group, and
+                a direction.
             layers: which these are.
         """
         return [
@@ -84,12 +107,14 @@ class Strips:
 
     def linear_sums(self) -> Sums:
         """Sums over K~ of the linear kernel; the strips are changed."""
-        totals, along = torch.cat(self._extra, dim=2).unbind(1)
-        rows = totals.double()
-        rows -= self._lengths()
+        extra = torch.cat(self._extra, dim=2)
+        parts = extra[:, :-1].double()
+        lengths = self._lengths()
+        for group, (start, stop) in enumerate(pairwise(self._edges)):
+            parts[:, group, start:stop] -= lengths[:, start:stop]
         for square in self._squares:
             square.tril_(-1)
-        return self._sums(rows, along)
+        return self._sums(parts, extra[:, -1])
 
     def rbf_sums(self, bandwidths: torch.Tensor) -> Sums:
         """Sums over K~ of the RBF kernel; the strips are changed.
@@ -98,30 +123,75 @@ class Strips:
             bandwidths: (layers,) float64.
         """
         norms = self._lengths()
-        rows = torch.zeros_like(norms, dtype=torch.float64)
+        layers, n = norms.shape
+        parts = norms.new_zeros((layers, self._groups, n), dtype=torch.float64)
         for strip, square, (start, width) in zip(
             self._below, self._squares, self._columns, strict=True
         ):
             below, columns = slice(start, None), slice(start, start + width)
             rbf_(strip, norms[:, below], norms[:, columns], bandwidths)
             square.tril_(-1)
-            rows[:, below] += strip.sum(2, dtype=torch.float64)
-            rows[:, columns] += strip.sum(1, dtype=torch.float64)
-        along = torch.cat(self._extra, dim=2)[:, 1]
-        return self._sums(rows, along)
+            own = self._group(start)
+            parts[:, own, below] += strip.sum(2, dtype=torch.float64)
+            for group, (low, high) in enumerate(pairwise(self._edges)):
+                rows = strip[:, max(low - start, 0) : max(high - start, 0)]
+                parts[:, group, columns] += rows.sum(1, dtype=torch.float64)
+        along = torch.cat(self._extra, dim=2)[:, -1]
+        return self._sums(parts, along)
+
+    def _group(self, sample: int) -> int:
+        """Of the samples that start at this one."""
+        return next(g for g, stop in enumerate(self._edges[1:]) if sample < stop)
 
     def _lengths(self) -> torch.Tensor:
         """(layers, samples) squared lengths of the features."""
         return torch.cat(self._diagonals, dim=1)
 
-    def _sums(self, rows: torch.Tensor, along: torch.Tensor) -> Sums:
-        cross, own = pair_products(self._sides)
-        # The strips hold each pair of samples once.
-        return Sums(cross.mul_(2), own.mul_(2), rows, along)
+    def _sums(self, parts: torch.Tensor, along: torch.Tensor) -> Sums:
+        """All sums, from (layers, groups, samples) sums of each row over each group."""
+        rows = parts.sum(1)[None]
+        if self._groups == 1:
+            cross, own = pair_products(self._sides)
+            # The strips hold each pair of samples once.
+            return Sums(cross.mul_(2)[None], own.mul_(2)[None], rows, along)
+        rows = torch.cat([rows, rows - parts.transpose(0, 1)])
+        for group, (start, stop) in enumerate(pairwise(self._edges), start=1):
+            rows[group, :, start:stop] = 0
+        return Sums(*self._group_sums(), rows, along)
+
+    def _group_sums(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Inner products of all samples and without each group; a strip is a group's columns."""
+        crosses, owns = [], []
+        for group, below in enumerate(self._below):
+            first = self._edges[group]
+            for other in range(group, self._groups):
+                tile = below[:, self._edges[other] - first : self._edges[other + 1] - first]
+                cross, own = pair_products(sides(tile, self._y_layers))
+                crosses.append(cross)
+                owns.append(own)
+        counts = _counts(self._groups).to(crosses[0].device)
+        cross = torch.tensordot(counts, torch.stack(crosses), dims=1)
+        return cross, counts @ torch.stack(owns)
 
 
-def _columns(n: int, device: torch.device) -> Iterator[tuple[int, int]]:
-    """(first sample, columns) of each strip."""
+@cache
+def _counts(groups: int) -> torch.Tensor:
+    """(1 + groups, tiles) how often each tile counts in the sum over all and without each group.
+
+    The tiles are those of `Strips._group_sums`, in its order. A pair of samples is in one of them,
+    and counts twice, or not at all where one of the two is left out.
+    """
+    tiles = [(group, other) for group in range(groups) for other in range(group, groups)]
+    counts = torch.full((1 + groups, len(tiles)), 2.0, dtype=torch.float64)
+    for number, touched in enumerate(tiles):
+        for group in touched:
+            counts[1 + group, number] = 0
+    return counts
+
+
+def _columns(edges: Sequence[int], device: torch.device) -> list[tuple[int, int]]:
+    """(first sample, columns) of each strip: a group's where there are several."""
+    if len(edges) > 2:
+        return [(start, stop - start) for start, stop in pairwise(edges)]
     width = STRIP if device.type == "cpu" else _CUDA_STRIP
-    for start in range(0, n, width):
-        yield start, min(width, n - start)
+    return [(start, min(width, edges[-1] - start)) for start in range(0, edges[-1], width)]

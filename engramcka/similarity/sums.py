@@ -79,15 +79,15 @@ def row_sums(blocks: Sequence[torch.Tensor], totals: Sequence[torch.Tensor]) -> 
 
 
 def pair_sums(cross: torch.Tensor, own: torch.Tensor, rows: torch.Tensor) -> PairSums:
-    """What the estimators need, in NumPy.
+    """What the estimators need, in NumPy; each has a leading dimension, sets of samples.
 
     Args:
-        cross: (y layers, x layers) inner products.
-        own: (layers,) inner products with itself.
-        rows: (layers, samples) row sums.
+        cross: (sets, y layers, x layers) inner products.
+        own: (sets, layers) inner products with itself.
+        rows: (sets, layers, samples) row sums.
     """
-    y, x = rows.split_with_sizes(cross.shape)
-    values = (cross, own, y @ x.T, torch.linalg.vecdot(rows, rows), rows.sum(1))
+    y, x = rows.split_with_sizes(cross.shape[1:], dim=1)
+    values = (cross, own, torch.bmm(y, x.mT), torch.linalg.vecdot(rows, rows), rows.sum(2))
     # One copy for all: from a GPU each would have to wait.
     whole = torch.cat([value.flatten() for value in values]).cpu().numpy()
     parts, start = [], 0

@@ -25,23 +25,21 @@ class Ratios:
     jackknife: Float | None  # (groups, y layers, x layers), without each group
     ci_low: Float | None  # (y layers, x layers), 95 % interval
     ci_high: Float | None
-    null: Float | None  # (shuffles, y layers, x layers)
 
 
-def ratios(whole: Hsic, without: Hsic | None, null: Float | None) -> Ratios:
-    """CKA, cross / sqrt(own own), of all samples, without each group, and of shuffles.
+def ratios(whole: Hsic, without: Hsic | None) -> Ratios:
+    """CKA, cross / sqrt(own own), of all samples and without each group.
 
     Args:
         whole: over all samples.
         without: (groups, ...) without each group.
-        null: (shuffles, y layers, x layers) cross terms of shuffled pairs.
     """
-    similarity = _ratio(whole.cross, whole)
+    similarity = ratio(whole.cross, whole)
     jackknife = low = high = None
     if without is not None:
-        jackknife = _ratio(without.cross, without)
+        jackknife = ratio(without.cross, without)
         low, high = jackknife_interval(similarity, jackknife)
-    return Ratios(similarity, jackknife, low, high, None if null is None else _ratio(null, whole))
+    return Ratios(similarity, jackknife, low, high)
 
 
 def undefined(whole: Hsic) -> list[tuple[Bool, Bool]]:
@@ -52,7 +50,8 @@ def undefined(whole: Hsic) -> list[tuple[Bool, Bool]]:
     return list(zip(whole.sides(constant), whole.sides(ill), strict=True))
 
 
-def _ratio(cross: Float, own: Hsic) -> Float:
+def ratio(cross: Float, own: Hsic) -> Float:
+    """cross / sqrt(own own) of (.., y layers, x layers); NaN where a layer has no own HSIC."""
     with np.errstate(invalid="ignore"):
         norms = np.sqrt(np.where(own.own * MAX_CONDITION > own.terms, own.own, np.nan))
     y, x = own.sides(norms)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 
 from engramcka.similarity.centring import centre
 from engramcka.similarity.diagnostics import row_blocks, squares
 from engramcka.similarity.inputs import Layers
-from engramcka.similarity.strips import EXTRA, Product, Strips, strips_size
+from engramcka.similarity.strips import Product, Strips, extra_rows, strips_size
 from engramcka.similarity.workers import Scratch
 
 _CPU_BYTES = 2**22  # of features worked on at once
@@ -27,69 +28,75 @@ class _Part:
 
     side: Layers
     layers: range
-    features: torch.Tensor  # (layers, samples, width)
-    places: tuple[torch.Tensor, ...]  # the same, (samples, width) a layer
+    places: tuple[torch.Tensor, ...]  # (samples, width) a layer
     blocks: list[tuple[torch.Tensor, torch.Tensor]]  # the same, as `squares` takes them
     columns: torch.Tensor  # (layers, width), sums of squares
-    totals: torch.Tensor  # (layers, width), the row below the features
-    directions: torch.Tensor  # (layers, width), the row below the totals
+    groups: list[tuple[torch.Tensor, torch.Tensor]]  # their features, and the row for the sum
+    directions: torch.Tensor  # (layers, width), the row below the sums
     leading: torch.Tensor  # (layers, width), what belongs there
     products: list[Product]
 
 
 class Workspace:
-    """Memory for batches of n samples.
+    """Memory for batches whose samples are in groups with these edges.
 
     Args:
         y: one model.
         x: the other.
-        n: samples.
+        edges: first sample of each group, and how many samples there are: (0, n) for one group.
         scratch: memory to take.
         like: a tensor of the dtype and on the device to compute with.
     """
 
-    def __init__(self, y: Layers, x: Layers, n: int, scratch: Scratch, like: torch.Tensor) -> None:
-        self.strips = Strips(n, len(y), len(x), scratch, like)
-        self._like, self._scratch = like, scratch
-        dimension, most = (n + EXTRA) * like.element_size(), _most_bytes(like)
+    def __init__(
+        self, y: Layers, x: Layers, edges: Sequence[int], scratch: Scratch, like: torch.Tensor
+    ) -> None:
+        self.strips = Strips(edges, len(y), len(x), scratch, like)
+        self._edges, self._like, self._scratch = tuple(edges), like, scratch
+        self._n, self._rows = edges[-1], edges[-1] + extra_rows(edges)
+        dimension, most = self._rows * like.element_size(), _most_bytes(like)
         parts = [(side, layers) for side in (y, x) for layers in side.parts(dimension, most)]
         sizes = [len(layers) * side.widths[layers[0]] for side, layers in parts]
         self._columns = like.new_empty(sum(sizes))
         places = zip(parts, self._columns.split_with_sizes(sizes), strict=True)
         self._parts = [
-            self._part(side, layers, n, 0 if side is y else len(y), columns)
+            self._part(side, layers, 0 if side is y else len(y), columns)
             for (side, layers), columns in places
         ]
 
-    def _part(
-        self, side: Layers, layers: range, n: int, before: int, columns: torch.Tensor
-    ) -> _Part:
+    def _part(self, side: Layers, layers: range, before: int, columns: torch.Tensor) -> _Part:
         width = side.widths[layers[0]]
-        rows = self._scratch.empty("features", (len(layers), n + EXTRA, width), self._like)
-        features = rows[:, :n]
+        rows = self._scratch.empty("features", (len(layers), self._rows, width), self._like)
+        features = rows[:, : self._n]
         where = slice(before + layers.start, before + layers.stop)
+        groups = [features[:, start:stop] for start, stop in pairwise(self._edges)]
         return _Part(
             side,
             layers,
-            features=features,
             places=features.unbind(),
             blocks=row_blocks(features, self._scratch),
             columns=columns.view(len(layers), width),
-            totals=rows[:, n],
-            directions=rows[:, n + 1],
+            groups=[(group, rows[:, self._n + number]) for number, group in enumerate(groups)],
+            directions=rows[:, -1],
             leading=torch.stack(side.directions[layers.start : layers.stop]).to(self._like),
             products=self.strips.products(rows, where),
         )
 
-    def fill(self, start: int, stop: int) -> torch.Tensor:
-        """Fill the strips of all layers with samples start to stop.
+    def fill(self, samples: torch.Tensor) -> torch.Tensor:
+        """Fill the strips of all layers with these samples.
+
+        Args:
+            samples: (n,) which ones, those of a group together.
 
         Returns:
             (sum of widths,) sums of squares of the centred features; overwritten by the next call.
         """
         for part in self._parts:
-            centre(part.side.blocks(part.layers, start, stop, self._like), part.places)
-            torch.sum(part.features, 1, out=part.totals)
+            for layer, place in zip(part.layers, part.places, strict=True):
+                part.side.gather(layer, samples, place)
+                centre(place, place)
+            for group, total in part.groups:
+                torch.sum(group, 1, out=total)
             part.directions.copy_(part.leading)
             squares(part.blocks, out=part.columns)
             for left, right, out in part.products:
@@ -97,10 +104,10 @@ class Workspace:
         return self._columns
 
 
-def workspace_bytes(widths: Sequence[int], n: int, like: torch.Tensor) -> int:
+def workspace_bytes(widths: Sequence[int], edges: Sequence[int], like: torch.Tensor) -> int:
     """Memory that a `Workspace` takes, for layers of these widths, y's and x's."""
-    strips = len(widths) * strips_size(n, like.device)
-    widest = (n + EXTRA) * max(widths) * like.element_size()
+    strips = len(widths) * strips_size(edges, like.device)
+    widest = (edges[-1] + extra_rows(edges)) * max(widths) * like.element_size()
     return strips * like.element_size() + 2 * max(widest, _most_bytes(like))
 
 

@@ -1,0 +1,183 @@
+"""Which samples belong together, which an interval leaves out together, and which make a batch.
+
+Samples of one document are alike, so that they are no independent draws of the text. NumPy only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from engramcka.errors import ComparisonError
+
+Ints = npt.NDArray[np.int64]
+
+MIN_BATCH = 4  # samples of a batch: HSIC_1 divides by n (n - 3)
+MAX_GROUPS = 64  # of the jackknife, so that it stays small enough to be stored with a map
+_LEFT_OUT = (8, 32)  # fewest and most groups that are left out of every batch
+_GROUP_SAMPLES = 32  # of a batch that a group has, between these: narrower ones cost more calls
+ENOUGH_BATCHES = 16  # as many independent batches are groups of the jackknife themselves
+
+
+def document_numbers(groups: Sequence[Any]) -> Ints:
+    """(samples,) number of each sample's document, from 0, in the order in which they appear.
+
+    Args:
+        groups: a label a sample; samples with equal labels are of one document.
+    """
+    numbers: dict[Any, int] = {}
+    labels = groups.tolist() if isinstance(groups, np.ndarray) else groups
+    return np.array([numbers.setdefault(label, len(numbers)) for label in labels], dtype=np.int64)
+
+
+def are_single(documents: Ints) -> bool:
+    """Whether every sample has a document of its own."""
+    return len(documents) == int(documents.max()) + 1
+
+
+def jackknife_groups(documents: Ints, most: int) -> Ints:
+    """(samples,) group of each sample: neighbouring documents, as many samples in each as can be.
+
+    Args:
+        documents: (samples,) as `document_numbers` gives them.
+        most: groups.
+    """
+    sizes = np.bincount(documents)
+    middles = np.cumsum(sizes) - sizes / 2
+    groups = np.minimum((middles * min(most, len(sizes)) / len(documents)).astype(int), most - 1)
+    return np.unique(groups, return_inverse=True)[1].astype(np.int64)[documents]
+
+
+def groups_left_out(batch: int) -> int:
+    """How many groups of documents are left out in turn where a batch has so many samples."""
+    fewest, most = _LEFT_OUT
+    return max(fewest, min(most, batch // _GROUP_SAMPLES))
+
+
+def batch_count(n: int, batch_size: int) -> int:
+    """Batches of nearly equal size, of at most ``batch_size`` samples and at least 4."""
+    return max(1, min(-(-n // batch_size), n // MIN_BATCH))
+
+
+def in_order(n: int, batch_size: int) -> list[Ints]:
+    """Batches of neighbouring samples; a last one of fewer than 4 joins the one before."""
+    edges = [*range(0, n, batch_size), n]
+    if len(edges) > 2 and edges[-1] - edges[-2] < MIN_BATCH:
+        del edges[-2]
+    return [np.arange(start, stop) for start, stop in pairwise(edges)]
+
+
+def random_batches(n: int, batch_size: int, seed: int, groups: Ints | None = None) -> list[Ints]:
+    """Every sample in one batch, drawn at random; sizes differ by one at most.
+
+    Args:
+        n: samples.
+        batch_size: samples of a batch at most.
+        seed: of the draw.
+        groups: (samples,) jackknife group of each, which each batch then gets an equal share of.
+    """
+    random = np.random.default_rng(seed)
+    order = random.permutation(n)
+    if groups is not None:
+        order = order[np.argsort(groups[order], kind="stable")]
+    dealt = _deal(((row,) for row in order.tolist()), batch_count(n, batch_size), random)
+    return [_sorted(batch, groups) for batch in dealt]
+
+
+def distinct_batches(documents: Ints, batch_size: int, seed: int, groups: Ints) -> list[Ints]:
+    """Every sample in one batch, at random, with no two of one document in any.
+
+    As many batches as the largest document has samples, or more; sizes differ by one at most.
+
+    Args:
+        documents: (samples,) number of each sample's document.
+        batch_size: samples of a batch at most.
+        seed: of the draw.
+        groups: (samples,) jackknife group of each sample, the same for all of a document.
+
+    Raises:
+        ComparisonError: batches of 4 different documents cannot be made.
+    """
+    sizes = np.bincount(documents)
+    n, largest = len(documents), int(sizes.max())
+    count = max(largest, batch_count(n, batch_size))
+    if n // largest < MIN_BATCH:
+        raise ComparisonError(
+            f"{n} samples are of {len(sizes)} documents, {largest} of one of them: batches of "
+            f"{MIN_BATCH} different documents cannot be made; draw fewer samples a document "
+            "(data.per_document), take more documents, or compare within documents too with "
+            'pairs = "all"'
+        )
+    random = np.random.default_rng(seed)
+    rows = random.permutation(n)
+    rows = rows[np.argsort(documents[rows], kind="stable")]
+    members = np.split(rows, np.cumsum(sizes)[:-1])
+    order = random.permutation(len(sizes))
+    first = np.array([groups[rows[0]] for rows in members])
+    order = order[np.argsort(first[order], kind="stable")]
+    dealt = _deal((members[document].tolist() for document in order), count, random)
+    return [_sorted(batch, groups) for batch in dealt]
+
+
+def one_a_document(documents: Ints, seed: int) -> Ints:
+    """(documents,) one sample of each, at random, in increasing order."""
+    rows = np.random.default_rng(seed).permutation(len(documents))
+    return np.sort(rows[np.unique(documents[rows], return_index=True)[1]])
+
+
+def pairs_within(documents: Ints, count: int, seed: int) -> tuple[float, Ints]:
+    """What share of all pairs of samples are of one document, and some of those pairs.
+
+    Args:
+        documents: (samples,) number of each sample's document.
+        count: pairs to draw, each alike, with replacement.
+        seed: of the draw.
+
+    Returns:
+        The share, and (count, 2) samples; none where no document has two.
+    """
+    sizes = np.bincount(documents).astype(np.float64)
+    pairs, n = sizes * (sizes - 1), len(documents)
+    if not pairs.any():
+        return 0.0, np.zeros((0, 2), dtype=np.int64)
+    random = np.random.default_rng(seed)
+    chosen = random.choice(len(sizes), size=count, p=pairs / pairs.sum())
+    rows = np.argsort(documents, kind="stable")
+    first = (np.cumsum(sizes) - sizes)[chosen]
+    one = (random.random(count) * sizes[chosen]).astype(np.int64)
+    other = (one + 1 + (random.random(count) * (sizes[chosen] - 1)).astype(np.int64)) % sizes[
+        chosen
+    ]
+    places = (np.stack([one, other], axis=1) + first[:, None]).astype(np.int64)
+    return float(pairs.sum() / (n * (n - 1))), rows[places]
+
+
+def _deal(
+    hands: Iterable[Sequence[int]], count: int, random: np.random.Generator
+) -> list[list[int]]:
+    """Each sample of each hand to a batch: round by round every batch gets one, in random order.
+
+    A hand of at most ``count`` samples has all of them in different batches.
+    """
+    batches: list[list[int]] = [[] for _ in range(count)]
+    waiting: list[int] = []  # the batches that get one in this round, the next one last
+    for hand in hands:
+        taken: set[int] = set()
+        for sample in hand:
+            if not waiting:
+                fresh = random.permutation(count).tolist()
+                waiting = sorted(fresh, key=lambda batch: batch not in taken)
+            batch = waiting.pop()
+            taken.add(batch)
+            batches[batch].append(sample)
+    return batches
+
+
+def _sorted(batch: list[int], groups: Ints | None) -> Ints:
+    """The samples of a batch in their own order, those of a jackknife group together."""
+    rows = np.sort(np.array(batch, dtype=np.int64))
+    return rows if groups is None else rows[np.argsort(groups[rows], kind="stable")]
