@@ -30,6 +30,8 @@ class LayerDiagnostics:
     effective_rank: Float  # participation ratio (sum of eigenvalues)^2 / sum of squares, from 1
     nonfinite_share: Float  # share of samples with a NaN or an infinity, 0 to 1
     width: Float  # number of dimensions compared
+    massive_samples: Float  # samples over 10 times as far from the layer's centre as the median
+    top_samples_share: Float  # share of HSIC with itself on the farthest 1 % of the samples, 0 to 1
     dropped: tuple[tuple[int, ...], ...] = ()  # dimensions left out a layer (drop-massive)
 
 
@@ -59,6 +61,7 @@ class CkaMap:
     ci_high: Float | None = None  # (y layers, x layers)
     jackknife: Float | None = None  # (groups, y layers, x layers): the map without each group
     null: Float | None = None  # (permutations, y layers, x layers): one side's rows shuffled
+    all_pairs: Float | None = None  # (y layers, x layers), had pairs of one document counted too
     null_similarity: Float | None = None  # (y layers, x layers) of the samples that were shuffled
     y_diagnostics: LayerDiagnostics | None = None
     x_diagnostics: LayerDiagnostics | None = None
@@ -69,11 +72,16 @@ class CkaMap:
     batches: str = ""  # random | in-order, for the minibatch estimator
     n_batches: int | None = None
     pairs: str = "all"  # pairs of samples that count: across-documents | all
+    pairs_within: float = 0.0  # share of all pairs of samples that are of one document
     n_documents: int | None = None  # that the samples are of; None if it is not known
     interval_over: str = ""  # what intervals leave out: documents | samples | batches
     seed: int | None = None  # of batches and shuffles
     n_samples: int | None = None  # samples compared, after any were dropped
     n_dropped: int = 0  # samples left out for non-finite values
+    n_massive: int = 0  # samples that are massive in some layer of either model
+    massive_samples: tuple[int, ...] = ()  # which, the first of them, as the arrays count them
+    n_massive_dropped: int = 0  # samples left out for that
+    normalize: str = "none"  # none | rms
     series: str = ""  # name of the map series over training this one belongs to
     step: int | None = None  # training step of the checkpoints compared, in a series
     where: str = ""  # which samples, as in the config; all of them if empty
@@ -97,7 +105,7 @@ class CkaMap:
             if len(layers) != count:
                 raise ComparisonError(f"{name} names {len(layers)} layers, the map has {count}")
             object.__setattr__(self, name, layers)
-        for name in ("ci_low", "ci_high", "jackknife", "null", "null_similarity"):
+        for name in ("ci_low", "ci_high", "jackknife", "null", "null_similarity", "all_pairs"):
             value = getattr(self, name)
             if value is not None:
                 value = np.asarray(value, dtype=np.float64)

@@ -59,18 +59,24 @@ def centred_at(layers: Layers, samples: torch.Tensor, like: torch.Tensor) -> lis
     return blocks
 
 
-def centre(block: torch.Tensor, out: torch.Tensor, mean: torch.Tensor | None = None) -> None:
+def centre(
+    block: torch.Tensor, out: torch.Tensor, mean: torch.Tensor | None = None
+) -> torch.Tensor:
     """Write one layer's features less their mean to out, which may be the block itself.
 
     Args:
         block: (samples, width).
         out: the same, of the same dtype.
         mean: (width,); the mean over these samples if left out.
+
+    Returns:
+        The mean.
     """
     mean = block.mean(0) if mean is None else mean
     torch.sub(block, mean, out=out)
     if out.dtype == torch.float64:
         out *= out.abs().amax(0) > _ROUNDING * mean.abs()
+    return mean
 
 
 def centred_layer(

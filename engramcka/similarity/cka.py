@@ -7,6 +7,7 @@ business.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal, get_args
 
 import torch
@@ -18,20 +19,26 @@ from engramcka.similarity.diagnostics import layer_diagnostics
 from engramcka.similarity.documents import MIN_BATCH, are_single, document_numbers
 from engramcka.similarity.inputs import Layers, check_pair, choose_device
 from engramcka.similarity.look import first_look
+from engramcka.similarity.massive import drop_massive_samples
 from engramcka.similarity.permutation import Shuffles
-from engramcka.similarity.prepare import drop_nonfinite, standardize_features
+from engramcka.similarity.prepare import drop_nonfinite, normalize_rms, standardize_features
 from engramcka.similarity.shares import Share
 from engramcka.similarity.uncertainty import ratio, ratios
-from engramcka.similarity.warnings import map_warnings
+from engramcka.similarity.warnings import layer_warnings, map_warnings
+from engramcka.similarity.within import all_pairs
 from engramcka.similarity.workers import full_precision
 
 Estimator = Literal["minibatch", "debiased", "biased"]
 Kernel = Literal["linear", "rbf"]
 Standardize = Literal["none", "zscore", "drop-massive"]
 Nonfinite = Literal["error", "drop"]
+Massive = Literal["keep", "drop"]
+Normalize = Literal["none", "rms"]
 Precision = Literal["highest", "high"]
 Batches = Literal["random", "in-order"]
 Pairs = Literal["across-documents", "all"]
+
+MOST_NAMED = 1000  # massive samples that a map names
 
 _ALL = Share()
 
@@ -47,8 +54,10 @@ def cka_map(
     groups: Sequence[Any] | None = None,
     pairs: Pairs = "across-documents",
     kernel: Kernel = "linear",
+    normalize: Normalize = "none",
     standardize: Standardize = "none",
     nonfinite: Nonfinite = "error",
+    massive: Massive = "keep",
     permutations: int = 0,
     seed: int = 0,
     precision: Precision = "highest",
@@ -59,6 +68,7 @@ def cka_map(
     x_layers: Sequence[int] = (),
     y_samples: Sequence[Any] | None = None,
     x_samples: Sequence[Any] | None = None,
+    names: Sequence[str] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
     share: Share = _ALL,
 ) -> CkaMap:
@@ -86,9 +96,13 @@ def cka_map(
             does.
         kernel: "linear", or, for the minibatch estimator, "rbf" with the median distance as its
             bandwidth.
+        normalize: "none"; or "rms", each sample divided by its root mean square, which is what the
+            next block reads (its norm's weights left out); before any standardisation.
         standardize: "none"; "zscore", every dimension divided by its standard deviation; or
             "drop-massive", dimensions of over 100 times the median variance left out.
         nonfinite: "error", or "drop" samples that are not finite in every layer of both models.
+        massive: "keep", or "drop" samples that are over 10 times as far from the centre of some
+            layer of either model as its median sample, from both models.
         permutations: shuffles of x's samples, one a document, within blocks of at most 256, for
             the null distribution.
         seed: of the batches and the shuffles.
@@ -100,6 +114,7 @@ def cka_map(
         x_layers: block numbers of the columns.
         y_samples: identities of y's samples, to be compared with x's, one each.
         x_samples: identities of x's samples.
+        names: what warnings call each sample, such as its token.
         on_progress: called with (steps done, steps in all) as work goes on.
         share: of the work, where several processes make the map together; see `shares`.
 
@@ -117,6 +132,8 @@ def cka_map(
             "kernel": (kernel, Kernel),
             "standardize": (standardize, Standardize),
             "nonfinite": (nonfinite, Nonfinite),
+            "massive": (massive, Massive),
+            "normalize": (normalize, Normalize),
             "precision": (precision, Precision),
             "batches": (batches, Batches),
             "pairs": (pairs, Pairs),
@@ -131,6 +148,10 @@ def cka_map(
     dtype = torch.float64 if any(side.needs_float64 for side in sides) else torch.float32
     like = torch.empty(0, dtype=dtype, device=choose_device(*sides, device))
     with full_precision(high=precision == "high"):
+        for side in sides:
+            if normalize == "rms":
+                normalize_rms(side)
+        far = drop_massive_samples(*sides, like, seed) if massive == "drop" else 0
         for side in sides:
             if standardize != "none":
                 standardize_features(side, standardize, like)
@@ -159,8 +180,18 @@ def cka_map(
         found = made.estimate()
         null = made.null() if permutations else None
     result = ratios(found.whole, found.without)
-    y_found, x_found = layer_diagnostics(found.moments, *sides, found.squared)
-    return CkaMap(
+    heavy = found.heavy
+    y_found, x_found = layer_diagnostics(
+        found.moments, *sides, found.squared, heavy.massive, heavy.top_share
+    )
+    massive_samples = heavy.samples if sides[0].rows is None else sides[0].rows[heavy.samples]
+    across = documents is not None and settings.across
+    pairs_within, counted = 0.0, None
+    if documents is not None and settings.across:
+        with full_precision():
+            whole = found.whole / found.batches
+            pairs_within, counted = all_pairs(*sides, documents, whole, seed, like)
+    result_map = CkaMap(
         similarity=result.similarity,
         y_label=y_label,
         x_label=x_label,
@@ -179,16 +210,23 @@ def cka_map(
         batch_size=batch_size if minibatch else None,
         batches=batches if minibatch else "",
         n_batches=found.batches,
-        pairs="across-documents" if documents is not None and settings.across else "all",
+        pairs="across-documents" if across else "all",
+        pairs_within=pairs_within,
+        all_pairs=counted,
         n_documents=None if documents is None else int(documents.max()) + 1,
         seed=seed,
         interval_over=found.over if found.without is not None else "",
         n_samples=sides[0].n_samples,
         n_dropped=dropped,
+        n_massive=len(massive_samples),
+        massive_samples=tuple(sorted(massive_samples.tolist())[:MOST_NAMED]),
+        n_massive_dropped=far,
+        normalize=normalize,
         dtype=" / ".join(dict.fromkeys(side.dtype for side in sides)),
         route=found.route,
-        warnings=map_warnings(sides, (y_found, x_found), found, estimator, dropped),
     )
+    said = layer_warnings(sides, (y_found, x_found), found, estimator)
+    return replace(result_map, warnings=(*said, *map_warnings(result_map, names)))
 
 
 def _documents(groups: Sequence[Any] | None, n: int) -> Any:

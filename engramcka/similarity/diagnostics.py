@@ -70,7 +70,12 @@ def collect(columns: torch.Tensor, along: torch.Tensor, degrees: int) -> Moments
 
 
 def layer_diagnostics(
-    found: Moments, y: Layers, x: Layers, squared: tuple[Float, Float] | None
+    found: Moments,
+    y: Layers,
+    x: Layers,
+    squared: tuple[Float, Float] | None,
+    massive: Float,
+    top_share: Float,
 ) -> tuple[LayerDiagnostics, LayerDiagnostics]:
     """Diagnostics of y's and of x's layers.
 
@@ -81,6 +86,8 @@ def layer_diagnostics(
         squared: (y layers,) and (x layers,) estimates of tr(C^2), C the covariance of the
             features: linear HSIC of a layer with itself. None with another kernel; the effective
             rank is then NaN.
+        massive: (layers,) samples that are massive, y's first.
+        top_share: (layers,) share of HSIC on the farthest 1 % of the samples.
     """
     shares = slice(0, len(y)), slice(len(y), None)
     columns = np.split(found.columns, np.cumsum(y.widths + x.widths)[:-1])
@@ -100,6 +107,8 @@ def layer_diagnostics(
                     effective_rank=np.where(trace > 0, rank, np.nan),
                     nonfinite_share=np.array(side.nonfinite_share),
                     width=width,
+                    massive_samples=massive[share],
+                    top_samples_share=top_share[share],
                     dropped=tuple(side.dropped) if any(side.dropped) else (),
                 )
             )

@@ -23,6 +23,7 @@ from engramcka.similarity.documents import MIN_BATCH, Ints
 from engramcka.similarity.full import BLOCK, Progress, estimate, pose
 from engramcka.similarity.inputs import Layers
 from engramcka.similarity.kernels import median_distances
+from engramcka.similarity.massive import Heavy, heavy_samples
 from engramcka.similarity.minibatch import (
     Batch,
     Minibatch,
@@ -46,6 +47,7 @@ class Estimate:
     without: hsic.Hsic | None  # (groups, ...) without each group; None for fewer than two groups
     squared: tuple[Float, Float] | None  # HSIC of y's and x's layers with themselves; linear only
     moments: Moments
+    heavy: Heavy
     route: str  # gram | feature
     batches: int  # that the samples were in; 1 for the estimators over all at once
     over: str  # what is left out together for the interval: documents | samples | batches
@@ -133,7 +135,9 @@ class MinibatchEstimator:
         elif smallest_left(drawn.batches, drawn.groups) >= MIN_BATCH and len(values.cross) > 2:
             without = values[1:]
         squared = None if self._settings.rbf else whole.sides(whole.own / count)
-        return Estimate(whole, without, squared, total.moments, "gram", count, drawn.over)
+        return Estimate(
+            whole, without, squared, total.moments, total.heavy, "gram", count, drawn.over
+        )
 
     def null(self) -> Null:
         """Of one sample a document, so that samples are exchangeable."""
@@ -219,7 +223,8 @@ class FullEstimator:
                 products = gram_route.products(posed, share, told)
                 values, moments = estimate_across(posed, products)
                 enough = len(values.cross) > 2 and bool(np.isfinite(values.own[1:]).any())
-                return self._result(values, moments, enough, "gram")
+                heavy = heavy_samples(posed, products.own_against[:, 0].sum(axis=0))
+                return self._result(values, moments, heavy, enough, "gram")
         problem = pose(
             self._y, self._x, like,
             hollow=settings.hollow, max_groups=grouping.MAX_GROUPS, groups=groups,
@@ -232,12 +237,15 @@ class FullEstimator:
         rows, moments = row_pass(problem)
         values = estimate(problem, products, rows)
         enough = bool(rows.n.min() >= MIN_BATCH) and problem.groups > 1
-        return self._result(values, moments, enough, "gram" if gram else "feature")
+        heavy = heavy_samples(problem, products.own_against[:, 0].sum(axis=0))
+        return self._result(values, moments, heavy, enough, "gram" if gram else "feature")
 
-    def _result(self, values: hsic.Hsic, moments: Moments, enough: bool, route: str) -> Estimate:
+    def _result(
+        self, values: hsic.Hsic, moments: Moments, heavy: Heavy, enough: bool, route: str
+    ) -> Estimate:
         whole, over = values[0], "samples" if self._settings.documents is None else "documents"
         without = values[1:] if enough else None
-        return Estimate(whole, without, whole.sides(whole.own), moments, route, 1, over)
+        return Estimate(whole, without, whole.sides(whole.own), moments, heavy, route, 1, over)
 
 
 def _only(layers: Layers, samples: Ints) -> Layers:

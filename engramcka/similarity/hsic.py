@@ -53,6 +53,9 @@ class Hsic:
     def __sub__(self, other: Hsic) -> Hsic:
         return Hsic(*(a - b for a, b in zip(self._fields(), other._fields(), strict=True)))
 
+    def __truediv__(self, number: float) -> Hsic:
+        return Hsic(*(part / number for part in self._fields()))
+
     def __getitem__(self, index: int | slice | npt.NDArray[np.int64]) -> Hsic:
         return Hsic(*(part[index] for part in self._fields()))
 

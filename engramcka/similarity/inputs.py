@@ -52,6 +52,8 @@ class Layers:
         self.changes: list[Change | None] = [None] * len(self.arrays)  # see prepare
         self.scales = [1.0] * len(self.arrays)  # powers of two, see look
         self.directions: list[torch.Tensor] = []  # (width,) a layer, see look
+        self.centres: list[torch.Tensor] = []  # (width,) a layer, see look
+        self.distances: list[float] = []  # median distance from it a layer, see look
         self._tensors: list[torch.Tensor | None] = [None] * len(self.arrays)  # of those in memory
         self._held: list[torch.Tensor | None] = [None] * len(self.arrays)  # see hold
         self._place = np.zeros(0, dtype=np.int64)  # where in them a sample is
@@ -229,6 +231,8 @@ class Layers:
         if _in_memory(self.arrays[index]):
             array = self._in_memory_tensor(index)
             return array.index_select(0, torch.from_numpy(rows).to(array.device))
+        if hasattr(self.arrays[index], "take") and not isinstance(self.arrays[index], np.ndarray):
+            return _from_numpy(self.arrays[index].take(rows)[0 : len(rows)])
         cuts = np.flatnonzero(np.diff(rows) != 1) + 1
         runs = [self._slice(index, int(run[0]), int(run[-1]) + 1) for run in np.split(rows, cuts)]
         return torch.cat(runs)

@@ -1,4 +1,5 @@
-"""A first look at each layer: its scale, and a direction near its first principal component.
+"""A first look at each layer: its scale, its centre and extent, and a direction near its first
+principal component.
 
 Both are found on a few samples, and fixed before any block is worked on.
 """
@@ -7,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -30,14 +32,15 @@ def some_samples(n: int, count: int, seed: int) -> Ints:
 
 
 def first_look(sides: Sequence[Layers], like: torch.Tensor, seed: int) -> None:
-    """Set one power of two and one direction a layer of each model.
+    """Set one power of two, one direction, one centre and one distance a layer of each model.
 
     The scale keeps products of products in float32's range. CKA does not depend on it, and a
     product with a power of two is exact. Layers of ordinary size keep 1. Where later samples leave
     the range after all, float64 is used.
 
     The direction comes by a few steps of the power method from the dimension with the largest
-    variance, which is where a massive activation sits.
+    variance, which is where a massive activation sits. The centre is the median of each dimension,
+    which no few samples move, and the distance the median of the samples' from it.
 
     Args:
         sides: the models.
@@ -46,25 +49,42 @@ def first_look(sides: Sequence[Layers], like: torch.Tensor, seed: int) -> None:
     """
     samples = some_samples(sides[0].n_samples, _SAMPLES, seed)
     for layers in sides:
+        layers.scales = [1.0] * len(layers)
+        layers.directions, layers.centres, layers.distances = [], [], []
         for part in layers.parts(_SAMPLES * 4, _PART_BYTES):
-            scales, directions = _look(layers, part, samples, like)
-            layers.scales[part.start : part.stop] = scales
-            layers.directions[part.start : part.stop] = directions
+            seen = _look(layers, part, samples, like)
+            layers.scales[part.start : part.stop] = seen.scales
+            layers.directions += seen.directions
+            layers.centres += seen.centres
+            layers.distances += seen.distances
 
 
-def _look(
-    layers: Layers, part: range, samples: Ints, like: torch.Tensor
-) -> tuple[list[float], list[torch.Tensor]]:
-    """The scale and the direction of each of a few equally wide layers."""
+@dataclass(frozen=True)
+class _Seen:
+    """Of a few equally wide layers, one each."""
+
+    scales: list[float]
+    directions: list[torch.Tensor]
+    centres: list[torch.Tensor]
+    distances: list[float]
+
+
+def _look(layers: Layers, part: range, samples: Ints, like: torch.Tensor) -> _Seen:
     features = torch.stack([layers.values_at(index, samples, like) for index in part])
-    features -= features.mean(1, keepdim=True)
+    centres = features.median(1, keepdim=True).values
+    means = features.mean(1, keepdim=True)
+    features -= centres
+    distances = torch.linalg.vector_norm(features, dim=2).median(1).values
+    features += centres - means
     squares = features.square().sum(1)
     scales = [1.0] * len(part)
     if not all(_SCALE_FROM**-2 < largest < _SCALE_FROM**2 for largest in squares.amax(1).tolist()):
         scales = [_scale(largest) for largest in features.abs().amax((1, 2)).tolist()]
         features *= features.new_tensor(scales)[:, None, None]
         squares = features.square().sum(1)
-    return scales, _directions(features, squares)
+    centred = [centre[0] * scale for centre, scale in zip(centres.unbind(), scales, strict=True)]
+    far = [one * scale for one, scale in zip(distances.tolist(), scales, strict=True)]
+    return _Seen(scales, _directions(features, squares), centred, far)
 
 
 def _scale(largest: float) -> float:

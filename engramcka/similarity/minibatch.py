@@ -10,6 +10,7 @@ import math
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -21,9 +22,11 @@ from engramcka.similarity import hsic
 from engramcka.similarity.diagnostics import Moments, collect
 from engramcka.similarity.documents import Ints
 from engramcka.similarity.inputs import Layers
+from engramcka.similarity.massive import FAR, Heavy
+from engramcka.similarity.strips import Sums
 from engramcka.similarity.sums import pair_sums
 from engramcka.similarity.workers import Scratch, ordered_map
-from engramcka.similarity.workspace import Workspace, workspace_bytes
+from engramcka.similarity.workspace import Filled, Workspace, workspace_bytes
 
 _CHECKED = 256 * 2**20  # bytes from which a batch is held against the memory that is free
 _MAKING = threading.Lock()  # two threads that only make views would wait for each other at each
@@ -46,12 +49,14 @@ class Batch:
 
     values: hsic.Hsic  # of all samples (entry 0), and without each group of samples (the others)
     moments: Moments
+    heavy: Heavy
     redone: bool  # in float64, because float32 would not do
 
     def __add__(self, other: Batch) -> Batch:
         return Batch(
             self.values + other.values,
             self.moments + other.moments,
+            self.heavy + other.heavy,
             self.redone or other.redone,
         )
 
@@ -110,18 +115,39 @@ class Minibatch:
     def _estimate(self, samples: Ints, like: torch.Tensor) -> Batch:
         edges, place = self._edges(samples)
         space = self.scratch.kept((edges, like.dtype), lambda: self._workspace(edges, like))
-        columns = space.fill(torch.from_numpy(samples))
+        filled = space.fill(torch.from_numpy(samples))
         if self.bandwidths is None:
             sums = space.strips.linear_sums()
         else:
             sums = space.strips.rbf_sums(self.bandwidths)
         n = len(samples)
-        moments = collect(columns, sums.along, n - 1)
+        moments = collect(filled.columns, sums.along, n - 1)
         pairs = pair_sums(sums.cross, sums.own, sums.rows)
         counts = np.array([float(n), *(float(n - c) for c in np.diff(edges))][: len(sums.own)])
         with np.errstate(invalid="ignore", divide="ignore"):
             values = hsic.combine(pairs, hsic.unbiased(counts))
-        return Batch(values[place], moments, redone=False)
+        return Batch(values[place], moments, self._heavy(samples, filled, sums), redone=False)
+
+    def _heavy(self, samples: Ints, filled: Filled, sums: Sums) -> Heavy:
+        """The samples far from their layer's centre; distances are from the batch's mean."""
+        far = sums.lengths + 2 * sums.shifted + filled.shifts[:, None]
+        massive = far > self._limits.to(far)[:, None]
+        distances, rows = filled.farthest.cpu().numpy()
+        linear = sums.own[0].cpu().numpy() if self.bandwidths is None else np.full(len(far), np.nan)
+        return Heavy(
+            distances,
+            rows,
+            linear,
+            massive.sum(1).double().cpu().numpy(),
+            np.sort(samples[massive.any(0).cpu().numpy()]),
+            len(samples),
+        )
+
+    @cached_property
+    def _limits(self) -> torch.Tensor:
+        """(layers,) squared distance from the centre from which a sample is massive."""
+        distances = torch.tensor([*self.y.distances, *self.x.distances], dtype=torch.float64)
+        return (FAR * distances).square()
 
     def _edges(self, samples: Ints) -> tuple[tuple[int, ...], Ints]:
         """First sample of each group that a batch has, and which set of samples each group leaves.

@@ -15,6 +15,7 @@ from engramcka.similarity.inputs import Change, Layers
 from engramcka.similarity.workers import each_layer
 
 MASSIVE = 100.0  # times the median variance: from there a dimension counts as massive
+RMS_EPSILON = 1e-6  # added to the mean square, as Llama's norm does
 _BLOCK = 1024  # samples read at once
 
 
@@ -52,6 +53,18 @@ def drop_nonfinite(y: Layers, x: Layers) -> int:
     return n - len(rows)
 
 
+def normalize_rms(layers: Layers, eps: float = RMS_EPSILON) -> None:
+    """Divide each sample of every layer by its root mean square, as the next block's norm does."""
+
+    def change(block: torch.Tensor) -> torch.Tensor:
+        wide = block.double() if block.dtype == torch.float64 else block
+        largest = wide.abs().amax(1, keepdim=True).clamp_(min=torch.finfo(wide.dtype).tiny)
+        scaled = wide / largest  # squares of float32 leave its range early
+        return scaled / (scaled.square().mean(1, keepdim=True) + eps / largest.square()).sqrt()
+
+    layers.changes = [change] * len(layers)
+
+
 def standardize_features(layers: Layers, how: str, like: torch.Tensor) -> None:
     """Change the features of every layer, from their means and variances over all samples.
 
@@ -64,14 +77,14 @@ def standardize_features(layers: Layers, how: str, like: torch.Tensor) -> None:
     """
     for index, (mean, variance) in enumerate(_statistics(layers, like)):
         if how == "zscore":
-            layers.changes[index] = _zscore(mean, variance)
+            layers.changes[index] = _then(layers.changes[index], _zscore(mean, variance))
         else:
             varying = variance[variance > 0]
             limit = MASSIVE * varying.median() if len(varying) else torch.inf
             massive = (variance > limit).nonzero()[:, 0]
             if len(massive):
                 kept = (variance <= limit).nonzero()[:, 0]
-                layers.changes[index] = _only(kept)
+                layers.changes[index] = _then(layers.changes[index], _only(kept))
                 layers.widths[index] = len(kept)
                 layers.dropped[index] = tuple(massive.tolist())
 
@@ -95,6 +108,10 @@ def _statistics(layers: Layers, like: torch.Tensor) -> list[tuple[torch.Tensor, 
         return mean, variance
 
     return each_layer(statistics, len(layers), like.device)
+
+
+def _then(first: Change | None, second: Change) -> Change:
+    return second if first is None else lambda block: second(first(block))
 
 
 def _zscore(mean: torch.Tensor, variance: torch.Tensor) -> Change:

@@ -36,12 +36,14 @@ class Sums:
     cross: torch.Tensor  # (sets, y layers, x layers): sum_ij K~_ij L~_ij
     own: torch.Tensor  # (sets, layers): sum_ij K~_ij^2
     rows: torch.Tensor  # (sets, layers, samples): K~ 1 over the set; 0 for samples not in it
+    lengths: torch.Tensor  # (layers, samples): squared lengths of the features
+    shifted: torch.Tensor  # (layers, samples): the features along each layer's shift
     along: torch.Tensor  # (layers, samples): the features along each layer's direction
 
 
 def extra_rows(edges: Sequence[int]) -> int:
-    """Rows below the samples' own: X_g' 1 of each group, and a direction."""
-    return len(edges)
+    """Rows below the samples' own: X_g' 1 of each group, the shift, and a direction."""
+    return len(edges) + 1
 
 
 def strips_size(edges: Sequence[int], device: torch.device) -> int:
@@ -96,8 +98,8 @@ class Strips:
         """The products that write the strips of X X' of some layers: left, right and result.
 
         Args:
-            features: (layers, samples + extra rows, width): X, below it X_g' 1 of each group, and
-                a direction.
+            features: (layers, samples + extra rows, width): X, below it X_g' 1 of each group, how
+                far the mean is from the layer's centre, and a direction.
             layers: which these are.
         """
         return [
@@ -108,13 +110,13 @@ class Strips:
     def linear_sums(self) -> Sums:
         """Sums over K~ of the linear kernel; the strips are changed."""
         extra = torch.cat(self._extra, dim=2)
-        parts = extra[:, :-1].double()
+        parts = extra[:, :-2].double()
         lengths = self._lengths()
         for group, (start, stop) in enumerate(pairwise(self._edges)):
             parts[:, group, start:stop] -= lengths[:, start:stop]
         for square in self._squares:
             square.tril_(-1)
-        return self._sums(parts, extra[:, -1])
+        return self._sums(parts, lengths, extra)
 
     def rbf_sums(self, bandwidths: torch.Tensor) -> Sums:
         """Sums over K~ of the RBF kernel; the strips are changed.
@@ -136,28 +138,31 @@ class Strips:
             for group, (low, high) in enumerate(pairwise(self._edges)):
                 rows = strip[:, max(low - start, 0) : max(high - start, 0)]
                 parts[:, group, columns] += rows.sum(1, dtype=torch.float64)
-        along = torch.cat(self._extra, dim=2)[:, -1]
-        return self._sums(parts, along)
+        return self._sums(parts, norms, torch.cat(self._extra, dim=2))
 
     def _group(self, sample: int) -> int:
         """Of the samples that start at this one."""
         return next(g for g, stop in enumerate(self._edges[1:]) if sample < stop)
 
+    def lengths(self, layers: slice) -> torch.Tensor:
+        """(layers, samples) squared lengths of the features of some layers, once they are there."""
+        return torch.cat([diagonal[layers] for diagonal in self._diagonals], dim=1)
+
     def _lengths(self) -> torch.Tensor:
-        """(layers, samples) squared lengths of the features."""
         return torch.cat(self._diagonals, dim=1)
 
-    def _sums(self, parts: torch.Tensor, along: torch.Tensor) -> Sums:
+    def _sums(self, parts: torch.Tensor, lengths: torch.Tensor, extra: torch.Tensor) -> Sums:
         """All sums, from (layers, groups, samples) sums of each row over each group."""
+        others = lengths, extra[:, -2], extra[:, -1]
         rows = parts.sum(1)[None]
         if self._groups == 1:
             cross, own = pair_products(self._sides)
             # The strips hold each pair of samples once.
-            return Sums(cross.mul_(2)[None], own.mul_(2)[None], rows, along)
+            return Sums(cross.mul_(2)[None], own.mul_(2)[None], rows, *others)
         rows = torch.cat([rows, rows - parts.transpose(0, 1)])
         for group, (start, stop) in enumerate(pairwise(self._edges), start=1):
             rows[group, :, start:stop] = 0
-        return Sums(*self._group_sums(), rows, along)
+        return Sums(*self._group_sums(), rows, *others)
 
     def _group_sums(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Inner products of all samples and without each group; a strip is a group's columns."""

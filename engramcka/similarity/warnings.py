@@ -2,61 +2,186 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from engramcka.results import LayerDiagnostics
+from engramcka.results import CkaMap, LayerDiagnostics
 from engramcka.similarity.estimators import Estimate
 from engramcka.similarity.inputs import Layers
 from engramcka.similarity.uncertainty import MAX_CONDITION, undefined
 
-DOMINANT = 0.5  # share of the variance from which one dimension is worth a warning
+DOMINANT = 0.5  # share of the variance, or of HSIC, from which one thing is worth a warning
 _BIAS = 0.05  # effective rank over samples from which the biased estimator's bias is
+_SATURATED = 0.99  # from here a similarity counts as one, where its interval does
+_MANY = 0.25  # share of the cells from which a map is saturated
 
 
-def map_warnings(
+def layer_warnings(
     sides: Sequence[Layers],
     diagnostics: Sequence[LayerDiagnostics],
     estimate: Estimate,
     estimator: str,
-    dropped: int,
-) -> tuple[str, ...]:
-    """Warnings of one map.
+) -> list[str]:
+    """What is wrong with single layers.
 
     Args:
         sides: y and x.
         diagnostics: of y's layers and of x's.
         estimate: what the map was made from.
         estimator: its name.
-        dropped: samples left out for values that are not finite.
     """
     said = []
     for side, found, line, (constant, ill) in zip(
         sides, diagnostics, ("row", "column"), undefined(estimate.whole), strict=True
     ):
         if constant.any():
-            said.append(f"{_named(side, constant)} constant over the samples: {line} NaN")
+            said += _constant(side, constant, line, estimate)
         if ill.any():
             said.append(
                 f"{_named(side, ill)} ill conditioned (the sums cancel past 1 in "
                 f"{MAX_CONDITION:.0e}, even in float64): {line} NaN"
             )
         with np.errstate(invalid="ignore"):
-            dominated = found.top_dimension_share >= DOMINANT
-        if dominated.any():
+            few = found.top_samples_share >= DOMINANT
+            dimension = (found.top_dimension_share >= DOMINANT) & ~few
+            # lambda_1^2 / sum lambda^2, as rank = (sum lambda)^2 / sum lambda^2
+            on_one = found.top_component_share**2 * found.effective_rank
+            direction = (on_one >= DOMINANT) & ~few & ~dimension
+        if few.any():
             said.append(
-                f"{_named(side, dominated)} dominated by one dimension, which holds over half of "
+                f"{_resting(side, few)} by {found.top_samples_share[few].max():.0%} on 1 % of the "
+                'samples: compare massive = "drop" or normalize = "rms"'
+            )
+        if dimension.any():
+            said.append(
+                f"{_named(side, dimension)} dominated by one dimension, which holds over half of "
                 'the variance: similarity is mostly about it; compare standardize = "drop-massive"'
+            )
+        if direction.any():
+            said.append(
+                f"{_resting(side, direction)} by {on_one[direction].max():.0%} on one direction: "
+                'compare normalize = "rms" or standardize = "zscore"'
             )
         if estimator == "biased":
             said += _bias(side, found)
-    if dropped:
-        said.append(f"{dropped} samples dropped from both models: a value was NaN or infinite")
-    if estimate.without is None:
-        said.append("no intervals: too few samples or batches to leave some out")
-    return tuple(said)
+    return said
+
+
+def map_warnings(cka: CkaMap, names: Sequence[str] | None) -> list[str]:
+    """What is wrong with the map as a whole.
+
+    Args:
+        cka: the map.
+        names: what to call each sample; None if nothing is known of them.
+    """
+    said = []
+    if cka.n_massive:
+        named = _most_common([names[row] for row in cka.massive_samples]) if names else ""
+        said.append(
+            f"{cka.n_massive:,} of {cka.n_samples:,} samples are massive{named}: over 10 times as "
+            f"far from the centre of {_massive_layers(cka)} as the median sample; "
+            'massive = "drop" leaves them out of both models'
+        )
+    if cka.n_dropped:
+        said.append(
+            f"{cka.n_dropped} samples dropped from both models: a value was NaN or infinite"
+        )
+    if cka.n_massive_dropped:
+        said.append(f"{cka.n_massive_dropped} samples dropped from both models: massive")
+    if cka.jackknife is None:
+        said.append("no intervals: too few samples, documents or batches to leave some out")
+    return said + _saturation(cka) + _within_documents(cka)
+
+
+def _saturation(cka: CkaMap) -> list[str]:
+    top = cka.similarity if cka.ci_high is None else np.maximum(cka.similarity, cka.ci_high)
+    with np.errstate(invalid="ignore"):
+        full = np.isfinite(cka.similarity) & (top >= _SATURATED) & (cka.similarity >= 0.95)
+    off = cka.similarity.size - min(cka.similarity.shape)
+    share = full.mean()
+    # The diagonal of a map of a model with itself is 1, and rightly so.
+    if off < 1 or full.sum() - min(cka.similarity.shape) < _MANY * off:
+        return []
+    ways = {"none": 'normalize = "rms"', "rms": 'standardize = "zscore"'}
+    advice = ways[cka.normalize] if cka.standardize == "none" else 'normalize = "rms"'
+    if cka.normalize == "rms" and cka.standardize == "zscore":
+        advice = "the models' layers are alike on these samples, or more samples"
+    return [
+        f"saturated: {share:.0%} of the cells are 1 within their interval, so that layers cannot "
+        f"be told apart; compare {advice}"
+    ]
+
+
+def _within_documents(cka: CkaMap) -> list[str]:
+    if cka.all_pairs is None or cka.ci_high is None:
+        return []
+    change = cka.all_pairs - cka.similarity
+    with np.errstate(invalid="ignore"):
+        more = np.abs(change) > cka.ci_high - cka.similarity
+    if not more.any():
+        return []
+    largest = change[more][np.argmax(np.abs(change[more]))]
+    return [
+        f"pairs of samples of one document ({cka.pairs_within:.1%} of all) do not count; they "
+        f"would change {more.sum()} of {more.size} cells by more than their interval, by up to "
+        f'{largest:+.2f} (pairs = "all")'
+    ]
+
+
+def _massive_layers(cka: CkaMap) -> str:
+    parts = []
+    for side, found, numbers in (
+        ("y", cka.y_diagnostics, cka.y_layers),
+        ("x", cka.x_diagnostics, cka.x_layers),
+    ):
+        if found is not None and (there := np.flatnonzero(found.massive_samples > 0)).size:
+            layers = [numbers[index] for index in there]
+            parts.append(f"{side} layer{'s' * (len(layers) > 1)} {_ranges(layers)}")
+    return " and ".join(parts)
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """ "3, 5 to 9"."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ", ".join(f"{r[0]} to {r[-1]}" if len(r) > 2 else ", ".join(map(str, r)) for r in runs)
+
+
+def _most_common(names: Sequence[str]) -> str:
+    """ " (first of a passage, ' ')": the three that most of them have."""
+    return f" ({', '.join(name for name, _ in Counter(names).most_common(3))})" if names else ""
+
+
+def _constant(
+    side: Layers, constant: npt.NDArray[np.bool_], line: str, estimate: Estimate
+) -> list[str]:
+    """Layers that vary over no batch; those that vary over all samples are said apart."""
+    everything = np.arange(side.n_samples)
+    whole = constant & (
+        np.array([not c or side.constant(i, everything) for i, c in enumerate(constant)])
+    )
+    said = [f"{_named(side, whole)} constant over the samples: {line} NaN"] if whole.any() else []
+    within = constant & ~whole
+    if within.any():
+        said.append(
+            f"{_named(side, within)} constant within each of {estimate.batches} batches: {line} "
+            'NaN; batches = "random" or estimator = "debiased" compares it'
+        )
+    return said
+
+
+def _resting(side: Layers, which: npt.NDArray[np.bool_]) -> str:
+    """ "y layer 3 rests", or "y layers 1, 2, 5 rest"."""
+    numbers = [side.numbers[index] for index in np.flatnonzero(which)]
+    plural = len(numbers) > 1
+    return f"{side.side} layer{'s' * plural} {_ranges(numbers)} {'rest' if plural else 'rests'}"
 
 
 def _bias(side: Layers, found: LayerDiagnostics) -> list[str]:
@@ -73,6 +198,6 @@ def _bias(side: Layers, found: LayerDiagnostics) -> list[str]:
 
 def _named(side: Layers, which: npt.NDArray[np.bool_]) -> str:
     """ "y layer 3 is", or "y layers 1, 2, 5 are"."""
-    numbers = [str(side.numbers[index]) for index in np.flatnonzero(which)]
+    numbers = [side.numbers[index] for index in np.flatnonzero(which)]
     plural = len(numbers) > 1
-    return f"{side.side} layer{'s' * plural} {', '.join(numbers)} {'are' if plural else 'is'}"
+    return f"{side.side} layer{'s' * plural} {_ranges(numbers)} {'are' if plural else 'is'}"

@@ -15,6 +15,7 @@ import torch
 from engramcka.similarity.centring import centre
 from engramcka.similarity.diagnostics import row_blocks, squares
 from engramcka.similarity.inputs import Layers
+from engramcka.similarity.massive import candidates, row_sums_of
 from engramcka.similarity.strips import Product, Strips, extra_rows, strips_size
 from engramcka.similarity.workers import Scratch
 
@@ -32,9 +33,22 @@ class _Part:
     blocks: list[tuple[torch.Tensor, torch.Tensor]]  # the same, as `squares` takes them
     columns: torch.Tensor  # (layers, width), sums of squares
     groups: list[tuple[torch.Tensor, torch.Tensor]]  # their features, and the row for the sum
-    directions: torch.Tensor  # (layers, width), the row below the sums
+    shifts: tuple[torch.Tensor, ...]  # (width,) a layer, in the row below the sums
+    centres: torch.Tensor  # (layers, width), from where they are
+    directions: torch.Tensor  # (layers, width), the row below that
     leading: torch.Tensor  # (layers, width), what belongs there
+    where: slice  # of these layers among all
+    features: torch.Tensor  # (layers, samples, width), the places together
     products: list[Product]
+
+
+@dataclass(frozen=True)
+class Filled:
+    """What is known of a batch's features once they are centred."""
+
+    columns: torch.Tensor  # (sum of widths,) sums of squares; overwritten by the next batch
+    farthest: torch.Tensor  # (2, layers, candidates), see `massive.row_sums_of`
+    shifts: torch.Tensor  # (layers,) squared distance of the mean from the layer's centre
 
 
 class Workspace:
@@ -77,31 +91,38 @@ class Workspace:
             blocks=row_blocks(features, self._scratch),
             columns=columns.view(len(layers), width),
             groups=[(group, rows[:, self._n + number]) for number, group in enumerate(groups)],
+            shifts=rows[:, -2].unbind(),
+            centres=torch.stack(side.centres[layers.start : layers.stop]).to(self._like),
             directions=rows[:, -1],
             leading=torch.stack(side.directions[layers.start : layers.stop]).to(self._like),
+            where=where,
+            features=features,
             products=self.strips.products(rows, where),
         )
 
-    def fill(self, samples: torch.Tensor) -> torch.Tensor:
+    def fill(self, samples: torch.Tensor) -> Filled:
         """Fill the strips of all layers with these samples.
 
         Args:
             samples: (n,) which ones, those of a group together.
-
-        Returns:
-            (sum of widths,) sums of squares of the centred features; overwritten by the next call.
         """
+        farthest, shifts = [], []
         for part in self._parts:
-            for layer, place in zip(part.layers, part.places, strict=True):
+            for layer, place, shift, middle in zip(
+                part.layers, part.places, part.shifts, part.centres, strict=True
+            ):
                 part.side.gather(layer, samples, place)
-                centre(place, place)
+                torch.sub(centre(place, place), middle, out=shift)
+            shifts += [torch.linalg.vecdot(shift, shift) for shift in part.shifts]
             for group, total in part.groups:
                 torch.sum(group, 1, out=total)
             part.directions.copy_(part.leading)
             squares(part.blocks, out=part.columns)
             for left, right, out in part.products:
                 torch.bmm(left, right, out=out)
-        return self._columns
+            lengths = self.strips.lengths(part.where)
+            farthest.append(row_sums_of(part.features, lengths, candidates(self._n))[0])
+        return Filled(self._columns, torch.cat(farthest, dim=1), torch.stack(shifts))
 
 
 def workspace_bytes(widths: Sequence[int], edges: Sequence[int], like: torch.Tensor) -> int:

@@ -41,4 +41,5 @@ class LayerArray:
         """The same layer at these rows only, in this order; all of them in order cost nothing."""
         if self._rows is None and np.array_equal(rows, np.arange(len(self))):
             return self
-        return LayerArray(self._array, self._dtype, rows)
+        chosen = rows if self._rows is None else self._rows[rows]
+        return LayerArray(self._array, self._dtype, chosen)

@@ -1,0 +1,210 @@
+"""Samples that are far out, and how much of a layer's HSIC rests on a few.
+
+Some tokens of a language model (the first of a passage, lone delimiters) are a hundred times as far
+out as others (Sun et al. 2024, massive activations): a Gram matrix is then about them alone.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from engramcka.errors import ComparisonError
+from engramcka.results import Float
+from engramcka.similarity.documents import MIN_BATCH, Ints
+from engramcka.similarity.full import Problem
+from engramcka.similarity.inputs import Layers
+from engramcka.similarity.look import first_look
+from engramcka.similarity.workers import each_layer
+
+FAR = 10.0  # times the layer's median distance from its centre: from there a sample is massive
+TOP = 0.01  # share of the samples that a layer should not rest on
+_MOST_TOP = 256  # samples of them that are followed over all samples
+_BLOCK = 1024  # samples read at once
+
+
+@dataclass(frozen=True)
+class Heavy:
+    """The samples farthest from their layer's centre, of one batch or of several together."""
+
+    distances: Float  # (layers, candidates) squared distances from the mean of the farthest
+    sums: Float  # (layers, candidates) sum_j K~_ij^2 of each
+    own: Float  # (layers,) sum_ij K~_ij^2
+    massive: Float  # (layers,) samples that are massive in each layer
+    samples: Ints  # (massive samples,) those of any layer, in increasing order
+    n: int  # samples in all
+
+    def __add__(self, other: Heavy) -> Heavy:
+        return Heavy(
+            np.concatenate([self.distances, other.distances], axis=1),
+            np.concatenate([self.sums, other.sums], axis=1),
+            self.own + other.own,
+            self.massive + other.massive,
+            np.union1d(self.samples, other.samples),
+            self.n + other.n,
+        )
+
+    @property
+    def top_share(self) -> Float:
+        """(layers,) share of sum_ij K~_ij^2 in the rows of the farthest 1 % of the samples."""
+        count = min(self.distances.shape[1], max(1, math.ceil(TOP * self.n)))
+        order = np.argsort(-self.distances, axis=1, kind="stable")[:, :count]
+        top = np.take_along_axis(self.sums, order, axis=1).sum(axis=1)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.where(self.own > 0, np.minimum(top / self.own, 1.0), np.nan)
+
+
+def candidates(n: int) -> int:
+    """How many of the farthest samples of a batch are followed: more than it has of the top."""
+    return min(n, math.ceil(2 * TOP * n))
+
+
+def row_sums_of(
+    features: torch.Tensor, lengths: torch.Tensor, count: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The farthest samples of one batch.
+
+    Args:
+        features: (layers, samples, width), centred.
+        lengths: (layers, samples), their squared lengths.
+        count: samples to follow.
+
+    Returns:
+        (2, layers, count): squared lengths, and sum_j K~_ij^2; float64. And the (layers, count)
+        places of the samples.
+    """
+    longest, where = lengths.topk(count, dim=1)
+    rows = features.gather(1, where[:, :, None].expand(-1, -1, features.shape[2]))
+    products = torch.bmm(rows, features.mT)
+    longest = longest.double()
+    sums = products.square().sum(2, dtype=torch.float64) - longest.square()
+    return torch.stack([longest, sums.clamp_(min=0)]), where
+
+
+def heavy_samples(problem: Problem, own: Float) -> Heavy:
+    """The farthest samples over all samples at once; two passes.
+
+    Args:
+        problem: the samples, centred.
+        own: (layers,) sum_ij K_ij^2 or nearly so.
+    """
+    blocks = [block for block in range(len(problem.blocks)) if problem.blocks[block][0] < problem.n]
+    shifts = shifts_of(problem)
+
+    def far(block: int) -> tuple[torch.Tensor, torch.Tensor]:
+        features = problem.read(*problem.blocks[block])
+        lengths = torch.cat([torch.linalg.vector_norm(run, dim=2) for run in features])
+        moved = torch.cat(
+            [
+                torch.linalg.vector_norm(run + shift[:, None].to(run), dim=2)
+                for run, shift in zip(features, shifts, strict=True)
+            ]
+        )
+        return lengths.double().square(), moved.double()
+
+    parts = list(problem.each_block(far, blocks))
+    lengths = torch.cat([one for one, _ in parts], dim=1)
+    distances = torch.cat([one for _, one in parts], dim=1)
+    massive = distances > FAR * _typical(problem)[:, None].to(distances)
+    count = min(_MOST_TOP, max(1, math.ceil(TOP * problem.n)))
+    longest, where = lengths.topk(count, dim=1)
+    rows = _rows_at(problem, where)
+
+    def squares(block: int) -> torch.Tensor:
+        features = problem.read(*problem.blocks[block])
+        return torch.cat(
+            [
+                torch.bmm(a, b.mT).square().sum(2, dtype=torch.float64)
+                for a, b in zip(rows, features, strict=True)
+            ]
+        )
+
+    sums = torch.zeros_like(longest)
+    for part in problem.each_block(squares, blocks):
+        sums += part
+    sums = (sums - longest.square()).clamp_(min=0)
+    return Heavy(
+        longest.cpu().numpy(),
+        sums.cpu().numpy(),
+        own,
+        massive.sum(1).double().cpu().numpy(),
+        np.flatnonzero(massive.any(0).cpu().numpy()),
+        problem.n,
+    )
+
+
+def shifts_of(problem: Problem) -> list[torch.Tensor]:
+    """(layers, width) a run: each layer's mean less its centre."""
+    shifts, first = [], 0
+    for side in (problem.y, problem.x):
+        for start, stop, _ in side.runs():
+            means = torch.stack(problem.means[first : first + stop - start])
+            shifts.append(means - torch.stack(side.centres[start:stop]).to(means))
+            first += stop - start
+    return shifts
+
+
+def _typical(problem: Problem) -> torch.Tensor:
+    """(layers,) typical distance from the centre."""
+    values = [*problem.y.distances, *problem.x.distances]
+    return torch.tensor(values, dtype=torch.float64, device=problem.like.device)
+
+
+def _rows_at(problem: Problem, where: torch.Tensor) -> list[torch.Tensor]:
+    """(layers, count, width) centred features a run, of each layer's own samples."""
+    places = where.cpu().numpy()
+    runs, first = [], 0
+    for side in (problem.y, problem.x):
+        for start, stop, _ in side.runs():
+            layers = []
+            for index in range(start, stop):
+                samples = places[first]
+                order = np.argsort(samples)
+                block = side.values_at(index, samples[order], problem.like)
+                layers.append((block - problem.means[first])[torch.from_numpy(np.argsort(order))])
+                first += 1
+            runs.append(torch.stack(layers))
+    return runs
+
+
+def drop_massive_samples(y: Layers, x: Layers, like: torch.Tensor, seed: int) -> int:
+    """Leave every sample that is massive in any layer of either model out of both.
+
+    Returns:
+        How many were left out.
+
+    Raises:
+        ComparisonError: fewer than 4 samples are left.
+    """
+    first_look((y, x), like, seed)
+    n = y.n_samples
+    keep = np.ones(n, dtype=bool)
+    for side in (y, x):
+        for far in each_layer(partial(_far, side, like), len(side), like.device):
+            keep &= ~far
+    if keep.all():
+        return 0
+    rows = np.flatnonzero(keep)
+    if len(rows) < MIN_BATCH:
+        raise ComparisonError(
+            f"{len(rows)} of {n} samples are massive in no layer; at least {MIN_BATCH} are needed; "
+            'massive = "keep" compares all of them'
+        )
+    y.keep(rows)
+    x.keep(rows)
+    return n - len(rows)
+
+
+def _far(side: Layers, like: torch.Tensor, index: int) -> npt.NDArray[np.bool_]:
+    """(samples,) whether each is massive in one layer."""
+    n, centre = side.n_samples, side.centres[index].to(like)
+    parts = [
+        torch.linalg.vector_norm(side.values(index, a, min(a + _BLOCK, n), like) - centre, dim=1)
+        for a in range(0, n, _BLOCK)
+    ]
+    return (torch.cat(parts) > FAR * side.distances[index]).cpu().numpy()
