@@ -112,7 +112,7 @@ def _report(console: Any, run: str, outcome: Outcome) -> None:
 
 
 def print_findings(console: Any, run: Path) -> None:
-    """A table of what the run found, and the figure that shows each."""
+    """A table of what the run found, what is doubtful of it, and the figure that shows each."""
     from rich.markup import escape
     from rich.table import Table
 
@@ -121,6 +121,8 @@ def print_findings(console: Any, run: Path) -> None:
     table = Table(box=None, pad_edge=False, show_header=False)
     for finding in findings(run):
         table.add_row(escape(finding.name), escape(finding.text))
+        for warning in finding.warnings:
+            table.add_row("", escape(f"warning: {warning}"), style="yellow")
         table.add_row("", escape(finding.figure), style="dim")
     if table.row_count:
         console.print(table)

@@ -28,9 +28,26 @@ class CkaTable(Table):
     estimator: Literal["minibatch", "debiased", "biased"] = Field(
         "minibatch", description="minibatch is the paper's; debiased is exact over all samples"
     )
-    batch_size: int = Field(1024, ge=4, description="samples a batch of the minibatch estimator")
+    batch_size: int = Field(
+        1024, ge=4, description="samples a batch of the minibatch estimator at most"
+    )
+    batches: Literal["random", "in-order"] = Field(
+        "random",
+        description="of the minibatch estimator: drawn from `run.seed`, or neighbouring samples as "
+        "other packages take them, which is right for shuffled samples only",
+    )
+    pairs: Literal["across-documents", "all"] = Field(
+        "across-documents",
+        description="pairs of samples that count: of different documents, or all; pairs of one "
+        "document are alike because the text is. biased counts all",
+    )
     kernel: Literal["linear", "rbf"] = Field(
         "linear", description="rbf takes the median distance as its width; minibatch only"
+    )
+    normalize: Literal["none", "rms"] = Field(
+        "none",
+        description="rms: each sample divided by its root mean square, which is what the next "
+        "block reads; before any standardisation",
     )
     standardize: Literal["none", "zscore", "drop-massive"] = Field(
         "none", description="zscore every dimension, or drop those of massive activations"
@@ -38,8 +55,15 @@ class CkaTable(Table):
     nonfinite: Literal["error", "drop"] = Field(
         "error", description="samples with NaN or infinity: an error, or dropped from both models"
     )
+    massive: Literal["keep", "drop"] = Field(
+        "keep",
+        description="samples over 10 times as far from the centre of a layer as its median sample: "
+        "kept with a warning, or dropped from both models",
+    )
     permutations: int = Field(
-        0, ge=0, description="shuffles of one side for the null distribution; 0 for none"
+        0,
+        ge=0,
+        description="shuffles of one side's documents for the null distribution; 0 for none",
     )
     where: Where = Field(
         "",

@@ -7,6 +7,7 @@ unknown.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -23,19 +24,71 @@ from engramcka.results import (
 
 
 def cka_caption(cka: CkaMap, *, k: int = 5, first_layer: int = 1) -> str:
-    """Models, estimator, samples, curve, and the layers that have no value, in a few sentences."""
-    y, x = plain(cka.y_label), plain(cka.x_label)
-    batch = f", batches of {cka.batch_size:,} samples" if cka.batch_size else ""
-    samples = f"{cka.n_samples:,} samples" if cka.n_samples else "an unknown number of samples"
+    """All that a reader must know of a map, in a few sentences.
+
+    Models, features, estimator, samples, curve, the layers that have no value, and every warning.
+    """
     parts = [
-        f"CKA of the hidden states after each layer of {y} (rows) and {x} (columns), "
-        f"{cka.kernel} kernel, {cka.estimator} estimator{batch}, on {samples}.",
+        _what_is_compared(cka),
+        f"{_features(cka)}{_estimator(cka)}, on {_samples(cka)}.",
         f"Dashed: soft alignment index over the {k} most similar rows of each column"
-        + (" with its 95 % jackknife interval." if cka.jackknife is not None else "."),
-        f"Dotted: equal layers. Layers count from {first_layer}.",
+        + (f" with its 95 % interval over {_over(cka)}." if cka.jackknife is not None else "."),
+        f"Dotted: equal layers. {_counting(cka, first_layer)}",
     ]
     missing = _missing(cka, first_layer)
-    return " ".join(parts + ([f"Hatched: no value ({missing})."] if missing else []))
+    parts += [f"Hatched: no value ({missing})."] if missing else []
+    return " ".join(parts + [f"Note: {plain(warning)}." for warning in cka.warnings])
+
+
+def _what_is_compared(cka: CkaMap) -> str:
+    y, x = plain(cka.y_label), plain(cka.x_label)
+    return f"CKA of the hidden states after each layer of {y} (rows) and {x} (columns)."
+
+
+def _features(cka: CkaMap) -> str:
+    """How hidden states were changed, "" where they were not."""
+    changes = {
+        "rms": "each sample divided by its root mean square",
+        "zscore": "each dimension divided by its standard deviation",
+        "drop-massive": "without the dimensions of over 100 times the median variance",
+    }
+    done = [changes[how] for how in (cka.normalize, cka.standardize) if how in changes]
+    if not done:
+        return ""
+    text = ", then ".join(done)
+    return f"{text[0].upper()}{text[1:]}; "
+
+
+def _estimator(cka: CkaMap) -> str:
+    text = f"{cka.kernel} kernel, {cka.estimator} estimator"
+    if cka.batch_size:
+        drawn = {"random": "drawn at random, ", "in-order": "of neighbours, "}.get(cka.batches, "")
+        size = cka.batch_size
+        if cka.n_batches and cka.n_samples:
+            size = min(size, -(-cka.n_samples // cka.n_batches))
+        text += f", batches {drawn}of {size:,} samples"
+    if cka.pairs == "across-documents":
+        text += ", pairs of samples of different documents"
+    return text
+
+
+def _samples(cka: CkaMap) -> str:
+    if not cka.n_samples:
+        return "an unknown number of samples"
+    text = f"{cka.n_samples:,} samples"
+    return text + (f" of {cka.n_documents:,} documents" if cka.n_documents else "")
+
+
+def _over(cka: CkaMap) -> str:
+    return cka.interval_over or "groups of samples"
+
+
+def _counting(cka: CkaMap, first_layer: int) -> str:
+    """From where layers count, and what comes before the first block."""
+    text = f"Blocks count from {first_layer}"
+    if 0 in (*cka.y_layers, *cka.x_layers):
+        return f"{text}; layer {first_layer - 1} is the embedding."
+    return f"{text}."
 
 
 def sweep_caption(sweep: LossSweep) -> str:
@@ -74,18 +127,25 @@ def lens_caption(curves: Sequence[LensCurve], *, first_layer: int = 1) -> str:
     banded = all(curve.kl_low is not None for curve in curves)
     bands = "Bands: 95 % intervals." if banded else "Curves without a band have no interval."
     off = " Dashed: memory off." if any(not curve.memory for curve in curves) else ""
-    return f"{what}, mean over {tokens}. {bands}{off} Layers count from {first_layer}."
+    notes = "".join(
+        f" Note on {plain(curve.label)}: {plain(warning)}."
+        for curve in curves
+        for warning in curve.warnings
+    )
+    return f"{what}, mean over {tokens}. {bands}{off} Layers count from {first_layer}.{notes}"
 
 
 def series_caption(maps: Sequence[CkaMap], *, k: int = 5, first_layer: int = 1) -> str:
     """The caption of one map, and which steps there are and which of them lack values."""
     steps = ", ".join(f"{cka.step:,}" for cka in maps if cka.step is not None)
-    parts = [cka_caption(maps[0], k=k, first_layer=first_layer).split(" Hatched:")[0]]
+    first = replace(maps[0], warnings=())
+    parts = [cka_caption(first, k=k, first_layer=first_layer).split(" Hatched:")[0]]
     parts.append(f"{len(maps)} checkpoints, of steps {steps}.")
     for cka in maps:
         missing = _missing(cka, first_layer)
         if missing:
             parts.append(f"Hatched at step {cka.step:,}: no value ({missing}).")
+        parts += [f"Note on step {cka.step:,}: {plain(warning)}." for warning in cka.warnings]
     return " ".join(parts)
 
 

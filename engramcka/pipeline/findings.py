@@ -22,24 +22,32 @@ from engramcka.stores import layout, open_run
 
 @dataclass(frozen=True)
 class Finding:
-    """One result: its name, what it says and the figure that shows it."""
+    """One result: its name, what it says, what is doubtful, and the figure that shows it."""
 
     name: str
     text: str
     figure: str
+    warnings: tuple[str, ...] = ()
 
 
 def findings(run: Path) -> Iterator[Finding]:
     """Every stored result of a run, read from disk."""
     stored = open_run(run)
     for name, cka in stored.cka.items():
-        yield Finding(f"cka/{name}", describe_cka(cka), _figure(run, "cka", name))
+        yield Finding(f"cka/{name}", describe_cka(cka), _figure(run, "cka", name), cka.warnings)
     for name, curve in stored.lens.items():
-        yield Finding(f"lens/{name}", describe_lens(curve), _figure(run, "lens"))
+        yield Finding(f"lens/{name}", describe_lens(curve), _figure(run, "lens"), curve.warnings)
     for name, gates in stored.gates.items():
-        yield Finding(f"gates/{name}", describe_gates(gates), _figure(run, "gates", name))
+        yield Finding(
+            f"gates/{name}", describe_gates(gates), _figure(run, "gates", name), gates.warnings
+        )
     for name, memory in stored.memory.items():
-        yield Finding(f"memory/{name}", describe_memory(memory), _figure(run, "memory", name))
+        yield Finding(
+            f"memory/{name}",
+            describe_memory(memory),
+            _figure(run, "memory", name),
+            memory.warnings,
+        )
     for name, sweep in stored.sweep.items():
         yield Finding(f"sweep/{name}", describe_sweep(sweep), _figure(run, "sweep", name))
     for name, allocation in stored.allocation.items():
@@ -52,14 +60,16 @@ def describe_cka(cka: CkaMap) -> str:
     rows, columns = cka.similarity.shape
     text = f"{cka.y_label} x {cka.x_label}, {rows} x {columns} layers"
     if cka.n_samples:
-        text += f", n = {cka.n_samples}"
+        text += f", n = {cka.n_samples:,}"
+    if cka.n_documents:
+        text += f" of {cka.n_documents:,} documents"
     if cka.y_layers == cka.x_layers:
         text += f"; mean on the diagonal {np.nanmean(np.diag(cka.similarity)):.3f}"
     shift = cka.alignment_shift()
     text += f"; alignment shift {shift.estimate:+.2f} layers"
     if np.isfinite(shift.ci_low):
         text += f" (95 % {shift.ci_low:+.2f} to {shift.ci_high:+.2f})"
-    return text + (f"; {len(cka.warnings)} warnings" if cka.warnings else "")
+    return text
 
 
 def describe_lens(curve: LensCurve) -> str:
@@ -71,7 +81,7 @@ def describe_lens(curve: LensCurve) -> str:
     if curve.top1 is not None and (curve.top1 >= 0.5).any():
         layer = curve.layers[int(np.argmax(curve.top1 >= 0.5))]
         text += f"; half of the first guesses are the model's from layer {layer} on"
-    return text + (f"; {len(curve.warnings)} warnings" if curve.warnings else "")
+    return text
 
 
 def describe_gates(gates: GateMap) -> str:
@@ -86,8 +96,7 @@ def describe_gates(gates: GateMap) -> str:
                 f", {gates.order_share[place, best]:.0%} of the value by {gates.orders[best]}-grams"
             )
         modules.append(text)
-    warned = f"; {len(gates.warnings)} warnings" if gates.warnings else ""
-    return f"{gates.label}, {'; '.join(modules)}{warned}"
+    return f"{gates.label}, {'; '.join(modules)}"
 
 
 def describe_memory(memory: MemoryAblation) -> str:

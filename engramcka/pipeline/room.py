@@ -47,18 +47,19 @@ def _check_table(config: Config, index: int, table: CkaTable, samples: int) -> N
 
     like = _like(config)
     total, n = total_bytes(like.device), min(table.batch_size, samples)
-    if workspace_bytes([1] * _MOST_LAYERS, n, like) < total:
+    if workspace_bytes([1] * _MOST_LAYERS, (0, n), like) < total:
         return
     y, x = _widths(config, table.y), _widths(config, table.x)
-    if not y or not x or workspace_bytes([*y, *x], n, like) < total:
+    if not y or not x or workspace_bytes([*y, *x], (0, n), like) < total:
         return
     fits = next(
-        (size for size in _halves(n) if workspace_bytes([*y, *x], size, like) < total / 2), None
+        (size for size in _halves(n) if workspace_bytes([*y, *x], (0, size), like) < total / 2),
+        None,
     )
     raise config.error(
         ("cka", index, "batch_size"),
         f"a batch of {n} samples of {len(y)} + {len(x)} layers needs "
-        f"{workspace_bytes([*y, *x], n, like) / GIB:.1f} GiB of memory, there are "
+        f"{workspace_bytes([*y, *x], (0, n), like) / GIB:.1f} GiB of memory, there are "
         f"{total / GIB:.1f} GiB here",
         f"{fits} would fit" if fits else "a larger machine may hold it",
     )

@@ -34,7 +34,7 @@ Pack = tuple[Arrays, dict[str, Any]]  # arrays, and attributes beyond the plain 
 _MAX_TEXT = 100_000  # characters of a label or a warning
 _TUPLES = {
     *("layers", "y_layers", "x_layers", "seeds", "orders", "counts", "experts"),
-    *("warnings", "types", "classes", "parameters"),
+    *("massive_samples", "warnings", "types", "classes", "parameters"),
 }
 
 
@@ -202,9 +202,11 @@ KINDS: Mapping[str, Kind] = {
             "cka",
             CkaMap,
             attributes=(
-                "y_label", "x_label", "estimator", "kernel", "standardize", "batch_size",
-                "n_samples", "n_dropped", "series", "step", "where", "dtype", "route",
-                "warnings", "provenance",
+                "y_label", "x_label", "estimator", "kernel", "normalize", "standardize",
+                "batch_size", "batches", "n_batches", "pairs", "pairs_within", "n_documents",
+                "interval_over", "seed", "n_samples", "n_dropped", "n_massive", "massive_samples",
+                "n_massive_dropped", "series", "step", "where", "dtype", "route", "warnings",
+                "provenance",
             ),
             arrays={
                 "y_layers": ("y_layer",),
@@ -214,9 +216,11 @@ KINDS: Mapping[str, Kind] = {
                 "ci_high": _CELL,
                 "jackknife": ("group", *_CELL),
                 "null": ("permutation", *_CELL),
+                "null_similarity": _CELL,
+                "all_pairs": _CELL,
             },
             names={"y_layers": "y_layer", "x_layers": "x_layer"},
-            optional=("ci_low", "ci_high", "jackknife", "null"),
+            optional=("ci_low", "ci_high", "jackknife", "null", "null_similarity", "all_pairs"),
             more=_pack_cka,
             less=_unpack_cka,
         ),

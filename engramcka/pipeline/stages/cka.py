@@ -23,6 +23,7 @@ from engramcka.progress import Task
 from engramcka.stores import layout, provenance, results
 
 FEWEST = 4  # samples that the unbiased estimators need
+_NAME = 20  # characters of a sample that a warning shows
 
 
 def cka_pieces(
@@ -35,6 +36,7 @@ def cka_pieces(
             "y": extract_inputs(config, cka.y, units.get(cka.y), pair.y),
             "x": extract_inputs(config, cka.x, units.get(cka.x), pair.x),
             **cka.model_dump(mode="json", exclude={"name", "y", "x"}),
+            "seed": config.run.seed,
             "labels": [config.label(cka.y), config.label(cka.x)],
             **({} if pair.step is None else {"step": pair.step}),
         }
@@ -86,9 +88,14 @@ def compute_map(
             [layer.take(x_rows) for layer in x.layers.values()],
             estimator=cka.estimator,
             batch_size=cka.batch_size,
+            batches=cka.batches,
+            groups=_documents(y, y_rows),
+            pairs=cka.pairs,
             kernel=cka.kernel,
+            normalize=cka.normalize,
             standardize=cka.standardize,
             nonfinite=cka.nonfinite,
+            massive=cka.massive,
             permutations=cka.permutations,
             seed=context.config.run.seed,
             device=context.device,
@@ -96,6 +103,7 @@ def compute_map(
             x_label=context.config.label(cka.x),
             y_layers=tuple(y.layers),
             x_layers=tuple(x.layers),
+            names=sample_names(y.samples, y_rows),
             on_progress=lambda done, total: task.update(done, total),
             share=Share(context.world.rank, context.world.size, context.world.gather),
         )
@@ -117,6 +125,22 @@ def compute_map(
     write_cka(context.results, pair.name, result, inputs)
     left_out = f", {lost} left out, in one model only" if lost else ""
     task.update(task.total, info=f"n = {len(y_rows)}{left_out}")
+
+
+def _documents(store: Any, rows: Any) -> Any:
+    """(samples,) the document of each; None for samples that are known by their number alone."""
+    if store.attributes.get(IDENTITY, BY_SPAN) == BY_ROW:
+        return None
+    return store.samples["document"][rows]
+
+
+def sample_names(samples: Mapping[str, Any], rows: Any) -> list[str]:
+    """What a warning calls each sample: its text, and whether it begins a passage."""
+    if "entity" not in samples:
+        return []
+    first = samples["start"] <= samples.get("passage_start", -1)
+    texts = samples["entity"]
+    return ["first of a passage" if first[row] else repr(str(texts[row])[:_NAME]) for row in rows]
 
 
 @contextmanager
