@@ -21,10 +21,19 @@ from transformers.masking_utils import create_causal_mask
 from transformers.modeling_outputs import MoeModelOutputWithPast
 from transformers.models.deepseek_v3 import modeling_deepseek_v3 as v3
 from transformers.models.deepseek_v4 import modeling_deepseek_v4 as v4
-from transformers.utils.generic import merge_with_config_defaults
+from transformers.utils.generic import TransformersKwargs, merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
+from engramcka.models.cache_names import cache_name, given_cache
 from engramcka.models.configs import HyperDeepseekConfig
+
+CACHE: Any = cache_name(v3.DeepseekV3Attention.forward)
+"""What the parts from transformers call the cache, in what they take and what they return."""
+if CACHE is None:
+    raise ImportError(
+        "transformers' DeepSeek-V3 takes its cache under a name not known here; install a "
+        "transformers within engramcka's bounds"
+    )
 
 
 class HyperDeepseekLayer(v3.DeepseekV3DecoderLayer):
@@ -108,23 +117,44 @@ class HyperDeepseekModel(HyperDeepseekPreTrainedModel):
         past_key_values: Cache | None = None,
         inputs_embeds: Tensor | None = None,
         use_cache: bool | None = None,
+        cache: Cache | None = None,
         **kwargs: Any,
     ) -> MoeModelOutputWithPast:
-        """Last hidden state after the final norm, (B, T, D), and the cache."""
+        """Last hidden state after the final norm, (B, T, D), and the cache.
+
+        Args:
+            input_ids: (B, T); or ``inputs_embeds``, (B, T, D).
+            attention_mask: (B, tokens so far), 0 where a position is padding.
+            position_ids: (B, T); counted on from the cache if left out.
+            past_key_values: the cache of the tokens before, under either of its names.
+            inputs_embeds: in place of ``input_ids``.
+            use_cache: make a cache if none is given.
+            cache: as ``past_key_values``.
+            **kwargs: transformers' own for every model.
+
+        Raises:
+            ValueError: both or neither of input_ids and inputs_embeds, two caches, or a keyword
+                that is not known.
+        """
+        cache = given_cache(cache, past_key_values, kwargs)
+        unknown = sorted(set(kwargs) - set(TransformersKwargs.__optional_keys__))
+        if unknown:
+            raise ValueError(f"{type(self).__name__} does not know {', '.join(unknown)}")
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give input_ids or inputs_embeds, one of them")
-        if use_cache and past_key_values is None:
-            past_key_values = DynamicCache(config=self.config)
+        if use_cache and cache is None:
+            cache = DynamicCache(config=self.config)
         embeds = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
         if position_ids is None:
-            seen = past_key_values.get_seq_length() if past_key_values is not None else 0
+            seen = cache.get_seq_length() if cache is not None else 0
             position_ids = (torch.arange(embeds.shape[1], device=embeds.device) + seen)[None]
+        past: dict[str, Any] = {CACHE: cache}
         mask = create_causal_mask(
             config=self.config,
             inputs_embeds=embeds,
             attention_mask=attention_mask,
-            past_key_values=past_key_values,
             position_ids=position_ids,
+            **past,
         )
         rotary = self.rotary_emb(embeds, position_ids)
         streams = embeds.unsqueeze(2).repeat(1, 1, self.config.hc_mult, 1)
@@ -133,13 +163,13 @@ class HyperDeepseekModel(HyperDeepseekPreTrainedModel):
                 streams,
                 attention_mask=mask,
                 position_ids=position_ids,
-                past_key_values=past_key_values,
                 use_cache=use_cache,
                 position_embeddings=rotary,
+                **past,
                 **kwargs,
             )
         hidden = self.norm(self.hc_head(streams))
-        return MoeModelOutputWithPast(last_hidden_state=hidden, past_key_values=past_key_values)
+        return MoeModelOutputWithPast(last_hidden_state=hidden, **past)
 
 
 class HyperDeepseekForCausalLM(HyperDeepseekPreTrainedModel, v3.DeepseekV3ForCausalLM):

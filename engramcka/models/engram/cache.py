@@ -1,40 +1,37 @@
 """What Engram modules keep between the steps of a generation, beside the keys and values.
 
 It travels as one more layer of the transformers cache, so that beam search and batch selection
-reorder it with everything else. Knows nothing of how the tails are made.
+reorder it with everything else. The layer is a `DummyLayer`, which masks, offloading and the
+choice between static and growing caches pass over. Knows nothing of how the tails are made.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import LongTensor, Tensor
-from transformers.cache_utils import Cache, CacheLayerMixin
+from transformers.cache_utils import Cache, CacheLayerMixin, DummyLayer
 
 
-class EngramCacheLayer(CacheLayerMixin):
+class EngramCacheLayer(DummyLayer):
     """The last N - 1 canonical ids and each module's last normed values, for one batch.
 
     Attributes:
         ids: (B, N - 1) int64.
         tails: module name -> (B, reach, M, D); a module that was off or has no convolution is
             not there.
+        n_tokens: tokens seen, padding included; keys and values must be of as many.
     """
 
-    is_compileable = False
     is_croppable = False
-    is_sliding = False
-    supports_early_init = False
 
-    def __init__(self, ids: Tensor, tails: dict[str, Tensor]) -> None:
+    def __init__(self, ids: Tensor, tails: dict[str, Tensor], n_tokens: int) -> None:
         super().__init__()
         self.ids = ids
         self.tails = tails
-        self.is_initialized = True
+        self.n_tokens = n_tokens
 
     def _select(self, rows: Tensor) -> None:
-        self.ids = self.ids.index_select(0, rows.to(self.ids.device))
-        self.tails = {k: v.index_select(0, rows.to(v.device)) for k, v in self.tails.items()}
+        self.ids = self.ids[rows.to(self.ids.device)]
+        self.tails = {k: v[rows.to(v.device)] for k, v in self.tails.items()}
 
     def reorder_cache(self, beam_idx: LongTensor) -> None:
         """Rows in the order of the surviving beams."""
@@ -61,55 +58,41 @@ class EngramCacheLayer(CacheLayerMixin):
         """Back to before the first token."""
         self.ids = self.ids[:0]
         self.tails = {}
-
-    def get_seq_length(self) -> int:
-        """0: this layer has no keys."""
-        return 0
-
-    def get_max_length(self) -> int:
-        """-1: any."""
-        return -1
-
-    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        """As of a layer without keys."""
-        return query_length, 0
-
-    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        """Nothing to do."""
-
-    def offload(self) -> None:
-        """Nothing to do: it is small."""
-
-    def prefetch(self) -> None:
-        """Nothing to do: it is small."""
-
-    def update(self, *args: Any, **kwargs: Any) -> Any:
-        """Refused: attention has no business here."""
-        raise NotImplementedError("the Engram cache layer holds no keys and values")
+        self.n_tokens = 0
 
 
 def find_layer(cache: Cache | None) -> EngramCacheLayer | None:
     """The Engram layer of a cache, None where there is nothing in it yet.
 
     Raises:
-        ValueError: the cache holds tokens that this kind of model has not seen.
+        ValueError: keys and values are not of the tokens that the Engram modules have seen: they
+            were made by another model, or cut back.
     """
     if cache is None:
         return None
-    for layer in reversed(cache.layers):
-        if isinstance(layer, EngramCacheLayer):
-            return layer if layer.ids.shape[0] else None
-    if int(cache.get_seq_length()) > 0:
+    if cache.layers and not any(isinstance(layer, CacheLayerMixin) for layer in cache.layers):
         raise ValueError(
-            "past_key_values holds tokens but no Engram state: it was not made by an Engram model, "
-            "so the n-grams that reach into it are unknown"
+            "a cache of linear attention alone does not say how many tokens it holds, so an Engram "
+            "model cannot go on from it; generate with use_cache=False"
         )
-    return None
+    found = next((x for x in reversed(cache.layers) if isinstance(x, EngramCacheLayer)), None)
+    n_tokens, seen = int(cache.get_seq_length()), found.n_tokens if found else 0
+    if n_tokens and not seen:
+        raise ValueError(
+            "the cache holds tokens but no Engram state: it was not made by an Engram model, so "
+            "the n-grams that reach into it are unknown"
+        )
+    if n_tokens != seen:
+        raise ValueError(
+            f"the cache holds keys of {n_tokens} tokens but Engram state of {seen}: it was cut "
+            "back or went through another model; begin with an empty one"
+        )
+    return found if seen else None
 
 
-def store_layer(cache: Cache, ids: Tensor, tails: dict[str, Tensor]) -> None:
+def store_layer(cache: Cache, ids: Tensor, tails: dict[str, Tensor], n_tokens: int) -> None:
     """Put the new tails in the cache, in the place of the old."""
-    fresh = EngramCacheLayer(ids, tails)
+    fresh = EngramCacheLayer(ids, tails, n_tokens)
     for i, layer in enumerate(cache.layers):
         if isinstance(layer, EngramCacheLayer):
             cache.layers[i] = fresh

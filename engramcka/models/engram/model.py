@@ -36,6 +36,7 @@ from transformers.utils.generic import can_return_tuple
 from engramcka.config.schema import EngramConfig
 from engramcka.errors import ConfigError
 from engramcka.models.blocks import find_blocks
+from engramcka.models.cache_names import CACHE_NAMES, cache_name, given_cache, returned_cache
 from engramcka.models.configs import EngramModelConfig
 from engramcka.models.engram.cache import find_layer, store_layer
 from engramcka.models.engram.hashing import NgramHash
@@ -95,6 +96,7 @@ class EngramForCausalLM(PreTrainedModel, GenerationMixin):
             }
         )
         self._call: _Call | None = None
+        self._cache_name = cache_name(backbone.forward)
         for name in self.engrams:
             hook = partial(self._insert, name)
             blocks.modules[int(name) - 1].register_forward_pre_hook(hook, with_kwargs=True)
@@ -135,6 +137,7 @@ class EngramForCausalLM(PreTrainedModel, GenerationMixin):
         use_cache: bool | None = None,
         logits_to_keep: int | Tensor | None = None,
         token_mask: Tensor | None = None,
+        cache: Cache | None = None,
         **kwargs: Any,
     ) -> Any:
         """The backbone's output, with the modules at work.
@@ -142,7 +145,7 @@ class EngramForCausalLM(PreTrainedModel, GenerationMixin):
         Args:
             input_ids: (B, T); needed, since addresses are made of them.
             attention_mask: as the backbone takes it; a 2-D one also says what is padding.
-            past_key_values: cache of the tokens before.
+            past_key_values, cache: cache of the tokens before, under either of its names.
             position_ids, labels, use_cache, logits_to_keep: to the backbone, where given. Trainer
                 and generate() look for these names.
             token_mask: (B, T), 0 where a position is padding; only needed beside an
@@ -150,35 +153,53 @@ class EngramForCausalLM(PreTrainedModel, GenerationMixin):
             **kwargs: to the backbone as they are.
 
         A padded position counts, for n-grams and convolution, as one before the start.
+
+        Raises:
+            ValueError: no input_ids, a mask that does not say what is padding, or a cache that
+                these modules cannot go on from.
         """
         if input_ids is None:
             raise ValueError("an Engram model needs input_ids: addresses are made of token ids")
+        past = given_cache(cache, past_key_values, kwargs)
         given = {
+            **self._handed_on(past),
             "position_ids": position_ids,
             "labels": labels,
             "use_cache": use_cache,
             "logits_to_keep": logits_to_keep,
         }
         keep = _kept(token_mask, attention_mask, input_ids.shape[1])
-        past = find_layer(past_key_values)
-        canonical = self.hashing.canonical(input_ids, keep, past.ids if past else None)
+        state = find_layer(past)
+        canonical = self.hashing.canonical(input_ids, keep, state.ids if state else None)
         rows = dict(zip(self.engrams, self.hashing(canonical).unbind(0), strict=True))
         for name in rows:
             self.module(name).prefetch(rows[name])
-        call = _Call(rows, keep, past.tails if past else {})
+        call = _Call(rows, keep, state.tails if state else {})
         with self._running(call):
             outputs = self.backbone(
                 input_ids=input_ids,
                 attention_mask=attention_mask,
-                past_key_values=past_key_values,
                 **{name: value for name, value in given.items() if value is not None},
                 **kwargs,
             )
-        cache = getattr(outputs, "past_key_values", None)
-        if cache is not None:
-            window = self.hashing.window
-            store_layer(cache, canonical[:, canonical.shape[1] - window + 1 :], call.new_tails)
+        made = returned_cache(outputs)
+        kept = made if isinstance(made, Cache) else past
+        if kept is not None:
+            ids = canonical[:, canonical.shape[1] - self.hashing.window + 1 :]
+            n_tokens = input_ids.shape[1] + (state.n_tokens if state else 0)
+            store_layer(kept, ids, call.new_tails, n_tokens)
         return outputs
+
+    def _handed_on(self, past: Cache | None) -> dict[str, Any]:
+        """The cache under the name that the backbone has for it."""
+        if past is None:
+            return {}
+        if self._cache_name is None:
+            raise ValueError(
+                f"{type(self.backbone).__name__} takes no cache under a name known here "
+                f"({', '.join(CACHE_NAMES)}); generate with use_cache=False"
+            )
+        return {self._cache_name: past}
 
     def module(self, name: str) -> Engram:
         """The Engram module of a block, by its number from 1 as a string."""
@@ -220,9 +241,25 @@ class EngramForCausalLM(PreTrainedModel, GenerationMixin):
         mask = kwargs.get("attention_mask")
         backbone: Any = self.backbone
         inputs: dict[str, Any] = backbone.prepare_inputs_for_generation(input_ids, **kwargs)
-        if isinstance(mask, Tensor) and mask.dim() == 2:
-            inputs["token_mask"] = mask[:, -inputs["input_ids"].shape[1] :]
+        ids = inputs["input_ids"]
+        if ids is None or inputs.get("attention_mask") is None:
+            return inputs
+        if mask is None:  # none was needed, yet a static cache has one made
+            inputs["token_mask"] = torch.ones_like(ids)
+        elif isinstance(mask, Tensor) and mask.dim() == 2:
+            inputs["token_mask"] = mask[:, -ids.shape[1] :]
         return inputs
+
+    def init_continuous_batching(self, *args: Any, **kwargs: Any) -> Any:
+        """Refused: sequences packed behind one another would share n-grams."""
+        raise NotImplementedError(
+            "an Engram model has no continuous batching: its n-grams would reach from one "
+            "sequence into the next; use generate()"
+        )
+
+    def _valid_auto_compile_criteria(self, *args: Any, **kwargs: Any) -> bool:
+        """Never compiled by generate(): a graph replayed would write over the tails it returned."""
+        return False
 
 
 def _kept(token_mask: Tensor | None, attention_mask: Any, n_tokens: int) -> Tensor | None:
