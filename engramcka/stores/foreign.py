@@ -19,9 +19,8 @@ import numpy as np
 from engramcka.errors import DataError, StoreError
 from engramcka.stores import layout
 from engramcka.stores.activations import ActivationStore
+from engramcka.stores.foreign_arrays import ArrayShape, Opened
 from engramcka.stores.foreign_formats import (
-    ArrayShape,
-    Opened,
     ZippedArray,
     layers_of,
     open_arrays,
