@@ -40,6 +40,14 @@ def command(
     ] = None,
     y_label: Annotated[str, typer.Option(help="Map: the model of the rows.")] = "y",
     x_label: Annotated[str, typer.Option(help="Map: the model of the columns.")] = "x",
+    first_layer: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Map that does not number its layers: number of the first row and column, 0 for "
+            "the embedding. 1 if left out.",
+        ),
+    ] = None,
     tag: Annotated[
         str | None, typer.Option(help="Event files: the tag that is the loss, or its last part.")
     ] = None,
@@ -55,6 +63,8 @@ def command(
         called = plain_name(name if name is not None else file.resolve().stem)
     except ValueError as error:
         raise ConfigError(f"--name: {error}; give one with --name") from error
+    if kind is KindChoice.sweep and first_layer is not None:
+        raise ConfigError("--first-layer: is for maps; a sweep's file numbers its layers itself")
     if kind is KindChoice.sweep:
         from engramcka.stores.foreign_sweeps import read_sweep_file
 
@@ -62,7 +72,7 @@ def command(
     else:
         from engramcka.stores.foreign_maps import read_map_file
 
-        result = read_map_file(file, y_label, x_label)
+        result = read_map_file(file, y_label, x_label, first_layer)
     target = into / layout.RESULTS
     if (target / kind / called).exists() and not force:
         raise StoreError(

@@ -201,8 +201,9 @@ class ImportedModel(Table):
     )
     first_layer: Annotated[int, Field(ge=0)] | None = Field(
         None,
-        description="layer number of the first array; if left out, the numbers in the names "
-        "(0 is the embedding), or 1 where `layers` names them",
+        description="layer number of the first array, 0 for the embedding; if left out, the "
+        "numbers in the names, or 1 where `layers` names them; names that count from 0 (`arr_0`, "
+        "`h0`) need it, 0 or 1",
     )
     layer_axis: Literal[0, 1] | None = Field(
         None,

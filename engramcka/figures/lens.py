@@ -92,8 +92,8 @@ def plot_lens(
         x = x[order]
         value, low, high = (_ordered(curve, reading + end, order) for end in ("", "_low", "_high"))
         assert value is not None
-        if floor > 0 and low is not None:
-            low = np.maximum(low, floor)
+        if floor > 0:
+            low, high = _above_zero(low, high, floor)
         lines.append(draw_curve(ax, x, value, look))
         bands.append(draw_band(ax, x, low, high, look) if interval else None)
         if reading == "entropy" and curve.final_entropy is not None:
@@ -211,6 +211,17 @@ def _floor(curves: Sequence[LensCurve]) -> float:
     values = np.concatenate([curve.kl for curve in curves])
     values = values[values > 0]
     return max(float(values.min()), _LOWEST * float(values.max())) / 1.3 if len(values) else 0.0
+
+
+def _above_zero(
+    low: Float | None, high: Float | None, floor: float
+) -> tuple[Float | None, Float | None]:
+    """A band on a logarithmic axis: from ``floor`` where its lower end is below, and none where
+    all of it is not above zero."""
+    if low is None or high is None:
+        return low, high
+    high = np.where(high > 0, high, np.nan)
+    return np.maximum(low, np.minimum(floor, high)), high
 
 
 def _limits(

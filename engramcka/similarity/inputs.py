@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 
 from engramcka.errors import ComparisonError
+from engramcka.similarity.arrays import dense
 
 _BLOCK = 1024  # samples looked at at once
 _HELD_BLOCK = 64 * 2**20  # bytes of an array that are read at once to be held
@@ -40,7 +41,7 @@ class Layers:
     """
 
     def __init__(self, arrays: Sequence[Any], side: str, numbers: Sequence[int] = ()) -> None:
-        self.arrays = [_array(array) for array in arrays]
+        self.arrays = list(arrays)
         self.side = side
         self.numbers = tuple(numbers) or tuple(range(1, len(self.arrays) + 1))
         if not self.arrays or len(self.numbers) != len(self.arrays):
@@ -266,13 +267,7 @@ class Layers:
         )
 
     def _checked_dtype(self, index: int) -> str:
-        array = self.arrays[index]
-        if len(array.shape) != 2 or 0 in tuple(array.shape):
-            raise ComparisonError(
-                f"{self.name(index)} has shape {tuple(array.shape)}; "
-                "a layer is a matrix (samples, width)"
-            )
-        dtype = str(array.dtype).removeprefix("torch.")
+        self.arrays[index], dtype = dense(self.arrays[index], self.name(index))
         if dtype not in (*_EXACT_IN_FLOAT32, "float64"):
             raise ComparisonError(
                 f"{self.name(index)} is {dtype}; it must be float64, float32, float16 or bfloat16"
@@ -327,13 +322,6 @@ def choose_device(y: Layers, x: Layers, device: str | torch.device) -> torch.dev
     if None in found and torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("cpu")
-
-
-def _array(array: Any) -> Any:
-    """The same without a gradient, and as an array if it is a list."""
-    if isinstance(array, torch.Tensor):
-        return array.detach()
-    return array if hasattr(array, "shape") and hasattr(array, "dtype") else np.asarray(array)
 
 
 def _in_memory(array: Any) -> bool:

@@ -19,9 +19,8 @@ import numpy as np
 from engramcka.errors import DataError, StoreError
 from engramcka.stores import layout
 from engramcka.stores.activations import ActivationStore
+from engramcka.stores.foreign_arrays import ArrayShape, Opened
 from engramcka.stores.foreign_formats import (
-    ArrayShape,
-    Opened,
     ZippedArray,
     layers_of,
     open_arrays,
@@ -71,13 +70,15 @@ def open_foreign(
         names: of the arrays, first layer first; None for all, by the number at the end of their
             names.
         first_layer: number of the first array; None for the numbers in the names, or 1 if ``names``
-            is given.
+            is given. Numbers in the names are moved by as many, gaps and all; from 0 they say
+            nothing, since people count the embedding so and the first block too.
         layer_axis: of one array of three dimensions that holds all layers, the axis that counts
             them, 0 or 1; the layers are numbered from 1, or from ``first_layer``.
 
     Raises:
         StoreError: nothing there, or it cannot be read.
-        DataError: no such array, no number in a name, or shapes and dtypes that do not agree.
+        DataError: no such array, no number in a name, numbers from 0 without ``first_layer``, or
+            shapes and dtypes that do not agree.
     """
     with ExitStack() as stack:
         store = None
@@ -98,6 +99,8 @@ def open_foreign(
                 f"{path}: one array of shape {shape}; say with layer_axis = 0 or 1 which axis "
                 "counts the layers"
             )
+        if store is not None and names is None and first_layer is None:
+            first_layer = min(store.layers)  # 0 is the embedding in stores of ours
         layers = _number(path, list(shapes), names, first_layer)
         shape, dtype = _common(path, {name: shapes[name] for name in layers.values()})
         yield ForeignArrays(layers, shape, _DTYPES[dtype], dtype, read, store)
@@ -188,10 +191,15 @@ def _number(
                 "set layers"
             )
         numbers[int(digits[-1])] = name
-    ordered = dict(sorted(numbers.items()))
-    if first_layer is None:
-        return ordered
-    return dict(enumerate(ordered.values(), start=first_layer))
+    lowest, highest = min(numbers), max(numbers)
+    if first_layer is None and lowest == 0:
+        first, last = numbers[lowest], numbers[highest]
+        raise DataError(
+            f"{path}: arrays are numbered from 0 ({first!r} to {last!r}); say with first_layer "
+            f"which layer {first!r} is: 0 for the embedding, 1 for the first block"
+        )
+    shift = 0 if first_layer is None else first_layer - lowest
+    return {number + shift: name for number, name in sorted(numbers.items())}
 
 
 def _common(path: str, arrays: Mapping[str, Any]) -> tuple[tuple[int, int], str]:

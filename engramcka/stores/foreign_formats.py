@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import glob
 import json
-from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
@@ -20,20 +18,11 @@ import numpy as np
 from engramcka.errors import StoreError
 from engramcka.stores import layout
 from engramcka.stores.activations import ActivationStore, open_activations
+from engramcka.stores.foreign_arrays import ArrayShape, Opened
+from engramcka.stores.foreign_zarr import has_arrays, open_zarr
 from engramcka.stores.remote import has_store, is_url, remote_path
 
 FORMATS = (".npy", ".npz", ".safetensors", ".h5", ".hdf5", ".zarr")
-
-Opened = tuple[dict[str, Any], Callable[[str, slice], Any]]
-"""Array's name -> something with shape and dtype, and the reader of (array's name, samples)."""
-
-
-@dataclass(frozen=True)
-class ArrayShape:
-    """What is known of an array before it is read."""
-
-    shape: tuple[int, ...]
-    dtype: Any
 
 
 def own_store(path: str) -> ActivationStore | None:
@@ -59,11 +48,9 @@ def own_store(path: str) -> ActivationStore | None:
 
 def open_arrays(path: str, stack: ExitStack) -> Opened:
     """Whatever is at a path or a URL, but for stores of ours."""
-    if is_url(path):
-        return _zarr(path)
     place = Path(path).expanduser()
-    if any((place / name).is_file() for name in ("zarr.json", ".zgroup")):
-        return _zarr(place)
+    if is_url(path) or has_arrays(place):
+        return open_zarr(path)
     if place.is_file() and place.suffix != ".npy":
         openers = {
             ".npz": _npz,
@@ -159,35 +146,6 @@ def _hdf5(path: Path, stack: ExitStack) -> Opened:
 
     file.visititems(visit)
     return arrays, lambda name, rows: arrays[name][rows]
-
-
-def _zarr(path: Path | str) -> Opened:
-    """A Zarr group of any writer."""
-    import zarr
-
-    try:
-        group = zarr.open_group(path, mode="r")
-    except Exception as error:  # each protocol's package raises its own kinds
-        what = "no Zarr group there; of a URL only Zarr is read, copy other files here first"
-        told = what if isinstance(path, str) else "cannot be read"
-        raise StoreError(f"{path}: {told} ({layout.first_line(error)})", exit_code=2) from error
-    if group.attrs.get(layout.TYPE) == "activations":
-        raise StoreError(
-            f"{path}: an activation store without its manifest; finish its run, then copy it whole",
-            exit_code=2,
-        )
-    arrays: dict[str, Any] = dict(group.arrays())
-    shapes = {}
-    for name, array in arrays.items():
-        is_words = array.dtype == np.uint16 and array.attrs.get("dtype") == "bfloat16"
-        dtype = np.dtype(ml_dtypes.bfloat16) if is_words else array.dtype
-        shapes[name] = ArrayShape(array.shape, dtype)
-        layout.require_chunks(array, array.nchunks)
-
-    def read(name: str, rows: slice) -> Any:
-        return np.asarray(arrays[name][rows]).view(shapes[name].dtype)
-
-    return shapes, read
 
 
 def layers_of(store: ActivationStore) -> Opened:

@@ -20,20 +20,26 @@ from engramcka.results import CkaMap
 from engramcka.stores.foreign_sweeps import MAX_BYTES, read_text, refusal
 
 MATRICES = ("similarity", "ci_low", "ci_high")
+AXES = ("y_layers", "x_layers")
+_MOST_LAYERS = 1_000_000  # a layer's number is below
 LARGEST = 1.5  # an unbiased estimate may lie a little outside [-1, 1]; beyond this it is none
 
 Matrix = np.ndarray[Any, Any]
 Parts = dict[str, Any]  # fields of CkaMap
 
 
-def read_map_file(path: Path, y_label: str = "y", x_label: str = "x") -> CkaMap:
+def read_map_file(
+    path: Path, y_label: str = "y", x_label: str = "x", first_layer: int | None = None
+) -> CkaMap:
     """Read a map by its file's extension.
 
     Args:
-        path: .npy (one matrix), .safetensors (one matrix, or `similarity` with `ci_low` and
-            `ci_high`) or .csv.
+        path: .npy (one matrix), .safetensors (one matrix, or `similarity` with `ci_low`, `ci_high`,
+            `y_layers` and `x_layers`) or .csv.
         y_label: of the model whose layers are the rows.
         x_label: of the model whose layers are the columns.
+        first_layer: number of the first row and column of a file that does not number its layers;
+            None for 1.
 
     Raises:
         StoreError: names the file, what was found and what is allowed.
@@ -53,22 +59,31 @@ def read_map_file(path: Path, y_label: str = "y", x_label: str = "x") -> CkaMap:
     parts = reader(path)
     for name in MATRICES:
         if parts.get(name) is not None:
-            parts[name] = _checked(f"{path}, {name}", parts[name])
+            parts[name] = _checked(f"{path}, {name}", parts[name], name == "similarity")
+    if first_layer is not None:
+        numbered = [axis for axis in AXES if axis in parts]
+        if numbered:
+            raise refusal(f"{path}: says itself which {' and '.join(numbered)} it has",
+                          "leave out --first-layer")  # fmt: skip
+        for axis, count in zip(AXES, parts["similarity"].shape, strict=True):
+            parts[axis] = tuple(range(first_layer, first_layer + count))
     try:
         return CkaMap(**parts, y_label=y_label, x_label=x_label)
     except EngramckaError as error:
         raise refusal(f"{path}: {error}") from error
 
 
-def _checked(where: str, values: Matrix) -> Matrix:
-    """A matrix of similarities in float64; NaN where there is none."""
+def _checked(where: str, values: Matrix, is_similarity: bool) -> Matrix:
+    """A matrix of similarities, or of ends of their intervals, in float64; NaN where there is
+    none."""
     if values.ndim != 2 or 0 in values.shape or values.dtype.kind not in "fiu":
         raise refusal(
             f"{where}: found shape {values.shape} of {values.dtype}",
             "allowed: a matrix of numbers (y layers, x layers)",
         )
     values = values.astype(np.float64)
-    wrong = np.argwhere(np.isinf(values) | (np.abs(values) > LARGEST))
+    largest = LARGEST if is_similarity else np.inf
+    wrong = np.argwhere(np.isinf(values) | (np.abs(values) > largest))
     if len(wrong):
         row, column = (int(index) for index in wrong[0])
         raise refusal(
@@ -96,7 +111,14 @@ def _read_safetensors(path: Path) -> Parts:
             f"{path}: cannot be read ({_reason(error)})", "allowed: float64, float32 or float16"
         ) from error
     if "similarity" in tensors:
-        return {name: tensors[name] for name in MATRICES if name in tensors}
+        found: Parts = {name: tensors[name] for name in MATRICES if name in tensors}
+        layers = {name: tensors[name] for name in AXES if name in tensors}
+        for name, numbers in layers.items():
+            if numbers.ndim != 1 or not all(map(_is_layer, numbers.tolist())):
+                raise refusal(f"{path}, {name}: no list of layers", _LAYERS_ALLOWED)
+            if len(set(numbers.tolist())) < len(numbers):
+                raise refusal(f"{path}, {name}: names one twice", _LAYERS_ALLOWED)
+        return {**found, **{name: tuple(map(int, layers[name])) for name in layers}}
     if len(tensors) != 1:
         raise refusal(
             f"{path}: holds {', '.join(sorted(tensors)) or 'nothing'}",
@@ -131,8 +153,8 @@ def _cells(path: Path, header: list[str], rows: list[list[str]]) -> Parts:
             raise refusal(f"{path}, line {number}: {len(row)} values, {len(header)} columns")
         entry = dict(zip(header, _numbers(path, number, row), strict=True))
         y, x = entry["y_layer"], entry["x_layer"]
-        if not all(layer >= 1 and layer == int(layer) for layer in (y, x)):
-            raise refusal(f"{path}, line {number}: layers {y:g} and {x:g}", "allowed: from 1")
+        if not (_is_layer(y) and _is_layer(x)):
+            raise refusal(f"{path}, line {number}: layers {y:g} and {x:g}", _LAYERS_ALLOWED)
         if (int(y), int(x)) in cells:
             raise refusal(f"{path}, line {number}: y_layer {y:g}, x_layer {x:g} once more")
         cells[int(y), int(x)] = [entry[name] for name in columns]
@@ -146,6 +168,13 @@ def _cells(path: Path, header: list[str], rows: list[list[str]]) -> Parts:
     values = np.array([[cells[y, x] for x in x_layers] for y in y_layers])
     found: Parts = {name: values[..., index] for index, name in enumerate(columns)}
     return {**found, "y_layers": tuple(y_layers), "x_layers": tuple(x_layers)}
+
+
+_LAYERS_ALLOWED = "allowed: whole numbers from 0, the embedding"
+
+
+def _is_layer(number: float) -> bool:
+    return 0 <= number < _MOST_LAYERS and number == int(number)
 
 
 def _numbers(path: Path, line: int, row: list[str]) -> list[float]:

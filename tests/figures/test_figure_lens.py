@@ -65,6 +65,27 @@ def test_a_logarithmic_axis_leaves_out_what_is_not_above_zero():
     assert wide.axes.get_ylim()[0] > 1e-3
 
 
+def test_bands_on_a_logarithmic_axis_stay_where_they_are_above_zero():
+    """Every curve ends at zero with an interval of no width: nothing is drawn to there."""
+    curve = made_lens(interval=2.0)
+    figure = lens_figure([curve, made_lens(label="wide", shift=-5.0, interval=9.0)], log=True)
+    (ax,) = figure.axes
+    low = ax.get_ylim()[0]
+    for band, given in zip(ax.collections, (2.0, 9.0), strict=True):
+        corners = band.get_paths()[0].vertices
+        assert corners[:, 1].min() >= min(low, curve.kl[-2])
+        assert corners[:, 0].max() == 11
+        inside = made_lens(interval=given, shift=0.0 if given == 2.0 else -5.0)
+        for layer in range(1, 12):
+            there = corners[corners[:, 0] == layer, 1]
+            assert there.max() == pytest.approx(inside.kl_high[layer - 1])
+            assert there.min() == pytest.approx(max(inside.kl_low[layer - 1], low))
+    figure = lens_figure([curve], log=True)
+    at = looked_at(figure, dpi=300)
+    for layer in (2, 4, 6, 8):
+        np.testing.assert_allclose(at(figure.axes[0], layer, 1.5 * low), 1.0, atol=0.01)
+
+
 def test_memory_off_is_dashed_in_the_colour_of_its_model_and_named():
     artists = plot_lens([made_lens(), made_lens(label="E"), made_lens(label="E", memory=False)])
     moe, on, off = artists.curves

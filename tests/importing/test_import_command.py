@@ -11,9 +11,11 @@ import pytest
 from safetensors.numpy import save_file
 
 from engramcka import figures, open_run
-from engramcka.cli import importing
+from engramcka.cli import export, importing
 from engramcka.errors import EngramckaError
 from engramcka.paper import published_maps, published_sweep
+from engramcka.results import CkaMap
+from engramcka.stores import results
 from engramcka.tui import browse
 
 RANDOM = np.random.default_rng(0)
@@ -25,7 +27,8 @@ POINTS = [
 
 
 def take(file: Path, kind: str, run: Path, **options: Any) -> None:
-    given = {"name": None, "y_label": "y", "x_label": "x", "tag": None, "force": False, **options}
+    given = {"name": None, "y_label": "y", "x_label": "x", "tag": None, "force": False}
+    given |= {"first_layer": None, **options}
     importing.command(file, importing.KindChoice(kind), run, **given)
 
 
@@ -98,6 +101,52 @@ def test_an_exported_map_comes_back_from_every_format(tmp_path: Path) -> None:
     assert open_run(tmp_path / "run").cka["tensor"].ci_low is not None
 
 
+def test_a_map_with_the_embedding_comes_back_digit_for_digit(tmp_path: Path) -> None:
+    similarity = RANDOM.uniform(-0.1, 1, (4, 3))
+    similarity[2, 1] = np.nan
+    cka = CkaMap(
+        similarity,
+        y_layers=(0, 1, 2, 5),
+        x_layers=(0, 1, 2),
+        ci_low=similarity - RANDOM.uniform(0, 3, (4, 3)),  # an interval may be wide
+        ci_high=similarity + RANDOM.uniform(0, 3, (4, 3)),
+    )
+    results.open_root(tmp_path / "run/results.zarr")
+    results.write_result(tmp_path / "run/results.zarr", "a", cka, {})
+    exported = tmp_path / "a.csv"
+    export.command(tmp_path / "run", exported, what="cka/a")
+    tensors = {name: getattr(cka, name) for name in ("similarity", "ci_low", "ci_high")}
+    layers = {name: np.array(getattr(cka, name)) for name in ("y_layers", "x_layers")}
+    save_file({**tensors, **layers}, tmp_path / "b.safetensors")
+    for file in (exported, tmp_path / "b.safetensors"):
+        take(file, "cka", tmp_path / "again")
+        found = open_run(tmp_path / "again").cka[file.stem]
+        assert (found.y_layers, found.x_layers) == (cka.y_layers, cka.x_layers)
+        for name, values in tensors.items():
+            np.testing.assert_array_equal(getattr(found, name), values)
+        assert figures.to_csv(found) == exported.read_text()
+
+
+def test_a_map_without_layer_numbers_is_told_where_they_begin(tmp_path: Path) -> None:
+    similarity = RANDOM.uniform(size=(3, 2))
+    np.save(tmp_path / "a.npy", similarity)
+    save_file({"similarity": similarity}, tmp_path / "b.safetensors")
+    write(tmp_path / "c.csv", "\n".join(",".join(map(str, row)) for row in similarity))
+    for name in ("a.npy", "b.safetensors", "c.csv"):
+        for first in (None, 0, 1):
+            take(tmp_path / name, "cka", tmp_path / "run", first_layer=first, force=True)
+            found = open_run(tmp_path / "run").cka[name[0]]
+            begin = 1 if first is None else first
+            assert found.y_layers == tuple(range(begin, begin + 3))
+            assert found.x_layers == tuple(range(begin, begin + 2))
+            np.testing.assert_array_equal(found.similarity, similarity)
+    cells = write(tmp_path / "d.csv", "y_layer,x_layer,similarity\n0,0,1\n")
+    message = refused(cells, "cka", tmp_path / "new", first_layer=0)
+    assert "says itself which y_layers and x_layers it has; leave out --first-layer" in message
+    sweep = write(tmp_path / "s.csv", "layer,loss\n1,2\n")
+    assert "--first-layer: is for maps" in refused(sweep, "sweep", tmp_path / "new", first_layer=0)
+
+
 def test_what_was_imported_browses_and_exports(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -166,7 +215,25 @@ def test_a_bad_sweep_is_one_line(tmp_path: Path, name: str, text: str, message: 
         ("m.csv", b"1,2\n3\n", "rows of different lengths"),
         ("m.csv", b"0.5,x\n", "line 1: could not convert"),
         ("m.csv", b"y_layer,x_layer,similarity\n1,1,0.5\n1,2,0.5\n2,1,0.5\n", "3 cells, 2 x 2"),
-        ("m.csv", b"y_layer,x_layer,similarity\n0,1,0.5\n", "layers 0 and 1; allowed: from 1"),
+        ("m.csv", b"y_layer,x_layer,similarity\n-1,1,0.5\n", "layers -1 and 1; allowed: whole"),
+        ("m.csv", b"y_layer,x_layer,similarity\n0.5,1,0.5\n", "layers 0.5 and 1; allowed: whole"),
+        ("m.csv", b"y_layer,x_layer,similarity\ninf,1,0.5\n", "layers inf and 1; allowed: whole"),
+        ("m.csv", b"y_layer,x_layer,similarity\n,1,0.5\n", "layers nan and 1; allowed: whole"),
+        (
+            "m.safetensors",
+            {"similarity": np.eye(2), "y_layers": np.array([1, -1])},
+            "y_layers: no list of layers; allowed: whole numbers from 0",
+        ),
+        (
+            "m.safetensors",
+            {"similarity": np.eye(2), "y_layers": np.array([1, 1])},
+            "y_layers: names one twice",
+        ),
+        (
+            "m.safetensors",
+            {"similarity": np.eye(2), "y_layers": np.arange(3)},
+            "y_layers names 3 layers, the map has 2",
+        ),
         ("m.png", b"", "allowed: .npy, .safetensors, .csv"),
     ],
 )

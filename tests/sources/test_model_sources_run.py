@@ -207,6 +207,11 @@ source = "activations"
 path = "b.npz"
 """
     text = config_text(sources, models).replace("{sources}/few-nerd", "nowhere")
+    line = refusal(tmp_path, text)
+    assert "line 18, models.b.path: b.npz: arrays are numbered from 0 ('h_0' to 'h_7'); say" in line
+    text = text.replace('"b.npz"', '"b.npz"\nfirst_layer = 0')
+    blocks = run(text, "run.dir=blocks", "models.b.first_layer=1").cka["map"]
+    assert blocks.x_layers == (1, 8)
     done = run(text)
     cka = done.cka["map"]
     assert (cka.y_layers, cka.x_layers, cka.n_samples) == ((1, 2), (0, 7), 50)
@@ -214,8 +219,8 @@ path = "b.npz"
     (tmp_path / "a.npz").unlink()
     assert all(piece.is_done() for piece in make_plan(load_config(tmp_path / "config.toml")))
     np.savez(tmp_path / "c.npz", layer1=arrays["layer1"][:30])
-    with pytest.raises(EngramckaError, match="row by row and have 50 and 30 rows"):
-        run(text, "run.dir=other", "models.a.path=b.npz", "models.b.path=c.npz")
+    with pytest.raises(EngramckaError, match="row by row and have 30 and 50 rows"):
+        run(text, "run.dir=other", "models.a.path=c.npz", "models.a.first_layer=1")
     mixed = models.replace('"activations"\npath = "b.npz"', '"hf"\npath = "{sources}/first"')
     line = refusal(tmp_path, config_text(sources, mixed), "models.a.path=c.npz")
     assert "cka[0].y" in line

@@ -71,8 +71,37 @@ def test_names_in_an_order_of_ones_own_and_a_number_to_begin_with(tmp_path: Path
         assert found.layers == {1: "h.10", 2: "h.1"}
     with open_foreign(path, ["h.10", "h.1"], first_layer=0) as found:
         assert found.layers == {0: "h.10", 1: "h.1"}
-    with open_foreign(path, first_layer=5) as found:
-        assert found.layers == {5: "h.1", 6: "h.2", 7: "h.10"}
+    with open_foreign(path, first_layer=5) as found:  # what is left out in between stays so
+        assert found.layers == {5: "h.1", 6: "h.2", 14: "h.10"}
+
+
+@pytest.mark.parametrize("stem", ["arr_", "h", "layer_", "layer_0", "model.layers."])
+def test_names_that_count_from_zero_say_nothing_of_the_first_block(
+    stem: str, tmp_path: Path
+) -> None:
+    values = {number: LAYERS["h.1"] * (number + 1) for number in (0, 1, 5)}
+    zero = write(tmp_path, "npz", {f"{stem}{number}": array for number, array in values.items()})
+    with (
+        pytest.raises(
+            EngramckaError,
+            match=rf"numbered from 0 \('{stem}0' to '{stem}5'\); say with first_layer which layer "
+            rf"'{stem}0' is: 0 for the embedding, 1 for the first block",
+        ) as error,
+        open_foreign(zero),
+    ):
+        pass
+    assert (error.value.exit_code, "\n" in str(error.value)) == (2, False)
+    one = write(
+        tmp_path, "safetensors", {f"{stem}{number + 1}": array for number, array in values.items()}
+    )
+    rows = slice(0, 7)
+    with open_foreign(zero, first_layer=1) as found, open_foreign(one) as same:
+        assert list(found.layers) == list(same.layers) == [1, 2, 6]
+        for (number, mine), (other, theirs) in zip(found.rows(rows), same.rows(rows), strict=True):
+            assert number == other
+            assert (mine == theirs).all()
+    with open_foreign(zero, first_layer=0) as found:
+        assert list(found.layers) == [0, 1, 5]
 
 
 @pytest.mark.parametrize("axis", [0, 1])
@@ -148,6 +177,21 @@ def test_a_store_of_our_own_unless_it_is_unfinished(tmp_path: Path) -> None:
     with open_foreign(str(store.path)) as found:
         assert (list(found.layers), found.dtype) == ([1, 2], "bfloat16")
         assert all((rows == words[1:4]).all() for _, rows in found.rows(slice(1, 4)))
+
+
+def test_a_store_of_our_own_keeps_its_embedding_as_layer_0(tmp_path: Path) -> None:
+    store = create_activations(
+        tmp_path / "m.zarr",
+        layers=[0, 1, 4],
+        width=5,
+        dtype="float32",
+        samples={"document": np.full(7, "d"), "start": np.arange(7), "end": np.arange(7) + 1},
+        attributes={},
+        inputs={},
+    )
+    store.write(0, dict.fromkeys((0, 1, 4), LAYERS["h.1"]))
+    with open_foreign(str(store.path)) as found:
+        assert list(found.layers) == [0, 1, 4]
 
 
 @pytest.mark.parametrize(
