@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from engramcka.errors import ComparisonError, EngramckaError
@@ -38,15 +39,27 @@ class Rows:
             ComparisonError: the slice is no dense array of the dtype and the size that it should
                 have.
         """
+        return self._checked(lambda: self._array[rows], len(range(*rows.indices(self.shape[0]))))
+
+    @property
+    def picks_rows(self) -> bool:
+        """Whether `pick` reads no more than the rows asked for and what lies close to them."""
+        return bool(getattr(self._array, "picks_rows", False))
+
+    def pick(self, rows: npt.NDArray[np.int64]) -> Any:
+        """(len(rows), width) single samples; raises as a slice does."""
+        return self._checked(lambda: self._array.take(rows)[0 : len(rows)], len(rows))
+
+    def _checked(self, read: Callable[[], Any], count: int) -> Any:
         try:
-            block = self._array[rows]
+            block = read()
             if not isinstance(block, torch.Tensor):
                 block = _native(np.asanyarray(block))
         except (EngramckaError, OSError, MemoryError):
             raise
         except Exception as error:  # each library raises its own kinds
             raise self._refuse(_first_line(error)) from error
-        shape = (len(range(*rows.indices(self.shape[0]))), self.shape[1])
+        shape = (count, self.shape[1])
         if tuple(block.shape) != shape or block.dtype != self.dtype:
             found, wanted = (tuple(block.shape), block.dtype), (shape, self.dtype)
             raise self._refuse(f"{found[0]} of {found[1]} for {wanted[0]} of {wanted[1]}")

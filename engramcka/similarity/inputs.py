@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
+from mmap import mmap
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ import numpy.typing as npt
 import torch
 
 from engramcka.errors import ComparisonError
-from engramcka.similarity.arrays import dense
+from engramcka.similarity.arrays import Rows, dense
 
 _BLOCK = 1024  # samples looked at at once
 _HELD_BLOCK = 64 * 2**20  # bytes of an array that are read at once to be held
@@ -232,8 +233,9 @@ class Layers:
         if _in_memory(self.arrays[index]):
             array = self._in_memory_tensor(index)
             return array.index_select(0, torch.from_numpy(rows).to(array.device))
-        if hasattr(self.arrays[index], "take") and not isinstance(self.arrays[index], np.ndarray):
-            return _from_numpy(self.arrays[index].take(rows)[0 : len(rows)])
+        array = self.arrays[index]
+        if isinstance(array, Rows) and array.picks_rows:
+            return _from_numpy(array.pick(rows))
         cuts = np.flatnonzero(np.diff(rows) != 1) + 1
         runs = [self._slice(index, int(run[0]), int(run[-1]) + 1) for run in np.split(rows, cuts)]
         return torch.cat(runs)
@@ -328,7 +330,11 @@ def _in_memory(array: Any) -> bool:
     """Whether any row is had at once: a tensor, or an array that is no file's."""
     if isinstance(array, torch.Tensor):
         return True
-    return isinstance(array, np.ndarray) and not isinstance(array, np.memmap)
+    if not isinstance(array, np.ndarray):
+        return False
+    while isinstance(array, np.ndarray) and not isinstance(array, np.memmap):
+        array = array.base
+    return not isinstance(array, np.memmap | mmap)
 
 
 def _from_numpy(block: Any) -> torch.Tensor:

@@ -17,6 +17,8 @@ from engramcka.stores.shards import ShardedArray
 class LayerArray:
     """One layer's hidden states, (samples, width), read a slice of samples at a time."""
 
+    picks_rows = True  # `take` reads no more than the parts that hold them
+
     def __init__(
         self, array: ShardedArray, dtype: str, rows: npt.NDArray[np.int64] | None = None
     ) -> None:
