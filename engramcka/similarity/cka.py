@@ -17,7 +17,7 @@ from engramcka.results import CkaMap
 from engramcka.similarity import estimators
 from engramcka.similarity.diagnostics import layer_diagnostics
 from engramcka.similarity.documents import MIN_BATCH, are_single, document_numbers
-from engramcka.similarity.inputs import Layers, check_pair, choose_device
+from engramcka.similarity.inputs import Layers, check_pair, choose_device, load_if_it_fits
 from engramcka.similarity.look import first_look
 from engramcka.similarity.massive import drop_massive_samples
 from engramcka.similarity.permutation import Shuffles
@@ -144,6 +144,7 @@ def cka_map(
     sides = Layers(y, "y", y_layers), Layers(x, "x", x_layers)
     check_pair(*sides, y_samples, x_samples)
     documents = _documents(groups, sides[0].n_samples)
+    load_if_it_fits(*sides, share.ranks)
     dropped = drop_nonfinite(*sides) if nonfinite == "drop" else 0
     dtype = torch.float64 if any(side.needs_float64 for side in sides) else torch.float32
     like = torch.empty(0, dtype=dtype, device=choose_device(*sides, device))

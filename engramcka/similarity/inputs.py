@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 
 from engramcka.errors import ComparisonError
+from engramcka.memory import free_bytes
 from engramcka.similarity.arrays import Rows, dense
 
 _BLOCK = 1024  # samples looked at at once
@@ -158,6 +159,12 @@ class Layers:
         self._place[samples[order]] = np.arange(len(samples))
         for index in outside:
             self._held[index] = self._picked(index, rows[order])
+
+    def load(self) -> None:
+        """Read every array that is not in memory, whole and once."""
+        for index, array in enumerate(self.arrays):
+            if not _in_memory(array):
+                self.arrays[index] = self._picked(index, np.arange(int(array.shape[0])))
 
     def held_bytes(self) -> int:
         """What `hold` needs for one sample."""
@@ -311,6 +318,20 @@ def check_pair(
                 f"sample {index} is {a!r} in y and {b!r} in x; both need the same samples in the "
                 "same order"
             )
+
+
+def load_if_it_fits(y: Layers, x: Layers, ranks: int) -> None:
+    """Read what is not in memory, where half of the memory that is free holds all of it.
+
+    Args:
+        y: one model.
+        x: the other.
+        ranks: processes that share the memory.
+    """
+    needed = sum(side.held_bytes() * int(side.arrays[0].shape[0]) for side in (y, x))
+    if 0 < needed <= free_bytes() / (2 * ranks):
+        for side in (y, x):
+            side.load()
 
 
 def choose_device(y: Layers, x: Layers, device: str | torch.device) -> torch.device:

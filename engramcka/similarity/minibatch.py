@@ -76,18 +76,12 @@ class Minibatch:
     def run(self, numbers: Sequence[int], ranks: int = 1) -> Iterator[Batch]:
         """HSIC_1 of every pair of layers and the layers' moments, for these batches, in order.
 
-        As many batches at a time as half of the free memory holds are read from arrays that are not
-        in memory.
-
         Args:
             numbers: of the batches.
             ranks: processes that share the memory.
         """
         size = max(map(len, self.batches))
-        for window in self._windows(numbers, ranks):
-            samples = np.sort(np.concatenate([self.batches[number] for number in window]))
-            for side in (self.y, self.x):
-                side.hold(samples)
+        for window in held_windows(self.y, self.x, self.batches, numbers, ranks):
             yield from ordered_map(
                 self.batch,
                 (self.batches[number] for number in window),
@@ -164,22 +158,6 @@ class Minibatch:
         place[1 + there] = 1 + np.arange(len(there))
         return (*first.tolist(), n), place
 
-    def _windows(self, numbers: Sequence[int], ranks: int) -> Iterator[list[int]]:
-        """The batches that are read at once."""
-        needed = self.y.held_bytes() + self.x.held_bytes()
-        most = math.inf if not needed else free_bytes() / (2 * ranks * needed)
-        window: list[int] = []
-        samples = 0
-        for number in numbers:
-            size = len(self.batches[number])
-            if window and samples + size > most:
-                yield window
-                window, samples = [], 0
-            window.append(number)
-            samples += size
-        if window:
-            yield window
-
     @property
     def _widths(self) -> list[int]:
         return self.y.widths + self.x.widths
@@ -195,6 +173,38 @@ class Minibatch:
             )
         with _MAKING:
             return Workspace(self.y, self.x, edges, self.scratch, like)
+
+
+def held_windows(
+    y: Layers, x: Layers, batches: Sequence[Ints], numbers: Sequence[int], ranks: int
+) -> Iterator[list[int]]:
+    """Runs of the batches with these numbers, whose samples are held while a run is at hand.
+
+    As many batches at a time as half of the free memory holds are read from arrays that are not in
+    memory, at one reading of each array, in order.
+
+    Args:
+        y: one model.
+        x: the other.
+        batches: the samples of each.
+        numbers: of the batches wanted.
+        ranks: processes that share the memory.
+    """
+    needed = y.held_bytes() + x.held_bytes()
+    most = math.inf if not needed else free_bytes() / (2 * ranks * needed)
+    windows: list[list[int]] = []
+    samples = math.inf
+    for number in numbers:
+        samples += len(batches[number])
+        if samples > most or not windows:
+            windows.append([])
+            samples = len(batches[number])
+        windows[-1].append(number)
+    for window in windows:
+        held = np.sort(np.concatenate([batches[number] for number in window]))
+        for side in (y, x):
+            side.hold(held)
+        yield window
 
 
 def batch_portions(batches: int, most: int) -> list[range]:
