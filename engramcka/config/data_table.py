@@ -61,6 +61,12 @@ class DataTable(Table):
         "randomly drawn words, or the mean over every entity's tokens",
     )
     samples: int = Field(4096, ge=4, description="samples compared, drawn without replacement")
+    per_document: int | None = Field(
+        None,
+        ge=1,
+        description="samples of one document at most, drawn at random, so that no long one "
+        "outweighs the rest; no limit if left out",
+    )
     passage_length: int | None = Field(
         None,
         ge=16,
