@@ -29,6 +29,7 @@ class LeftOut:
 
     cut_off: int = 0  # behind the last of ``max_length`` tokens
     no_token: int = 0  # in no token
+    first_tokens: int = 0  # among the first ``skip_first`` tokens of their passage
     repeated: int = 0  # in the tokens of another sample
 
     @property
@@ -81,6 +82,13 @@ class _Encoded:
         """Whether a character is behind the last token of a passage that was cut."""
         return self.cut and character >= int(self.spans[:, 1].max(initial=0))
 
+    def begin(self, skip_first: int) -> int:
+        """Index of the first token behind so many that stand for characters; or all there are."""
+        if not skip_first:
+            return 0
+        full = np.flatnonzero(self._full)
+        return int(full[skip_first]) if skip_first < len(full) else len(self.ids)
+
     def distinct(self) -> Ints:
         """Indices of the tokens that stand for characters; of those that end alike, the last."""
         ends = dict(zip(self.spans[:, 1].tolist(), range(len(self.ids)), strict=True))
@@ -108,6 +116,7 @@ def place_samples(
     count: int | None = None,
     seed: int = 0,
     per_document: int | None = None,
+    skip_first: int = 0,
 ) -> Passages:
     """Tokenise every passage once and find the tokens of each sample.
 
@@ -127,16 +136,17 @@ def place_samples(
         count: samples wanted of positions "all"; None for all there are.
         seed: of the draw of positions "all".
         per_document: the cap that the samples were drawn under, for messages.
+        skip_first: tokens at the start of every passage that are no sample, nor part of a mean;
+            those that stand for characters are counted, so not a BOS before them.
 
     Raises:
         DataKeyError: positions "all" gives fewer than ``count``.
     """
     if positions == "all":
-        found = _all_tokens(tokenizer, corpus, samples, max_length, count, seed)
+        found = _all_tokens(tokenizer, corpus, samples, max_length, count, seed, skip_first)
         if count is not None and len(found.samples) < count:
-            raise DataKeyError(
-                "samples", *too_few(count, len(found.samples), "tokens", per_document)
-            )
+            what = f"tokens behind the first {skip_first} of a passage" if skip_first else "tokens"
+            raise DataKeyError("samples", *too_few(count, len(found.samples), what, per_document))
         return found
     keys = list(zip(samples.document.tolist(), samples.passage_start.tolist(), strict=True))
     rows = dict(zip(reversed(keys), range(len(keys) - 1, -1, -1), strict=True))  # key -> first row
@@ -145,7 +155,10 @@ def place_samples(
     encoded = list(_encode(tokenizer, texts, max_length))
     passage = np.array([order[key] for key in keys], dtype=np.int64)
     spans, cut_off = _spans(encoded, passage, samples, positions)
-    placed = (spans >= 0).all(axis=1)
+    found_token = (spans >= 0).all(axis=1)
+    begin = np.array([one.begin(skip_first) for one in encoded], dtype=np.int64)[passage]
+    placed = found_token & (spans[:, 1] >= begin)
+    spans[placed, 0] = np.maximum(spans[placed, 0], begin[placed])
     kept = placed & _is_new(np.column_stack([passage, spans]), placed)
     return Passages(
         ids=tuple(one.ids for one in encoded),
@@ -154,8 +167,9 @@ def place_samples(
         last=spans[kept, 1],
         samples=samples.take(kept),
         left_out=LeftOut(
-            cut_off=int((cut_off & ~placed).sum()),
-            no_token=int((~cut_off & ~placed).sum()),
+            cut_off=int((cut_off & ~found_token).sum()),
+            no_token=int((~cut_off & ~found_token).sum()),
+            first_tokens=int((found_token & ~placed).sum()),
             repeated=int((placed & ~kept).sum()),
         ),
     )
@@ -199,17 +213,22 @@ def _all_tokens(
     max_length: int,
     count: int | None,
     seed: int,
+    skip_first: int,
 ) -> Passages:
     """The first ``count`` tokens of the passages, in order; fewer if there are not so many."""
     texts = [_text(corpus, samples, row) for row in range(len(samples))]
     ids: list[Ints] = []
     rows: list[Row] = []
     where: list[tuple[int, int]] = []
+    passed_over = 0
     for index, encoded in enumerate(_encode(tokenizer, texts, max_length)):
         ids.append(encoded.ids)
         document, first = str(samples.document[index]), int(samples.passage_start[index])
         stop = int(samples.passage_end[index])
         tokens = encoded.distinct()
+        begin = encoded.begin(skip_first)
+        passed_over += int((tokens < begin).sum())
+        tokens = tokens[tokens >= begin]
         if samples.most is not None:
             ends = first + encoded.spans[tokens, 1]
             order = lots(seed, "token", document, np.column_stack([ends - 1, ends])).argsort()
@@ -223,7 +242,7 @@ def _all_tokens(
             break
     passage, token = np.array(where[:count], dtype=np.int64).reshape(-1, 2).T
     table = Samples.of(rows[:count]) if rows else samples.take(np.arange(0))
-    return Passages(tuple(ids), passage, token, token, table)
+    return Passages(tuple(ids), passage, token, token, table, LeftOut(first_tokens=passed_over))
 
 
 def _text(corpus: Corpus, samples: Samples, row: int) -> str:

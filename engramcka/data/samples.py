@@ -108,9 +108,10 @@ def draw_samples(
     wanted = min(count, len(pool)) if positions == "all" else count
     if not len(pool) or len(pool) < wanted:
         raise DataKeyError("samples", *too_few(count, len(pool), _WHAT[positions], per_document))
+    spare = spare and positions == "all"
     if draw is None:
         chosen = np.random.default_rng(seed).choice(len(pool), size=wanted, replace=False)
-        if positions == "all" and spare and wanted < len(pool):
+        if spare and wanted < len(pool):
             rest = np.setdiff1d(np.arange(len(pool)), chosen)
             chosen = np.concatenate([chosen, np.random.default_rng([seed, 1]).permutation(rest)])
     else:

@@ -84,7 +84,10 @@ def extract(
             hidden state is not finite.
     """
     if not len(passages.samples):
-        raise DataError("data: not one entity could be placed; data.max_length may be too small")
+        raise DataError(
+            "data: not one sample could be placed; data.max_length may be too small, or "
+            "data.skip_first too large"
+        )
     points = points or capture_points(model)
     stored = sorted(points if layers is None else layers)
     if readout is None:

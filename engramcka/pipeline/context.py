@@ -83,6 +83,7 @@ class Context:
                 seed=self.config.run.seed,
                 positions=data.positions,
                 per_document=data.per_document,
+                spare=data.skip_first > 0,
             )
 
     @contextmanager

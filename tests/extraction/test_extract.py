@@ -187,7 +187,7 @@ def test_no_sample_at_all_is_refused(models, passages, tmp_path) -> None:
         passages.last[:0],
         passages.samples.take(np.arange(0)),
     )
-    with pytest.raises(DataError, match="not one entity could be placed"):
+    with pytest.raises(DataError, match="not one sample could be placed"):
         run(models["llama"], nothing, tmp_path / "m.zarr")
     assert not (tmp_path / "m.zarr").exists()
 

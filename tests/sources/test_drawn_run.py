@@ -111,6 +111,43 @@ def test_every_reason_is_counted_by_itself(config: str, run: RunConfig) -> None:
         assert f"{left_out['cut_off']} cut off by data.max_length = 24" in info
 
 
+@pytest.mark.parametrize("positions", ["all", "random"])
+def test_the_first_tokens_of_a_passage_are_no_samples(
+    positions: str, config: str, run: RunConfig
+) -> None:
+    done = run(config, "data.skip_first=9", f"data.positions={positions}")
+    for model in ("first", "second"):
+        store, event = done.activations(model), told(done)[model]
+        left_out = store.attributes["left_out"]
+        assert left_out["first_tokens"] > 0
+        words = f"{left_out['first_tokens']} in the first tokens of a passage (data.skip_first = 9)"
+        assert words in event["info"]
+        drawn = store.attributes["drawn"]
+        assert store.n_samples == drawn - sum(left_out.values())
+        assert (store.n_samples if positions == "all" else drawn) == 40
+        begins = store.samples["end"] - store.samples["passage_start"]
+        assert begins.min() >= 10  # ten tokens take as many characters at least
+    assert done.cka["map"].n_samples < 40
+
+
+def test_a_passage_of_which_nothing_is_left_is_one_line(config: str, tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text(config)
+    for overrides, said in (
+        (
+            ["data.skip_first=-1"],
+            "--set data.skip_first=-1: found -1; allowed: greater than or equal to 0",
+        ),
+        (
+            ["data.max_length=16", "data.skip_first=16"],
+            "skip_first = 16 leaves no token of a passage; allowed: 0 to 15, below max_length",
+        ),
+    ):
+        with pytest.raises(ConfigError) as error:
+            load_config(tmp_path / "config.toml", overrides)
+        assert said in str(error.value)
+        assert "\n" not in str(error.value)
+
+
 def test_of_all_tokens_the_cap_holds_for_both_models(config: str, run: RunConfig) -> None:
     done = run(config, "data.positions=all", "data.samples=48")
     for model in ("first", "second"):

@@ -222,9 +222,11 @@ def _tell_samples(context: Context, task: Task, passages: Any) -> None:
 
 def left_out_words(left_out: Mapping[str, int], config: Config) -> str:
     """The reasons for which samples are not stored, with how many each, in words."""
+    data = config.data
     words = {
-        "cut_off": f"cut off by data.max_length = {config.data.max_length}",
+        "cut_off": f"cut off by data.max_length = {data.max_length}",
         "no_token": "in no token",
+        "first_tokens": f"in the first tokens of a passage (data.skip_first = {data.skip_first})",
         "repeated": "in the token of another sample",
     }
     return ", ".join(f"{count:,} {words[key]}" for key, count in left_out.items() if count)

@@ -155,4 +155,5 @@ def placed(context: Context, tokenizer: Any) -> Passages:
             count=data.samples,
             seed=context.config.run.seed,
             per_document=data.per_document,
+            skip_first=data.skip_first,
         )
