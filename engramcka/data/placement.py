@@ -48,6 +48,16 @@ class Passages:
     last: Ints  # (samples,) its last token; the same one where it is a point
     samples: Samples  # the samples that could be placed, in the order given
     left_out: LeftOut = LeftOut()
+    token: npt.NDArray[np.str_] | None = None  # (samples,) the characters of each last token
+
+    def columns(self) -> dict[str, npt.NDArray[Any]]:
+        """Column name -> (samples,) array: the samples' own, and what they are for this model.
+
+        ``token_index`` is the place of a sample's last token in its passage, special tokens
+        counted: 0 is the first that the model reads.
+        """
+        token = {} if self.token is None else {"token": self.token}
+        return {**self.samples.columns(), **token, "token_index": self.last}
 
     @property
     def is_point(self) -> bool:
@@ -160,6 +170,10 @@ def place_samples(
     placed = found_token & (spans[:, 1] >= begin)
     spans[placed, 0] = np.maximum(spans[placed, 0], begin[placed])
     kept = placed & _is_new(np.column_stack([passage, spans]), placed)
+    tokens = [
+        texts[index][slice(*encoded[index].spans[last].tolist())]
+        for index, last in zip(passage[kept].tolist(), spans[kept, 1].tolist(), strict=True)
+    ]
     return Passages(
         ids=tuple(one.ids for one in encoded),
         passage=passage[kept],
@@ -172,6 +186,7 @@ def place_samples(
             first_tokens=int((found_token & ~placed).sum()),
             repeated=int((placed & ~kept).sum()),
         ),
+        token=np.array(tokens, dtype=str),
     )
 
 
@@ -242,7 +257,8 @@ def _all_tokens(
             break
     passage, token = np.array(where[:count], dtype=np.int64).reshape(-1, 2).T
     table = Samples.of(rows[:count]) if rows else samples.take(np.arange(0))
-    return Passages(tuple(ids), passage, token, token, table, LeftOut(first_tokens=passed_over))
+    left_out = LeftOut(first_tokens=passed_over)
+    return Passages(tuple(ids), passage, token, token, table, left_out, table.entity)
 
 
 def _text(corpus: Corpus, samples: Samples, row: int) -> str:

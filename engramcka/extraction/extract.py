@@ -152,7 +152,7 @@ def _create(
         layers=layers,
         width=some.shape[1],
         dtype=_DTYPES[some.dtype],
-        samples=passages.samples.columns(),
+        samples=passages.columns(),
         attributes={**attributes, **sample_counts(passages)},
         inputs=inputs,
         readouts=readout.columns if readout is not None else {},

@@ -115,3 +115,16 @@ def test_what_stands_at_the_start_is_cut_to_what_is_behind_or_left_out(
         np.testing.assert_array_equal(left.last, whole.last[kept])
         firsts = np.maximum(whole.first[kept], special + skip_first)
         np.testing.assert_array_equal(left.first, firsts)
+
+
+@pytest.mark.parametrize("positions", ["all", "random", "last"])
+def test_each_sample_names_its_token_and_its_place(tokenizer, positions: str) -> None:
+    passages = placed(tokenizer, positions, 0, count=20)
+    columns = passages.columns()
+    for row, (token, index) in enumerate(
+        zip(columns["token"].tolist(), columns["token_index"].tolist(), strict=True)
+    ):
+        ids = passages.ids[passages.passage[row]]
+        assert tokenizer.decode(ids[index : index + 1]) == token
+    others = {"token", "token_index"}
+    assert columns.keys() - others == passages.samples.columns().keys()
