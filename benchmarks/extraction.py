@@ -29,6 +29,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from engramcka.data import Passages, Samples
+from engramcka.data.candidates import Row
 from engramcka.extraction import extract
 from engramcka.extraction.forward import ForwardPass
 from engramcka.extraction.hooks import ResidualStream
@@ -81,13 +82,10 @@ def all_tokens(count: int, length: int) -> Passages:
     number = np.arange(count * length)
     names = {"document", "entity", "kind", "type"}
     samples = Samples(
-        **{
-            field: np.full(len(number), "") if field in names else number
-            for field in Samples.__dataclass_fields__
-        }
+        **{field: np.full(len(number), "") if field in names else number for field in Row._fields}
     )
     token = number % length
-    return Passages(tuple(ids), number // length, token, token, samples, 0)
+    return Passages(tuple(ids), number // length, token, token, samples)
 
 
 def seconds(model: Any, passages: Passages, folder: Path, rounds: int) -> None:

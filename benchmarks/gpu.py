@@ -29,6 +29,7 @@ from transformers.initialization import no_init_weights
 
 from engramcka import cka_map
 from engramcka.data import Passages, Samples
+from engramcka.data.candidates import Row
 from engramcka.extraction import extract
 from engramcka.extraction.batching import length_batches, pad
 from engramcka.extraction.forward import TOKEN_BUDGET
@@ -91,11 +92,9 @@ def synthetic(count: int, vocabulary: int) -> Passages:
     number = np.arange(count)
     names = number.astype(str)
     columns = {"document": names, "entity": names, "kind": np.full(count, "synthetic")}
-    samples = Samples(
-        **{field: columns.get(field, number) for field in Samples.__dataclass_fields__}
-    )
+    samples = Samples(**{field: columns.get(field, number) for field in Row._fields})
     ids = tuple(random.integers(0, vocabulary, length) for length in lengths.tolist())
-    return Passages(ids, number, last, last, samples, 0)
+    return Passages(ids, number, last, last, samples)
 
 
 def synchronize(device: str) -> None:
@@ -153,7 +152,6 @@ def extraction(
         passages.first[:64],
         passages.last[:64],
         passages.samples.take(np.arange(64)),
-        0,
     )
     bare(model, warm, device)
     bare_seconds = timed(lambda: bare(model, passages, device), device)

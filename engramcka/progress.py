@@ -38,6 +38,7 @@ class Task:
     def __init__(self, reporter: Reporter, stage: str, name: str, total: int, unit: str) -> None:
         self.stage, self.name, self.total, self.unit = stage, name, total, unit
         self.done = 0
+        self._info = ""
         self._reporter = reporter
         self._started = self._line_at = self._log_at = time.monotonic()
         self._bar: TaskID | None = None
@@ -63,7 +64,7 @@ class Task:
         Raises:
             Interrupted: a signal has asked the run to stop.
         """
-        self.done, self.total = done, total or self.total
+        self.done, self.total, self._info = done, total or self.total, info
         now = time.monotonic()
         if self._bar is not None and self._reporter.bars is not None:
             self._reporter.bars.update(self._bar, completed=done, total=self.total, info=info)
@@ -76,6 +77,11 @@ class Task:
             self._reporter.log("progress", **self._facts(), info=info)
         stopping.check()
 
+    def tell(self, event: str, info: str, **facts: Any) -> None:
+        """Say a sentence about the work that is to stay: a line, and an event with its numbers."""
+        self._reporter.line(f"{self.stage} {self.name}: {info}")
+        self._reporter.log(event, stage=self.stage, name=self.name, **facts, info=info)
+
     def _facts(self) -> dict[str, Any]:
         return {
             "stage": self.stage,
@@ -85,7 +91,9 @@ class Task:
             "unit": self.unit,
         }
 
-    def _end(self, event: str, info: str = "") -> None:
+    def _end(self, event: str, info: str) -> None:
+        """Its end, in the words of the last update where it has none of its own."""
+        info = info or self._info
         if self._bar is not None and self._reporter.bars is not None:
             if event == "done":
                 self._reporter.bars.update(self._bar, completed=self.total, total=self.total)
@@ -145,7 +153,7 @@ class Reporter:
         except BaseException as error:
             task._end("failed", type(error).__name__)
             raise
-        task._end("done")
+        task._end("done", "")
 
     def line(self, text: str) -> None:
         """One plain, dated line."""

@@ -28,13 +28,15 @@ def command(
     from engramcka.config import load_config
     from engramcka.pipeline import make_plan
     from engramcka.pipeline.advice import advice
-    from engramcka.pipeline.estimate import estimate, shared_out
+    from engramcka.pipeline.context import Context
+    from engramcka.pipeline.estimate import drawn, estimate, shared_out
     from engramcka.pipeline.plan import unnamed_models
     from engramcka.pipeline.room import check_room
 
     loaded = load_config(config, set_ or [])
     pieces = make_plan(loaded)
-    costs = estimate(loaded, pieces)
+    context = Context(loaded)
+    costs = estimate(loaded, pieces, context)
     table = Table("stage", "piece", "work", "FLOPs", "bytes", "", box=None, pad_edge=False)
     to_do = 0
     for piece, cost in zip(pieces, costs, strict=True):
@@ -52,7 +54,7 @@ def command(
     console = Console(highlight=False)
     console.print(f"{config}: valid; the run goes to {loaded.run.dir}", markup=False)
     console.print(table)
-    for line in (*_totals(pieces, costs), *shared_out(loaded)):
+    for line in filter(None, (drawn(context), *_totals(pieces, costs), *shared_out(loaded))):
         console.print(line, markup=False)
     counted = zip(pieces, costs, strict=True)
     if any(piece.makes.startswith("lens/") and not cost.flops for piece, cost in counted):

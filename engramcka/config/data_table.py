@@ -61,6 +61,18 @@ class DataTable(Table):
         "randomly drawn words, or the mean over every entity's tokens",
     )
     samples: int = Field(4096, ge=4, description="samples compared, drawn without replacement")
+    per_document: int | None = Field(
+        None,
+        ge=1,
+        description="samples of one document at most, drawn at random, so that no long one "
+        "outweighs the rest; no limit if left out",
+    )
+    skip_first: int = Field(
+        0,
+        ge=0,
+        description="tokens at the start of every passage that are no sample, nor part of a mean, "
+        "special tokens such as BOS not counted; a model's hidden states may be huge there",
+    )
     passage_length: int | None = Field(
         None,
         ge=16,
@@ -94,6 +106,11 @@ class DataTable(Table):
                     f"{key} = {getattr(self, key)!r} means nothing for source = {self.source!r}; "
                     f"it is for {', '.join(sources)}"
                 )
+        if self.skip_first >= self.max_length:
+            raise ValueError(
+                f"skip_first = {self.skip_first} leaves no token of a passage; allowed: 0 to "
+                f"{self.max_length - 1}, below max_length"
+            )
         if self.path is None and self.source not in (STDLIB, "few-nerd"):
             raise ValueError(f"source = {self.source!r} needs a path")
         if self.source == "text" and self.positions in ENTITY_POSITIONS:

@@ -5,7 +5,7 @@ Knows nothing of models; a tokenizer is an argument.
 
 from engramcka.data.corpora import Corpus, corpus_inputs, load_corpus
 from engramcka.data.documents import DataKeyError, Document, Entity
-from engramcka.data.placement import Passages, place_samples
+from engramcka.data.placement import LeftOut, Passages, place_samples
 from engramcka.data.samples import Samples, common_rows, draw_samples
 from engramcka.data.tokenization import spread_sequences, token_sequences, train_tokenizer
 
@@ -14,6 +14,7 @@ __all__ = [
     "DataKeyError",
     "Document",
     "Entity",
+    "LeftOut",
     "Passages",
     "Samples",
     "common_rows",

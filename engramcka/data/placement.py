@@ -6,7 +6,7 @@ Takes tokenizers as arguments and knows nothing of models.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -15,11 +15,27 @@ import numpy.typing as npt
 from engramcka.data.candidates import Row
 from engramcka.data.corpora import Corpus
 from engramcka.data.documents import DataKeyError
-from engramcka.data.samples import Samples
+from engramcka.data.lots import lots
+from engramcka.data.samples import Samples, too_few
 
 Ints = npt.NDArray[np.int64]
 
 _AT_ONCE = 1024  # passages tokenised together: bounds the memory that offsets take as lists
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """How many samples are not stored, by the reason; each has one."""
+
+    cut_off: int = 0  # behind the last of ``max_length`` tokens
+    no_token: int = 0  # in no token
+    first_tokens: int = 0  # among the first ``skip_first`` tokens of their passage
+    repeated: int = 0  # in the tokens of another sample
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return sum(asdict(self).values())
 
 
 @dataclass(frozen=True)
@@ -31,8 +47,17 @@ class Passages:
     first: Ints  # (samples,) first token of the sample within its passage
     last: Ints  # (samples,) its last token; the same one where it is a point
     samples: Samples  # the samples that could be placed, in the order given
-    skipped: int  # samples that could not: cut off, or in no token
-    repeated: int = 0  # samples left out because another one has their tokens
+    left_out: LeftOut = LeftOut()
+    token: npt.NDArray[np.str_] | None = None  # (samples,) the characters of each last token
+
+    def columns(self) -> dict[str, npt.NDArray[Any]]:
+        """Column name -> (samples,) array: the samples' own, and what they are for this model.
+
+        ``token_index`` is the place of a sample's last token in its passage, special tokens
+        counted: 0 is the first that the model reads.
+        """
+        token = {} if self.token is None else {"token": self.token}
+        return {**self.samples.columns(), **token, "token_index": self.last}
 
     @property
     def is_point(self) -> bool:
@@ -58,11 +83,32 @@ class _Encoded:
         covering = np.flatnonzero((self.spans[:, 0] <= character) & (character < self.spans[:, 1]))
         if len(covering):
             return int(covering[-1])
-        full = self.spans[:, 1] > self.spans[:, 0]
-        before = np.flatnonzero(full & (self.spans[:, 1] <= character))
-        if not nearest or not len(before) or (self.cut and before[-1] == np.flatnonzero(full)[-1]):
+        before = np.flatnonzero(self._full & (self.spans[:, 1] <= character))
+        if not nearest or not len(before) or self.is_cut_off(character):
             return -1
         return int(before[-1])
+
+    def is_cut_off(self, character: int) -> bool:
+        """Whether a character is behind the last token of a passage that was cut."""
+        return self.cut and character >= int(self.spans[:, 1].max(initial=0))
+
+    def begin(self, skip_first: int) -> int:
+        """Index of the first token behind so many that stand for characters; or all there are."""
+        if not skip_first:
+            return 0
+        full = np.flatnonzero(self._full)
+        return int(full[skip_first]) if skip_first < len(full) else len(self.ids)
+
+    def distinct(self) -> Ints:
+        """Indices of the tokens that stand for characters; of those that end alike, the last."""
+        ends = dict(zip(self.spans[:, 1].tolist(), range(len(self.ids)), strict=True))
+        tokens = np.array(list(ends.values()), dtype=np.int64)
+        return tokens[self._full[tokens]]
+
+    @property
+    def _full(self) -> npt.NDArray[np.bool_]:
+        """(tokens,) whether each stands for characters: special tokens do not."""
+        return np.asarray(self.spans[:, 1] > self.spans[:, 0])
 
     def first_of(self, character: int) -> int:
         """Index of the first token that covers a character, or -1."""
@@ -78,12 +124,17 @@ def place_samples(
     *,
     positions: str = "entity-last",
     count: int | None = None,
+    seed: int = 0,
+    per_document: int | None = None,
+    skip_first: int = 0,
 ) -> Passages:
     """Tokenise every passage once and find the tokens of each sample.
 
     Positions "mean" takes all tokens of the sample, first to last. Positions "all" makes passages
     into tokens, in order, until there are ``count``: a sample then is the last character of a
-    token, so that tokenizers share the places where both end a token. All others take the token of
+    token, so that tokenizers share the places where both end a token. Where a passage may give
+    only so many (`Samples.most`), they are drawn by `lots` of the seed and of the characters, so
+    that tokenizers draw the same ones of the places that they share. All others take the token of
     the sample's last character; "last" and "random" the one before it if no token covers it.
 
     Args:
@@ -93,41 +144,64 @@ def place_samples(
         max_length: tokens a passage; what comes after is cut off.
         positions: a value of ``data.positions``.
         count: samples wanted of positions "all"; None for all there are.
+        seed: of the draw of positions "all".
+        per_document: the cap that the samples were drawn under, for messages.
+        skip_first: tokens at the start of every passage that are no sample, nor part of a mean;
+            those that stand for characters are counted, so not a BOS before them.
 
     Raises:
         DataKeyError: positions "all" gives fewer than ``count``.
     """
     if positions == "all":
-        return _all_tokens(tokenizer, corpus, samples, max_length, count)
+        found = _all_tokens(tokenizer, corpus, samples, max_length, count, seed, skip_first)
+        if count is not None and len(found.samples) < count:
+            what = f"tokens behind the first {skip_first} of a passage" if skip_first else "tokens"
+            raise DataKeyError("samples", *too_few(count, len(found.samples), what, per_document))
+        return found
     keys = list(zip(samples.document.tolist(), samples.passage_start.tolist(), strict=True))
     rows = dict(zip(reversed(keys), range(len(keys) - 1, -1, -1), strict=True))  # key -> first row
     order = {key: index for index, key in enumerate(dict.fromkeys(keys))}
     texts = [_text(corpus, samples, rows[key]) for key in order]
     encoded = list(_encode(tokenizer, texts, max_length))
     passage = np.array([order[key] for key in keys], dtype=np.int64)
-    spans = np.array(
-        [
-            _tokens(encoded[index], start, end, positions)
-            for index, start, end in zip(
-                passage.tolist(),
-                (samples.start - samples.passage_start).tolist(),
-                (samples.end - samples.passage_start).tolist(),
-                strict=True,
-            )
-        ],
-        dtype=np.int64,
-    ).reshape(-1, 2)
-    placed = (spans >= 0).all(axis=1)
+    spans, cut_off = _spans(encoded, passage, samples, positions)
+    found_token = (spans >= 0).all(axis=1)
+    begin = np.array([one.begin(skip_first) for one in encoded], dtype=np.int64)[passage]
+    placed = found_token & (spans[:, 1] >= begin)
+    spans[placed, 0] = np.maximum(spans[placed, 0], begin[placed])
     kept = placed & _is_new(np.column_stack([passage, spans]), placed)
+    tokens = [
+        texts[index][slice(*encoded[index].spans[last].tolist())]
+        for index, last in zip(passage[kept].tolist(), spans[kept, 1].tolist(), strict=True)
+    ]
     return Passages(
         ids=tuple(one.ids for one in encoded),
         passage=passage[kept],
         first=spans[kept, 0],
         last=spans[kept, 1],
         samples=samples.take(kept),
-        skipped=int((~placed).sum()),
-        repeated=int((placed & ~kept).sum()),
+        left_out=LeftOut(
+            cut_off=int((cut_off & ~found_token).sum()),
+            no_token=int((~cut_off & ~found_token).sum()),
+            first_tokens=int((found_token & ~placed).sum()),
+            repeated=int((placed & ~kept).sum()),
+        ),
+        token=np.array(tokens, dtype=str),
     )
+
+
+def _spans(
+    encoded: Sequence[_Encoded], passage: Ints, samples: Samples, positions: str
+) -> tuple[Ints, npt.NDArray[np.bool_]]:
+    """(samples, 2) first and last token of each, -1 where none; and whether it was cut off."""
+    spans = np.empty((len(samples), 2), dtype=np.int64)
+    cut_off = np.empty(len(samples), dtype=bool)
+    starts = (samples.start - samples.passage_start).tolist()
+    ends = (samples.end - samples.passage_start).tolist()
+    for row, (index, start, end) in enumerate(zip(passage.tolist(), starts, ends, strict=True)):
+        spans[row] = _tokens(encoded[index], start, end, positions)
+        cut_off[row] = encoded[index].is_cut_off(end - 1)
+    return spans, cut_off
 
 
 def _tokens(encoded: _Encoded, start: int, end: int, positions: str) -> tuple[int, int]:
@@ -148,34 +222,43 @@ def _is_new(keys: Ints, among: Any) -> npt.NDArray[np.bool_]:
 
 
 def _all_tokens(
-    tokenizer: Any, corpus: Corpus, samples: Samples, max_length: int, count: int | None
+    tokenizer: Any,
+    corpus: Corpus,
+    samples: Samples,
+    max_length: int,
+    count: int | None,
+    seed: int,
+    skip_first: int,
 ) -> Passages:
+    """The first ``count`` tokens of the passages, in order; fewer if there are not so many."""
     texts = [_text(corpus, samples, row) for row in range(len(samples))]
     ids: list[Ints] = []
     rows: list[Row] = []
     where: list[tuple[int, int]] = []
+    passed_over = 0
     for index, encoded in enumerate(_encode(tokenizer, texts, max_length)):
         ids.append(encoded.ids)
-        ends = dict(zip(encoded.spans[:, 1].tolist(), range(len(encoded.ids)), strict=True))
         document, first = str(samples.document[index]), int(samples.passage_start[index])
         stop = int(samples.passage_end[index])
-        for end, token in ends.items():  # of tokens that end alike, parts of a character, the last
-            start = int(encoded.spans[token, 0])
-            if start < end:
-                text = texts[index][start:end]
-                rows.append(Row(document, first + end - 1, first + end, first, stop, text, "", ""))
-                where.append((index, token))
+        tokens = encoded.distinct()
+        begin = encoded.begin(skip_first)
+        passed_over += int((tokens < begin).sum())
+        tokens = tokens[tokens >= begin]
+        if samples.most is not None:
+            ends = first + encoded.spans[tokens, 1]
+            order = lots(seed, "token", document, np.column_stack([ends - 1, ends])).argsort()
+            tokens = tokens[np.sort(order[: samples.most[index]])]
+        for token in tokens.tolist():
+            start, end = encoded.spans[token].tolist()
+            text = texts[index][start:end]
+            rows.append(Row(document, first + end - 1, first + end, first, stop, text, "", ""))
+            where.append((index, token))
         if count is not None and len(rows) >= count:
             break
-    if count is not None and len(rows) < count:
-        raise DataKeyError(
-            "samples",
-            f"found {count}, the text holds {len(rows)} tokens",
-            "allowed: at most that many",
-        )
     passage, token = np.array(where[:count], dtype=np.int64).reshape(-1, 2).T
     table = Samples.of(rows[:count]) if rows else samples.take(np.arange(0))
-    return Passages(tuple(ids), passage, token, token, table, skipped=0)
+    left_out = LeftOut(first_tokens=passed_over)
+    return Passages(tuple(ids), passage, token, token, table, left_out, table.entity)
 
 
 def _text(corpus: Corpus, samples: Samples, row: int) -> str:

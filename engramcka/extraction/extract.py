@@ -11,6 +11,7 @@ at a time, whatever the number of samples: one that is gathered, two that are wr
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -83,7 +84,10 @@ def extract(
             hidden state is not finite.
     """
     if not len(passages.samples):
-        raise DataError("data: not one entity could be placed; data.max_length may be too small")
+        raise DataError(
+            "data: not one sample could be placed; data.max_length may be too small, or "
+            "data.skip_first too large"
+        )
     points = points or capture_points(model)
     stored = sorted(points if layers is None else layers)
     if readout is None:
@@ -148,12 +152,26 @@ def _create(
         layers=layers,
         width=some.shape[1],
         dtype=_DTYPES[some.dtype],
-        samples=passages.samples.columns(),
-        attributes={**attributes, "skipped": passages.skipped},
+        samples=passages.columns(),
+        attributes={**attributes, **sample_counts(passages)},
         inputs=inputs,
         readouts=readout.columns if readout is not None else {},
         compression=compression,
     )
+
+
+def sample_counts(passages: Passages) -> dict[str, Any]:
+    """How many samples were drawn, and are left out by each reason; where those stored are from."""
+    documents, most = passages.samples.spread()
+    left_out = passages.left_out
+    return {
+        "drawn": len(passages.samples) + left_out.total,
+        "documents": documents,
+        "most_of_a_document": most,
+        "left_out": asdict(left_out),
+        "skipped": left_out.total - left_out.repeated,
+        "repeated": left_out.repeated,
+    }
 
 
 def _write(store: ActivationStore, start: int, chunk: Chunk, nonfinite: Nonfinite) -> None:

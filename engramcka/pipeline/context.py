@@ -82,6 +82,8 @@ class Context:
                 passage_length=data.context_length,
                 seed=self.config.run.seed,
                 positions=data.positions,
+                per_document=data.per_document,
+                spare=data.skip_first > 0,
             )
 
     @contextmanager

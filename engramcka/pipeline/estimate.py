@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+import numpy as np
+
 from engramcka.config import (
     Config,
     EngramConfig,
@@ -73,8 +75,13 @@ class Text:
     tokens: float = 0.0  # of them, up to the last one that a sample needs
 
 
-def estimate(config: Config, pieces: Sequence[Piece]) -> list[Cost]:
+def estimate(config: Config, pieces: Sequence[Piece], context: Context | None = None) -> list[Cost]:
     """The cost of every piece, in order.
+
+    Args:
+        config: the run's.
+        pieces: its plan.
+        context: of a run of the config, whose text may have been read already.
 
     Raises:
         ConfigError: the config of a model that is to be loaded cannot be read.
@@ -84,8 +91,7 @@ def estimate(config: Config, pieces: Sequence[Piece]) -> list[Cost]:
     members_by_store = {
         member.store: member for name in config.models for member in members(config, name)
     }
-    reads = any(not isinstance(model, ImportedModel) for model in config.models.values())
-    text = _text(config) if reads else Text()
+    text = _text(context or Context(config)) if _draws(config) else Text()
     costs = []
     for piece in pieces:
         if piece.unit == "steps":
@@ -148,17 +154,41 @@ def _lens(config: Config, piece: Piece, shapes: Mapping[str, Shape], text: Text)
     return Cost(2.0 * shape.body * tokens)
 
 
-def _text(config: Config) -> Text:
+def drawn(context: Context) -> str:
+    """The samples of a run in words; empty where there are none, or the text is to be fetched.
+
+    Raises:
+        ConfigError: the text is not what ``[data]`` says, or holds fewer samples.
+    """
+    data = context.config.data
+    if not _draws(context.config) or not is_local(data):
+        return ""
+    documents, most = context.samples.spread()
+    if data.positions != "all":
+        told = f"{len(context.samples):,} of {documents:,} documents, at most {most:,} of one"
+    elif data.per_document is None:
+        told = f"{data.samples:,} tokens, those of whole passages in random order"
+    else:
+        told = f"{data.samples:,} tokens, at most {data.per_document:,} of one document"
+    return f"samples: {told}"
+
+
+def _draws(config: Config) -> bool:
+    """Whether any model reads the text."""
+    return any(not isinstance(model, ImportedModel) for model in config.models.values())
+
+
+def _text(context: Context) -> Text:
     """What a model reads; the text is drawn for it unless it would have to be fetched.
 
     Raises:
         ConfigError: the text is not what ``[data]`` says.
         DataError: it holds fewer samples.
     """
-    data = config.data
+    data = context.config.data
     if not is_local(data):
         return Text(data.samples, float(data.samples * data.max_length))
-    samples = Context(config).samples
+    samples = context.samples
     passages = {
         (document, start): min((end - start) / CHARACTERS_A_TOKEN, data.max_length)
         for document, start, end in zip(
@@ -168,10 +198,12 @@ def _text(config: Config) -> Text:
             strict=True,
         )
     }
-    tokens = sum(passages.values())
-    if data.positions == "all":
-        tokens = min(tokens, float(data.samples))
-    return Text(len(passages), tokens)
+    if data.positions == "all":  # passages are read until they give as many tokens
+        lengths = np.array(list(passages.values()))
+        gives = lengths if samples.most is None else np.minimum(lengths, samples.most)
+        read = min(len(lengths), 1 + int(np.searchsorted(np.cumsum(gives), data.samples)))
+        return Text(read, float(lengths[:read].sum()))
+    return Text(len(passages), sum(passages.values()))
 
 
 def _map(samples: int, batch: int, y: Shape, x: Shape) -> Cost:

@@ -35,6 +35,9 @@ _MODEL_FILES = ("*.safetensors", "*.bin", "config.json", "tokenizer.*", "*.py")
 # Keys of [models.NAME] that leave the hidden states as they are, but for rounding.
 _WITHOUT_EFFECT = {"label", "parallel"}
 
+# Keys of [data] that older stores do not name: left out where they say what was so before them.
+_NEWER = {"per_document": None, "skip_first": 0}
+
 FILES = "files"  # of the inputs of an import: the state that its files were in
 
 
@@ -56,6 +59,7 @@ def extract_inputs(
             **_content(config, member, table),
         }
     data = config.data.model_dump(mode="json", exclude={"vocabulary", "nonfinite"})
+    data = {key: value for key, value in data.items() if (key, value) not in _NEWER.items()}
     content = content_digest(_texts(config.data))
     return {
         "model": dict(made_from),

@@ -12,6 +12,7 @@ from engramcka.data import (
     Corpus,
     Document,
     Entity,
+    LeftOut,
     common_rows,
     draw_samples,
     place_samples,
@@ -47,7 +48,7 @@ def test_a_point_is_the_token_of_its_last_character(tokenizers, positions: str) 
         passages = placed(tokenizer, positions, count)
         samples = passages.samples
         assert passages.is_point
-        assert passages.skipped == 0
+        assert passages.left_out == LeftOut()
         for row in range(len(samples)):
             text = CORPUS.validation_text(samples.document[row])
             wanted = text[samples.passage_start[row] : samples.end[row]]
@@ -88,7 +89,7 @@ def test_mean_spans_the_whole_entity(tokenizers) -> None:
         span = passages.ids[0][passages.first[0] : passages.last[0] + 1]
         assert tokenizer.decode(span).strip() == "Grace Kelly"
         cut = place_samples(tokenizer, corpus, samples, passages.last[0], positions="mean")
-        assert (len(cut.samples), cut.skipped) == (0, 1)
+        assert (len(cut.samples), cut.left_out) == (0, LeftOut(cut_off=1))
 
 
 class Spaced:
@@ -113,14 +114,14 @@ def test_where_no_token_covers_the_character_the_one_before_it_is_taken() -> Non
     assert samples.entity.tolist() == ["one", "two", "...", "three"]
     passages = place_samples(Spaced(), corpus, samples, 9, positions="random")
     assert passages.last.tolist() == [1, 2, 3]
-    assert passages.repeated == 1  # "two" and "..." are in one token
+    assert passages.left_out == LeftOut(repeated=1)  # "two" and "..." are in one token
     samples = samples.take(np.array([0, 3]))
     samples.start[1], samples.end[1] = 10, 11  # the space before "three"
     assert place_samples(Spaced(), corpus, samples, 9, positions="last").last.tolist() == [1, 2]
     strict = place_samples(Spaced(), corpus, samples, 9)
-    assert (strict.last.tolist(), strict.skipped) == ([1], 1)
+    assert (strict.last.tolist(), strict.left_out) == ([1], LeftOut(no_token=1))
     cut = place_samples(Spaced(), corpus, samples, 4, positions="last")  # "three" is cut off
-    assert (cut.last.tolist(), cut.skipped) == ([1], 1)
+    assert (cut.last.tolist(), cut.left_out) == ([1], LeftOut(cut_off=1))
 
 
 def test_random_words_are_drawn_once_each_by_their_characters() -> None:

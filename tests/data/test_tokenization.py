@@ -6,6 +6,7 @@ import pytest
 from engramcka.data import (
     Corpus,
     Document,
+    LeftOut,
     draw_samples,
     place_samples,
     spread_sequences,
@@ -28,7 +29,7 @@ def test_the_position_ends_the_entity(tokenizer) -> None:
     corpus = Corpus((), tuple(DOCUMENTS))
     samples = draw_samples(DOCUMENTS, count=100, passage_length=200, seed=0)
     passages = place_samples(tokenizer, corpus, samples, 512)
-    assert passages.skipped == 0
+    assert passages.left_out == LeftOut()
     for row in range(len(passages.samples)):
         ids = passages.ids[passages.passage[row]]
         start = int(passages.samples.passage_start[row])
@@ -42,7 +43,8 @@ def test_entities_that_are_cut_off_are_skipped_and_counted(tokenizer) -> None:
     whole = place_samples(tokenizer, corpus, samples, 512)
     cut = place_samples(tokenizer, corpus, samples, 30)
     kept = whole.last < 30
-    assert cut.skipped == int((~kept).sum()) > 0
+    assert cut.left_out == LeftOut(cut_off=int((~kept).sum()))
+    assert cut.left_out.total > 0
     assert (cut.samples.start == samples.start[kept]).all()
     assert (cut.last == whole.last[kept]).all()
 

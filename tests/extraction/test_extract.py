@@ -186,9 +186,8 @@ def test_no_sample_at_all_is_refused(models, passages, tmp_path) -> None:
         passages.last[:0],
         passages.last[:0],
         passages.samples.take(np.arange(0)),
-        90,
     )
-    with pytest.raises(DataError, match="not one entity could be placed"):
+    with pytest.raises(DataError, match="not one sample could be placed"):
         run(models["llama"], nothing, tmp_path / "m.zarr")
     assert not (tmp_path / "m.zarr").exists()
 

@@ -10,6 +10,7 @@ import torch
 from families import FAMILIES, tiny
 
 from engramcka.data import Passages, Samples
+from engramcka.data.candidates import Row
 from engramcka.extraction import extract
 from engramcka.models import find_blocks
 
@@ -25,10 +26,10 @@ def every_token(lengths: list[int]) -> Passages:
     samples = Samples(
         **{
             field: np.full(len(token), "") if field in names else np.arange(len(token))
-            for field in Samples.__dataclass_fields__
+            for field in Row._fields
         }
     )
-    return Passages(ids, passage, token, token, samples, 0)
+    return Passages(ids, passage, token, token, samples)
 
 
 def transformers_own(model, ids: torch.Tensor) -> dict[int, torch.Tensor]:

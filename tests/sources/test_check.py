@@ -19,6 +19,7 @@ from engramcka.lens.divergence import READINGS
 from engramcka.models import find_blocks
 from engramcka.pipeline import estimate as estimates
 from engramcka.pipeline import make_plan
+from engramcka.pipeline.context import Context
 from engramcka.pipeline.estimate import Cost, estimate
 from engramcka.pipeline.plan import extracted_models, unnamed_models
 
@@ -111,7 +112,7 @@ def test_operations_of_extraction_and_lens_against_a_counter(
     assert with_lens["lens/a"] == Cost()  # read in that pass
     assert with_lens["extract/a"].bytes - without["extract/a"].bytes == 40 * 3 * 4 * len(READINGS)
     assert with_lens["extract/b"] == without["extract/b"]
-    tokens = estimates._text(load_config(tmp_path / "c.toml", ())).tokens
+    tokens = estimates._text(Context(load_config(tmp_path / "c.toml", ()))).tokens
     body = 2 * sum(p.numel() for p in blocks) * tokens
     assert without["extract/a"].flops == pytest.approx(body, rel=0.01)
 

@@ -114,6 +114,8 @@ def _fill(
     table = member.table
     assert isinstance(table, CapturedModel)
     passages = placed(context, opened.tokenizer)
+    if context.world.first:
+        _tell_samples(context, task, passages)
     points = capture_points(
         opened.model,
         table.points,
@@ -133,7 +135,7 @@ def _fill(
             "points": table.points,
             "corpus": context.corpus.fingerprint,
             IDENTITY: BY_SPAN,
-            "repeated": passages.repeated,
+            "asked": context.config.data.samples,
             "versions": provenance.versions(),
             "device": context.device,
             **({} if readout is None else {READINGS_ATTRIBUTE: READINGS_VERSION}),
@@ -150,7 +152,7 @@ def _fill(
     )
     if store.attributes["corpus"] != context.corpus.fingerprint:
         raise StoreError(f"{path}: begun on another text; delete it to make it anew", exit_code=2)
-    task.update(store.n_samples, store.n_samples, info=_left_out(passages))
+    task.update(store.n_samples, store.n_samples)
 
 
 def reads_lens(config: Config, member: Member) -> bool:
@@ -203,10 +205,28 @@ def noticing_damage(*stores: Any) -> Iterator[None]:
         raise StoreError(f"{error}; run it again to make that anew") from error
 
 
-def _left_out(passages: Any) -> str:
-    parts = []
-    if passages.skipped:
-        parts.append(f"{passages.skipped} samples skipped, cut off by data.max_length")
-    if passages.repeated:
-        parts.append(f"{passages.repeated} left out, in the token of another sample")
-    return ", ".join(parts)
+def _tell_samples(context: Context, task: Task, passages: Any) -> None:
+    """Say how many samples were asked for, drawn, left out by which reason, and are stored."""
+    from engramcka.extraction import sample_counts
+
+    asked, counts = context.config.data.samples, sample_counts(passages)
+    reasons = left_out_words(counts["left_out"], context.config)
+    stored = len(passages.samples)
+    info = (
+        f"{asked:,} samples asked for, {counts['drawn']:,} drawn"
+        f"{', left out: ' + reasons if reasons else ''}; {stored:,} of {counts['documents']:,} "
+        f"documents, at most {counts['most_of_a_document']:,} of one"
+    )
+    task.tell("samples", info, asked=asked, **counts, stored=stored)
+
+
+def left_out_words(left_out: Mapping[str, int], config: Config) -> str:
+    """The reasons for which samples are not stored, with how many each, in words."""
+    data = config.data
+    words = {
+        "cut_off": f"cut off by data.max_length = {data.max_length}",
+        "no_token": "in no token",
+        "first_tokens": f"in the first tokens of a passage (data.skip_first = {data.skip_first})",
+        "repeated": "in the token of another sample",
+    }
+    return ", ".join(f"{count:,} {words[key]}" for key, count in left_out.items() if count)

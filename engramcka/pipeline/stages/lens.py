@@ -93,7 +93,8 @@ def compute_curve(
         readings = _read(context, task, store, member, unit, memory)
     if not context.world.first:
         return
-    facts = {key: store.attributes.get(key) for key in ("model", "device", "skipped", "step")}
+    kept = ("model", "device", "asked", "drawn", "left_out", "skipped", "step")
+    facts = {key: store.attributes.get(key) for key in kept}
     curve = lens_curve(
         {key: value[rows] for key, value in readings.items()},
         store.samples["document"][rows],

@@ -153,4 +153,7 @@ def placed(context: Context, tokenizer: Any) -> Passages:
             data.max_length,
             positions=data.positions,
             count=data.samples,
+            seed=context.config.run.seed,
+            per_document=data.per_document,
+            skip_first=data.skip_first,
         )
