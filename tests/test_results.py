@@ -27,14 +27,10 @@ def test_soft_alignment_of_the_papers_maps(name, first, k):
     np.testing.assert_allclose(found, by_hand(cka.similarity, k, first), rtol=1e-12)
 
 
-def test_the_papers_claim_as_one_number():
+def test_the_papers_claim():
     """Engram-27B's layer 5 does what about layer 12 of the MoE does (section 6.2)."""
     cka = published_maps()["Engram-27B"]
     assert cka.soft_alignment(first_layer=0)[5] == pytest.approx(12, abs=0.5)
-    shift = cka.alignment_shift()
-    assert shift.estimate == pytest.approx((cka.soft_alignment() - np.arange(1, 31)).mean())
-    assert shift.estimate > 1
-    assert np.isnan([shift.ci_low, shift.ci_high]).all()
     assert cka.soft_alignment_interval() is None
     assert cka.p_value is None
 
@@ -58,8 +54,6 @@ def test_the_alignment_is_numbered_as_the_layers_are():
     similarity = np.eye(4)
     cka = CkaMap(similarity, y_layers=(2, 4, 6, 8), x_layers=(1, 3, 5, 7))
     assert cka.soft_alignment(k=1).tolist() == [2, 4, 6, 8]
-    assert cka.alignment_shift(k=1).estimate == 1
-    assert CkaMap(similarity).alignment_shift(k=1).estimate == 0
 
 
 def test_jackknife_interval_of_a_mean_is_students():

@@ -122,6 +122,7 @@ def map_lines(cka: CkaMap, width: int, known: Capabilities) -> list[list[Segment
     if not geometry.whole:
         shown = f"{geometry.shown_rows} x {geometry.shown_columns}"
         lines.append([Segment(f"only {shown} of {rows} x {columns} layers fit this width")])
+    lines.append([Segment(cka.depth_shift().sentence)])
     values = " ".join(readout.decimals(float(a), 1) for a in aligned)
     lines.append([Segment(f"soft alignment of the columns, k = 5: {values}")])
     lines += [[Segment(f"warning: {clean(warning)}")] for warning in cka.warnings]
@@ -134,8 +135,9 @@ def series_lines(several: Several, width: int, known: Capabilities) -> list[list
     for cka in several.values.values():
         best = np.nanmax(cka.similarity, axis=0, initial=-np.inf)
         mean = float(best[np.isfinite(best)].mean()) if np.isfinite(best).any() else float("nan")
-        shift = readout.shift(readout.alignment(cka, 5))
-        text = f"step {cka.step:<8} mean of column maxima {readout.decimals(mean)}  shift {shift}"
+        depth = readout.shift(cka.depth_shift())
+        text = f"step {cka.step:<8} mean of column maxima {readout.decimals(mean)}"
+        text += f"  nearest depth {depth}"
         lines.append([Segment(text)])
     *_, last = several.values.values()
     lines += [[], [Segment(f"step {last.step}")], *map_lines(last, width, known)]

@@ -14,9 +14,9 @@ from math import isfinite
 import numpy as np
 
 from engramcka.results import (
-    AlignmentShift,
     AllocationSweep,
     CkaMap,
+    DepthShift,
     Float,
     GateMap,
     LayerDiagnostics,
@@ -80,22 +80,22 @@ class Alignment:
     k: int
     layers: Float  # (columns,), in y's layer numbers
     half_widths: Float | None  # (columns,), half of the 95 % interval; None without a jackknife
-    shift: AlignmentShift
+    shift: DepthShift
 
 
 def alignment(cka: CkaMap, k: int) -> Alignment:
     """Everything about the alignment of a map, computed once for all cells."""
     ends = cka.soft_alignment_interval(k)
     half_widths = None if ends is None else (ends[1] - ends[0]) / 2
-    return Alignment(k, cka.soft_alignment(k), half_widths, cka.alignment_shift(k))
+    return Alignment(k, cka.soft_alignment(k), half_widths, cka.depth_shift())
 
 
-def with_half_width(value: float, half_width: float, sign: str = "") -> str:
+def with_half_width(value: float, half_width: float, sign: str = "", places: int = 1) -> str:
     """A number of layers with one decimal, and half of its interval where there is one."""
     if value != value:
         return NONE
-    shown = f"{round(value, 1) + 0.0:{sign}.1f}".replace("-", "−")  # no negative zero
-    return f"{shown}±{half_width:.1f}" if half_width == half_width else shown
+    shown = f"{round(value, places) + 0.0:{sign}.{places}f}".replace("-", "−")  # no negative zero
+    return f"{shown}±{half_width:.{places}f}" if half_width == half_width else shown
 
 
 def cell(cka: CkaMap, row: int, column: int, aligned: Alignment) -> list[tuple[str, str]]:
@@ -113,10 +113,13 @@ def cell(cka: CkaMap, row: int, column: int, aligned: Alignment) -> list[tuple[s
     return lines
 
 
-def shift(aligned: Alignment) -> str:
-    """Mean of a_j - j over the columns."""
-    found = aligned.shift
-    return with_half_width(found.estimate, (found.ci_high - found.ci_low) / 2, "+")
+def shift(found: DepthShift) -> str:
+    """The map's shift in nearest depth, short, with the columns that it is the mean of."""
+    places = 1 if found.unit == "layers" else 2
+    half = (found.shift_high - found.shift_low) / 2
+    value = with_half_width(found.shift, half, "+", places)
+    value = "not det." if value == NONE else value
+    return f"{value} {found.n_determined}/{found.n_columns}"
 
 
 def diagnostics(cka: CkaMap, row: int, column: int) -> list[tuple[str, str]]:

@@ -47,7 +47,7 @@ def latex_table(results: Sequence[Any], k: int = 5, digits: int | None = None) -
         made = (
             _alignment_table(results[0], k, digits)
             if len(results) == 1
-            else _series_table(results, k, digits)
+            else _series_table(results, digits)
         )
     else:
         made = _TABLES[kind](results, digits)
@@ -63,7 +63,7 @@ def _alignment_table(cka: CkaMap, k: int, digits: int) -> Table:
     aligned = cka.soft_alignment(k)
     ends = cka.soft_alignment_interval(k)
     y, x = escaped(cka.y_label), escaped(cka.x_label)
-    head = [f"{x} layer", "Soft alignment", *(["95\\,\\% interval"] if ends else [])]
+    head = [f"{x} layer", f"Soft alignment ($k = {k}$)", *(["95\\,\\% interval"] if ends else [])]
     rows = []
     for j, layer in enumerate(cka.x_layers):
         column = cka.similarity[:, j]
@@ -79,11 +79,10 @@ def _alignment_table(cka: CkaMap, k: int, digits: int) -> Table:
     return [*head, f"Nearest {y} layer", "CKA"], rows
 
 
-def _series_table(maps: Sequence[CkaMap], k: int, digits: int) -> Table:
-    """A row a checkpoint: the alignment shift and the mean CKA of equal layers."""
-    rows = []
-    for cka in maps:
-        shift = cka.alignment_shift(k)
+def _series_table(maps: Sequence[CkaMap], digits: int) -> Table:
+    """A row a checkpoint: the shift in nearest depth and the mean CKA of equal layers."""
+    rows, shifts = [], [cka.depth_shift() for cka in maps]
+    for cka, shift in zip(maps, shifts, strict=True):
         same = [
             cka.similarity[i, cka.x_layers.index(layer)]
             for i, layer in enumerate(cka.y_layers)
@@ -93,12 +92,15 @@ def _series_table(maps: Sequence[CkaMap], k: int, digits: int) -> Table:
         rows.append(
             [
                 "--" if cka.step is None else f"{cka.step:,}",
-                number(shift.estimate, 2),
-                _interval(shift.ci_low, shift.ci_high, 2),
+                number(shift.shift, 2),
+                _interval(shift.shift_low, shift.shift_high, 2),
+                f"{shift.n_determined} of {shift.n_columns}",
                 number(float(np.mean(there)) if there else np.nan, digits),
             ]
         )
-    return ["Step", "Alignment shift", "95\\,\\% interval", "CKA of equal layers"], rows
+    unit = " and ".join(dict.fromkeys(shift.unit for shift in shifts))
+    head = ["Step", f"Nearest depth ({unit})", "95\\,\\% interval", "Determined"]
+    return [*head, "CKA of equal layers"], rows
 
 
 def _loss_table(sweeps: Sequence[LossSweep], digits: int | None) -> Table:

@@ -56,7 +56,7 @@ def findings(run: Path) -> Iterator[Finding]:
 
 
 def describe_cka(cka: CkaMap) -> str:
-    """A map in a sentence: its size, its diagonal and where the columns align."""
+    """A map in a sentence: its size, its diagonal and the nearest depth."""
     rows, columns = cka.similarity.shape
     text = f"{cka.y_label} x {cka.x_label}, {rows} x {columns} layers"
     if cka.n_samples:
@@ -65,11 +65,7 @@ def describe_cka(cka: CkaMap) -> str:
         text += f" of {cka.n_documents:,} documents"
     if cka.y_layers == cka.x_layers:
         text += f"; mean on the diagonal {np.nanmean(np.diag(cka.similarity)):.3f}"
-    shift = cka.alignment_shift()
-    text += f"; alignment shift {shift.estimate:+.2f} layers"
-    if np.isfinite(shift.ci_low):
-        text += f" (95 % {shift.ci_low:+.2f} to {shift.ci_high:+.2f})"
-    return text
+    return f"{text}; {cka.depth_shift().sentence}"
 
 
 def describe_lens(curve: LensCurve) -> str:

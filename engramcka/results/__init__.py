@@ -3,7 +3,8 @@
 Knows nothing of tensors, files, figures or screens. Layers are blocks, counted from 1.
 """
 
-from engramcka.results.cka import AlignmentShift, CkaMap, LayerDiagnostics, soft_alignment
+from engramcka.results.cka import CkaMap, LayerDiagnostics, soft_alignment
+from engramcka.results.depth import DepthShift
 from engramcka.results.gates import GateMap, GateText, MemoryAblation
 from engramcka.results.lens import Direction, LensCurve
 from engramcka.results.statistics import Float, jackknife_interval, student_quantile
@@ -11,9 +12,9 @@ from engramcka.results.sweep import AllocationSweep, LossSweep
 from engramcka.results.training import TrainingCurve
 
 __all__ = [
-    "AlignmentShift",
     "AllocationSweep",
     "CkaMap",
+    "DepthShift",
     "Direction",
     "Float",
     "GateMap",

@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from engramcka.errors import ComparisonError
-from engramcka.results.statistics import Float, jackknife_interval, mean_finite
+from engramcka.results.depth import DepthShift, depth_shift
+from engramcka.results.statistics import Float, jackknife_interval
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,15 +34,6 @@ class LayerDiagnostics:
     massive_samples: Float  # samples over 10 times as far from the layer's centre as the median
     top_samples_share: Float  # share of HSIC with itself on the farthest 1 % of the samples, 0 to 1
     dropped: tuple[tuple[int, ...], ...] = ()  # dimensions left out a layer (drop-massive)
-
-
-@dataclass(frozen=True)
-class AlignmentShift:
-    """Mean of a_j - j over the columns of a map, in layers, with its 95 % interval."""
-
-    estimate: float
-    ci_low: float = float("nan")  # NaN for a map without a jackknife
-    ci_high: float = float("nan")
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,22 +143,20 @@ class CkaMap:
         without = soft_alignment(self.jackknife, self._y_numbers(first_layer), k)
         return jackknife_interval(self.soft_alignment(k, first_layer), without)
 
-    def alignment_shift(self, k: int = 5) -> AlignmentShift:
-        """Mean over the columns of a_j - j: how many layers deeper in y the work of x's layers is.
+    def depth_shift(self, y_blocks: int | None = None, x_blocks: int | None = None) -> DepthShift:
+        """How much deeper in y the layer is that x's layers are most like: the map's headline.
 
-        The Engram paper's claim (section 6.2) as one number: above zero, x's layers do what
-        deeper layers of y do. Columns without an alignment are left out.
+        For the nearest depth of each column, what makes it determined, and the intervals see
+        `engramcka.results.depth.depth_shift`.
 
         Args:
-            k: rows averaged in each column, see `soft_alignment`.
+            y_blocks: number of blocks of y's model, where the map's last row is not the last of
+                them; they make the unit of the shift, layers or relative depth.
+            x_blocks: number of blocks of x's model.
         """
-        numbers = np.asarray(self.x_layers, dtype=np.float64)
-        estimate = float(mean_finite(self.soft_alignment(k) - numbers))
-        if self.jackknife is None or len(self.jackknife) < 2:
-            return AlignmentShift(estimate)
-        without = soft_alignment(self.jackknife, self._y_numbers(1), k) - numbers
-        low, high = jackknife_interval(estimate, mean_finite(without))
-        return AlignmentShift(estimate, float(low), float(high))
+        return depth_shift(
+            self.similarity, self.jackknife, self.y_layers, self.x_layers, y_blocks, x_blocks
+        )
 
     @property
     def p_value(self) -> Float | None:

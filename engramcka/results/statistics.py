@@ -36,10 +36,18 @@ def jackknife_interval(estimate: npt.ArrayLike, jackknife: npt.ArrayLike) -> tup
     groups = len(t)
     if groups < 2:
         raise ComparisonError(f"a jackknife needs at least 2 groups, found {groups}")
-    error = np.sqrt((groups - 1) / groups * ((t - t.mean(axis=0)) ** 2).sum(axis=0))
-    half = student_quantile(groups - 1) * error
+    half = student_quantile(groups - 1) * jackknife_error(t)
     center = np.asarray(estimate, dtype=np.float64)
     return center - half, center + half
+
+
+def jackknife_error(jackknife: Float) -> Float:
+    """Standard errors (...) from estimates (G, ...) that each leave one group out; 0 of none."""
+    groups = len(jackknife)
+    if not groups:
+        return np.zeros(jackknife.shape[1:])
+    squares = ((jackknife - jackknife.mean(axis=0)) ** 2).sum(axis=0)
+    return np.asarray(np.sqrt((groups - 1) / groups * squares))
 
 
 def clustered_mean(
@@ -112,12 +120,19 @@ def paired_interval(differences: Float, clusters: npt.NDArray[np.int64]) -> tupl
     return mean - half, mean + half
 
 
-def student_quantile(degrees: int) -> float:
-    """97.5 % point of Student's t; the finite sums of Abramowitz and Stegun 26.7.3 and 26.7.4."""
+def student_quantile(degrees: int, within: float = 0.95) -> float:
+    """Half width of the middle of Student's t; the finite sums of Abramowitz and Stegun 26.7.3, 4.
+
+    Args:
+        degrees: degrees of freedom.
+        within: probability of the middle, at least 0.95: the 97.5 % point by default.
+    """
     low, high = 1.9, 13.0
-    while high - low > 1e-10:
+    while _student_within(high, degrees) < within:
+        low, high = high, 2 * high
+    while high - low > 1e-10 * max(1.0, high / 13):
         middle = (low + high) / 2
-        low, high = (low, middle) if _student_within(middle, degrees) > 0.95 else (middle, high)
+        low, high = (low, middle) if _student_within(middle, degrees) > within else (middle, high)
     return low
 
 

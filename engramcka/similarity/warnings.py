@@ -48,7 +48,7 @@ def layer_warnings(
             few = found.top_samples_share >= DOMINANT
             dimension = (found.top_dimension_share >= DOMINANT) & ~few
             # lambda_1^2 / sum lambda^2, as rank = (sum lambda)^2 / sum lambda^2
-            on_one = found.top_component_share**2 * found.effective_rank
+            on_one = np.minimum(found.top_component_share**2 * found.effective_rank, 1)
             direction = (on_one >= DOMINANT) & ~few & ~dimension
         if few.any():
             said.append(

@@ -59,7 +59,9 @@ def test_a_latex_table_has_a_row_a_column_of_the_map():
     cka = made_map(6, 4, groups=5, x_label="Engram_27B & 100%")
     lines = to_latex(cka).splitlines()
     assert lines[0] == r"\begin{tabular}{lrrrr}"
-    assert lines[2].startswith(r"Engram\_27B \& 100\% layer & Soft alignment & 95\,\% interval")
+    assert lines[2].startswith(
+        r"Engram\_27B \& 100\% layer & Soft alignment ($k = 5$) & 95\,\% interval"
+    )
     body = lines[lines.index(r"\midrule") + 1 : lines.index(r"\bottomrule")]
     low, high = cka.soft_alignment_interval()
     for j, line in enumerate(body):

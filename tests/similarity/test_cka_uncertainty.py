@@ -174,15 +174,11 @@ def test_the_interval_of_the_alignment_covers_the_truth():
     rng = np.random.default_rng(13)
     truth = np.exp(-0.5 * ((np.arange(12)[:, None] - np.arange(12) - 1.3) / 2) ** 2)
     aligned = CkaMap(truth).soft_alignment()
-    shift = CkaMap(truth).alignment_shift().estimate
-    covered, shifts = [], []
+    covered = []
     for _ in range(200):
         groups = truth + 0.1 * rng.standard_normal((20, 12, 12))
         total = groups.sum(axis=0)
         cka = CkaMap(total / 20, jackknife=(total - groups) / 19)
         low, high = cka.soft_alignment_interval()
         covered += [*((low <= aligned) & (aligned <= high))[2:9]]
-        found = cka.alignment_shift()
-        shifts.append(found.ci_low <= shift <= found.ci_high)
     assert 0.90 <= np.mean(covered) <= 0.99
-    assert 0.90 <= np.mean(shifts) <= 0.99

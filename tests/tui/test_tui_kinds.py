@@ -286,7 +286,10 @@ async def test_n_goes_through_screens_and_the_tree_opens_a_series(full, make_app
         ("allocation/u", ["rho 0.6  experts 12  loss 2.1500", "1 of 10 trainings"]),
         ("training/moe", ["step 10  ● 5.0000", "validation"]),
         ("cka/over-training-1000", ["12 x 12", "soft alignment"]),
-        ("series/over-training", ["3 checkpoints", "step 200 ", "shift", "step 1000", "soft"]),
+        (
+            "series/over-training",
+            ["3 checkpoints", "step 200 ", "nearest depth +0.0 12/12", "step 1000", "soft"],
+        ),
     ],
 )
 @pytest.mark.parametrize("locale", ["C.UTF-8", "C"])

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from small_runs import full_map, small_sweep
+from small_runs import diagonal_map, full_map, small_sweep
 
 from engramcka.results import CkaMap
 from engramcka.tui import readout
@@ -39,10 +39,13 @@ def test_alignment_and_shift_carry_their_intervals():
     low, high = cka.soft_alignment_interval(3)
     said = dict(readout.cell(cka, 0, 6, aligned))["a_3"]
     assert said.split()[0] == f"{cka.soft_alignment(3)[6]:.1f}±{(high[6] - low[6]) / 2:.1f}"
-    shift = cka.alignment_shift(3)
-    half = (shift.ci_high - shift.ci_low) / 2
-    assert readout.shift(aligned) == f"{shift.estimate:+.1f}±{half:.1f}"
-    assert readout.shift(readout.alignment(CkaMap(values), 3)) == f"{shift.estimate:+.1f}"
+    shift = cka.depth_shift()
+    half = (shift.shift_high - shift.shift_low) / 2
+    counts = f"{shift.n_determined}/12"
+    assert readout.shift(aligned.shift) == f"+0.0±{half:.1f} {counts}"
+    assert readout.shift(CkaMap(values).depth_shift()) == "+0.0 12/12"
+    assert readout.shift(CkaMap(np.ones((4, 4))).depth_shift()) == "not det. 0/4"
+    assert readout.shift(diagonal_map(30, 7).depth_shift()) == "−0.06 7/7"
 
 
 @pytest.mark.parametrize(

@@ -110,7 +110,7 @@ class MapView(CursorView):
         cell = readout.cell(self.map, row, column, self._aligned)
         if self.query_one("#cell").display:
             panel = self.query_one(CellPanel)
-            cell_and_map = [*cell, ("shift", readout.shift(self._aligned))]
+            cell_and_map = [*cell, ("nearest", readout.shift(self._aligned.shift))]
             panel.set_lines(
                 cell_lines(panel, self.map, row, column, cell_and_map, self.capabilities.ascii)
             )
