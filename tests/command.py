@@ -20,6 +20,7 @@ dir = "run"
 [data]
 documents = 100
 samples = 64
+per_document = 5
 passage_length = 120
 vocabulary = 400
 

@@ -11,7 +11,7 @@ from engramcka.wire import pack, unpack
 
 
 def test_a_tree_comes_back_as_it_was() -> None:
-    diagnostics = LayerDiagnostics(*np.arange(10.0).reshape(5, 2), dropped=((1,), ()))
+    diagnostics = LayerDiagnostics(*np.arange(14.0).reshape(7, 2), dropped=((1,), ()))
     value = [1, "a", None, True, 2.5, float("inf"), (3, [4]), {"k": (5,)}, diagnostics]
     back = unpack(pack(value))
     assert back[:-1] == value[:-1]

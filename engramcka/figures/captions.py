@@ -35,6 +35,7 @@ def cka_caption(cka: CkaMap, *, k: int = 5, first_layer: int = 1) -> str:
         + (f" with its 95 % interval over {_over(cka)}." if cka.jackknife is not None else "."),
         f"Dotted: equal layers. {_counting(cka, first_layer)}",
     ]
+    parts += [f"Left out: {plain(cka.left_out)}."] if cka.left_out else []
     missing = _missing(cka, first_layer)
     parts += [f"Hatched: no value ({missing})."] if missing else []
     return " ".join(parts + [f"Note: {plain(warning)}." for warning in cka.warnings])

@@ -63,6 +63,8 @@ def describe_cka(cka: CkaMap) -> str:
         text += f", n = {cka.n_samples:,}"
     if cka.n_documents:
         text += f" of {cka.n_documents:,} documents"
+    if cka.left_out:
+        text += f" (left out: {cka.left_out})"
     if cka.y_layers == cka.x_layers:
         text += f"; mean on the diagonal {np.nanmean(np.diag(cka.similarity)):.3f}"
     return f"{text}; {cka.depth_shift().sentence}"

@@ -76,6 +76,7 @@ class CkaMap:
     normalize: str = "none"  # none | rms
     series: str = ""  # name of the map series over training this one belongs to
     step: int | None = None  # training step of the checkpoints compared, in a series
+    left_out: str = ""  # samples that were drawn and are not compared, with the reasons, in words
     where: str = ""  # which samples, as in the config; all of them if empty
     dtype: str = "unknown"  # of the hidden states, "y / x" where they differ
     route: str = "unknown"  # how it was computed: gram | feature

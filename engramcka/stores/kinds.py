@@ -205,8 +205,8 @@ KINDS: Mapping[str, Kind] = {
                 "y_label", "x_label", "estimator", "kernel", "normalize", "standardize",
                 "batch_size", "batches", "n_batches", "pairs", "pairs_within", "n_documents",
                 "interval_over", "seed", "n_samples", "n_dropped", "n_massive", "massive_samples",
-                "n_massive_dropped", "series", "step", "where", "dtype", "route", "warnings",
-                "provenance",
+                "n_massive_dropped", "left_out", "series", "step", "where", "dtype", "route",
+                "warnings", "provenance",
             ),
             arrays={
                 "y_layers": ("y_layer",),

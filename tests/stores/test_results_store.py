@@ -48,7 +48,7 @@ def a_map(rows: int = 3, columns: int = 4) -> CkaMap:
     similarity[1] = np.nan
 
     def diagnostics(layers: int) -> LayerDiagnostics:
-        return LayerDiagnostics(*random.uniform(0, 1, (5, layers)), dropped=((1, 2),) * layers)
+        return LayerDiagnostics(*random.uniform(0, 1, (7, layers)), dropped=((1, 2),) * layers)
 
     return CkaMap(
         similarity,

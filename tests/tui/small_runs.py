@@ -42,7 +42,7 @@ def full_map(size: int = 12, shift: float = 0.0) -> CkaMap:
     values = diagonal_map(size, size).similarity * 0.9 - shift
     diagnostics = LayerDiagnostics(
         np.full(size, 0.25), np.full(size, 0.5), np.full(size, 12.5), np.zeros(size),
-        np.full(size, 96.0),
+        np.full(size, 96.0), np.zeros(size), np.full(size, 0.03),
     )  # fmt: skip
     return CkaMap(
         values,

@@ -17,6 +17,12 @@ import xarray
 from command import CONFIG, Forked, engramcka, here
 
 from engramcka import open_run
+from engramcka.similarity.documents import (
+    distinct_batches,
+    document_numbers,
+    groups_left_out,
+    jackknife_groups,
+)
 
 # One process makes the finished run once for all of these.
 pytestmark = pytest.mark.xdist_group("whole-run")
@@ -64,8 +70,14 @@ def test_the_stored_map_is_that_of_the_stored_states(finished: Path) -> None:
         cross = one @ k @ one * (one @ m @ one) / ((n - 1) * (n - 2))
         return (np.trace(k @ m) + cross - 2 / (n - 2) * one @ k @ m @ one) / (n * (n - 3))
 
+    documents = document_numbers(run.activations("moe").samples["document"])
+    count = max(int(np.bincount(documents).max()), 4)
+    groups = jackknife_groups(documents, groups_left_out(64 // count))
+    batches = distinct_batches(documents, 16, 0, groups)
+    assert all(len(set(documents[batch])) == len(batch) for batch in batches)
+
     def total(a: np.ndarray, b: np.ndarray) -> float:
-        return sum(hsic(a[s : s + 16], b[s : s + 16]) for s in range(0, 64, 16))
+        return sum(hsic(a[batch], b[batch]) for batch in batches)
 
     expected = np.array([[total(a, b) / np.sqrt(total(a, a) * total(b, b)) for b in x] for a in y])
     assert run.cka["engram-vs-moe"].similarity == pytest.approx(expected, abs=1e-5)

@@ -15,7 +15,7 @@ from engramcka.pipeline.context import Context
 from engramcka.pipeline.inputs import extract_inputs
 from engramcka.pipeline.members import Pair, pairs
 from engramcka.pipeline.pieces import Piece
-from engramcka.pipeline.stages.extract import finished_store, noticing_damage
+from engramcka.pipeline.stages.extract import finished_store, left_out_words, noticing_damage
 from engramcka.pipeline.stages.importing import BY_ROW, BY_SPAN, IDENTITY
 from engramcka.pipeline.units import Unit
 from engramcka.pipeline.where import rows_where
@@ -119,12 +119,28 @@ def compute_map(
     facts["versions"] = provenance.versions()
     facts["device"] = context.device
     facts["unmatched_samples"] = lost
-    result = replace(result, provenance=facts, where=cka.where)
+    left_out = _left_out(context.config, cka, stores, lost)
+    result = replace(result, provenance=facts, where=cka.where, left_out=left_out)
     if pair.step is not None:
         result = replace(result, series=cka.name, step=pair.step)
     write_cka(context.results, pair.name, result, inputs)
-    left_out = f", {lost} left out, in one model only" if lost else ""
-    task.update(task.total, info=f"n = {len(y_rows)}{left_out}")
+    info = f"n = {result.n_samples:,}{', left out: ' + left_out if left_out else ''}"
+    task.update(task.total, info=info)
+    for warning in result.warnings:
+        task.tell("warning", warning)
+
+
+def _left_out(config: Config, cka: CkaTable, stores: Mapping[str, Any], lost: int) -> str:
+    """Why samples that were drawn are not in the map, "" where all of them are."""
+    said: dict[str, list[str]] = {}
+    for side in ("y", "x"):
+        reasons = left_out_words(stores[side].attributes.get("left_out", {}), config)
+        if reasons:
+            said.setdefault(reasons, []).append(config.label(getattr(cka, side)))
+    parts = [f"{reasons} ({' and '.join(dict.fromkeys(of))})" for reasons, of in said.items()]
+    if lost:
+        parts.append(f"{lost:,} of the rest in one of the models only")
+    return "; ".join(parts)
 
 
 def _documents(store: Any, rows: Any) -> Any:
