@@ -125,20 +125,20 @@ def test_the_interval_covers_depths_between_the_rows():
     assert np.mean(columns) >= 0.9
 
 
-def test_the_interval_covers_the_truth_where_noise_moves_the_maximum():
-    """Rows 0.004 apart at the top, errors of 0.005: the best row is another one in many maps."""
-    nearest = np.arange(2, 11) + np.tile([0.1, 0.5, -0.3], 3)
-    truth = ridge(nearest, 12)
-    covered, columns, counted = [], [], []
+@pytest.mark.parametrize("spread", [0.05, 0.1])
+def test_the_interval_is_as_wide_as_it_should_be(spread):
+    """Truths anywhere between the rows, and noise that moves the maximum in some maps."""
+    covered, columns = [], []
     for seed in range(100):
-        found = made(truth, 0.1, seed=seed).depth_shift(x_blocks=12)
+        nearest = np.sort(np.random.default_rng(1000 + seed).uniform(2, 11, 9))
+        found = made(ridge(nearest, 12), spread, seed=seed).depth_shift(x_blocks=12)
         known = found.determined
-        shift = (nearest - np.arange(1, 10))[known].mean()
-        covered.append(found.shift_low <= shift <= found.shift_high)
+        if np.isfinite(found.shift):
+            shift = (nearest - np.arange(1, 10))[known].mean()
+            covered.append(found.shift_low <= shift <= found.shift_high)
         columns += [*((found.depth_low <= nearest) & (nearest <= found.depth_high))[known]]
-        counted.append(known.mean())
-    assert np.mean(counted) > 0.9
-    assert np.mean(covered) >= 0.9
+    assert len(covered) > 95
+    assert 0.90 <= np.mean(covered) <= 0.99
     assert np.mean(columns) >= 0.9
 
 
