@@ -66,7 +66,7 @@ class HyperDeepseekPreTrainedModel(v3.DeepseekV3PreTrainedModel):
     config_class = HyperDeepseekConfig
     _no_split_modules = ["HyperDeepseekLayer"]  # noqa: RUF012
     _keep_in_fp32_modules_strict = [  # noqa: RUF012
-        "e_score_correction_bias",
+        *v3.DeepseekV3PreTrainedModel._keep_in_fp32_modules_strict,
         "attn_hc",
         "ffn_hc",
         "hc_head",
