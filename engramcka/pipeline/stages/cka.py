@@ -152,10 +152,10 @@ def _documents(store: Any, rows: Any) -> Any:
 
 def sample_names(samples: Mapping[str, Any], rows: Any) -> list[str]:
     """What a warning calls each sample: its text, and whether it begins a passage."""
-    if "entity" not in samples:
+    if "entity" not in samples or "passage_start" not in samples:
         return []
-    first = samples["start"] <= samples.get("passage_start", -1)
-    texts = samples["entity"]
+    first = samples["start"] <= samples["passage_start"]
+    texts = samples.get("token", samples["entity"])
     return ["first of a passage" if first[row] else repr(str(texts[row])[:_NAME]) for row in rows]
 
 
