@@ -78,6 +78,10 @@ def command(
     dark: Annotated[bool, typer.Option("--dark", help="Light on dark ground.")] = False,
     palette: Annotated[PaletteChoice, typer.Option(help="Colours of maps.")] = PaletteChoice.magma,
     k: Annotated[int, typer.Option(min=1, help="Rows the soft alignment averages.")] = 5,
+    no_interval: Annotated[
+        bool,
+        typer.Option("--no-interval", help="Maps without the soft alignment's 95 % interval."),
+    ] = False,
     first_layer: Annotated[
         int, typer.Option(min=0, max=1, help="Number of the first block of maps and curves.")
     ] = 1,
@@ -105,7 +109,7 @@ def command(
     look = subjects.Look(
         figures.Style.named(style.value, width=_width(width, chosen), dark=dark),
         {"palette": palette.value, "k": k, "first_layer": first_layer, "log": log,
-         "readings": readings},
+         "readings": readings, "map_interval": not no_interval},
     )  # fmt: skip
     if minus is not None:
         _subtract(stored, chosen, minus, output, look, dpi)

@@ -21,13 +21,14 @@ from matplotlib.ticker import MaxNLocator
 
 from engramcka import palettes
 from engramcka.figures.cells import draw_cells, draw_missing, edges, layer_numbers
-from engramcka.figures.labels import as_plain, fit, size_in_points, tick_size
+from engramcka.figures.labels import as_plain, fit, fit_lines, size_in_points, tick_size
 from engramcka.figures.style import Style, as_style, compose, new_figure, on_own_axes
 from engramcka.figures.ticks import layer_ticks
 from engramcka.results import CkaMap
 
 Float = npt.NDArray[np.float64]
 
+_CASING = "#000000c0"  # under white lines, which are seen on the brightest cells so
 _SLIM = 4.0  # a map with more layers one way than this many times the other is drawn so slim
 
 
@@ -40,7 +41,7 @@ class CkaMapArtists:
     missing: PolyCollection | None  # hatched ground where the map is NaN
     diagonal: Line2D | None
     curve: Line2D | None  # soft alignment
-    band: PolyCollection | None  # its 95 % interval
+    band: tuple[Line2D, Line2D] | None  # ends of its 95 % interval
     colour_bar: Colorbar | None
 
 
@@ -71,14 +72,14 @@ def plot_cka_map(
         alignment: draw the soft alignment curve (Engram paper, equation 9) over ``k`` rows.
         k: rows averaged for each column.
         first_layer: number of the first block: 1, or 0 as the paper's Figure 4 counts.
-        interval: draw the curve's 95 % jackknife interval, where the map has one.
+        interval: draw the ends of the curve's 95 % jackknife interval, where the map has one.
         diagonal: draw the line on which both models are equally deep.
         colour_bar: draw the bar beside the map.
         title: plain text above the map.
         low: similarity of the first colour.
         high: similarity of the last colour.
-        halo: thin outlines that keep the curve visible on the brightest cells, the diagonal on the
-            darkest.
+        halo: thin outlines that keep the curve and its interval visible on the brightest cells,
+            the diagonal on the darkest.
         bar_label: plain text beside the colour bar.
 
     Returns:
@@ -96,9 +97,9 @@ def plot_cka_map(
     cells = draw_cells(ax, values, x_edges, y_edges, palette, low, high)
     missing = draw_missing(ax, values, x_edges, y_edges)
     line = _draw_diagonal(ax, x_edges, y_edges, halo) if diagonal else None
-    curve = _draw_curve(ax, cka, x, x_order, k, first_layer, halo) if alignment else None
     ends = cka.soft_alignment_interval(k, first_layer) if alignment and interval else None
-    band = _draw_band(ax, ends, x, x_order) if ends is not None else None
+    band = _draw_band(ax, ends, x, x_order, halo) if ends is not None else None
+    curve = _draw_curve(ax, cka, x, x_order, k, first_layer, halo) if alignment else None
     _frame(ax, cka, x, y, x_edges, y_edges, title)
     bar = draw_colour_bar(ax, cells, bar_label) if colour_bar else None
     return CkaMapArtists(ax, cells, missing, line, curve, band, bar)
@@ -169,17 +170,21 @@ def _draw_curve(
     marker = "o" if np.isfinite(aligned).sum() == 1 else ""
     (line,) = ax.plot(x, aligned, color="white", linestyle="--", linewidth=1.3, marker=marker)
     if halo:
-        line.set_path_effects([withStroke(linewidth=2.0, foreground="#00000070")])
+        line.set_path_effects([withStroke(linewidth=2.5, foreground=_CASING)])
     return line
 
 
 def _draw_band(
-    ax: Axes, ends: tuple[Float, Float], x: Float, x_order: npt.NDArray[np.intp]
-) -> PolyCollection:
+    ax: Axes, ends: tuple[Float, Float], x: Float, x_order: npt.NDArray[np.intp], halo: bool
+) -> tuple[Line2D, Line2D]:
+    """A thin line along each end: a filled band would change the colours of the cells under it."""
     low, high = (end[x_order] for end in ends)
-    return ax.fill_between(
-        x, low, high, facecolor="#ffffff4c", edgecolor="#ffffffb0", linewidth=0.4
-    )
+    marker = "_" if np.isfinite(low).sum() == 1 else ""
+    lines = ax.plot(x, np.column_stack((low, high)), color="white", linewidth=0.5, marker=marker)
+    if halo:
+        for line in lines:
+            line.set_path_effects([withStroke(linewidth=1.1, foreground=_CASING)])
+    return lines[0], lines[1]
 
 
 def _frame(
@@ -198,17 +203,33 @@ def _frame(
     if max(across, up) <= _SLIM * min(across, up):
         ax.set_aspect("equal")
     else:
-        ax.set_box_aspect(_SLIM if up > across else 1 / _SLIM)
+        ax.set_box_aspect(1 / _limited(across / up))
     width, height = _map_size(ax)
     digits, size = len(f"{x[-1]:.0f}"), tick_size(ax)
     ax.set_xticks(layer_ticks(x, int(width / (size * (0.65 * digits + 0.6)))))
     ax.set_yticks(layer_ticks(y, int(height / (size * 2.0))))
-    for axis, label, room in ((ax.xaxis, cka.x_label, width), (ax.yaxis, cka.y_label, height)):
+    for axis, label, room, lines in (
+        (ax.xaxis, cka.x_label, width, 5),
+        (ax.yaxis, cka.y_label, height, 3),
+    ):
         axis.set_label_text(label)
-        fit(axis.label, 0.97 * room, " layer")
+        fit_lines(axis.label, 0.97 * room, " layer", lines)
     if title is not None:
         ax.set_title(title)
         fit(ax.title, 0.97 * width)
+
+
+def map_shape(cka: CkaMap) -> float:
+    """Width over height of a map as it is drawn."""
+    y, x = (
+        np.ptp(edges(layer_numbers(layers, 1, name)[0]))
+        for layers, name in ((cka.y_layers, "y_layers"), (cka.x_layers, "x_layers"))
+    )
+    return _limited(float(x / y))
+
+
+def _limited(shape: float) -> float:
+    return min(max(shape, 1 / _SLIM), _SLIM)
 
 
 def _map_size(ax: Axes) -> tuple[float, float]:

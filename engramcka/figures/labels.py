@@ -6,7 +6,8 @@ backslashes are drawn as they are.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable
 
 from matplotlib.axes import Axes
 from matplotlib.font_manager import FontProperties
@@ -41,6 +42,50 @@ def elided(text: str, font: FontProperties, limit: float) -> str:
         else:
             too_long = kept
     return shortened(fits)
+
+
+def wrapped(text: str, font: FontProperties, limit: float, ending: str, most: int) -> str:
+    """The text and its ending on up to ``most`` lines, none wider than ``limit`` points.
+
+    Lines break at spaces, after hyphens, underscores and slashes, and within a piece that is wider
+    by itself. What does not fit is left out at the end for an ellipsis, and the ending kept.
+    """
+
+    def fits(line: str) -> bool:
+        return text_width(line, font) <= limit
+
+    lines = _lines(text + ending, fits)
+    if len(lines) <= most:
+        return "\n".join(lines)
+    kept = _lines(text, fits)[:most]
+    last = kept[-1]
+    while last and not fits(f"{last}…{ending}"):
+        last = last[:-1].rstrip()
+    return "\n".join([*kept[:-1], f"{last}…{ending}"])
+
+
+def _lines(text: str, fits: Callable[[str], bool]) -> list[str]:
+    """As few lines as the pieces need, each filled as far as it goes."""
+    lines = [""]
+    for piece in re.findall(r"\s+|[^\s\-_/]*[\-_/]+|[^\s\-_/]+", text):
+        if fits(lines[-1] + piece.rstrip()):
+            lines[-1] += piece
+            continue
+        if lines[-1].strip() and fits(piece.strip()):
+            lines.append(piece.lstrip())
+            continue
+        for character in piece:  # no line holds it whole
+            if lines[-1] and not fits(lines[-1] + character):
+                lines.append("")
+            lines[-1] += character
+    return [line.strip() for line in lines if line.strip()] or [""]
+
+
+def fit_lines(text: Text, limit: float, ending: str, most: int) -> None:
+    """As `fit`, on up to ``most`` lines, and shortened at the end."""
+    lines = wrapped(plain(text.get_text()), text.get_fontproperties(), limit, ending, most)
+    as_plain((text,))
+    text.set_text(lines)
 
 
 def fit(text: Text, limit: float, ending: str = "") -> None:

@@ -19,6 +19,7 @@ from engramcka.figures.heatmap import (
     CkaMapArtists,
     draw_colour_bar,
     finish_colour_bar,
+    map_shape,
     plot_cka_map,
 )
 from engramcka.figures.labels import size_in_points
@@ -107,4 +108,4 @@ def _widths(maps: Sequence[CkaMap], columns: int) -> list[float]:
     """Widths in proportion to the layers across, where one row then has one height."""
     if len(maps) > columns:
         return [1.0] * columns
-    return [float(len(cka.x_layers)) / len(cka.y_layers) for cka in maps]
+    return [map_shape(cka) for cka in maps]

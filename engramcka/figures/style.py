@@ -36,7 +36,7 @@ _SCRIPTS = (
 PNG_DPI = 300
 PAD = 0.02  # inches around everything
 _SAME_ROOM = 0.3  # points by which axes may change and leave what is drawn on them as it is
-_SETTLED = 0.002  # inches: a height that changes by less is final
+SETTLED = 0.002  # inches: a height that changes by less is final
 
 
 @dataclass(frozen=True)
@@ -234,7 +234,7 @@ def _lay_out(figure: Figure, trim: bool | Callable[[Figure], None]) -> None:
     for _ in range(3 if trim else 0):
         content = figure.get_tightbbox(cast(Any, figure.canvas).get_renderer())
         height = max(0.5, content.height + 2 * PAD)
-        if abs(height - figure.get_figheight()) < _SETTLED:
+        if abs(height - figure.get_figheight()) < SETTLED:
             break
         figure.set_figheight(height)
         arrange(figure)

@@ -7,11 +7,12 @@ says which stored results it needs. Drawing and tables import matplotlib when th
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engramcka.errors import ConfigError, StoreError
+from engramcka.results import CkaMap
 from engramcka.stores import Run, layout
 from engramcka.stores.kinds import KINDS
 
@@ -50,7 +51,11 @@ class Subject:
 
 @dataclass(frozen=True)
 class Look:
-    """How everything is drawn; each drawing takes of the options what it knows."""
+    """How everything is drawn; each drawing takes of the options what it knows.
+
+    ``map_interval`` says of maps alone whether their alignment's interval is drawn; curves have
+    bands in any case.
+    """
 
     style: Style | str = "plain"
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -143,7 +148,7 @@ def draw(run: Run, subject: Subject, look: Look) -> Figure:
     """
     from engramcka import figures
 
-    results = read(run, subject)
+    results = _shown(read(run, subject), look)
     if subject.kind == "paper":
         return _compose(subject, results, look)
     if subject.kind == "series":
@@ -168,7 +173,7 @@ def animate(run: Run, subject: Subject, look: Look, path: Path, seconds: float =
 
     if subject.kind != "series":
         raise ConfigError(f"{subject.name}: only series/NAME is written as a moving picture")
-    maps = read(run, subject)
+    maps = _shown(read(run, subject), look)
     labels = {label for cka in maps for label in (cka.y_label, cka.x_label)}
     curves = [
         curve
@@ -184,7 +189,7 @@ def caption(run: Run, subject: Subject, look: Look) -> str:
     from engramcka import figures
 
     of: dict[str, list[Any]] = {}
-    for (kind, _), result in zip(subject.sources, read(run, subject), strict=True):
+    for (kind, _), result in zip(subject.sources, _shown(read(run, subject), look), strict=True):
         of.setdefault(kind, []).append(result)
     on_maps = _known({"first_layer", "k"}, look)
     layers = _known({"first_layer"}, look)
@@ -229,6 +234,16 @@ def table(run: Run, subject: Subject, form: str, k: int = 5) -> str:
             raise ConfigError(f"{subject.name}: gates of a text are written as .csv")
         return figures.rows_to_csv(figures.text_rows(results[0]))
     return figures.to_csv(results) if form == "csv" else figures.to_latex(results, k=k)
+
+
+def _shown(results: Sequence[Any], look: Look) -> list[Any]:
+    """The results as they are drawn and described: maps without a jackknife have no interval."""
+    if look.options.get("map_interval", True):
+        return list(results)
+    return [
+        replace(result, jackknife=None) if isinstance(result, CkaMap) else result
+        for result in results
+    ]
 
 
 def _known(names: Any, look: Look) -> dict[str, Any]:

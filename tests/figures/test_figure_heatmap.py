@@ -2,12 +2,12 @@ import itertools
 
 import numpy as np
 import pytest
-from drawn import looked_at, made_map
+from drawn import looked_at, made_map, pixels
 from matplotlib.figure import Figure
 
 from engramcka import palettes
 from engramcka.errors import ComparisonError, ConfigError
-from engramcka.figures import cka_figure, plot_cka_map
+from engramcka.figures import Style, cka_figure, paper_figure, plot_cka_map, series_figure
 from engramcka.paper import published_maps
 from engramcka.results import CkaMap, jackknife_interval, soft_alignment
 
@@ -58,13 +58,62 @@ def test_the_band_is_the_jackknife_interval_of_the_curve():
     artists = plot_cka_map(cka, k=3)
     without = soft_alignment(cka.jackknife, np.arange(1, 13), 3)
     low, high = jackknife_interval(cka.soft_alignment(3), without)
-    corners = artists.band.get_paths()[0].vertices
-    for column in range(8):
-        there = corners[corners[:, 0] == column + 1, 1]
-        assert there.min() == pytest.approx(low[column])
-        assert there.max() == pytest.approx(high[column])
+    for line, end in zip(artists.band, (low, high), strict=True):
+        np.testing.assert_array_equal(line.get_xdata(), np.arange(1, 9))
+        np.testing.assert_allclose(line.get_ydata(), end)
     assert plot_cka_map(cka, interval=False).band is None
     assert plot_cka_map(made_map()).band is None
+
+
+def wide():
+    """A map whose alignment hardly any column knows."""
+    similarity = made_map(8, 8).similarity
+    noise = np.random.default_rng(1).normal(0, 0.5, (10, 8, 8))
+    jackknife = np.clip(similarity + noise, 0.01, 1)
+    return CkaMap(similarity, jackknife=jackknife, series="s", step=1)
+
+
+@pytest.mark.parametrize("palette", ["magma", "viridis", "cividis"])
+@pytest.mark.parametrize("draw", [cka_figure, series_figure, paper_figure])
+def test_a_wide_interval_leaves_the_cells_their_colours(draw, palette):
+    """As the colour bar has them, but for the few pixels of the lines."""
+    cka = wide()
+    low, high = cka.soft_alignment_interval()
+    assert (high - low).max() > 4
+    maps = cka if draw is cka_figure else [cka]
+    figure = draw(maps, style=Style.named("plain", width=4.0), palette=palette)
+    ax, dpi = figure.axes[0], 200
+    image = pixels(figure, dpi)
+    for row in range(8):
+        for column in range(8):
+            corners = [(column + 0.6, row + 1.4), (column + 1.4, row + 0.6)]
+            (left, top), (right, bottom) = ax.transData.transform(corners) * dpi / figure.dpi
+            height = image.shape[0]
+            cell = image[int(height - top) + 1 : int(height - bottom), int(left) + 1 : int(right)]
+            wanted = palettes.colours(cka.similarity[row, column], palette) / 255
+            as_wanted = (np.abs(cell - wanted) < 0.02).all(axis=2)
+            assert as_wanted.mean() > 0.6, (row, column)
+
+
+@pytest.mark.parametrize("draw", [cka_figure, paper_figure])
+def test_the_curve_is_seen_on_the_brightest_and_the_darkest_cells(draw):
+    """White over a dark casing: both are there within a few pixels of it, all along."""
+    for value in (0.0, 1.0):
+        cka = CkaMap(np.full((8, 8), value) + np.eye(8) * 1e-3, y_label="y", x_label="x")
+        maps = cka if draw is cka_figure else [cka]
+        figure = draw(maps, style=Style.named("plain", width=4.0), diagonal=False)
+        ax, dpi = figure.axes[0], 300
+        image = pixels(figure, dpi).mean(axis=2)
+        line = cka.soft_alignment()
+        for column in range(1, 7):
+            across = []
+            for x in np.linspace(column + 1, column + 1.9, 20):
+                y = np.interp(x, np.arange(1, 9), line)
+                at, up = ax.transData.transform((x, y)) * dpi / figure.dpi
+                row = round(image.shape[0] - 1 - up)
+                across.append(image[row - 8 : row + 9, round(at)])
+            assert np.max(across) > 0.95
+            assert np.min(across) < 0.4
 
 
 def test_chosen_layers_stand_at_their_numbers():

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from matplotlib.font_manager import FontProperties
 
 from engramcka.figures import FORMATS, cka_figure, figure_bytes, paper_figure, sweep_figure
-from engramcka.figures.labels import elided, text_width
+from engramcka.figures.labels import elided, text_width, wrapped
 from engramcka.figures.plain import plain
 
 HOSTILE = [
@@ -45,8 +45,9 @@ def test_no_name_is_read_as_tex_even_where_the_caller_turned_tex_on(name):
         label = figure.axes[0].yaxis.label
         texts = [label, *(t for t in sweep.axes[0].texts)]
         assert not any(t.get_usetex() or t.get_parse_math() for t in texts)
-        assert label.get_text().endswith(" layer")
-        assert label.get_text().removesuffix(" layer").split("…")[0] in name
+        shown = "".join(label.get_text().split())
+        assert shown.endswith("layer")
+        assert shown.removesuffix("layer").split("…")[0] in name.replace(" ", "")
         figure_bytes(figure)
         figure_bytes(sweep)
 
@@ -80,6 +81,32 @@ def test_elided_text_fits_and_keeps_its_ends(text, limit):
         assert text.endswith(tail)
 
 
+@given(st.text(st.characters(codec="ascii", categories=["L", "N", "P", "Zs"]), max_size=60),
+       st.floats(30, 200), st.integers(1, 4))  # fmt: skip
+@settings(max_examples=60, deadline=None)
+def test_wrapped_text_is_whole_or_shortened_at_its_end(text, limit, most):
+    font = FontProperties(family=["DejaVu Sans"], size=8)
+    name = plain(text)
+    lines = wrapped(name, font, limit, " end", most).split("\n")
+    assert len(lines) <= most
+    assert all(text_width(line, font) <= max(limit, text_width("… end", font)) for line in lines)
+    assert lines[-1].endswith("end")
+    shown = "".join("".join(lines).split())
+    if shown != "".join(f"{name} end".split()):
+        head, _, tail = shown.rpartition("…")
+        assert tail == "end"
+        assert "".join(name.split()).startswith(head)
+        assert text_width(f"{name} end", font) > limit
+
+
+def test_a_name_breaks_where_a_reader_would_break_it():
+    font = FontProperties(family=["DejaVu Sans"], size=8)
+    name = "SmolLM2-135M-Instruct without block_13"
+    assert wrapped(name, font, 1000, " layer", 3) == f"{name} layer"
+    assert wrapped(name, font, 90, " layer", 3) == "SmolLM2-135M-\nInstruct without\nblock_13 layer"
+    assert wrapped(name, font, 90, " layer", 2) == "SmolLM2-135M-\nInstruct with… layer"
+
+
 def test_a_long_name_neither_leaves_the_figure_nor_loses_the_word_layer():
     name = "Engram-27B with everything that was tried in the second half of the year"
     figure = paper_figure([made_map(9, 9, x_label=name, y_label=name)], made_sweep(), "icml")
@@ -88,6 +115,5 @@ def test_a_long_name_neither_leaves_the_figure_nor_loses_the_word_layer():
     label = ax.xaxis.label.get_window_extent()
     box = ax.get_window_extent()
     assert label.width <= box.width
-    assert "…" in ax.get_xlabel()
-    assert ax.get_xlabel().endswith(" layer")
+    assert " ".join(ax.get_xlabel().split()) == f"{name} layer"
     np.testing.assert_array_less(ax.yaxis.label.get_window_extent().height, box.height)

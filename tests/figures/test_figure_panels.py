@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from drawn import looked_at, made_map, made_sweep
+from drawn import looked_at, made_lens, made_map, made_sweep
 
 from engramcka import palettes
 from engramcka.errors import ComparisonError, ConfigError
@@ -107,6 +107,47 @@ def test_the_papers_figures_are_whole(style):
         assert sweep.get_window_extent().height == pytest.approx(
             left.get_window_extent().height, rel=0.02
         )
+
+
+def overlaps(one, other):
+    return (
+        min(one.x1, other.x1) - max(one.x0, other.x0) > 0.5
+        and min(one.y1, other.y1) - max(one.y0, other.y0) > 0.5
+    )
+
+
+@pytest.mark.parametrize("width", ["column", "page", 10.0])
+@pytest.mark.parametrize("shapes", [((31, 30), (31, 29), (31, 31)), ((30, 12), (12, 30), (4, 40))])
+def test_maps_of_any_shape_have_one_height_and_whole_labels(shapes, width):
+    names = ["SmolLM2-135M without block 13", "SmolLM2-135M without 13, 14", "SmolLM2 with noise"]
+    maps = [
+        made_map(y, x, y_label="SmolLM2", x_label=name)
+        for (y, x), name in zip(shapes, names, strict=True)
+    ]
+    style = Style.named(width=width)
+    figure = paper_figure(maps, made_sweep(), style, lens=[made_lens(30)])
+    figure.draw_without_rendering()
+    panels = figure.axes[1:4]
+    heights = [ax.get_window_extent().height for ax in panels]
+    np.testing.assert_allclose(heights, heights[0], atol=0.5)
+    tops = [ax.get_window_extent().y1 for ax in panels]
+    np.testing.assert_allclose(tops, tops[0], atol=0.5)
+    for (y, x), ax in zip(shapes, panels, strict=True):
+        box = ax.get_window_extent()
+        assert box.width / box.height == pytest.approx(min(max(x / y, 0.25), 4), rel=0.02)
+    texts = [
+        text
+        for ax in figure.axes[:5]
+        for text in (ax.xaxis.label, ax.yaxis.label, ax.title)
+        if text.get_text()
+    ]
+    boxes = [text.get_window_extent() for text in texts]
+    for index, box in enumerate(boxes):
+        assert -0.5 <= box.y0 < box.y1 <= figure.bbox.height + 0.5
+        assert not any(overlaps(box, other) for other in boxes[:index]), texts[index].get_text()
+    if shapes[0] == (31, 30):
+        shown = ["".join(ax.get_xlabel().split()) for ax in panels]
+        assert shown == [f"{name}layer".replace(" ", "") for name in names]
 
 
 def test_more_maps_than_fit_are_refused():

@@ -261,3 +261,22 @@ def test_a_figure_that_fails_does_not_keep_the_others_from_being_drawn(tmp_path)
     with pytest.raises(EngramckaError, match="series/s: two maps of the series are of step 5"):
         drawn_by_stage(run)
     assert (run / "figures" / "memory-engram.png").is_file()
+
+
+@pytest.mark.parametrize("what", ["cka/a", "series/s", "paper"])
+def test_maps_are_exported_without_their_interval(what, tmp_path):
+    noise = np.random.default_rng(1).normal(0, 0.3, (10, 6, 6))
+    wide = [
+        replace(cka, jackknife=np.clip(cka.similarity + noise, 0.01, 1))
+        for cka in (made_map(), made_map(step=1, series="s"), made_map(step=2, series="s"))
+    ]
+    maps = dict(zip(("a", "s.step-1", "s.step-2"), wide, strict=True))
+    run = write_run(tmp_path / "run", {"cka": maps, "lens": {"l": made_lens()}})
+    target, bare = tmp_path / "with.png", tmp_path / "without.png"
+    for file, options in ((target, ()), (bare, ("--no-interval",))):
+        code, said = export(run, "--what", what, "-o", file, "--dpi", 80, "--caption", *options)
+        assert code == 0, said
+    assert (imread(target) != imread(bare)).any()
+    assert "jackknife interval" in target.with_suffix(".txt").read_text()
+    assert "jackknife interval" not in bare.with_suffix(".txt").read_text()
+    assert ("Bands: 95 %" in bare.with_suffix(".txt").read_text()) == (what == "paper")
