@@ -47,11 +47,15 @@ def cka(y, x, kernels=(gram, gram), **options):
     return cka_matrix([y], [x], kernels=([kernels[0]], [kernels[1]]), **options)[0, 0]
 
 
-def cka_matrix(ys, xs, estimator="minibatch", batch_size=1024, kernels=None):
-    """(layers of y, layers of x)."""
+def cka_matrix(ys, xs, estimator="minibatch", batch_size=1024, kernels=None, parts=None):
+    """(layers of y, layers of x).
+
+    The minibatch estimator is over parts, the samples of each batch; consecutive ones if left out.
+    """
     n = len(ys[0])
     kernels = kernels or ([gram] * len(ys), [gram] * len(xs))
-    parts = batches(n, batch_size) if estimator == "minibatch" else [np.arange(n)]
+    if parts is None:
+        parts = batches(n, batch_size) if estimator == "minibatch" else [np.arange(n)]
     hsic = hsic_biased if estimator == "biased" else hsic_unbiased
     cross = np.zeros((len(ys), len(xs)))
     y_self, x_self = np.zeros(len(ys)), np.zeros(len(xs))
