@@ -76,18 +76,12 @@ class Minibatch:
     def run(self, numbers: Sequence[int], ranks: int = 1) -> Iterator[Batch]:
         """HSIC_1 of every pair of layers and the layers' moments, for these batches, in order.
 
-        As many batches at a time as half of the free memory holds are read from arrays that are not
-        in memory.
-
         Args:
             numbers: of the batches.
             ranks: processes that share the memory.
         """
         size = max(map(len, self.batches))
-        for window in self._windows(numbers, ranks):
-            samples = np.sort(np.concatenate([self.batches[number] for number in window]))
-            for side in (self.y, self.x):
-                side.hold(samples)
+        for window in held(self.y, self.x, self.batches, numbers, ranks):
             yield from ordered_map(
                 self.batch,
                 (self.batches[number] for number in window),
@@ -164,22 +158,6 @@ class Minibatch:
         place[1 + there] = 1 + np.arange(len(there))
         return (*first.tolist(), n), place
 
-    def _windows(self, numbers: Sequence[int], ranks: int) -> Iterator[list[int]]:
-        """The batches that are read at once."""
-        needed = self.y.held_bytes() + self.x.held_bytes()
-        most = math.inf if not needed else free_bytes() / (2 * ranks * needed)
-        window: list[int] = []
-        samples = 0
-        for number in numbers:
-            size = len(self.batches[number])
-            if window and samples + size > most:
-                yield window
-                window, samples = [], 0
-            window.append(number)
-            samples += size
-        if window:
-            yield window
-
     @property
     def _widths(self) -> list[int]:
         return self.y.widths + self.x.widths
@@ -195,6 +173,45 @@ class Minibatch:
             )
         with _MAKING:
             return Workspace(self.y, self.x, edges, self.scratch, like)
+
+
+def held(
+    y: Layers, x: Layers, batches: Sequence[Ints], numbers: Sequence[int], ranks: int
+) -> Iterator[list[int]]:
+    """The numbers of these batches, in order, as many at a time as are held at once.
+
+    Of arrays that are not in memory half of the free memory is filled, since each time they are
+    read from one end to the other.
+
+    Args:
+        y: one model.
+        x: the other.
+        batches: the samples of each.
+        numbers: which of them.
+        ranks: processes that share the memory.
+    """
+    for window in _windows(batches, numbers, y.held_bytes() + x.held_bytes(), ranks):
+        samples = np.sort(np.concatenate([batches[number] for number in window]))
+        for side in (y, x):
+            side.hold(samples)
+        yield window
+
+
+def _windows(
+    batches: Sequence[Ints], numbers: Sequence[int], needed: int, ranks: int
+) -> Iterator[list[int]]:
+    most = math.inf if not needed else free_bytes() / (2 * ranks * needed)
+    window: list[int] = []
+    samples = 0
+    for number in numbers:
+        size = len(batches[number])
+        if window and samples + size > most:
+            yield window
+            window, samples = [], 0
+        window.append(number)
+        samples += size
+    if window:
+        yield window
 
 
 def batch_portions(batches: int, most: int) -> list[range]:

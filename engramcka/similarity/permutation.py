@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from engramcka.similarity.full import Problem
 from engramcka.similarity.gram_route import TileRow, each_row, row_costs, row_portions, tiles
 from engramcka.similarity.inputs import Ints, Layers
 from engramcka.similarity.kernels import hollow_tiles, tile_size
-from engramcka.similarity.minibatch import batch_portions
+from engramcka.similarity.minibatch import batch_portions, held
 from engramcka.similarity.rows import whole_rows
 from engramcka.similarity.shares import Share, consecutive, spread
 from engramcka.similarity.sums import cross_products
@@ -84,20 +85,21 @@ def minibatch_null(
         own = replace(shuffles, batch=number)
         return _batch_null(y, x, batches[number], bandwidths, own, like)
 
-    def work(mine: list[int]) -> Iterator[Float]:
-        for portion in mine:
-            samples = np.sort(np.concatenate([batches[number] for number in portions[portion]]))
-            for side in (y, x):
-                side.hold(samples)
-            yield _total(
-                ordered_map(
-                    batch,
-                    portions[portion],
-                    count=len(batches),
-                    part_bytes=2 * sum(y.widths + x.widths) * largest * like.element_size(),
-                    device=like.device,
-                )
+    def each(numbers: list[int]) -> Iterator[Float]:
+        for window in held(y, x, batches, numbers, share.ranks):
+            yield from ordered_map(
+                batch,
+                window,
+                count=len(batches),
+                part_bytes=2 * sum(y.widths + x.widths) * largest * like.element_size(),
+                device=like.device,
             )
+
+    def work(mine: list[int]) -> Iterator[Float]:
+        parts = each([number for portion in mine for number in portions[portion]])
+        for portion in mine:
+            yield _total(islice(parts, len(portions[portion])))
+        next(parts, None)  # at its end it gives its threads back
 
     costs = [float(sum(len(batches[n]) for n in portion)) for portion in portions]
     return _total(share.exchange(costs, consecutive, work))
