@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import pairwise, permutations
 
 import numpy as np
 
@@ -47,11 +47,15 @@ def cka(y, x, kernels=(gram, gram), **options):
     return cka_matrix([y], [x], kernels=([kernels[0]], [kernels[1]]), **options)[0, 0]
 
 
-def cka_matrix(ys, xs, estimator="minibatch", batch_size=1024, kernels=None):
-    """(layers of y, layers of x)."""
+def cka_matrix(ys, xs, estimator="minibatch", batch_size=1024, kernels=None, parts=None):
+    """(layers of y, layers of x).
+
+    The minibatch estimator is over parts, the samples of each batch; consecutive ones if left out.
+    """
     n = len(ys[0])
     kernels = kernels or ([gram] * len(ys), [gram] * len(xs))
-    parts = batches(n, batch_size) if estimator == "minibatch" else [np.arange(n)]
+    if parts is None:
+        parts = batches(n, batch_size) if estimator == "minibatch" else [np.arange(n)]
     hsic = hsic_biased if estimator == "biased" else hsic_unbiased
     cross = np.zeros((len(ys), len(xs)))
     y_self, x_self = np.zeros(len(ys)), np.zeros(len(xs))
@@ -62,6 +66,57 @@ def cka_matrix(ys, xs, estimator="minibatch", batch_size=1024, kernels=None):
         y_self += [hsic(k, k) for k in ks]
         x_self += [hsic(l, l) for l in ls]  # noqa: E741
     return cross / np.sqrt(y_self[:, None] * x_self)
+
+
+def hsic_of_four(k, l, documents):  # noqa: E741
+    """HSIC's kernel averaged over all ordered sets of four samples of four documents, one by one.
+
+    Song et al. 2012, section 2.2: the mean of K_ij (L_ij + L_qr - 2 L_iq).
+    """
+    total, count = 0.0, 0
+    for i, j, q, r in permutations(range(len(k)), 4):
+        if len({documents[i], documents[j], documents[q], documents[r]}) == 4:
+            total += k[i, j] * (l[i, j] + l[q, r] - 2 * l[i, q])
+            count += 1
+    return total / count
+
+
+def hsic_across(k, l, documents):  # noqa: E741
+    """The same average, pair of documents by pair of documents."""
+    which = np.unique(documents, return_inverse=True)[1]
+    member = (which[:, None] == np.arange(which.max() + 1)).astype(float)  # (samples, documents)
+    size, different = member.sum(axis=0), which[:, None] != which
+    k, l = k * different, l * different  # noqa: E741
+    k_rows, l_rows = k @ member, l @ member  # (samples, documents)
+    k_sums, l_sums = member.T @ k_rows, member.T @ l_rows  # (documents, documents)
+    products = member.T @ (k * l) @ member
+    total = 0.0
+    sets = 0.0
+    for a in range(len(size)):
+        for b in range(len(size)):
+            if a == b:
+                continue
+            rest = np.ones(len(size))
+            rest[[a, b]] = 0
+            pairs = (size @ rest) ** 2 - (size**2) @ rest  # that i of a and j of b lack
+            sets += size[a] * size[b] * pairs
+            total += pairs * products[a, b] + k_sums[a, b] * (rest @ l_sums @ rest)
+        # for i of a, j of b and q of c: so many r are left
+        left = size.sum() - size[a] - size[:, None] - size
+        np.fill_diagonal(left, 0)
+        mine = which == a
+        total -= 2 * ((k_rows[mine] @ left) * l_rows[mine]).sum()
+    return total / sets
+
+
+def cka_across(ys, xs, documents, keep=None):
+    """(layers of y, layers of x) from pairs of different documents, of the samples to keep."""
+    keep = np.arange(len(documents)) if keep is None else keep
+    documents = np.asarray(documents)[keep]
+    ks, ls = ([gram(layer[keep]) for layer in side] for side in (ys, xs))
+    own = [np.array([hsic_across(k, k, documents) for k in side]) for side in (ks, ls)]
+    cross = np.array([[hsic_across(k, l, documents) for l in ls] for k in ks])  # noqa: E741
+    return cross / np.sqrt(own[0][:, None] * own[1])
 
 
 def rbf(bandwidth):

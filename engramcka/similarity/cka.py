@@ -16,7 +16,7 @@ from engramcka.errors import ComparisonError
 from engramcka.results import CkaMap
 from engramcka.similarity import estimators
 from engramcka.similarity.diagnostics import layer_diagnostics
-from engramcka.similarity.documents import MIN_BATCH, are_single, document_numbers
+from engramcka.similarity.documents import MIN_BATCH, are_single, document_numbers, share_within
 from engramcka.similarity.inputs import Layers, check_pair, choose_device, load_if_it_fits
 from engramcka.similarity.look import first_look
 from engramcka.similarity.massive import drop_massive_samples
@@ -189,9 +189,11 @@ def cka_map(
     across = documents is not None and settings.across
     pairs_within, counted = 0.0, None
     if documents is not None and settings.across:
-        with full_precision():
-            whole = found.whole / found.batches
-            pairs_within, counted = all_pairs(*sides, documents, whole, seed, like)
+        pairs_within = share_within(documents)
+        if kernel == "linear":
+            with full_precision():
+                whole = found.whole / found.batches
+                counted = all_pairs(*sides, documents, whole, seed, like)
     result_map = CkaMap(
         similarity=result.similarity,
         y_label=y_label,

@@ -129,21 +129,22 @@ def one_a_document(documents: Ints, seed: int) -> Ints:
     return np.sort(rows[np.unique(documents[rows], return_index=True)[1]])
 
 
-def pairs_within(documents: Ints, count: int, seed: int) -> tuple[float, Ints]:
-    """What share of all pairs of samples are of one document, and some of those pairs.
+def share_within(documents: Ints) -> float:
+    """What share of all pairs of samples are of one document."""
+    sizes, n = np.bincount(documents).astype(np.float64), len(documents)
+    return float((sizes * (sizes - 1)).sum() / (n * (n - 1)))
+
+
+def pairs_within(documents: Ints, count: int, seed: int) -> Ints:
+    """(count, 2) samples of one document, some document having two.
 
     Args:
         documents: (samples,) number of each sample's document.
         count: pairs to draw, each alike, with replacement.
         seed: of the draw.
-
-    Returns:
-        The share, and (count, 2) samples; none where no document has two.
     """
     sizes = np.bincount(documents).astype(np.float64)
-    pairs, n = sizes * (sizes - 1), len(documents)
-    if not pairs.any():
-        return 0.0, np.zeros((0, 2), dtype=np.int64)
+    pairs = sizes * (sizes - 1)
     random = np.random.default_rng(seed)
     chosen = random.choice(len(sizes), size=count, p=pairs / pairs.sum())
     rows = np.argsort(documents, kind="stable")
@@ -153,7 +154,7 @@ def pairs_within(documents: Ints, count: int, seed: int) -> tuple[float, Ints]:
         chosen
     ]
     places = (np.stack([one, other], axis=1) + first[:, None]).astype(np.int64)
-    return float(pairs.sum() / (n * (n - 1))), rows[places]
+    return rows[places]
 
 
 def _deal(

@@ -180,11 +180,12 @@ class FullEstimator:
 
     def __init__(self, y: Layers, x: Layers, settings: Settings) -> None:
         documents = settings.documents
+        self._order: Ints | None = None  # which samples are first, second ..; None: as they are
         if documents is not None:
             # Those of a document together, and numbered in that order.
             order = np.argsort(documents, kind="stable")
             if not np.array_equal(order, np.arange(len(order))):
-                y, x = _only(y, order), _only(x, order)
+                y, x, self._order = _only(y, order), _only(x, order), order
             settings = replace(settings, documents=documents[order])
         self._y, self._x, self._settings = y, x, settings
 
@@ -245,6 +246,8 @@ class FullEstimator:
     ) -> Estimate:
         whole, over = values[0], "samples" if self._settings.documents is None else "documents"
         without = values[1:] if enough else None
+        if self._order is not None:
+            heavy = replace(heavy, samples=np.sort(self._order[heavy.samples]))
         return Estimate(whole, without, whole.sides(whole.own), moments, heavy, route, 1, over)
 
 

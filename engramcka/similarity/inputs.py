@@ -59,7 +59,7 @@ class Layers:
         self.distances: list[float] = []  # median distance from it a layer, see look
         self._tensors: list[torch.Tensor | None] = [None] * len(self.arrays)  # of those in memory
         self._held: list[torch.Tensor | None] = [None] * len(self.arrays)  # see hold
-        self._place = np.zeros(0, dtype=np.int64)  # where in them a sample is
+        self._place = np.zeros(0, dtype=np.int64)  # where in them a sample is; -1: not there
         self.nonfinite_share = [0.0] * len(self.arrays)
         self.dropped: list[tuple[int, ...]] = [()] * len(self.arrays)
         self.dtypes = [self._checked_dtype(index) for index in range(len(self.arrays))]
@@ -155,7 +155,7 @@ class Layers:
             return
         rows = samples if self.rows is None else self.rows[samples]
         order = np.argsort(rows, kind="stable")
-        self._place = np.zeros(int(samples.max()) + 1, dtype=np.int64)
+        self._place = np.full(int(samples.max()) + 1, -1)
         self._place[samples[order]] = np.arange(len(samples))
         for index in outside:
             self._held[index] = self._picked(index, rows[order])
@@ -206,7 +206,7 @@ class Layers:
     def raise_if_nonfinite(self, samples: Ints) -> None:
         """Raise ComparisonError, naming layer and sample, if these hold a NaN or an infinity."""
         for index in range(len(self)):
-            finite = self.read_at(index, samples).isfinite().all(dim=1)
+            finite = self._held_at(index, samples).isfinite().all(dim=1)
             if not bool(finite.all()):
                 sample = int(samples[int((~finite).nonzero()[0, 0])])
                 sample = sample if self.rows is None else int(self.rows[sample])
@@ -217,11 +217,20 @@ class Layers:
 
     def constant(self, index: int, samples: Ints) -> bool:
         """Whether one layer is the same for all of these samples."""
-        first = self.read_at(index, samples[:1])
+        first = self._held_at(index, samples[:1])
         return all(
-            bool((self.read_at(index, samples[start : start + _BLOCK]) == first).all())
+            bool((self._held_at(index, samples[start : start + _BLOCK]) == first).all())
             for start in range(0, len(samples), _BLOCK)
         )
+
+    def _held_at(self, index: int, samples: Ints) -> torch.Tensor:
+        """`read_at`, from what is held where these samples are."""
+        held = self._held[index]
+        if held is not None and samples.max() < len(self._place):
+            places = self._place[samples]
+            if places.min() >= 0:
+                return held[torch.from_numpy(places)]
+        return self.read_at(index, samples)
 
     def _alters(self, index: int) -> bool:
         return self.changes[index] is not None or self.scales[index] != 1.0

@@ -40,7 +40,8 @@ def first_look(sides: Sequence[Layers], like: torch.Tensor, seed: int) -> None:
 
     The direction comes by a few steps of the power method from the dimension with the largest
     variance, which is where a massive activation sits. The centre is the median of each dimension,
-    which no few samples move, and the distance the median of the samples' from it.
+    which no few samples move, and the distance the median of the samples' from it: infinite where
+    that is 0, since most samples being the same makes the others no massive ones.
 
     Args:
         sides: the models.
@@ -83,7 +84,7 @@ def _look(layers: Layers, part: range, samples: Ints, like: torch.Tensor) -> _Se
         features *= features.new_tensor(scales)[:, None, None]
         squares = features.square().sum(1)
     centred = [centre[0] * scale for centre, scale in zip(centres.unbind(), scales, strict=True)]
-    far = [one * scale for one, scale in zip(distances.tolist(), scales, strict=True)]
+    far = [one * scale or math.inf for one, scale in zip(distances.tolist(), scales, strict=True)]
     return _Seen(scales, _directions(features, squares), centred, far)
 
 

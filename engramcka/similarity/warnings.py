@@ -8,12 +8,13 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from engramcka.results import CkaMap, LayerDiagnostics
+from engramcka.results import CkaMap, Float, LayerDiagnostics
 from engramcka.similarity.estimators import Estimate
 from engramcka.similarity.inputs import Layers
 from engramcka.similarity.uncertainty import MAX_CONDITION, undefined
 
 DOMINANT = 0.5  # share of the variance, or of HSIC, from which one thing is worth a warning
+_STANDS_OUT = 2.0  # times what the largest share of a layer alike in all directions could be
 _BIAS = 0.05  # effective rank over samples from which the biased estimator's bias is
 _SATURATED = 0.99  # from here a similarity counts as one, where its interval does
 _MANY = 0.25  # share of the cells from which a map is saturated
@@ -45,11 +46,13 @@ def layer_warnings(
                 f"{MAX_CONDITION:.0e}, even in float64): {line} NaN"
             )
         with np.errstate(invalid="ignore"):
-            few = found.top_samples_share >= DOMINANT
-            dimension = (found.top_dimension_share >= DOMINANT) & ~few
-            # lambda_1^2 / sum lambda^2, as rank = (sum lambda)^2 / sum lambda^2
-            on_one = np.minimum(found.top_component_share**2 * found.effective_rank, 1)
-            direction = (on_one >= DOMINANT) & ~few & ~dimension
+            few = (found.top_samples_share >= DOMINANT) & ~constant
+            least = _STANDS_OUT * _isotropic(found.width, side.n_samples)
+            dimension = found.top_dimension_share >= np.maximum(DOMINANT, least)
+            dimension &= ~few & ~constant
+            on_one = _share_on_one(found, side.n_samples)
+            direction = (on_one >= DOMINANT) & (found.top_component_share >= least)
+            direction &= ~few & ~dimension & ~constant
         if few.any():
             said.append(
                 f"{_resting(side, few)} by {found.top_samples_share[few].max():.0%} on 1 % of the "
@@ -96,6 +99,24 @@ def map_warnings(cka: CkaMap, names: Sequence[str] | None) -> list[str]:
     return said + _saturation(cka) + _within_documents(cka)
 
 
+def _isotropic(width: Float, n: int) -> Float:
+    """(layers,) share of the variance in the first component of layers alike in all directions.
+
+    The upper edge (1 + sqrt(width / n))^2 of their sample spectrum (Marchenko and Pastur 1967).
+    """
+    edge: Float = (1 + np.sqrt(width / n)) ** 2 / width
+    return edge
+
+
+def _share_on_one(found: LayerDiagnostics, n: int) -> Float:
+    """(layers,) lambda_1^2 / sum lambda^2 of the samples.
+
+    The rank is (sum lambda)^2 / sum lambda^2 of the population; samples add (sum lambda)^2 / n.
+    """
+    share: Float = found.top_component_share**2 / (1 / found.effective_rank + 1 / n)
+    return np.minimum(share, 1.0)
+
+
 def _saturation(cka: CkaMap) -> list[str]:
     top = cka.similarity if cka.ci_high is None else np.maximum(cka.similarity, cka.ci_high)
     with np.errstate(invalid="ignore"):
@@ -105,14 +126,13 @@ def _saturation(cka: CkaMap) -> list[str]:
     # The diagonal of a map of a model with itself is 1, and rightly so.
     if off < 1 or full.sum() - min(cka.similarity.shape) < _MANY * off:
         return []
-    ways = {"none": 'normalize = "rms"', "rms": 'standardize = "zscore"'}
-    advice = ways[cka.normalize] if cka.standardize == "none" else 'normalize = "rms"'
-    if cka.normalize == "rms" and cka.standardize == "zscore":
-        advice = "the models' layers are alike on these samples, or more samples"
-    return [
+    said = (
         f"saturated: {share:.0%} of the cells are 1 within their interval, so that layers cannot "
-        f"be told apart; compare {advice}"
-    ]
+        "be told apart"
+    )
+    if cka.normalize != "rms":
+        return [f'{said}; compare normalize = "rms"']
+    return [said if cka.standardize == "zscore" else f'{said}; compare standardize = "zscore"']
 
 
 def _within_documents(cka: CkaMap) -> list[str]:

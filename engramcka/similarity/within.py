@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from engramcka.results import Float
-from engramcka.similarity.documents import Ints, pairs_within
+from engramcka.similarity.documents import Ints, pairs_within, share_within
 from engramcka.similarity.hsic import Hsic
 from engramcka.similarity.inputs import Layers
 from engramcka.similarity.uncertainty import ratio
@@ -16,7 +16,7 @@ _PAIRS = 512  # of one document that are looked at
 
 def all_pairs(
     y: Layers, x: Layers, documents: Ints, whole: Hsic, seed: int, like: torch.Tensor
-) -> tuple[float, Float]:
+) -> Float:
     """The similarity that all pairs of samples would give, those of one document among them.
 
     HSIC of all pairs is the mean of K_ij L_ij over pairs of different documents and over those of
@@ -27,14 +27,14 @@ def all_pairs(
         y: one model.
         x: the other.
         documents: (samples,) number of each sample's document.
-        whole: HSIC of pairs of different documents.
+        whole: HSIC of pairs of different documents, with the linear kernel.
         seed: of the draw.
         like: a tensor of the dtype and on the device to compute with.
 
     Returns:
-        Share of all pairs that are of one document, and (y layers, x layers) similarity.
+        (y layers, x layers).
     """
-    share, pairs = pairs_within(documents, _PAIRS, seed)
+    share, pairs = share_within(documents), pairs_within(documents, _PAIRS, seed)
     rows, place = np.unique(pairs, return_inverse=True)
     one, other = torch.from_numpy(place.reshape(pairs.shape)).unbind(1)
     products = []
@@ -53,4 +53,4 @@ def all_pairs(
         (1 - share) * whole.own + share * own,
         (1 - share) * whole.terms + share * own,
     )
-    return share, ratio(mixed.cross, mixed)
+    return ratio(mixed.cross, mixed)

@@ -1,7 +1,24 @@
-"""Hidden states that are hard on a CKA estimator, and arrays like a Zarr store's."""
+"""Hidden states that are hard on a CKA estimator, arrays like a Zarr store's, and drawn batches."""
+
+from types import SimpleNamespace
 
 import ml_dtypes
 import numpy as np
+
+from engramcka.similarity.documents import document_numbers
+from engramcka.similarity.estimators import draw
+
+
+def drawn(n, batch_size, seed=0, groups=None, pairs="across-documents"):
+    """The batches that a map over these samples is made from, and what it leaves out together."""
+    documents = None if groups is None else document_numbers(groups)
+    across = pairs == "across-documents"
+    return draw(
+        n,
+        SimpleNamespace(
+            batch_size=batch_size, random=True, documents=documents, across=across, seed=seed
+        ),
+    )
 
 
 def layers(rng, n, widths, dtype=np.float32, shared=None):

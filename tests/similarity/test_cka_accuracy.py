@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import reference
 import torch
-from hidden_states import KINDS, Blocks, as_is, huge_samples, layers, massive
+from hidden_states import KINDS, Blocks, as_is, drawn, huge_samples, layers, massive
 
 from engramcka import cka_map
-from engramcka.similarity import feature_route, gram_route
+from engramcka.similarity import feature_route, gram_route, inputs
 
 TOLERANCE = 1e-6
 
@@ -34,11 +34,15 @@ def take(monkeypatch, route):
 @pytest.mark.parametrize(("n", "batch_size"), [(64, 1024), (300, 64), (1030, 256)])
 def test_minibatch(rng, kind, n, batch_size):
     y, x = both(rng, kind, n)
-    found = cka_map(y, x, batch_size=batch_size)
-    expected = reference.cka_matrix(y, x, batch_size=batch_size)
-    np.testing.assert_allclose(found.similarity, expected, rtol=0, atol=TOLERANCE)
-    assert found.route == "gram"
-    assert (found.n_samples, found.batch_size) == (n, batch_size)
+    for batches, parts in (
+        ("random", drawn(n, batch_size, seed=3).batches),
+        ("in-order", reference.batches(n, batch_size)),
+    ):
+        found = cka_map(y, x, batch_size=batch_size, batches=batches, seed=3)
+        expected = reference.cka_matrix(y, x, parts=parts)
+        np.testing.assert_allclose(found.similarity, expected, rtol=0, atol=TOLERANCE)
+        assert (found.route, found.batches, found.n_batches) == ("gram", batches, len(parts))
+        assert (found.n_samples, found.batch_size) == (n, batch_size)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -76,7 +80,8 @@ def test_float64_stays_float64(rng):
     y, x = (layers(rng, 200, (20, 30), np.float64) for _ in range(2))
     for estimator in ("minibatch", "debiased"):
         found = cka_map(y, x, estimator=estimator, batch_size=64).similarity
-        expected = reference.cka_matrix(y, x, estimator=estimator, batch_size=64)
+        parts = drawn(200, 64).batches if estimator == "minibatch" else None
+        expected = reference.cka_matrix(y, x, estimator=estimator, parts=parts)
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-13)
 
 
@@ -84,7 +89,7 @@ def test_rbf_with_the_median_heuristic(rng):
     y, x = both(rng, as_is, 300, (3, 64), (40,))
     found = cka_map(y, x, kernel="rbf", batch_size=128).similarity
     kernels = [[reference.rbf(reference.median_distance(a)) for a in side] for side in (y, x)]
-    expected = reference.cka_matrix(y, x, batch_size=128, kernels=kernels)
+    expected = reference.cka_matrix(y, x, parts=drawn(300, 128).batches, kernels=kernels)
     np.testing.assert_allclose(found, expected, rtol=0, atol=TOLERANCE)
 
 
@@ -92,7 +97,7 @@ def test_rbf_of_an_offset_layer(rng):
     y, x = both(rng, massive, 200)
     found = cka_map(y, x, kernel="rbf", batch_size=100).similarity
     kernels = [reference.rbf(reference.median_distance(side)) for side in (y[1], x[2])]
-    expected = reference.cka(y[1], x[2], batch_size=100, kernels=kernels)
+    expected = reference.cka(y[1], x[2], parts=drawn(200, 100).batches, kernels=kernels)
     assert found[1, 2] == pytest.approx(expected, abs=TOLERANCE)
 
 
@@ -101,7 +106,8 @@ def test_zscore(rng, estimator):
     y, x = both(rng, massive, 400)
     found = cka_map(y, x, estimator=estimator, standardize="zscore", batch_size=128).similarity
     scaled = [[reference.zscore(layer) for layer in side] for side in (y, x)]
-    expected = reference.cka_matrix(*scaled, estimator=estimator, batch_size=128)
+    parts = drawn(400, 128).batches if estimator == "minibatch" else None
+    expected = reference.cka_matrix(*scaled, estimator=estimator, parts=parts)
     np.testing.assert_allclose(found, expected, rtol=0, atol=TOLERANCE)
 
 
@@ -112,12 +118,13 @@ def test_drop_massive_records_what_it_drops(rng):
     assert found.y_diagnostics.dropped == ((3, 17), ())
     assert found.y_diagnostics.width.tolist() == [48, 60]
     rest = [np.delete(y[0], [3, 17], axis=1), y[1]]
-    expected = reference.cka_matrix(rest, x, batch_size=128)
+    expected = reference.cka_matrix(rest, x, parts=drawn(400, 128).batches)
     np.testing.assert_allclose(found.similarity, expected, rtol=0, atol=TOLERANCE)
 
 
 @pytest.mark.parametrize("estimator", ["minibatch", "debiased", "biased"])
-def test_arrays_of_every_kind_give_the_same(rng, estimator):
+def test_arrays_of_every_kind_give_the_same(rng, estimator, monkeypatch):
+    monkeypatch.setattr(inputs, "_HELD_BLOCK", 2**16)  # of 1,024 samples
     y, x = both(rng, as_is, 1500, (16,), (24, 24))
     plain = cka_map(y, x, estimator=estimator).similarity
     tensors = cka_map([torch.from_numpy(a) for a in y], x, estimator=estimator).similarity

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engramcka import cka_map
-from engramcka.similarity import full, minibatch, strips
+from engramcka.similarity import documents, full, strips
 
 ESTIMATORS = st.sampled_from(["minibatch", "debiased", "biased"])
 SEEDS = st.integers(0, 2**32 - 1)
@@ -23,7 +23,7 @@ def two_models(seed, n):
 
 
 def similarity(y, x, estimator, **options):
-    return cka_map(y, x, estimator=estimator, batch_size=options.pop("batch_size", 40)).similarity
+    return cka_map(y, x, estimator=estimator, batch_size=40, **options).similarity
 
 
 @QUICK
@@ -69,8 +69,10 @@ def test_a_layer_is_like_itself(seed, n, estimator):
 def test_the_order_of_batches_changes_nothing(seed, count):
     rng, y, x = two_models(seed, 40 * count)
     order = np.concatenate([np.arange(40) + 40 * b for b in rng.permutation(count)])
-    one = similarity(y, x, "minibatch")
-    other = similarity([a[order] for a in y], [a[order] for a in x], "minibatch")
+    one = similarity(y, x, "minibatch", batches="in-order")
+    other = similarity(
+        [a[order] for a in y], [a[order] for a in x], "minibatch", batches="in-order"
+    )
     np.testing.assert_allclose(one, other, rtol=0, atol=1e-6)
 
 
@@ -132,8 +134,8 @@ def test_progress_is_told():
 
 
 @given(st.integers(4, 3000), st.integers(4, 700))
-def test_batches_cover_all_samples_and_none_is_too_small(n, size):
-    ranges = minibatch.batch_ranges(n, size)
-    assert [edge for edges in ranges for edge in range(*edges)] == list(range(n))
-    assert all(stop - start >= 4 for start, stop in ranges)
-    assert all(stop - start == size for start, stop in ranges[:-1])
+def test_batches_in_order_cover_all_samples_and_none_is_too_small(n, size):
+    batches = documents.in_order(n, size)
+    assert np.array_equal(np.concatenate(batches), np.arange(n))
+    assert all(len(batch) >= 4 for batch in batches)
+    assert all(len(batch) == size for batch in batches[:-1])

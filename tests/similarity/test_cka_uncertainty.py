@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import reference
+from hidden_states import drawn
 
 from engramcka import cka_map
 from engramcka.results import CkaMap, student_quantile
@@ -53,7 +54,7 @@ def test_the_unbiased_estimators_have_no_bias_and_the_biased_one_has():
 def test_the_jackknife_is_the_map_without_a_group(estimator):
     rng = np.random.default_rng(8)
     y, x = ([rng.standard_normal((320, w)) for w in (5, 7)] for _ in range(2))
-    found = cka_map(y, x, estimator=estimator, batch_size=10)
+    found = cka_map(y, x, estimator=estimator, batch_size=10, batches="in-order")
     assert len(found.jackknife) == 32
     for group in (0, 13, 31):
         rest = np.delete(np.arange(320), np.s_[10 * group : 10 * group + 10])
@@ -66,20 +67,41 @@ def test_the_jackknife_is_the_map_without_a_group(estimator):
 def test_at_most_64_groups():
     rng = np.random.default_rng(8)
     y, x = ([rng.standard_normal((1000, 3))] for _ in range(2))
-    found = cka_map(y, x, batch_size=10)
-    assert found.jackknife.shape == (64, 1, 1)
-    # 100 batches in 64 groups: the first holds batches 0 and 1
-    rest = reference.cka_matrix([y[0][20:]], [x[0][20:]], batch_size=10)
-    assert found.jackknife[0] == pytest.approx(rest, abs=1e-9)
+    for batches, parts in (
+        ("random", drawn(1000, 10).batches),
+        ("in-order", reference.batches(1000, 10)),
+    ):
+        found = cka_map(y, x, batch_size=10, batches=batches)
+        assert found.jackknife.shape == (64, 1, 1)
+        assert len(parts) == found.n_batches == 100
+        # in 64 groups: the first holds batches 0 and 1
+        rest = reference.cka_matrix(y, x, parts=parts[2:])
+        assert found.jackknife[0] == pytest.approx(rest, abs=1e-9)
 
 
 def test_no_interval_from_one_batch_or_four_samples():
     rng = np.random.default_rng(8)
     y, x = ([rng.standard_normal((50, 3))] for _ in range(2))
-    for found in (cka_map(y, x), cka_map([y[0][:4]], [x[0][:4]], estimator="debiased")):
+    four = [y[0][:4]], [x[0][:4]]
+    for found in (
+        cka_map(y, x, batches="in-order"),
+        cka_map(*four),
+        cka_map(*four, estimator="debiased"),
+    ):
         assert found.jackknife is found.ci_low is found.ci_high is None
         assert any(w.startswith("no intervals") for w in found.warnings)
         assert np.isfinite(found.similarity).all()
+
+
+def test_one_random_batch_has_an_interval_over_its_samples():
+    rng = np.random.default_rng(8)
+    y, x = ([rng.standard_normal((50, 3))] for _ in range(2))
+    found = cka_map(y, x)
+    assert (found.n_batches, found.interval_over, len(found.jackknife)) == (1, "samples", 8)
+    groups = drawn(50, 1024).groups
+    for group in range(8):
+        rest = reference.cka_matrix(y, x, parts=[np.flatnonzero(groups != group)])
+        assert found.jackknife[group] == pytest.approx(rest, abs=1e-9)
 
 
 @pytest.mark.parametrize("estimator", ["minibatch", "debiased", "biased"])
@@ -154,12 +176,16 @@ def test_variances_are_those_of_every_batch(dtype):
     scales = np.repeat([1.0, 5.0, 0.2, 9.0], [40, 40, 40, 30])[:, None]  # one a batch
     y = [(scales * rng.standard_normal((n, w)) * rng.random(w)).astype(dtype) for w in (9, 9, 30)]
     x = [(scales * rng.standard_normal((n, 4))).astype(dtype)]
-    found = cka_map(y, x, batch_size=batch)
-    for layers, diagnostics in ((y, found.y_diagnostics), (x, found.x_diagnostics)):
-        for layer, share in zip(layers, diagnostics.top_dimension_share, strict=True):
-            batches = [layer[start : start + batch].astype(float) for start in range(0, n, batch)]
-            squares = sum(((part - part.mean(0)) ** 2).sum(0) for part in batches)
-            assert share == pytest.approx(squares.max() / squares.sum(), rel=1e-6)
+    for batches, parts in (
+        ("random", drawn(n, batch).batches),
+        ("in-order", reference.batches(n, batch)),
+    ):
+        found = cka_map(y, x, batch_size=batch, batches=batches)
+        for layers, diagnostics in ((y, found.y_diagnostics), (x, found.x_diagnostics)):
+            for layer, share in zip(layers, diagnostics.top_dimension_share, strict=True):
+                centred = [layer[part].astype(float) - layer[part].mean(0) for part in parts]
+                squares = sum((part**2).sum(0) for part in centred)
+                assert share == pytest.approx(squares.max() / squares.sum(), rel=1e-6)
 
 
 def test_student_quantiles():

@@ -10,10 +10,11 @@ from engramcka.errors import ComparisonError
 from engramcka.similarity import feature_route, gram_route, hsic
 from engramcka.similarity.full import pose
 from engramcka.similarity.inputs import Layers
-from engramcka.similarity.minibatch import batch_groups
+from engramcka.similarity.minibatch import batch_portions
 from engramcka.similarity.shares import Share, consecutive, spread
 
 RANKS = [1, 2, 3, 4, 8]
+DOCUMENTS = np.random.default_rng(5).integers(0, 60, 420)  # of each sample, in no order
 
 
 class Waiting(Exception):
@@ -54,9 +55,13 @@ def arrays(found):
         found.ci_low,
         found.ci_high,
         found.null,
+        found.null_similarity,
+        found.all_pairs,
         *(part.top_dimension_share for part in diagnostics),
         *(part.top_component_share for part in diagnostics),
         *(part.effective_rank for part in diagnostics),
+        *(part.massive_samples for part in diagnostics),
+        *(part.top_samples_share for part in diagnostics),
     ]
 
 
@@ -81,6 +86,7 @@ def models(n=420):
         ("gram", {"batch_size": 50, "permutations": 3}),
         ("gram", {"batch_size": 150, "kernel": "rbf"}),  # fewer batches than processes
         ("gram", {"batch_size": 5, "standardize": "zscore"}),  # more batches than groups
+        ("gram", {"batch_size": 50, "batches": "in-order"}),
         ("gram", {"estimator": "debiased", "permutations": 3}),
         ("feature", {"estimator": "debiased"}),
         ("gram", {"estimator": "biased"}),
@@ -90,7 +96,25 @@ def models(n=420):
 def test_the_same_bits_for_any_number_of_processes(monkeypatch, ranks, route, options):
     monkeypatch.setattr(gram_route, "operations", lambda _: 0 if route == "gram" else 2)
     monkeypatch.setattr(feature_route, "operations", lambda _: 1)
-    y, x = models()
+    same_bits(ranks, *models(), options)
+
+
+@pytest.mark.parametrize("ranks", [3, 8])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"batch_size": 50, "permutations": 2},
+        {"batch_size": 50, "pairs": "all"},
+        {"estimator": "debiased", "permutations": 2},
+        {"estimator": "debiased", "pairs": "all"},
+    ],
+)
+def test_the_same_bits_with_documents(ranks, options):
+    y, x = models(210)
+    same_bits(ranks, y[1:], x, options | {"groups": DOCUMENTS[:210]})
+
+
+def same_bits(ranks, y, x, options):
     expected = cka_map(y, x, **options)
     for found in together(ranks, y, x, **options):
         assert found.warnings == expected.warnings
@@ -179,7 +203,7 @@ def test_panels_whose_rows_are_not_ours_are_not_read(monkeypatch, ranks):
 @pytest.mark.parametrize("ranks", RANKS)
 @pytest.mark.parametrize("batches", [64, 100, 1000])
 def test_groups_of_batches_are_shared_evenly(ranks, batches):
-    costs = [float(len(group)) for group in batch_groups(batches, 64)]
+    costs = [float(len(portion)) for portion in batch_portions(batches, 64)]
     load = loads(costs, consecutive, ranks)
     assert load.max() <= 1.05 * load.mean()
     assert [n for part in consecutive(costs, ranks) for n in part] == list(range(64))

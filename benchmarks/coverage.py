@@ -1,0 +1,147 @@
+"""How often the intervals hold the truth: samples of documents that share a vector, known CKA.
+
+    python benchmarks/coverage.py
+    python benchmarks/coverage.py --small
+    python benchmarks/coverage.py --draws 400 --only debiased
+
+A layer of y is z A + u + e and one of x is z B + v + e': z, u and v are drawn for each document, e
+and e' for each sample, all standard Gaussian. For pairs of samples of different documents the CKA
+of a pair of layers is |A'B|^2 / (|A'A + 2 I| |B'B + 2 I|). The biased estimator, which counts all
+pairs and has a bias, is held against its own mean over the draws.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from engramcka import cka_map
+from engramcka.results import CkaMap
+
+WIDTH, SHARED = 6, 4
+LAYERS = 3  # of each model
+AT_ONCE = 8  # draws of one call, whose maps are blocks on the diagonal of a larger one
+KINDS = {
+    "1 sample": lambda _, count: np.ones(count, dtype=int),
+    "16 samples": lambda _, count: np.full(count, 16),
+    "1 to 64 samples": lambda rng, count: rng.integers(1, 65, count),
+}
+
+
+@dataclass
+class Covered:
+    """What the draws of one line of the table gave."""
+
+    maps: list[CkaMap] = field(default_factory=list)
+
+    def shares(self, truth: np.ndarray) -> tuple[float, float, float]:
+        """How often the intervals of cells, of soft alignments and of the shift hold the truth."""
+        true = CkaMap(truth)
+        aligned, shift = true.soft_alignment(LAYERS), true.alignment_shift(LAYERS).estimate
+        cells, columns, shifts = [], [], []
+        for found in self.maps:
+            cells.append((found.ci_low <= truth) & (truth <= found.ci_high))
+            low, high = found.soft_alignment_interval(LAYERS)
+            columns.append((low <= aligned) & (aligned <= high))
+            of_shift = found.alignment_shift(LAYERS)
+            shifts.append(of_shift.ci_low <= shift <= of_shift.ci_high)
+        return float(np.mean(cells)), float(np.mean(columns)), float(np.mean(shifts))
+
+    @property
+    def mean(self) -> np.ndarray:
+        """(y layers, x layers) mean of the similarities."""
+        return np.mean([found.similarity for found in self.maps], axis=0)
+
+    @property
+    def half_width(self) -> float:
+        """Mean of half the intervals of cells."""
+        return float(np.mean([(found.ci_high - found.ci_low) / 2 for found in self.maps]))
+
+
+def models(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(LAYERS, SHARED, WIDTH) maps of y and of x, and the (LAYERS, LAYERS) CKA."""
+    y, x = 0.8 * rng.standard_normal((2, LAYERS, SHARED, WIDTH))
+    own = [[np.linalg.norm(one.T @ one + 2 * np.eye(WIDTH)) for one in side] for side in (y, x)]
+    cross = [[((a.T @ b) ** 2).sum() for b in x] for a in y]
+    return y, x, np.array(cross) / np.outer(*own)
+
+
+def states(
+    rng: np.random.Generator, documents: np.ndarray, y: np.ndarray, x: np.ndarray
+) -> list[list[np.ndarray]]:
+    """The layers of both models for one draw of documents and samples."""
+    count, n = documents[-1] + 1, len(documents)
+    z = rng.standard_normal((count, SHARED))
+    return [
+        [
+            (z @ one + rng.standard_normal((count, WIDTH)))[documents]
+            + rng.standard_normal((n, WIDTH))
+            for one in side
+        ]
+        for side in (y, x)
+    ]
+
+
+def blocks(found: CkaMap) -> Iterator[CkaMap]:
+    """The map of each draw."""
+    for first in range(0, len(found.similarity), LAYERS):
+        here = (..., slice(first, first + LAYERS), slice(first, first + LAYERS))
+        yield CkaMap(
+            found.similarity[here],
+            ci_low=found.ci_low[here],
+            ci_high=found.ci_high[here],
+            jackknife=found.jackknife[here],
+        )
+
+
+def line(
+    estimator: str, kind: str, count: int, draws: int, seed: int
+) -> tuple[Covered, np.ndarray]:
+    """Maps of so many draws, and the CKA that their intervals should hold."""
+    rng = np.random.default_rng(seed)
+    y, x, truth = models(rng)
+    documents = np.repeat(np.arange(count), KINDS[kind](rng, count))
+    covered = Covered()
+    while len(covered.maps) < draws:
+        drawn = [
+            states(rng, documents, y, x) for _ in range(min(AT_ONCE, draws - len(covered.maps)))
+        ]
+        sides = [[layer for one in drawn for layer in one[side]] for side in range(2)]
+        found = cka_map(*sides, estimator=estimator, groups=documents, seed=len(covered.maps))
+        covered.maps += blocks(found)
+    return covered, covered.mean if estimator == "biased" else truth
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--draws", type=int, default=200, help="of documents and samples a line")
+    parser.add_argument("--documents", type=int, nargs="+", default=[40, 150])
+    parser.add_argument("--only", choices=("minibatch", "debiased", "biased"))
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--small", action="store_true", help="a few draws of 20 documents")
+    options = parser.parse_args()
+    draws, counts = (4, [20]) if options.small else (options.draws, options.documents)
+    print(f"Share of 95 % intervals that hold the truth, {draws} draws a line\n")
+    print("| estimator | documents | of | bias | half width | cells | alignments | shift |")
+    print("|---|---|---|---|---|---|---|---|")
+    for estimator in [options.only] if options.only else ("minibatch", "debiased", "biased"):
+        for count in counts:
+            for kind in KINDS:
+                covered, truth = line(estimator, kind, count, draws, options.seed)
+                cells, columns, shift = covered.shares(truth)
+                bias = float((covered.mean - truth).mean())
+                print(
+                    f"| {estimator} | {count} | {kind} | {bias:+.3f} | {covered.half_width:.3f} | "
+                    f"{cells:.1%} | {columns:.1%} | {shift:.1%} |",
+                    flush=True,
+                )
+
+
+if __name__ == "__main__":
+    main()
