@@ -30,7 +30,7 @@ def cka_caption(cka: CkaMap, *, k: int = 5, first_layer: int = 1) -> str:
     """
     parts = [
         _what_is_compared(cka),
-        f"{_features(cka)}{_estimator(cka)}, on {_samples(cka)}.",
+        _capital(f"{_features(cka)}{_estimator(cka)}, on {_samples(cka)}."),
         f"Dashed: soft alignment index over the {k} most similar rows of each column"
         + (f" with its 95 % interval over {_over(cka)}." if cka.jackknife is not None else "."),
         f"Dotted: equal layers. {_counting(cka, first_layer)}",
@@ -56,8 +56,11 @@ def _features(cka: CkaMap) -> str:
     done = [changes[how] for how in (cka.normalize, cka.standardize) if how in changes]
     if not done:
         return ""
-    text = ", then ".join(done)
-    return f"{text[0].upper()}{text[1:]}; "
+    return f"{', then '.join(done)}; "
+
+
+def _capital(sentence: str) -> str:
+    return sentence[0].upper() + sentence[1:]
 
 
 def _estimator(cka: CkaMap) -> str:
