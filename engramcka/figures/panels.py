@@ -99,6 +99,39 @@ def draw_panels(
     return drawn
 
 
+def told_apart(maps: Sequence[CkaMap]) -> list[str]:
+    """What says which is which of several maps of the same models: how they were made; "" else."""
+    said = []
+    for cka in maps:
+        same = [
+            other for other in maps
+            if (other.y_label, other.x_label) == (cka.y_label, cka.x_label)
+        ]  # fmt: skip
+        ways = [_way(other) for other in same]
+        own = _way(cka)
+        said.append(
+            ", ".join(
+                value or "plain"
+                for number, value in enumerate(own)
+                if len({way[number] for way in ways}) > 1
+            )
+        )
+    return said
+
+
+def _way(cka: CkaMap) -> tuple[str, ...]:
+    """What a map was made with, each "" for the usual."""
+    massive = "without massive samples" if cka.n_massive_dropped else ""
+    return (
+        "" if cka.normalize == "none" else cka.normalize,
+        "" if cka.standardize == "none" else cka.standardize,
+        massive,
+        cka.estimator,
+        cka.kernel,
+        cka.where,
+    )
+
+
 def letters(count: int) -> list[str]:
     """(a), (b), .. (z), (27), .."""
     return [f"({chr(ord('a') + i)})" if i < 26 else f"({i + 1})" for i in range(count)]

@@ -17,7 +17,7 @@ from matplotlib.gridspec import GridSpec
 from engramcka.errors import ConfigError
 from engramcka.figures.heatmap import map_shape
 from engramcka.figures.lens import plot_lens
-from engramcka.figures.panels import draw_panels, letters
+from engramcka.figures.panels import draw_panels, letters, told_apart
 from engramcka.figures.style import PAD, SETTLED, Style, arrange, as_style, compose, new_figure
 from engramcka.figures.sweep import plot_sweep
 from engramcka.results import CkaMap, LensCurve, LossSweep
@@ -74,6 +74,11 @@ def paper_figure(
         axes = _axes(figure, grid, rows)
         row_of = [index for index, row in enumerate(rows) for _ in row]
         titles = letters(len(axes)) if len(axes) > 1 else [""]
+        ways = iter(told_apart(maps))
+        titles = [
+            f"{title} {next(ways) if kind == 'map' else ''}".strip()
+            for title, (kind, _) in zip(titles, panels, strict=True)
+        ]
         of: dict[str, list[Axes]] = {}
         for ax, (kind, _) in zip(axes, panels, strict=True):
             of.setdefault(kind, []).append(ax)

@@ -184,3 +184,19 @@ def test_styles_are_as_wide_as_the_venue_says(name, width, inches):
 def test_wrong_styles_are_refused(wrong):
     with pytest.raises(ConfigError):
         Style.named("plain", **wrong)
+
+
+def test_maps_of_the_same_models_are_told_apart_by_how_they_were_made():
+    from engramcka.figures.panels import told_apart
+    from engramcka.results import CkaMap
+
+    def made(**fields):
+        return CkaMap(np.eye(3), **{"y_label": "A", "x_label": "B", **fields})
+
+    assert told_apart([made(), made(standardize="zscore"), made(normalize="rms")]) == [
+        "plain, plain",
+        "plain, zscore",
+        "rms, plain",
+    ]
+    assert told_apart([made(), made(n_massive_dropped=3)]) == ["plain", "without massive samples"]
+    assert told_apart([made(), made(x_label="C")]) == ["", ""]
