@@ -109,13 +109,8 @@ def told_apart(maps: Sequence[CkaMap]) -> list[str]:
         ]  # fmt: skip
         ways = [_way(other) for other in same]
         own = _way(cka)
-        said.append(
-            ", ".join(
-                value or "plain"
-                for number, value in enumerate(own)
-                if len({way[number] for way in ways}) > 1
-            )
-        )
+        different = [own[i] for i in range(len(own)) if len({way[i] for way in ways}) > 1]
+        said.append(", ".join(filter(None, different)) or ("plain" if different else ""))
     return said
 
 
