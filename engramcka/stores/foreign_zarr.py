@@ -54,7 +54,7 @@ def open_zarr(path: str) -> Opened:
             if shapes[name].dtype.kind != "f" and shapes[name].dtype != _BFLOAT16:
                 continue  # no hidden states; refused by whoever asks for it
             arrays[name] = _open(StorePath(store, inside), metadata)
-            layout.require_chunks(arrays[name], arrays[name].nchunks)
+            _require_chunks(place, inside, name, arrays[name])
         except StoreError:
             raise
         except Exception as error:  # of Zarr's own, and of whatever the document holds
@@ -189,6 +189,28 @@ def _open(path: Any, metadata: Metadata) -> Any:
         if metadata.get(key) == "bfloat16":
             changed |= {key: words, "fill_value": _word(metadata["fill_value"])}
     return zarr.Array.from_dict(path, changed)
+
+
+def _require_chunks(place: Path | RemotePath, inside: str, name: str, array: Any) -> None:
+    """Refuse an array of which a chunk (a shard, if there are any) is not there and reads as zero.
+
+    Counted here, since Zarr's own count takes shards at the edge for full ones.
+    """
+    sides = zip(array.shape, array.shards or array.chunks, strict=True)
+    grid = [-(-length // side) for length, side in sides]
+    wanted = {array.metadata.encode_chunk_key(corner) for corner in np.ndindex(*grid)}
+    folder = place / inside if inside else place
+    if isinstance(folder, Path):
+        paths = [path.relative_to(folder).as_posix() for path in folder.rglob("*")]
+    else:
+        root = folder.path.rstrip("/") + "/"
+        paths = [path.removeprefix(root) for path in folder.files.find(folder.path)]
+    gone = len(wanted.difference(paths))
+    if gone:
+        raise StoreError(
+            f"{place}: array {name!r} cannot be read ({gone} of {len(wanted)} chunks are gone)",
+            exit_code=2,
+        )
 
 
 def _word(fill: Any) -> int | None:

@@ -137,7 +137,7 @@ def test_chunks_that_are_missing_are_no_zeros(tmp_path: Path) -> None:
     array = group.create_array("h1", shape=(8, 3), chunks=(4, 3), dtype="f4")
     array[0:4] = 1.0
     with (
-        pytest.raises(EngramckaError, match=r"h1: cannot be read \(1 of 2 chunks are gone\)"),
+        pytest.raises(EngramckaError, match=r"'h1' cannot be read \(1 of 2 chunks are gone\)"),
         open_foreign(str(tmp_path / "half.zarr")),
     ):
         pass

@@ -200,6 +200,21 @@ def test_what_is_wrong_is_told_in_a_line(
     assert "\n" not in str(error.value)
 
 
+def test_shards_that_reach_over_the_edge_are_missed_too(tmp_path: Path) -> None:
+    array = zarr.create_array(
+        tmp_path / "h1", shape=(17, 17), chunks=(1, 1), shards=(16, 16), dtype="f4"
+    )
+    array[...] = 1.0
+    with open_foreign(str(tmp_path)) as found:
+        assert found.shape == (17, 17)
+    (tmp_path / "h1/c/0/0").unlink()
+    with (
+        pytest.raises(EngramckaError, match=r"'h1' cannot be read \(1 of 4 chunks are gone\)"),
+        open_foreign(str(tmp_path)),
+    ):
+        pass
+
+
 def test_chunks_that_are_cut_short_are_told_in_a_line(tmp_path: Path) -> None:
     root = write(tmp_path / "a.zarr", "3")
     for file in root.glob("layer_*/c/*/0"):

@@ -223,7 +223,7 @@ def test_arrays_of_anybodys_behind_a_url(files: fsspec.AbstractFileSystem) -> No
             assert (rows == VALUES[5:20] * number).all()
     files.rm_file("/theirs.zarr/h3/c/1/0")
     with (
-        pytest.raises(StoreError, match=r"h3: cannot be read \(1 of 5 chunks are gone\)"),
+        pytest.raises(StoreError, match=r"'h3' cannot be read \(1 of 5 chunks are gone\)"),
         open_foreign("memory://theirs.zarr"),
     ):
         pass
