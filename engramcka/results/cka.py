@@ -32,7 +32,8 @@ class LayerDiagnostics:
     nonfinite_share: Float  # share of samples with a NaN or an infinity, 0 to 1
     width: Float  # number of dimensions compared
     massive_samples: Float  # samples over 10 times as far from the layer's centre as the median
-    top_samples_share: Float  # share of HSIC with itself on the farthest 1 % of the samples, 0 to 1
+    top_samples_share: Float  # share of HSIC with itself in pairs with one of the farthest 1 % of
+    # the samples, 0 to 1
     dropped: tuple[tuple[int, ...], ...] = ()  # dimensions left out a layer (drop-massive)
 
 

@@ -59,6 +59,11 @@ class Across(Problem):
         """Sums of different weights."""
         return _KINDS
 
+    @property
+    def kin(self) -> Ints:
+        """Those of one document do not count."""
+        return self.documents
+
     @cached_property
     def sizes(self) -> Ints:
         """(documents,) samples of each."""

@@ -62,6 +62,11 @@ class Problem:
         """Sums over the Gram matrices that there are, each with weights of its own."""
         return 1
 
+    @property
+    def kin(self) -> Ints:
+        """(samples,) numbers: pairs of different samples with the same one do not count."""
+        return np.arange(self.n)
+
     def weighted(
         self, block: int, other: int, tile: torch.Tensor
     ) -> Iterator[tuple[int, torch.Tensor]]:

@@ -20,6 +20,7 @@ RUN = 16  # neighbouring samples, of those looked at, which a store has together
 _PART_BYTES = 2**21  # of features looked at at once
 _POWER_STEPS = 3
 _TINY = 1e-30
+_FEW = 16  # samples below which their median distance says little
 _SCALE_FROM = 2.0**12  # a layer larger than this, or smaller than its inverse, is scaled
 
 
@@ -41,7 +42,8 @@ def first_look(sides: Sequence[Layers], like: torch.Tensor, seed: int) -> None:
     The direction comes by a few steps of the power method from the dimension with the largest
     variance, which is where a massive activation sits. The centre is the median of each dimension,
     which no few samples move, and the distance the median of the samples' from it: infinite where
-    that is 0, since most samples being the same makes the others no massive ones.
+    that is 0, since most samples being the same makes the others no massive ones, and where there
+    are too few samples for a median.
 
     Args:
         sides: the models.
@@ -85,6 +87,8 @@ def _look(layers: Layers, part: range, samples: Ints, like: torch.Tensor) -> _Se
         squares = features.square().sum(1)
     centred = [centre[0] * scale for centre, scale in zip(centres.unbind(), scales, strict=True)]
     far = [one * scale or math.inf for one, scale in zip(distances.tolist(), scales, strict=True)]
+    if len(samples) < _FEW:
+        far = [math.inf] * len(part)
     return _Seen(scales, _directions(features, squares), centred, far)
 
 

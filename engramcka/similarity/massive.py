@@ -33,7 +33,7 @@ class Heavy:
     """The samples farthest from their layer's centre, of one batch or of several together."""
 
     distances: Float  # (layers, candidates) squared distances from the mean of the farthest
-    sums: Float  # (layers, candidates) sum_j K~_ij^2 of each
+    sums: Float  # (layers, candidates) what each adds to sum K~_ij^2, see `_added`
     own: Float  # (layers,) sum_ij K~_ij^2
     massive: Float  # (layers,) samples that are massive in each layer
     samples: Ints  # (massive samples,) those of any layer, in increasing order
@@ -51,7 +51,7 @@ class Heavy:
 
     @property
     def top_share(self) -> Float:
-        """(layers,) share of sum_ij K~_ij^2 in the rows of the farthest 1 % of the samples."""
+        """(layers,) share of sum_ij K~_ij^2 in pairs with one of the farthest 1 % of samples."""
         count = min(self.distances.shape[1], max(1, math.ceil(TOP * self.n)))
         order = np.argsort(-self.distances, axis=1, kind="stable")[:, :count]
         top = np.take_along_axis(self.sums, order, axis=1).sum(axis=1)
@@ -64,9 +64,7 @@ def candidates(n: int) -> int:
     return min(n, math.ceil(2 * TOP * n))
 
 
-def row_sums_of(
-    features: torch.Tensor, lengths: torch.Tensor, count: int
-) -> tuple[torch.Tensor, torch.Tensor]:
+def row_sums_of(features: torch.Tensor, lengths: torch.Tensor, count: int) -> torch.Tensor:
     """The farthest samples of one batch.
 
     Args:
@@ -75,15 +73,27 @@ def row_sums_of(
         count: samples to follow.
 
     Returns:
-        (2, layers, count): squared lengths, and sum_j K~_ij^2; float64. And the (layers, count)
-        places of the samples.
+        (2, layers, count): squared lengths, and what each adds to sum K~_ij^2; float64.
     """
     longest, where = lengths.topk(count, dim=1)
     rows = features.gather(1, where[:, :, None].expand(-1, -1, features.shape[2]))
-    products = torch.bmm(rows, features.mT)
-    longest = longest.double()
-    sums = products.square().sum(2, dtype=torch.float64) - longest.square()
-    return torch.stack([longest, sums.clamp_(min=0)]), where
+    squares = torch.bmm(rows, features.mT).square_()
+    squares.scatter_(2, where[:, :, None], 0)
+    among = squares.gather(2, where[:, None].expand(-1, count, -1))
+    return torch.stack([longest.double(), _added(squares.sum(2, dtype=torch.float64), among)])
+
+
+def _added(sums: torch.Tensor, among: torch.Tensor) -> torch.Tensor:
+    """What each of the farthest samples adds to the sum of K~_ij^2 over pairs with one of them.
+
+    Each pair counts twice, with the farther of its samples: added up from the first to any, they
+    are the pairs that those samples are in.
+
+    Args:
+        sums: (layers, count) sum_j K~_ij^2, the farthest sample first.
+        among: (layers, count, count) K~_ij^2 of pairs of them.
+    """
+    return 2 * (sums - among.tril(-1).sum(2, dtype=torch.float64)).clamp_(min=0)
 
 
 def heavy_samples(problem: Problem, own: Float) -> Heavy:
@@ -91,7 +101,7 @@ def heavy_samples(problem: Problem, own: Float) -> Heavy:
 
     Args:
         problem: the samples, centred.
-        own: (layers,) sum_ij K_ij^2 or nearly so.
+        own: (layers,) sum_ij K~_ij^2, with the diagonal where it counts.
     """
     blocks = [block for block in range(len(problem.blocks)) if problem.blocks[block][0] < problem.n]
     shifts = shifts_of(problem)
@@ -114,23 +124,27 @@ def heavy_samples(problem: Problem, own: Float) -> Heavy:
     count = min(_MOST_TOP, max(1, math.ceil(TOP * problem.n)))
     longest, where = lengths.topk(count, dim=1)
     rows = _rows_at(problem, where)
+    kin = torch.from_numpy(problem.kin).to(problem.like.device)
 
     def squares(block: int) -> torch.Tensor:
-        features = problem.read(*problem.blocks[block])
-        return torch.cat(
-            [
-                torch.bmm(a, b.mT).square().sum(2, dtype=torch.float64)
-                for a, b in zip(rows, features, strict=True)
-            ]
-        )
+        start, stop = problem.blocks[block]
+        features = problem.read(start, stop)
+        products = torch.cat([torch.bmm(a, b.mT) for a, b in zip(rows, features, strict=True)])
+        return products.square_().mul_(kin[where][:, :, None] != kin[start:stop])
 
     sums = torch.zeros_like(longest)
-    for part in problem.each_block(squares, blocks):
+    for part in problem.each_block(
+        lambda block: squares(block).sum(2, dtype=torch.float64), blocks
+    ):
         sums += part
-    sums = (sums - longest.square()).clamp_(min=0)
+    among = torch.cat([torch.bmm(run, run.mT) for run in rows]).square_()
+    among.mul_(kin[where][:, :, None] != kin[where][:, None])
+    added = _added(sums, among)
+    if not problem.hollow:
+        added += longest.square()
     return Heavy(
         longest.cpu().numpy(),
-        sums.cpu().numpy(),
+        added.cpu().numpy(),
         own,
         massive.sum(1).double().cpu().numpy(),
         np.flatnonzero(massive.any(0).cpu().numpy()),

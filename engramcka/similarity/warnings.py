@@ -11,6 +11,7 @@ import numpy.typing as npt
 from engramcka.results import CkaMap, Float, LayerDiagnostics
 from engramcka.similarity.estimators import Estimate
 from engramcka.similarity.inputs import Layers
+from engramcka.similarity.massive import TOP
 from engramcka.similarity.uncertainty import MAX_CONDITION, undefined
 
 DOMINANT = 0.5  # share of the variance, or of HSIC, from which one thing is worth a warning
@@ -47,6 +48,7 @@ def layer_warnings(
             )
         with np.errstate(invalid="ignore"):
             few = (found.top_samples_share >= DOMINANT) & ~constant
+            few &= side.n_samples * TOP >= 1  # one of fewer samples is more than 1 %
             least = _STANDS_OUT * _isotropic(found.width, side.n_samples)
             dimension = found.top_dimension_share >= np.maximum(DOMINANT, least)
             dimension &= ~few & ~constant

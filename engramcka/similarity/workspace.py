@@ -121,7 +121,7 @@ class Workspace:
             for left, right, out in part.products:
                 torch.bmm(left, right, out=out)
             lengths = self.strips.lengths(part.where)
-            farthest.append(row_sums_of(part.features, lengths, candidates(self._n))[0])
+            farthest.append(row_sums_of(part.features, lengths, candidates(self._n)))
         return Filled(self._columns, torch.cat(farthest, dim=1), torch.stack(shifts))
 
 
