@@ -277,6 +277,6 @@ def test_maps_are_exported_without_their_interval(what, tmp_path):
         code, said = export(run, "--what", what, "-o", file, "--dpi", 80, "--caption", *options)
         assert code == 0, said
     assert (imread(target) != imread(bare)).any()
-    assert "jackknife interval" in target.with_suffix(".txt").read_text()
-    assert "jackknife interval" not in bare.with_suffix(".txt").read_text()
+    assert "95 % interval over" in target.with_suffix(".txt").read_text()
+    assert "95 % interval over" not in bare.with_suffix(".txt").read_text()
     assert ("Bands: 95 %" in bare.with_suffix(".txt").read_text()) == (what == "paper")
