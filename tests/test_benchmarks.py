@@ -22,6 +22,15 @@ from command import ENVIRONMENT
             ),
         ),
         (
+            "coverage.py",
+            (),
+            (
+                "| minibatch | 20 | 1 to 64 samples |",
+                "| debiased | 20 | 16 samples |",
+                "| biased | 20 | 1 sample |",
+            ),
+        ),
+        (
             "extraction.py",
             ("--rounds", "1"),
             (

@@ -130,12 +130,11 @@ def heavy_samples(problem: Problem, own: Float) -> Heavy:
         start, stop = problem.blocks[block]
         features = problem.read(start, stop)
         products = torch.cat([torch.bmm(a, b.mT) for a, b in zip(rows, features, strict=True)])
-        return products.square_().mul_(kin[where][:, :, None] != kin[start:stop])
+        products.square_().mul_(kin[where][:, :, None] != kin[start:stop])
+        return products.sum(2, dtype=torch.float64)
 
     sums = torch.zeros_like(longest)
-    for part in problem.each_block(
-        lambda block: squares(block).sum(2, dtype=torch.float64), blocks
-    ):
+    for part in problem.each_block(squares, blocks):
         sums += part
     among = torch.cat([torch.bmm(run, run.mT) for run in rows]).square_()
     among.mul_(kin[where][:, :, None] != kin[where][:, None])

@@ -103,15 +103,15 @@ def test_the_same_bits_for_any_number_of_processes(monkeypatch, ranks, route, op
 @pytest.mark.parametrize(
     "options",
     [
-        {"batch_size": 50, "permutations": 2},
-        {"batch_size": 50, "pairs": "all"},
+        {"batch_size": 20, "permutations": 2},
+        {"batch_size": 20, "pairs": "all"},
         {"estimator": "debiased", "permutations": 2},
         {"estimator": "debiased", "pairs": "all"},
     ],
 )
 def test_the_same_bits_with_documents(ranks, options):
-    y, x = models(210)
-    same_bits(ranks, y[1:], x, options | {"groups": DOCUMENTS[:210]})
+    y, x = models(100)
+    same_bits(ranks, y[1:], x, options | {"groups": DOCUMENTS[:100] % 20})
 
 
 def same_bits(ranks, y, x, options):
