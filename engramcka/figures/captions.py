@@ -65,6 +65,8 @@ def _capital(sentence: str) -> str:
 
 def _estimator(cka: CkaMap) -> str:
     text = f"{cka.kernel} kernel, {cka.estimator} estimator"
+    if not _features(cka):
+        text = f"{text[0].upper()}{text[1:]}"
     if cka.batch_size:
         drawn = {"random": "drawn at random, ", "in-order": "of neighbours, "}.get(cka.batches, "")
         size = cka.batch_size
@@ -74,6 +76,15 @@ def _estimator(cka: CkaMap) -> str:
     if cka.pairs == "across-documents":
         text += ", pairs of samples of different documents"
     return text
+
+
+def _narrow(cka: CkaMap) -> str:
+    """Which precision hidden states are in, where one is less than float32."""
+    if "16" not in cka.dtype:
+        return ""
+    return f" Hidden states in {cka.dtype.replace(' / ', ' (rows) and ')}" + (
+        " (columns)." if "/" in cka.dtype else "."
+    )
 
 
 def _samples(cka: CkaMap) -> str:

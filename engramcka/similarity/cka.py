@@ -228,7 +228,13 @@ def cka_map(
         dtype=" / ".join(dict.fromkeys(side.dtype for side in sides)),
         route=found.route,
     )
-    said = layer_warnings(sides, (y_found, x_found), found, estimator)
+    options = {
+        "estimator": estimator,
+        "massive": massive,
+        "normalize": normalize,
+        "standardize": standardize,
+    }
+    said = layer_warnings(sides, (y_found, x_found), found, options)
     return replace(result_map, warnings=(*said, *map_warnings(result_map, names)))
 
 

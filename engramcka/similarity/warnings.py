@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -25,15 +25,15 @@ def layer_warnings(
     sides: Sequence[Layers],
     diagnostics: Sequence[LayerDiagnostics],
     estimate: Estimate,
-    estimator: str,
+    options: Mapping[str, str],
 ) -> list[str]:
-    """What is wrong with single layers.
+    """What is wrong with single layers, and what to compare that is not done yet.
 
     Args:
         sides: y and x.
         diagnostics: of y's layers and of x's.
         estimate: what the map was made from.
-        estimator: its name.
+        options: `estimator`, `massive`, `normalize` and `standardize` as they were asked for.
     """
     said = []
     for side, found, line, (constant, ill) in zip(
@@ -58,19 +58,20 @@ def layer_warnings(
         if few.any():
             said.append(
                 f"{_resting(side, few)} by {found.top_samples_share[few].max():.0%} on 1 % of the "
-                'samples: compare massive = "drop" or normalize = "rms"'
+                f"samples{_compare(options, massive='drop', normalize='rms')}"
             )
         if dimension.any():
             said.append(
                 f"{_named(side, dimension)} dominated by one dimension, which holds over half of "
-                'the variance: similarity is mostly about it; compare standardize = "drop-massive"'
+                "the variance: similarity is mostly about it"
+                + _compare(options, standardize="drop-massive")
             )
         if direction.any():
             said.append(
-                f"{_resting(side, direction)} by {on_one[direction].max():.0%} on one direction: "
-                'compare normalize = "rms" or standardize = "zscore"'
+                f"{_resting(side, direction)} by {on_one[direction].max():.0%} on one direction"
+                f"{_compare(options, normalize='rms', standardize='zscore')}"
             )
-        if estimator == "biased":
+        if options["estimator"] == "biased":
             said += _bias(side, found)
     return said
 
@@ -88,7 +89,11 @@ def map_warnings(cka: CkaMap, names: Sequence[str] | None) -> list[str]:
         said.append(
             f"{cka.n_massive:,} of {cka.n_samples:,} samples are massive{named}: over 10 times as "
             f"far from the centre of {_massive_layers(cka)} as the median sample; "
-            'massive = "drop" leaves them out of both models'
+            + (
+                f"they stand out among what is left without {cka.n_massive_dropped:,} others"
+                if cka.n_massive_dropped
+                else 'massive = "drop" leaves them out of both models'
+            )
         )
     if cka.n_dropped:
         said.append(
@@ -99,6 +104,12 @@ def map_warnings(cka: CkaMap, names: Sequence[str] | None) -> list[str]:
     if cka.jackknife is None:
         said.append("no intervals: too few samples, documents or batches to leave some out")
     return said + _saturation(cka) + _within_documents(cka)
+
+
+def _compare(options: Mapping[str, str], **ways: str) -> str:
+    """ ": compare this or that" of the options that are not on, "" if all are."""
+    open_ = [f'{name} = "{value}"' for name, value in ways.items() if options[name] != value]
+    return f": compare {' or '.join(open_)}" if open_ else ""
 
 
 def _isotropic(width: Float, n: int) -> Float:

@@ -151,11 +151,15 @@ def _documents(store: Any, rows: Any) -> Any:
 
 
 def sample_names(samples: Mapping[str, Any], rows: Any) -> list[str]:
-    """What a warning calls each sample: its text, and whether it begins a passage."""
+    """What a warning calls each sample: its token, and whether it begins a passage."""
+    import numpy as np
+
     if "entity" not in samples or "passage_start" not in samples:
         return []
-    first = samples["start"] <= samples["passage_start"]
     texts = samples.get("token", samples["entity"])
+    # Of positions "all" start is a token's last character.
+    start = np.minimum(samples["start"], samples["end"] - np.strings.str_len(texts))
+    first = start <= samples["passage_start"]
     return ["first of a passage" if first[row] else repr(str(texts[row])[:_NAME]) for row in rows]
 
 
