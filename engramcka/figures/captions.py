@@ -30,7 +30,7 @@ def cka_caption(cka: CkaMap, *, k: int = 5, first_layer: int = 1) -> str:
     """
     parts = [
         _what_is_compared(cka),
-        _capital(f"{_features(cka)}{_estimator(cka)}, on {_samples(cka)}."),
+        _capital(f"{_features(cka)}{_estimator(cka)}, on {_samples(cka)}.{_narrow(cka)}"),
         f"Dashed: soft alignment index over the {k} most similar rows of each column"
         + (f" with its 95 % interval over {_over(cka)}." if cka.jackknife is not None else "."),
         f"Dotted: equal layers. {_counting(cka, first_layer)}",
@@ -65,8 +65,6 @@ def _capital(sentence: str) -> str:
 
 def _estimator(cka: CkaMap) -> str:
     text = f"{cka.kernel} kernel, {cka.estimator} estimator"
-    if not _features(cka):
-        text = f"{text[0].upper()}{text[1:]}"
     if cka.batch_size:
         drawn = {"random": "drawn at random, ", "in-order": "of neighbours, "}.get(cka.batches, "")
         size = cka.batch_size
