@@ -50,19 +50,6 @@ def with_noise(layer: npt.ArrayLike, deviation: float, documents: npt.ArrayLike)
     return float(np.sqrt(own / (own + 2 * deviation**2 * trace + deviation**4 * width)))
 
 
-def shuffled(documents: npt.ArrayLike, seed: int = 0) -> npt.NDArray[np.int64]:
-    """(samples,) rows: those of each document stand where those of another one were."""
-    labels = np.asarray(documents)
-    names = np.unique(labels)
-    places = [np.flatnonzero(labels == name) for name in names]
-    rows = np.empty(len(labels), dtype=np.int64)
-    order = np.random.default_rng(seed).permutation(len(names))
-    after = np.roll(order, 1)  # no document stays where it was
-    for here, there in zip(order, after, strict=True):
-        rows[places[here]] = places[there]
-    return rows
-
-
 def write(folder: Path, name: str, states: States, table: Mapping[str, Any]) -> str:
     """An .npz with its sample table, and the ``[models.NAME]`` that reads them."""
     layers = {f"layer_{number:02d}": layer for number, layer in enumerate(states, start=1)}
