@@ -125,5 +125,5 @@ def test_a_path_that_holds_no_model_is_refused_before_anything_is_written(tmp_pa
     for command in ("check", "run"):
         result = here(command, "hf.toml", cwd=tmp_path)
         assert result.returncode == 2
-        assert "hf.toml, line 24, models.first.path" in result.stderr
+        assert "hf.toml, line 26, models.first.path" in result.stderr
     assert [entry.name for entry in tmp_path.iterdir()] == ["hf.toml"]
