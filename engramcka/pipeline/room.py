@@ -47,19 +47,19 @@ def _check_table(config: Config, index: int, table: CkaTable, samples: int) -> N
 
     like = _like(config)
     total, n = total_bytes(like.device), min(table.batch_size, samples)
-    if workspace_bytes([1] * _MOST_LAYERS, (0, n), like) < total:
+    if workspace_bytes([1] * _MOST_LAYERS, _edges(n), like) < total:
         return
     y, x = _widths(config, table.y), _widths(config, table.x)
-    if not y or not x or workspace_bytes([*y, *x], (0, n), like) < total:
+    if not y or not x or workspace_bytes([*y, *x], _edges(n), like) < total:
         return
     fits = next(
-        (size for size in _halves(n) if workspace_bytes([*y, *x], (0, size), like) < total / 2),
+        (size for size in _halves(n) if workspace_bytes([*y, *x], _edges(size), like) < total / 2),
         None,
     )
     raise config.error(
         ("cka", index, "batch_size"),
         f"a batch of {n} samples of {len(y)} + {len(x)} layers needs "
-        f"{workspace_bytes([*y, *x], (0, n), like) / GIB:.1f} GiB of memory, there are "
+        f"{workspace_bytes([*y, *x], _edges(n), like) / GIB:.1f} GiB of memory, there are "
         f"{total / GIB:.1f} GiB here",
         f"{fits} would fit" if fits else "a larger machine may hold it",
     )
@@ -80,6 +80,14 @@ def _widths(config: Config, model: str) -> list[int]:
     except (ConfigError, DataError, StoreError):
         return []
     return [shape.width] * shape.layers
+
+
+def _edges(n: int) -> list[int]:
+    """First sample of each group of a batch of n, and n: of as many as are left out in turn."""
+    from engramcka.similarity.documents import groups_left_out
+
+    groups = groups_left_out(n)
+    return [n * group // groups for group in range(groups + 1)]
 
 
 def _halves(n: int) -> Iterator[int]:

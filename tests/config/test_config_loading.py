@@ -40,7 +40,7 @@ def test_the_resolved_config_has_its_defaults_written_out() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "line", "parts"),
     [
-        ("samples = 2048", "sampels = 4096", "samples = ", ["data.sampels", "did you mean 'samp"]),
+        ("samples = 2048", "sampels = 2048", "samples = ", ["data.sampels", "did you mean 'samp"]),
         ("samples = 2048", 'samples = "many"', "samples = ", ["data.samples", '"many"', "integer"]),
         ("samples = 2048", "samples = 3", "samples = ", ["data.samples", "found 3", "equal to 4"]),
         ('x = "engram"', 'x = "engrm"', "x = ", ["cka[0].x", "'engrm'", "did you mean 'engram'"]),

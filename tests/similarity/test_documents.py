@@ -11,7 +11,7 @@ from engramcka.similarity import documents as grouping
 
 SEEDS = st.integers(0, 2**32 - 1)
 SIZES = st.integers(4, 300)  # of a batch at most
-MANY = settings(max_examples=150, deadline=None)
+MANY = settings(max_examples=80, deadline=None)
 
 
 @st.composite

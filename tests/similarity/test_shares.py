@@ -96,7 +96,7 @@ def models(n=420):
 def test_the_same_bits_for_any_number_of_processes(monkeypatch, ranks, route, options):
     monkeypatch.setattr(gram_route, "operations", lambda _: 0 if route == "gram" else 2)
     monkeypatch.setattr(feature_route, "operations", lambda _: 1)
-    same_bits(ranks, *models(), options)
+    same_bits(ranks, *models(330), options)
 
 
 @pytest.mark.parametrize("ranks", [3, 8])

@@ -43,6 +43,7 @@ name = "map"
 y = "first"
 x = "second"
 batch_size = 8
+pairs = "all"
 """
 LINE = "Grace Kelly lived in Monaco after Rear Window, said Ada Lovelace.\n"
 
