@@ -31,7 +31,7 @@ import torch
 from engramcka.errors import ComparisonError
 from engramcka.results import Float
 from engramcka.similarity import hsic
-from engramcka.similarity.diagnostics import Moments, collect, row_blocks, squares
+from engramcka.similarity.diagnostics import Moments
 from engramcka.similarity.documents import Ints
 from engramcka.similarity.full import (
     GroupProducts,
@@ -41,7 +41,7 @@ from engramcka.similarity.full import (
     grouped_blocks,
 )
 from engramcka.similarity.inputs import Layers
-from engramcka.similarity.workers import Scratch
+from engramcka.similarity.rows import block_moments
 
 FEWEST = 4  # documents
 _KINDS = 6  # samples against samples: 3; samples against documents: 2; documents: 1
@@ -270,25 +270,15 @@ def _block_rows(
 
 def _totals(problem: Across) -> tuple[tuple[list[torch.Tensor], list[torch.Tensor]], Moments]:
     """(layers, width, sets) sums of the features, and of s times them, a run; and moments."""
-    directions = [
-        torch.stack(side.directions[first:last])
-        for side in (problem.y, problem.x)
-        for first, last, _ in side.runs()
-    ]
-    scratch = Scratch()
+    moments_of = block_moments(problem)
 
     def block_sums(block: int) -> tuple[list[torch.Tensor], Moments]:
         features = problem.read(*problem.blocks[block])
-        along = [
-            torch.bmm(run, direction.to(run)[:, :, None])[:, :, 0]
-            for run, direction in zip(features, directions, strict=True)
-        ]
-        columns = torch.cat([squares(row_blocks(run, scratch)).flatten() for run in features])
         of, _ = problem.documents_of(block)
         sizes = problem.to(problem.sizes[of].astype(np.float64), features[0])
         weights = torch.stack([torch.ones_like(sizes), sizes])  # (2, samples)
         sums = [torch.matmul(weights, run).double() for run in features]  # (layers, 2, width)
-        return sums, collect(columns, torch.cat(along), 0)
+        return sums, moments_of(features)
 
     of_samples = [block for block, (start, _) in enumerate(problem.blocks) if start < problem.n]
     parts = problem.each_block(block_sums, of_samples)

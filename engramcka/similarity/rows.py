@@ -5,6 +5,8 @@ K 1 = X (X' 1): no Gram matrix is made. Two passes over the samples. Knows nothi
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 
@@ -27,6 +29,26 @@ def row_pass(problem: Problem) -> tuple[RowSums, Moments]:
     return RowSums(np.array(counts, dtype=np.float64), *arrays), found
 
 
+def block_moments(problem: Problem) -> Callable[[list[torch.Tensor]], Moments]:
+    """What gives the moments, without degrees of freedom, of one block's features of all runs."""
+    directions = [
+        torch.stack(side.directions[first:last])
+        for side in (problem.y, problem.x)
+        for first, last, _ in side.runs()
+    ]
+    scratch = Scratch()
+
+    def moments(features: list[torch.Tensor]) -> Moments:
+        along = [
+            torch.bmm(run, direction.to(run)[:, :, None])[:, :, 0]
+            for run, direction in zip(features, directions, strict=True)
+        ]
+        columns = torch.cat([squares(row_blocks(run, scratch)).flatten() for run in features])
+        return collect(columns, torch.cat(along), 0)
+
+    return moments
+
+
 def whole_rows(problem: Problem) -> torch.Tensor:
     """(layers, samples) float64 row sums over all samples."""
     totals, _ = _column_totals(problem)
@@ -38,22 +60,11 @@ def whole_rows(problem: Problem) -> torch.Tensor:
 
 def _column_totals(problem: Problem) -> tuple[list[torch.Tensor], Moments]:
     """X' 1 as (layers, width, 1 + groups) a run: over all samples, and without each group."""
-    directions = [
-        torch.stack(side.directions[first:last])
-        for side in (problem.y, problem.x)
-        for first, last, _ in side.runs()
-    ]
-    scratch = Scratch()
+    moments_of = block_moments(problem)
 
     def block_sums(block: int) -> tuple[list[torch.Tensor], Moments]:
         features = problem.read(*problem.blocks[block])
-        along = [
-            torch.bmm(run, direction.to(run)[:, :, None])[:, :, 0]
-            for run, direction in zip(features, directions, strict=True)
-        ]
-        columns = torch.cat([squares(row_blocks(run, scratch)).flatten() for run in features])
-        found = collect(columns, torch.cat(along), 0)
-        return [run.sum(1).double() for run in features], found
+        return [run.sum(1).double() for run in features], moments_of(features)
 
     found: Moments | None = None
     groups: list[torch.Tensor] = []  # (layers, width, groups) a run
