@@ -69,7 +69,7 @@ def _estimator(cka: CkaMap) -> str:
         drawn = {"random": "drawn at random, ", "in-order": "of neighbours, "}.get(cka.batches, "")
         size = cka.batch_size
         if cka.n_batches and cka.n_samples:
-            size = min(size, -(-cka.n_samples // cka.n_batches))
+            size = -(-cka.n_samples // cka.n_batches)
         text += f", batches {drawn}of {size:,} samples"
     if cka.pairs == "across-documents":
         text += ", pairs of samples of different documents"

@@ -65,7 +65,7 @@ def describe_cka(cka: CkaMap) -> str:
         text += f" of {cka.n_documents:,} documents"
     if cka.left_out:
         text += f" (left out: {cka.left_out})"
-    if cka.y_layers == cka.x_layers:
+    if cka.y_layers == cka.x_layers and np.isfinite(np.diag(cka.similarity)).any():
         text += f"; mean on the diagonal {np.nanmean(np.diag(cka.similarity)):.3f}"
     return f"{text}; {cka.depth_shift().sentence}"
 

@@ -171,8 +171,9 @@ class CkaMap:
         if self.null is None:
             return None
         observed = self.similarity if self.null_similarity is None else self.null_similarity
+        known = np.isfinite(observed) & np.isfinite(self.null).all(axis=0)
         reached = (self.null >= observed).sum(axis=0)
-        return np.where(np.isfinite(self.similarity), (1 + reached) / (1 + len(self.null)), np.nan)
+        return np.where(known, (1 + reached) / (1 + len(self.null)), np.nan)
 
     def _y_numbers(self, first_layer: int) -> Float:
         return np.asarray(self.y_layers, dtype=np.float64) + (first_layer - 1)

@@ -99,7 +99,10 @@ class Across(Problem):
         first, last = int(self.first[start]), int(self.first[stop])
         which = torch.from_numpy(self.documents[first:last] - start).to(self.like.device)
         return [
-            run.new_zeros((len(run), stop - start, run.shape[2])).index_add_(1, which, run)
+            # A product, which unlike index_add gives the same bits on a GPU each time.
+            torch.matmul(
+                (which == torch.arange(stop - start, device=which.device)[:, None]).to(run), run
+            )
             for run in super().read(first, last)
         ]
 
@@ -177,7 +180,7 @@ def estimate_across(problem: Across, products: GroupProducts) -> tuple[hsic.Hsic
     cross = all_and_without(products.within, products.against)
     own = all_and_without(products.own_within, products.own_against)
     rows, moments = _row_terms(problem)
-    count = _sets_of_four(problem)
+    count = sets_of_four(problem)
     with np.errstate(invalid="ignore", divide="ignore"):
         pairs = np.einsum("sk,skyx->syx", factors, cross) + rows.cross
         terms = [factors[:, :, None] * own, rows.own[:, None]]
@@ -190,7 +193,7 @@ def estimate_across(problem: Across, products: GroupProducts) -> tuple[hsic.Hsic
     )
 
 
-def _sets_of_four(problem: Across) -> Float:
+def sets_of_four(problem: Across) -> Float:
     """(1 + groups,) ordered sets of four samples of four documents: 24 e_4 of their sizes."""
     counts = []
     for group in range(-1, problem.groups):

@@ -16,7 +16,7 @@ from engramcka.errors import ComparisonError
 from engramcka.results import CkaMap
 from engramcka.similarity import estimators
 from engramcka.similarity.diagnostics import layer_diagnostics
-from engramcka.similarity.documents import MIN_BATCH, are_single, document_numbers, share_within
+from engramcka.similarity.documents import MIN_BATCH, document_numbers, share_within
 from engramcka.similarity.inputs import Layers, check_pair, choose_device, load_if_it_fits
 from engramcka.similarity.look import first_look
 from engramcka.similarity.massive import drop_massive_samples
@@ -144,10 +144,13 @@ def cka_map(
     sides = Layers(y, "y", y_layers), Layers(x, "x", x_layers)
     check_pair(*sides, y_samples, x_samples)
     documents = _documents(groups, sides[0].n_samples)
+    if names and len(names) != sides[0].n_samples:
+        raise ComparisonError(f"names names {len(names)} samples, y has {sides[0].n_samples}")
+    place = choose_device(*sides, device)  # before files are read, which then lie on the CPU
     load_if_it_fits(*sides, share.ranks)
     dropped = drop_nonfinite(*sides) if nonfinite == "drop" else 0
     dtype = torch.float64 if any(side.needs_float64 for side in sides) else torch.float32
-    like = torch.empty(0, dtype=dtype, device=choose_device(*sides, device))
+    like = torch.empty(0, dtype=dtype, device=place)
     with full_precision(high=precision == "high"):
         for side in sides:
             if normalize == "rms":
@@ -161,12 +164,15 @@ def cka_map(
             documents = document_numbers(documents[sides[0].rows])
         minibatch = estimator == "minibatch"
         random = batches == "random"
-        if documents is not None and (are_single(documents) or (minibatch and not random)):
+        n_documents = None if documents is None else int(documents.max()) + 1
+        shuffled = documents = None if n_documents == sides[0].n_samples else documents
+        if minibatch and not random:
             documents = None
         settings = estimators.Settings(
             batch_size=batch_size,
             random=random,
             documents=documents,
+            shuffled=shuffled,
             across=pairs == "across-documents" and estimator != "biased",
             seed=seed,
             rbf=kernel == "rbf",
@@ -186,7 +192,6 @@ def cka_map(
         found.moments, *sides, found.squared, heavy.massive, heavy.top_share
     )
     massive_samples = heavy.samples if sides[0].rows is None else sides[0].rows[heavy.samples]
-    across = documents is not None and settings.across
     pairs_within, counted = 0.0, None
     if documents is not None and settings.across:
         pairs_within = share_within(documents)
@@ -213,10 +218,10 @@ def cka_map(
         batch_size=batch_size if minibatch else None,
         batches=batches if minibatch else "",
         n_batches=found.batches,
-        pairs="across-documents" if across else "all",
+        pairs="across-documents" if n_documents and settings.across and random else "all",
         pairs_within=pairs_within,
         all_pairs=counted,
-        n_documents=None if documents is None else int(documents.max()) + 1,
+        n_documents=n_documents,
         seed=seed,
         interval_over=found.over if found.without is not None else "",
         n_samples=sides[0].n_samples,
@@ -235,7 +240,9 @@ def cka_map(
         "standardize": standardize,
     }
     said = layer_warnings(sides, (y_found, x_found), found, options)
-    return replace(result_map, warnings=(*said, *map_warnings(result_map, names)))
+    if permutations and null is None:
+        said.append("no p values: fewer than 4 documents to shuffle")
+    return replace(result_map, warnings=(*said, *map_warnings(result_map, options, names)))
 
 
 def _documents(groups: Sequence[Any] | None, n: int) -> Any:

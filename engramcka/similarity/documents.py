@@ -28,15 +28,23 @@ def document_numbers(groups: Sequence[Any]) -> Ints:
 
     Args:
         groups: a label a sample; samples with equal labels are of one document.
+
+    Raises:
+        ComparisonError: a label is missing (NaN), or equals nothing.
     """
     numbers: dict[Any, int] = {}
-    labels = groups.tolist() if isinstance(groups, np.ndarray) else groups
-    return np.array([numbers.setdefault(label, len(numbers)) for label in labels], dtype=np.int64)
-
-
-def are_single(documents: Ints) -> bool:
-    """Whether every sample has a document of its own."""
-    return len(documents) == int(documents.max()) + 1
+    as_list = getattr(groups, "tolist", None)  # of arrays and tensors
+    labels = as_list() if as_list is not None else list(groups)
+    try:
+        found = [numbers.setdefault(label, len(numbers)) for label in labels]
+    except TypeError as error:
+        raise ComparisonError(f"groups: {error}; a label is a text or a number") from error
+    for label in numbers:
+        if label != label or not isinstance(label, str | int | float | bytes | tuple):
+            raise ComparisonError(
+                f"groups: {label!r} labels no document; a label is a text or a number"
+            )
+    return np.array(found, dtype=np.int64)
 
 
 def jackknife_groups(documents: Ints, most: int) -> Ints:

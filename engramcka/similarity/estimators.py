@@ -17,7 +17,7 @@ import torch
 from engramcka.results import Float
 from engramcka.similarity import documents as grouping
 from engramcka.similarity import feature_route, gram_route, hsic
-from engramcka.similarity.across import estimate_across, pose_across
+from engramcka.similarity.across import estimate_across, pose_across, sets_of_four
 from engramcka.similarity.diagnostics import Moments
 from engramcka.similarity.documents import MIN_BATCH, Ints
 from engramcka.similarity.full import BLOCK, Progress, estimate, pose
@@ -68,6 +68,7 @@ class Settings:
     batch_size: int
     random: bool  # batches are drawn at random; else samples stay in order
     documents: Ints | None  # (samples,) number of each sample's document; None: one of its own
+    shuffled: Ints | None  # the same for the shuffles, which never take documents apart
     across: bool  # only pairs of samples of different documents count
     rbf: bool
     hollow: bool  # unbiased, for the estimators over all samples
@@ -94,7 +95,7 @@ def draw(n: int, settings: Settings) -> Draw:
         return Draw(grouping.in_order(n, size), None, "batches")
     over = "samples" if documents is None else "documents"
     if documents is None and grouping.batch_count(n, size) >= grouping.ENOUGH_BATCHES:
-        return Draw(grouping.random_batches(n, size, seed), None, over)
+        return Draw(grouping.random_batches(n, size, seed), None, "batches")
     of_one = np.arange(n) if documents is None else documents
     across = settings.across and documents is not None
     fewest = int(np.bincount(of_one).max()) if across else 1
@@ -139,13 +140,15 @@ class MinibatchEstimator:
             whole, without, squared, total.moments, total.heavy, "gram", count, drawn.over
         )
 
-    def null(self) -> Null:
-        """Of one sample a document, so that samples are exchangeable."""
+    def null(self) -> Null | None:
+        """Of one sample a document, so that samples are exchangeable; None for too few."""
         settings = self._settings
-        if settings.documents is None:
+        if settings.shuffled is None:
             drawn = draw(self._y.n_samples, settings)
         else:
-            rows = grouping.one_a_document(settings.documents, settings.seed)
+            rows = grouping.one_a_document(settings.shuffled, settings.seed)
+            if len(rows) < MIN_BATCH:
+                return None
             batches = grouping.random_batches(len(rows), settings.batch_size, settings.seed)
             drawn = Draw([rows[batch] for batch in batches], None, "documents")
         place = settings.like.double() if self._redone else settings.like
@@ -188,6 +191,7 @@ class FullEstimator:
                 y, x, self._order = _only(y, order), _only(x, order), order
             settings = replace(settings, documents=documents[order])
         self._y, self._x, self._settings = y, x, settings
+        self._like = settings.like
 
     def estimate(self) -> Estimate:
         """Over all samples, and without each group of them."""
@@ -197,20 +201,24 @@ class FullEstimator:
         if settings.like.dtype == torch.float64 or not doubtful.any():
             return result
         if not all_constant(y, x, np.arange(y.n_samples), doubtful):
-            return self._estimate(settings.like.double())
+            self._like = settings.like.double()
+            return self._estimate(self._like)
         without = None if result.without is None else hsic.zeroed(result.without, doubtful)
         return replace(result, whole=hsic.zeroed(result.whole, doubtful), without=without)
 
-    def null(self) -> Null:
-        """Of one sample a document, so that samples are exchangeable."""
+    def null(self) -> Null | None:
+        """Of one sample a document, so that samples are exchangeable; None for too few."""
         y, x, settings = self._y, self._x, self._settings
+        like = self._like
         if settings.documents is not None:
             rows = grouping.one_a_document(settings.documents, settings.seed)
+            if len(rows) < MIN_BATCH:
+                return None
             y, x = _only(y, rows), _only(x, rows)
         single = replace(settings, documents=None, on_progress=None)
-        problem = pose(y, x, settings.like, hollow=settings.hollow, max_groups=1, min_blocks=1)
+        problem = pose(y, x, like, hollow=settings.hollow, max_groups=1, min_blocks=1)
         shuffled = full_null(problem, settings.shuffles, settings.share)
-        return Null(shuffled, FullEstimator(y, x, single)._estimate(settings.like).whole)
+        return Null(shuffled, FullEstimator(y, x, single)._estimate(like).whole)
 
     def _estimate(self, like: torch.Tensor) -> Estimate:
         settings = self._settings
@@ -223,7 +231,7 @@ class FullEstimator:
                 posed = pose_across(self._y, self._x, settings.documents, groups, like)
                 products = gram_route.products(posed, share, told)
                 values, moments = estimate_across(posed, products)
-                enough = len(values.cross) > 2 and bool(np.isfinite(values.own[1:]).any())
+                enough = len(values.cross) > 2 and bool((sets_of_four(posed) > 0).all())
                 heavy = heavy_samples(posed, products.own_against[:, 0].sum(axis=0))
                 return self._result(values, moments, heavy, enough, "gram")
         problem = pose(

@@ -57,9 +57,8 @@ def normalize_rms(layers: Layers, eps: float = RMS_EPSILON) -> None:
     """Divide each sample of every layer by its root mean square, as the next block's norm does."""
 
     def change(block: torch.Tensor) -> torch.Tensor:
-        wide = block.double() if block.dtype == torch.float64 else block
-        largest = wide.abs().amax(1, keepdim=True).clamp_(min=torch.finfo(wide.dtype).tiny)
-        scaled = wide / largest  # squares of float32 leave its range early
+        largest = block.abs().amax(1, keepdim=True).clamp_(min=torch.finfo(block.dtype).tiny)
+        scaled = block / largest  # squares of float32 leave its range early
         return scaled / (scaled.square().mean(1, keepdim=True) + eps / largest.square()).sqrt()
 
     layers.changes = [change] * len(layers)

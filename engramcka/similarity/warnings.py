@@ -76,34 +76,38 @@ def layer_warnings(
     return said
 
 
-def map_warnings(cka: CkaMap, names: Sequence[str] | None) -> list[str]:
+def map_warnings(cka: CkaMap, options: Mapping[str, str], names: Sequence[str] | None) -> list[str]:
     """What is wrong with the map as a whole.
 
     Args:
         cka: the map.
+        options: what it was made with.
         names: what to call each sample; None if nothing is known of them.
     """
     said = []
     if cka.n_massive:
         named = _most_common([names[row] for row in cka.massive_samples]) if names else ""
+        what = 'massive = "drop" leaves them out of both models'
+        if options["massive"] == "drop":
+            what = f"they stand out among what is left without {cka.n_massive_dropped:,} others"
         said.append(
-            f"{cka.n_massive:,} of {cka.n_samples:,} samples are massive{named}: over 10 times as "
-            f"far from the centre of {_massive_layers(cka)} as the median sample; "
-            + (
-                f"they stand out among what is left without {cka.n_massive_dropped:,} others"
-                if cka.n_massive_dropped
-                else 'massive = "drop" leaves them out of both models'
-            )
+            f"{cka.n_massive:,} of {cka.n_samples:,} samples {'are' if cka.n_massive > 1 else 'is'}"
+            f" massive{named}: over 10 times as far from the centre of {_massive_layers(cka)} as "
+            f"the median sample; {what}"
         )
     if cka.n_dropped:
         said.append(
-            f"{cka.n_dropped} samples dropped from both models: a value was NaN or infinite"
+            f"{_count(cka.n_dropped)} dropped from both models: a value was NaN or infinite"
         )
     if cka.n_massive_dropped:
-        said.append(f"{cka.n_massive_dropped} samples dropped from both models: massive")
+        said.append(f"{_count(cka.n_massive_dropped)} dropped from both models: massive")
     if cka.jackknife is None:
         said.append("no intervals: too few samples, documents or batches to leave some out")
     return said + _saturation(cka) + _within_documents(cka)
+
+
+def _count(samples: int) -> str:
+    return f"{samples:,} sample{'s' * (samples != 1)}"
 
 
 def _compare(options: Mapping[str, str], **ways: str) -> str:
@@ -140,8 +144,8 @@ def _saturation(cka: CkaMap) -> list[str]:
     if off < 1 or full.sum() - min(cka.similarity.shape) < _MANY * off:
         return []
     said = (
-        f"saturated: {share:.0%} of the cells are 1 within their interval, so that layers cannot "
-        "be told apart"
+        f"saturated: {share:.0%} of the cells are {_SATURATED} or more, or may be, so that layers "
+        "can hardly be told apart"
     )
     if cka.normalize != "rms":
         return [f'{said}; compare normalize = "rms"']

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import reference
+import torch
 from hidden_states import KINDS, drawn, layers
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -192,8 +193,8 @@ def test_documents_of_one_sample_are_samples():
         named = cka_map(y, x, estimator=estimator, batch_size=20, groups=list(range(90)))
         assert np.array_equal(plain.similarity, named.similarity)
         assert np.array_equal(plain.jackknife, named.jackknife)
-        assert named.pairs == "all"
-        assert named.n_documents is None
+        assert (plain.pairs, plain.n_documents) == ("all", None)
+        assert (named.pairs, named.n_documents) == ("across-documents", 90)
 
 
 def test_dropped_samples_leave_the_documents_of_the_others():
@@ -221,3 +222,65 @@ def test_too_few_documents_is_an_error(estimator):
         cka_map(y, x, estimator=estimator, groups=[0] * 11)
     found = cka_map(y, x, estimator=estimator, groups=[0] * 4 + [1] * 4 + [2] * 4, pairs="all")
     assert np.isfinite(found.similarity).all()
+
+
+@pytest.mark.parametrize("estimator", ["minibatch", "debiased", "biased"])
+def test_too_few_documents_have_no_p_value_and_say_so(estimator):
+    rng = np.random.default_rng(3)
+    y, x = ([rng.standard_normal((64, 5))] for _ in range(2))
+    found = cka_map(
+        y, x, estimator=estimator, groups=np.arange(64) % 3, pairs="all", permutations=9
+    )
+    assert found.null is found.p_value is None
+    assert "no p values: fewer than 4 documents to shuffle" in found.warnings
+
+
+def test_no_number_is_no_small_p_value():
+    from engramcka.results import CkaMap
+
+    known = CkaMap([[0.5, 0.5]], null=[[[0.1, 0.1]]], null_similarity=[[0.4, np.nan]])
+    assert np.array_equal(known.p_value, [[0.5, np.nan]], equal_nan=True)
+
+
+def test_labels_of_every_kind_are_the_same_documents():
+    rng = np.random.default_rng(3)
+    documents = np.arange(60) // 5
+    y, x = ([rng.standard_normal((12, 5))[documents]] for _ in range(2))
+    y[0] += 0.1 * rng.standard_normal((60, 5))
+    expected = cka_map(y, x, groups=documents).similarity
+    for labels in (torch.from_numpy(documents), documents.tolist(), [str(d) for d in documents]):
+        assert np.array_equal(cka_map(y, x, groups=labels).similarity, expected)
+    for labels in ([float("nan")] * 60, [["a"]] * 60, list(torch.arange(60))):
+        with pytest.raises(ComparisonError, match="a label is a text or a number"):
+            cka_map(y, x, groups=labels)
+
+
+def test_a_group_that_leaves_too_few_documents_leaves_no_interval():
+    rng = np.random.default_rng(3)
+    documents = np.repeat(np.arange(5), [1, 1, 100, 100, 100])
+    y, x = ([rng.standard_normal((302, 5))] for _ in range(2))
+    found = cka_map(y, x, estimator="debiased", groups=documents)
+    assert found.jackknife is None
+    assert any(warning.startswith("no intervals") for warning in found.warnings)
+
+
+def test_the_shuffled_samples_are_as_precise_as_the_map():
+    rng = np.random.default_rng(3)
+    y, x = ([rng.standard_normal((300, 8)).astype(np.float32)] for _ in range(2))
+    y[0][7] *= 1e4
+    found = cka_map(y, x, estimator="debiased", permutations=3)
+    assert found.null_similarity == pytest.approx(found.similarity, abs=1e-9)
+
+
+def test_shuffles_keep_documents_together_in_order_too():
+    p = []
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        documents = np.repeat(np.arange(32), 16)
+        y, x = (
+            [rng.standard_normal((32, 8))[documents] + 0.3 * rng.standard_normal((512, 8))]
+            for _ in range(2)
+        )
+        options = {"batches": "in-order", "batch_size": 512, "permutations": 19}
+        p.append(cka_map(y, x, groups=documents, seed=seed, **options).p_value[0, 0])
+    assert np.mean(p) > 0.25

@@ -33,6 +33,8 @@ READINGS_VERSION = 1
 READINGS_ATTRIBUTE = "lens_version"
 """Attribute of an activation store that says which version its read-outs are."""
 
+FEWEST_DOCUMENTS = 4  # in a batch of samples of different documents
+
 
 def extract_pieces(config: Config, run: Path, name: str, unit: Unit | None) -> Iterator[Piece]:
     """One model's hidden states, or those of each of its checkpoints.
@@ -116,6 +118,7 @@ def _fill(
     passages = placed(context, opened.tokenizer)
     if context.world.first:
         _tell_samples(context, task, passages)
+    _require_documents(context.config, passages)
     points = capture_points(
         opened.model,
         table.points,
@@ -203,6 +206,23 @@ def noticing_damage(*stores: Any) -> Iterator[None]:
         if not found:
             raise
         raise StoreError(f"{error}; run it again to make that anew") from error
+
+
+def _require_documents(config: Config, passages: Any) -> None:
+    """Refuse maps across documents of which no batch can be made, before anything is extracted."""
+    documents, most = passages.samples.spread()
+    if most and len(passages.samples) // most >= FEWEST_DOCUMENTS:
+        return
+    for index, cka in enumerate(config.cka):
+        minibatch = cka.estimator == "minibatch" and cka.batches == "random"
+        if cka.pairs == "across-documents" and minibatch and not cka.where:
+            raise config.error(
+                ("cka", index, "pairs"),
+                f"{len(passages.samples):,} samples are of {documents:,} documents, {most:,} of "
+                f"one of them: no batches of {FEWEST_DOCUMENTS} different documents can be made",
+                "draw fewer of each (data.per_document), take more documents, or "
+                'pairs = "all" compares within documents too',
+            )
 
 
 def _tell_samples(context: Context, task: Task, passages: Any) -> None:
