@@ -157,7 +157,7 @@ def sample_names(samples: Mapping[str, Any], rows: Any) -> list[str]:
     if "entity" not in samples or "passage_start" not in samples:
         return []
     texts, starts = samples.get("token", samples["entity"]), samples["passage_start"]
-    if np.asarray(texts).dtype.kind != "U" or np.asarray(starts).dtype.kind not in "iuf":
+    if np.asarray(texts).dtype.kind not in "UT" or np.asarray(starts).dtype.kind not in "iuf":
         return []  # an imported table may hold anything
     # Of positions "all" start is a token's last character.
     start = np.minimum(samples["start"], samples["end"] - np.strings.str_len(texts))
