@@ -113,7 +113,7 @@ class MinibatchEstimator:
 
     def __init__(self, y: Layers, x: Layers, settings: Settings) -> None:
         self._y, self._x, self._settings = y, x, settings
-        self._redone = False
+        self._made: Batch | None = None  # by `estimate`
 
     @cached_property
     def _bandwidths(self) -> torch.Tensor | None:
@@ -127,7 +127,7 @@ class MinibatchEstimator:
         drawn = draw(self._y.n_samples, self._settings)
         portions = self._portions(drawn, self._settings.on_progress)
         total = _total(portions)
-        self._redone = total.redone
+        self._made = total
         values, count = total.values, len(drawn.batches)
         whole, without = values[0], None
         if drawn.groups is None:
@@ -141,8 +141,12 @@ class MinibatchEstimator:
         )
 
     def null(self) -> Null | None:
-        """Of one sample a document, so that samples are exchangeable; None for too few."""
-        settings = self._settings
+        """Of one sample a document, so that samples are exchangeable; None for too few.
+
+        After `estimate`, whose samples these are where each has a document of its own.
+        """
+        settings, made = self._settings, self._made
+        assert made is not None
         if settings.shuffled is None:
             drawn = draw(self._y.n_samples, settings)
         else:
@@ -151,13 +155,14 @@ class MinibatchEstimator:
                 return None
             batches = grouping.random_batches(len(rows), settings.batch_size, settings.seed)
             drawn = Draw([rows[batch] for batch in batches], None, "documents")
-        place = settings.like.double() if self._redone else settings.like
+        place = settings.like.double() if made.redone else settings.like
         shuffled = minibatch_null(
             self._y, self._x, drawn.batches, self._bandwidths, settings.shuffles, place,
             settings.share,
         )  # fmt: skip
-        whole = _total(self._portions(replace(drawn, groups=None), None)).values[0]
-        return Null(shuffled, whole)
+        if settings.shuffled is not None:
+            made = _total(self._portions(drawn, None))
+        return Null(shuffled, made.values[0])
 
     def _portions(self, drawn: Draw, on_progress: Progress | None) -> list[Batch]:
         """Sums over runs of neighbouring batches."""
@@ -192,9 +197,15 @@ class FullEstimator:
             settings = replace(settings, documents=documents[order])
         self._y, self._x, self._settings = y, x, settings
         self._like = settings.like
+        self._made: hsic.Hsic | None = None  # by `estimate`
 
     def estimate(self) -> Estimate:
         """Over all samples, and without each group of them."""
+        result = self._estimate_well()
+        self._made = result.whole
+        return result
+
+    def _estimate_well(self) -> Estimate:
         y, x, settings = self._y, self._x, self._settings
         result = self._estimate(settings.like)
         doubtful = hsic.doubtful(result.whole)
@@ -207,18 +218,24 @@ class FullEstimator:
         return replace(result, whole=hsic.zeroed(result.whole, doubtful), without=without)
 
     def null(self) -> Null | None:
-        """Of one sample a document, so that samples are exchangeable; None for too few."""
+        """Of one sample a document, so that samples are exchangeable; None for too few.
+
+        After `estimate`, whose samples these are where each has a document of its own.
+        """
         y, x, settings = self._y, self._x, self._settings
-        like = self._like
+        like, whole = self._like, self._made
+        assert whole is not None
         if settings.documents is not None:
             rows = grouping.one_a_document(settings.documents, settings.seed)
             if len(rows) < MIN_BATCH:
                 return None
             y, x = _only(y, rows), _only(x, rows)
-        single = replace(settings, documents=None, on_progress=None)
         problem = pose(y, x, like, hollow=settings.hollow, max_groups=1, min_blocks=1)
         shuffled = full_null(problem, settings.shuffles, settings.share)
-        return Null(shuffled, FullEstimator(y, x, single)._estimate(like).whole)
+        if settings.documents is not None:
+            single = replace(settings, documents=None, on_progress=None)
+            whole = FullEstimator(y, x, single)._estimate(like).whole
+        return Null(shuffled, whole)
 
     def _estimate(self, like: torch.Tensor) -> Estimate:
         settings = self._settings

@@ -14,12 +14,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from engramcka.errors import ComparisonError
 from engramcka.results import Float
-from engramcka.similarity.documents import MIN_BATCH, Ints
+from engramcka.similarity.documents import Ints
 from engramcka.similarity.full import Problem
 from engramcka.similarity.inputs import Layers
 from engramcka.similarity.look import first_look
+from engramcka.similarity.prepare import keep_only
 from engramcka.similarity.workers import each_layer
 
 FAR = 10.0  # times the layer's median distance from its centre: from there a sample is massive
@@ -195,22 +195,12 @@ def drop_massive_samples(y: Layers, x: Layers, like: torch.Tensor, seed: int) ->
         ComparisonError: fewer than 4 samples are left.
     """
     first_look((y, x), like, seed)
-    n = y.n_samples
-    keep = np.ones(n, dtype=bool)
+    keep = np.ones(y.n_samples, dtype=bool)
     for side in (y, x):
         for far in each_layer(partial(_far, side, like), len(side), like.device):
             keep &= ~far
-    if keep.all():
-        return 0
-    rows = np.flatnonzero(keep)
-    if len(rows) < MIN_BATCH:
-        raise ComparisonError(
-            f"{len(rows)} of {n} samples are massive in no layer; at least {MIN_BATCH} are needed; "
-            'massive = "keep" compares all of them'
-        )
-    y.keep(rows)
-    x.keep(rows)
-    return n - len(rows)
+    instead = '; massive = "keep" compares all of them'
+    return keep_only(y, x, keep, "are massive in no layer", instead)
 
 
 def _far(side: Layers, like: torch.Tensor, index: int) -> npt.NDArray[np.bool_]:

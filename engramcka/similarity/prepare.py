@@ -7,10 +7,12 @@ nothing of kernels or estimators.
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from engramcka.errors import ComparisonError
 from engramcka.similarity.centring import overall_means
+from engramcka.similarity.documents import MIN_BATCH
 from engramcka.similarity.inputs import Change, Layers
 from engramcka.similarity.workers import each_layer
 
@@ -40,17 +42,35 @@ def drop_nonfinite(y: Layers, x: Layers) -> int:
             )
             side.nonfinite_share[index] = float(1 - finite.mean())
             keep &= finite
-    if keep.all():
-        return 0
+    return keep_only(y, x, keep, "are finite in every layer of both models", "")
+
+
+def keep_only(y: Layers, x: Layers, keep: npt.NDArray[np.bool_], which: str, instead: str) -> int:
+    """Leave out of both models what is not to be kept.
+
+    Args:
+        y: one model.
+        x: the other.
+        keep: (samples,).
+        which: samples these are, for the message.
+        instead: what else could be done, for the message.
+
+    Returns:
+        How many were left out.
+
+    Raises:
+        ComparisonError: fewer than 4 samples are left.
+    """
     rows = np.flatnonzero(keep)
-    if len(rows) < 4:
+    if len(rows) == len(keep):
+        return 0
+    if len(rows) < MIN_BATCH:
         raise ComparisonError(
-            f"{len(rows)} of {n} samples are finite in every layer of both models; at least 4 are "
-            "needed"
+            f"{len(rows)} of {len(keep)} samples {which}; at least {MIN_BATCH} are needed{instead}"
         )
     y.keep(rows)
     x.keep(rows)
-    return n - len(rows)
+    return len(keep) - len(rows)
 
 
 def normalize_rms(layers: Layers, eps: float = RMS_EPSILON) -> None:
