@@ -68,7 +68,7 @@ def read_regular(path: Path, most: int, within: Path | None = None) -> bytes:
         return _read_all(file, size)
 
 
-def is_regular(path: Path) -> bool:
+def is_regular(path: Path | str) -> bool:
     """Whether there is a regular file; a link to one is none."""
     return _mode(path) == stat.S_IFREG
 
@@ -116,10 +116,10 @@ def _number(mode: int) -> int:
     return {stat.S_IFLNK: errno.ELOOP, stat.S_IFDIR: errno.EISDIR}.get(mode, errno.EINVAL)
 
 
-def _mode(path: Path) -> int | None:
+def _mode(path: Path | str) -> int | None:
     try:
         return stat.S_IFMT(os.lstat(path).st_mode)
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # a name that no file can have
         return None
 
 

@@ -14,8 +14,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-from engramcka.errors import ConfigError
-from engramcka.stores import layout
+from engramcka.errors import ConfigError, StoreError
+from engramcka.regular import is_regular, open_regular
+from engramcka.stores import layout, nodes
 
 Kind = Literal["cka", "lens", "gates", "memory", "sweep", "allocation", "training", "series", "log"]
 RESULT_KINDS: tuple[Kind, ...] = (
@@ -132,17 +133,16 @@ def _run_place(path: Path, label: str) -> Place:
 
 def _is_run(path: str | Path) -> bool:
     join = os.path.join
-    return os.path.isfile(join(path, layout.CONFIG)) or os.path.isfile(
-        join(path, layout.RESULTS, "zarr.json")
+    return is_regular(join(path, layout.CONFIG)) or is_regular(
+        join(path, layout.RESULTS, nodes.NAME)
     )
 
 
 def store_type(path: Path) -> str:
     """What engramcka store a folder is: results, cka, sweep, activations, or "" for none."""
     try:
-        attributes = json.loads((path / "zarr.json").read_text(encoding="utf-8"))["attributes"]
-        return str(attributes.get(layout.TYPE, ""))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return str(nodes.read_group(path, path).get(layout.TYPE, ""))
+    except StoreError:
         return ""
 
 
@@ -153,7 +153,7 @@ def facts(place: Place, now: float | None = None) -> RunFacts:
         for kind in RESULT_KINDS
         for name in sorted(_names(place.results / kind))
     ]
-    if place.log.is_file():
+    if is_regular(place.log):
         entries.append(Entry(place, "log"))
     return RunFacts(place, tuple(entries), run_state(place.log, now))
 
@@ -162,7 +162,7 @@ def _names(folder: Path) -> Iterator[str]:
     try:
         with os.scandir(folder) as found:
             for entry in found:
-                if not entry.name.startswith(".") and entry.is_dir():
+                if not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False):
                     yield entry.name
     except OSError:
         return
@@ -199,7 +199,7 @@ def read_tail(log: Path, limit: int) -> list[dict[str, Any]]:
     Raises:
         OSError: the log cannot be read.
     """
-    with log.open("rb") as file:
+    with open_regular(log) as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(0, size - limit))
         lines = file.read().splitlines()
@@ -207,7 +207,7 @@ def read_tail(log: Path, limit: int) -> list[dict[str, Any]]:
     for line in lines:
         try:
             event = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(event, dict):
             events.append(event)
@@ -225,12 +225,13 @@ def series_of(entry: Entry) -> tuple[str, int] | None:
 @lru_cache(maxsize=4096)
 def _series(path: str, changed: int) -> tuple[str, int] | None:
     try:
-        found = json.loads(Path(path, "zarr.json").read_text(encoding="utf-8"))["attributes"]
-        name, step = found.get("series"), found.get("step")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        found = nodes.read_group(Path(path), Path(path))
+    except StoreError:
         return None
-    known = isinstance(name, str) and bool(name) and isinstance(step, int)
-    return (name, step) if known else None
+    name, step = found.get("series"), found.get("step")
+    if not (isinstance(name, str) and name and isinstance(step, int)):
+        return None
+    return name, step
 
 
 def members(entry: Entry) -> list[Entry]:

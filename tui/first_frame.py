@@ -19,7 +19,8 @@ from typing import Any
 
 from engramcka import palettes
 from engramcka.stores import layout
-from engramcka.stores.chunk import metadata, read_chunk
+from engramcka.stores.chunk import read_chunk
+from engramcka.stores.nodes import read_group
 from engramcka.tui.capabilities import Capabilities, capabilities
 from engramcka.tui.catalog import RESULT_KINDS, Entry, Place, chosen_entry, facts, named
 from engramcka.tui.memory import Memory
@@ -210,18 +211,17 @@ def read_similarity(group: Path) -> tuple[int, int, Sequence[float]]:
     """(rows, columns, values row by row) of a stored map, its checksum verified.
 
     Raises:
-        ValueError: stored in another way than engramcka does, broken, or large.
-        OSError, KeyError: not there, or not whole.
+        StoreError: not there, stored in another way than engramcka does, broken, or large.
     """
-    layout.check_version(group, metadata(group)["attributes"], "cka")
+    layout.check_version(group, read_group(group, group.parents[1]), "cka")
     (rows, columns), values = _read(group / "similarity", "float64")
     return rows, columns, values
 
 
 def _read(folder: Path, data_type: str) -> tuple[tuple[int, ...], array[Any]]:
-    shape, found, content = read_chunk(folder, _MAX_BYTES)
-    if found != data_type or not content:
-        raise ValueError(f"{folder}: holds {found}, or nothing")
+    shape, found, content = read_chunk(folder, _MAX_BYTES, folder.parents[2], (data_type,))
+    if not content:
+        raise ValueError(f"{folder}: holds nothing")
     values = array({"float64": "d", "int64": "q"}[found])
     values.frombytes(content)
     return shape, values

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from engramcka.errors import EngramckaError, StoreError
+from engramcka.regular import is_regular
+from engramcka.stores import nodes
 from engramcka.tui.catalog import TOGETHER, Entry, members, read_tail, signature
 from engramcka.tui.terminal import clean
 
@@ -46,14 +48,17 @@ class Broken:
 
 
 def glance(entry: Entry) -> Loaded | None:
-    """A map for the first frame, read at once; None where that takes zarr, time or another try."""
+    """A map for the first frame, read at once; None where that takes time, or it cannot be read."""
     if entry.kind != "cka":
         return None
-    from engramcka.stores.plain import read_plain
+    from engramcka.stores.results import read_result
 
     state = signature(entry)
-    found = read_plain(entry.place.results, entry.kind, entry.name, GLANCE_BYTES)
-    return None if found is None else Loaded(entry, found, state)
+    try:
+        found = read_result(entry.place.results, entry.kind, entry.name, GLANCE_BYTES)
+    except EngramckaError:  # whoever reads it properly hears why
+        return None
+    return Loaded(entry, found, state)
 
 
 def load(entry: Entry) -> Loaded | Broken:
@@ -81,14 +86,9 @@ def _read(entry: Entry) -> Any:
 
 
 def _read_one(entry: Entry) -> Any:
-    from engramcka.stores.plain import read_plain
-
-    found = read_plain(entry.place.results, entry.kind, entry.name)
-    if found is not None:
-        return found
     from engramcka.stores.results import read_result
 
-    if not (entry.path / "zarr.json").is_file():
+    if not is_regular(entry.path / nodes.NAME):
         raise StoreError(f"{entry.path}: half-written or gone (no zarr.json in it)")
     return read_result(entry.place.results, entry.kind, entry.name)
 

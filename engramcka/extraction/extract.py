@@ -101,6 +101,7 @@ def extract(
     if world.first:
         make = partial(
             _create,
+            name=path.stem,
             look=look,
             passages=passages,
             layers=stored,
@@ -114,7 +115,7 @@ def extract(
     missing = world.meet(
         open_activations(path).missing() if world.first else None, lambda by_rank: by_rank[0]
     )
-    store = open_activations(path, mode="r+")
+    store = open_activations(path)
     done = store.n_samples - sum(stop - start for start, stop in missing)
     writes = world.first or not together
     with Writer() as writer:
@@ -135,6 +136,7 @@ def extract(
 
 def _create(
     path: Path,
+    name: str,
     look: Callable[[], Mapping[int, torch.Tensor]],
     passages: Passages,
     layers: list[int],
@@ -157,6 +159,7 @@ def _create(
         inputs=inputs,
         readouts=readout.columns if readout is not None else {},
         compression=compression,
+        name=name,
     )
 
 

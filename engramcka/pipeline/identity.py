@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from engramcka.errors import StoreError
-from engramcka.stores import layout, manifest
+from engramcka.stores import manifest, nodes
 from engramcka.stores.remote import RemotePath, has_store, is_url, remote_path
 
 _BLOCK, _PLACES = 4096, 64  # of a large file: bytes that are read at once, and at how many places
@@ -135,7 +135,7 @@ def _remote_state(root: RemotePath) -> dict[str, Any] | None:
     if has_store(root):
         listing = root / f"{manifest.GROUP}/zarr.json"
         try:
-            content = listing.read(0, layout.MAX_METADATA)
+            content = listing.read(0, nodes.MOST_BYTES)
         except OSError as error:
             raise StoreError(f"{listing}: cannot be read ({error})") from error
         return {"manifest": _hash(content)}

@@ -24,7 +24,7 @@ from engramcka.pipeline.pieces import Piece, Stage
 from engramcka.pipeline.plan import make_plan
 from engramcka.pipeline.room import check_room
 from engramcka.progress import Reporter
-from engramcka.stores import layout, provenance
+from engramcka.stores import inventory, layout, provenance
 from engramcka.stores.results import open_root, update_root
 from engramcka.whole import remove_scratch, whole
 
@@ -76,7 +76,7 @@ def run_config(
         if world.meet(left, any):
             made = _work(config, reporter, pieces, world, share, failures)
         if world.first:
-            _remove_states(Path(config.run.dir), pieces, share)
+            _tidy(config, pieces, share)
     except BaseException as error:
         if world.fail(error):
             code = error.exit_code if isinstance(error, EngramckaError) else 1
@@ -117,11 +117,15 @@ def _work(
     _make_folders(context.run)
     with hold(context.run, share) if world.first else nullcontext():
         if world.first:
+            inventory.put_away(context.run)
             _write_config(context.run, config, alone=share == WHOLE)
             _record_provenance(context, reporter, len(pieces))
         world.meet()
         with reporter:
-            return _work_through(pieces, context, reporter, failures, alone=share == WHOLE)
+            made = _work_through(pieces, context, reporter, failures, alone=share == WHOLE)
+        if world.first and share == WHOLE:
+            inventory.take(context.run)
+        return made
 
 
 def _refuse_as_one(config: Config, pieces: Sequence[Piece]) -> None:
@@ -144,11 +148,13 @@ def _refuse_as_one(config: Config, pieces: Sequence[Piece]) -> None:
     )
 
 
-def _remove_states(run: Path, pieces: Sequence[Piece], share: tuple[int, int]) -> None:
-    """Delete states of trainings that are done: a kill at their end leaves them.
+def _tidy(config: Config, pieces: Sequence[Piece], share: tuple[int, int]) -> None:
+    """Do what a kill at the very end left undone: states of trainings, and the inventory.
 
-    Those of other configs stay: they may be days of work, and `check` names them.
+    States of trainings that are done are deleted. Those of other configs stay: they may be days of
+    work, and `check` names them.
     """
+    run = Path(config.run.dir)
     there = set(layout.work_folders(run))
     left = [
         folder
@@ -156,10 +162,14 @@ def _remove_states(run: Path, pieces: Sequence[Piece], share: tuple[int, int]) -
         for folder in [layout.work_folder(run / layout.CHECKPOINTS / piece.makes)]
         if piece.unit == "steps" and folder in there and piece.is_done()
     ]
-    if left:
-        with suppress(OSError, StoreError), hold(run, share):  # else whoever holds it deletes them
+    unfinished = share == WHOLE and not inventory.is_current(run)
+    if left or unfinished:
+        with suppress(OSError, StoreError), hold(run, share):  # else whoever holds it does it
             for folder in left:
                 shutil.rmtree(folder, ignore_errors=True)
+            if unfinished:
+                _write_config(run, config, alone=True)
+                inventory.take(run)
 
 
 def _make_folders(run: Path) -> None:

@@ -15,6 +15,7 @@ from engramcka.errors import ConfigError, StoreError
 from engramcka.results import CkaMap
 from engramcka.stores import Run, layout
 from engramcka.stores.kinds import KINDS
+from engramcka.stores.results import read_attributes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -289,19 +290,19 @@ def _directions(run: Run) -> set[str]:
     found = set()
     for name in run.lens:
         try:
-            group = layout.open_group(run.path / layout.RESULTS / "lens" / name, "lens")
+            attributes = read_attributes(run.path / layout.RESULTS, "lens", name)
         except StoreError:
             continue
-        found.add(str(group.attrs.get("direction", "unknown")))
+        found.add(str(attributes.get("direction", "unknown")))
     return found - {"unknown"}
 
 
 def _has_texts(run: Run, name: str) -> bool:
     try:
-        group = layout.open_group(run.path / layout.RESULTS / "gates" / name, "gates")
+        attributes = read_attributes(run.path / layout.RESULTS, "gates", name)
     except StoreError:  # whoever asks for these gates hears of it
         return False
-    return bool(group.attrs.get("texts"))
+    return bool(attributes.get("texts"))
 
 
 def _no_subject(run: Run, problem: str, there: Mapping[str, Subject]) -> ConfigError:

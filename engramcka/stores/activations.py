@@ -3,9 +3,11 @@
 `MODEL.zarr` holds `layer_01` .. `layer_LL`, each (samples, width); `readouts`, a group of arrays
 (samples, columns) that were read off the same pass; `samples`, a table that says which text each
 row stands for; and `written`, a row a chunk of samples with the size and the checksum of each of
-its files, written last: a sample may be read when the row of its chunk is there. The last chunk is
-followed by the manifest. bfloat16 is kept as its raw 16-bit words, marked by the attribute `dtype`,
-since Zarr has no such type that every reader knows. Knows no torch.
+its files, written last: a sample may be read when the row of its chunk is there, and its files are
+held against that row when they are opened. The last chunk is followed by the manifest. bfloat16 is
+kept as its raw 16-bit words, marked by the attribute `dtype`, since Zarr has no such type that
+every reader knows. Read without zarr, in our own form only (`engramcka.stores.nodes`). Knows no
+torch.
 """
 
 from __future__ import annotations
@@ -14,21 +16,34 @@ import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from engramcka.errors import StoreError
-from engramcka.stores import layout, manifest
+from engramcka.regular import is_regular
+from engramcka.stores import layout, manifest, nodes, samples
+from engramcka.stores.attributes import StoreAttributes, store_attributes
+from engramcka.stores.checksums import checksum
+from engramcka.stores.chunk import CRC_BYTES, checked, read_file
 from engramcka.stores.grids import grid_of
 from engramcka.stores.layer_arrays import LayerArray
-from engramcka.stores.shards import Place, ShardedArray, check_shard, shard_path, write_shard
+from engramcka.stores.shards import (
+    OTHER,
+    Place,
+    ShardedArray,
+    check_shard,
+    shard_path,
+    write_shard,
+)
 from engramcka.stores.together import local_threads, together
+from engramcka.whole import whole
 
-_MAX_LAYER_BYTES = 1 << 50
+_WRITTEN = "written"
+_Row = list[tuple[int, int]]  # bytes and fingerprint of each file of a chunk
+_FACT_BYTES = 16  # of a file in a row of `written`: its size and its fingerprint
 
 
 @dataclass(frozen=True)
@@ -36,22 +51,18 @@ class ActivationStore:
     """One model's hidden states, open for reading (and, by `write`, for filling up)."""
 
     path: Path
-    group: Any  # zarr.Group; its static types know no item that can be subscripted
+    attributes: dict[str, Any]  # every one of the group: provenance, dtype, counts
+    known: StoreAttributes  # those that something depends on
 
     @property
     def inputs(self) -> dict[str, Any]:
         """All that the hidden states were made from, as JSON."""
-        return dict(self.group.attrs[layout.INPUTS])
-
-    @property
-    def attributes(self) -> dict[str, Any]:
-        """Every attribute of the group: provenance, dtype, counts."""
-        return dict(self.group.attrs)
+        return self.known.inputs
 
     @property
     def layers(self) -> dict[int, LayerArray]:
         """Block number -> its array, in order; reading a damaged one raises StoreError."""
-        dtype = str(self.group.attrs["dtype"])
+        dtype = self.known.dtype
         numbers = ((layout.layer_number(name), name) for name in self._arrays)
         return {
             number: LayerArray(self._arrays[name], dtype)
@@ -72,23 +83,17 @@ class ActivationStore:
     @property
     def samples(self) -> dict[str, np.ndarray[Any, Any]]:
         """The sample table: column name -> (samples,) array."""
-        try:
-            table: Any = self.group["samples"]
-            return {name: np.asarray(table[name][...]) for name in sorted(table.array_keys())}
-        except Exception as error:  # zarr raises many kinds
-            raise StoreError(
-                f"{self.path}/samples: cannot be read ({layout.first_line(error)})"
-            ) from error
+        return samples.read_samples(self.path, self.n_samples)
 
     @property
     def n_samples(self) -> int:
         """Rows of every layer."""
-        return int(self.group.attrs["n_samples"])
+        return self.known.n_samples
 
     @property
     def chunk_samples(self) -> int:
         """Samples of a chunk."""
-        return int(self.group.attrs["chunk_samples"])
+        return self.known.chunk_samples
 
     @property
     def sealed(self) -> bool:
@@ -97,8 +102,13 @@ class ActivationStore:
 
     def missing(self) -> list[tuple[int, int]]:
         """Ranges (start, stop) of samples that are not written yet, a chunk each, in order."""
-        chunks = range(self._n_chunks)
-        return [self._range(chunk) for chunk in chunks if not self._row_path(chunk).is_file()]
+        try:
+            there = set(os.listdir(self._row_path(0).parents[2]))
+        except FileNotFoundError:
+            there = set()
+        chunks = range(self.known.n_chunks)
+        gone = (n for n in chunks if str(n) not in there or not is_regular(self._row_path(n)))
+        return [self._range(chunk) for chunk in gone]
 
     def write(
         self,
@@ -126,11 +136,14 @@ class ActivationStore:
         try:
             row = together(
                 lambda item: write_shard(
-                    shard_path(item[1].folder, chunk), values[item[0]], item[1].grid
+                    shard_path(item[1].folder, chunk),
+                    values[item[0]],
+                    item[1].grid,
+                    self.known.salt(item[0], chunk),
                 ),
                 list(self._arrays.items()),
             )
-            self.group["written"][chunk] = np.array(row, dtype=np.uint64)
+            self._write_row(chunk, np.array(row, dtype="<u8").tobytes())
         except OSError as error:
             raise self._no_room(error) from error
 
@@ -138,6 +151,7 @@ class ActivationStore:
         """Mark a chunk as not written, so that it is made again; the store is open again too."""
         for place in (self.path / manifest.GROUP / "zarr.json", self._row_path(chunk)):
             place.unlink(missing_ok=True)
+        self._rows.pop(chunk, None)
 
     def forget_damaged(self, *, every_byte: bool = False) -> int:
         """Mark the chunks that `damaged` finds as not written; returns how many."""
@@ -160,42 +174,77 @@ class ActivationStore:
         """
         found: list[tuple[int, StoreError]] = []
         files = []
-        for chunk in range(self._n_chunks):
+        for chunk in range(self.known.n_chunks):
             try:
                 row = self._row(chunk)
             except StoreError as error:
                 found.append((chunk, error))
                 continue
             since = None if every_byte or row is None else self._row_path(chunk).stat().st_mtime_ns
-            for array, facts in zip(self._arrays.values(), _pairs(row), strict=False):
-                files.append((chunk, array, facts, since))
+            for (name, array), facts in zip(self._arrays.items(), row or (), strict=False):
+                files.append(_File(array, chunk, facts, self.known.salt(name, chunk), since))
         here = 1 if self._place is self.path and not every_byte else self._threads
         told = together(_shard_damage, files, here)
-        found += [(file[0], error) for file, error in zip(files, told, strict=True) if error]
+        found += [(file.chunk, error) for file, error in zip(files, told, strict=True) if error]
         return sorted(found, key=lambda one: one[0])
 
     def sizes(self) -> list[int]:
         """Bytes of each file of the written chunks; of those whose row can be read."""
         found = []
-        for chunk in range(self._n_chunks):
+        for chunk in range(self.known.n_chunks):
             with suppress(StoreError):
-                found += [size for size, _ in _pairs(self._row(chunk))]
+                found += [size for size, _ in self._row(chunk) or ()]
         return found
 
     @cached_property
     def _arrays(self) -> dict[str, ShardedArray]:
-        """Array name -> its files, in the order of the rows of `written`."""
-        found = {}
-        for name in self.group.attrs["arrays"]:
-            try:
-                array = self.group[name]
-            except Exception as error:  # zarr raises many kinds
-                raise StoreError(
-                    f"{self.path}/{name}: cannot be read ({layout.first_line(error)})"
-                ) from error
-            layout.check_array(array, _MAX_LAYER_BYTES)
-            found[str(name)] = ShardedArray(self._place / str(name), grid_of(array), self._threads)
+        """Array name -> its files, in the order of the rows of `written`.
+
+        Raises:
+            StoreError: one is not stored as ours are, or does not fit the others.
+        """
+        found: dict[str, ShardedArray] = {}
+        words = "uint16" if self.known.dtype == "bfloat16" else self.known.dtype
+        for column, name in enumerate(self.known.arrays):
+            is_layer = layout.layer_number(name) is not None
+            node = nodes.read_array(self.path / name, self.path)
+            grid = grid_of(node)
+            first = next(iter(found.values()), None)
+            fits = (
+                grid.n_samples == self.n_samples
+                and grid.rows == self.chunk_samples
+                and grid.dtype.name == (words if is_layer else "float32")
+                and (first is None or not is_layer or grid.width == first.grid.width)
+            )
+            if not fits:
+                raise StoreError(f"{node.folder}: cannot be read (it does not fit the store)")
+            expected = partial(self._expected, name, column)
+            found[name] = ShardedArray(self._place / name, grid, self._threads, expected)
         return found
+
+    @cached_property
+    def _rows(self) -> dict[int, _Row]:
+        """The rows of `written` that were read."""
+        return {}
+
+    def _expected(self, name: str, column: int, chunk: int, anew: bool) -> tuple[int, bytes]:
+        """Fingerprint of a chunk's file in one array, and what it holds beside the data.
+
+        Args:
+            name, column: of the array, and where it is in a row.
+            chunk: its number.
+            anew: read the row again, for it may have been written meanwhile.
+
+        Raises:
+            StoreError: the chunk is not written, or its row is damaged.
+        """
+        if anew:
+            self._rows.pop(chunk, None)
+        row = self._row(chunk)
+        if row is None:
+            path = shard_path(self._place / name, chunk)
+            raise StoreError(f"{path}: cannot be read (its chunk is not written)")
+        return row[column][1], self.known.salt(name, chunk)
 
     @property
     def _place(self) -> Place:
@@ -207,34 +256,38 @@ class ActivationStore:
         """That read its files at once."""
         return local_threads()
 
-    @property
-    def _n_chunks(self) -> int:
-        return -(-self.n_samples // self.chunk_samples)
-
     def _range(self, chunk: int) -> tuple[int, int]:
         size = self.chunk_samples
         return chunk * size, min((chunk + 1) * size, self.n_samples)
 
     def _row_path(self, chunk: int) -> Path:
-        return self.path / "written" / "c" / str(chunk) / "0" / "0"
+        return self.path / _WRITTEN / "c" / str(chunk) / "0" / "0"
 
-    def _row(self, chunk: int) -> npt.NDArray[np.uint64] | None:
-        """(arrays, 2) sizes and checksums of a chunk's files; None if it is not written.
+    def _row(self, chunk: int) -> _Row | None:
+        """(size, fingerprint) of a chunk's files, in the order of the arrays; None if not written.
 
         Raises:
             StoreError: the row is not what was written.
         """
+        if chunk not in self._rows:
+            path, size = self._row_path(chunk), _FACT_BYTES * len(self.known.arrays)
+            if not path.is_symlink() and not path.exists():
+                return None
+            content = checked(read_file(path, size + CRC_BYTES, self.path), path, size)
+            facts = np.frombuffer(content, "<u8").reshape(-1, 2).tolist()
+            self._rows[chunk] = [(bytes_, crc) for bytes_, crc in facts]
+        return self._rows[chunk]
+
+    def _write_row(self, chunk: int, content: bytes) -> None:
         path = self._row_path(chunk)
-        if not path.is_file():
-            return None
-        try:
-            return np.asarray(self.group["written"][chunk])
-        except Exception as error:  # zarr raises many kinds
-            raise StoreError(f"{path}: cannot be read ({layout.first_line(error)})") from error
+        path.parent.mkdir(parents=True, exist_ok=True)
+        crc = checksum(np.frombuffer(content, np.uint8)).to_bytes(CRC_BYTES, "little")
+        with whole(path) as scratch:
+            scratch.write_bytes(content + crc)
 
     def _is_data(self, name: str) -> bool:
         """Whether a file of the store is a chunk of hidden states or of a read-out."""
-        return "/c/" in name and not name.startswith(("samples/", "written/"))
+        return "/c/" in name and not name.startswith((f"{samples.NAME}/", f"{_WRITTEN}/"))
 
     def _no_room(self, error: OSError) -> StoreError:
         left = sum(stop - start for start, stop in self.missing())
@@ -247,12 +300,11 @@ class ActivationStore:
         )
 
 
-def open_activations(path: Path | str, mode: Literal["r", "r+"] = "r") -> ActivationStore:
+def open_activations(path: Path | str) -> ActivationStore:
     """Open one model's hidden states; of a finished store, all but the data are checked.
 
     Args:
         path: the store; a URL that fsspec knows, as s3://bucket/moe.zarr, is opened for reading.
-        mode: "r+" to fill it up.
 
     Raises:
         StoreError: nothing there, not such a store, of another format version, or a file of a
@@ -262,25 +314,35 @@ def open_activations(path: Path | str, mode: Literal["r", "r+"] = "r") -> Activa
         from engramcka.stores.remote import is_url, open_remote  # which imports this module
 
         if is_url(path):
-            assert mode == "r"
             return open_remote(path)
         path = Path(path)
-    layout.check_plain(path)
     if manifest.is_sealed(path):
+        layout.check_store(path)
         manifest.require_whole(path)
-    return ActivationStore(path, layout.open_group(path, "activations", mode))
+    return open_unsealed(path)
 
 
-def _pairs(row: npt.NDArray[np.uint64] | None) -> list[tuple[int, int]]:
-    return [] if row is None else [(int(size), int(crc)) for size, crc in row]
+def open_unsealed(path: Path) -> ActivationStore:
+    """Open a store whose manifest, if there is one, is not asked; raises as `open_activations`."""
+    layout.check_store(path)
+    attributes = nodes.read_group(path, path)
+    return ActivationStore(path, attributes, store_attributes(path, attributes))
 
 
-def _shard_damage(
-    file: tuple[int, ShardedArray, tuple[int, int], int | None],
-) -> StoreError | None:
-    """What is wrong with a file: (chunk, array, (bytes, fingerprint), time not to be read from)."""
-    chunk, array, (size, crc), since = file
-    path = shard_path(array.folder, chunk)
+@dataclass(frozen=True)
+class _File:
+    """A file of a chunk, and what is known of it."""
+
+    array: ShardedArray
+    chunk: int
+    facts: tuple[int, int]  # bytes, fingerprint
+    salt: bytes
+    since: int | None  # not read if it did not change since then; None: read whenever
+
+
+def _shard_damage(file: _File) -> StoreError | None:
+    """What is wrong with a file."""
+    path, (size, crc) = shard_path(file.array.folder, file.chunk), file.facts
     try:
         found = path.lstat()
     except FileNotFoundError:
@@ -291,10 +353,10 @@ def _shard_damage(
         return StoreError(
             f"{path}: cannot be read ({found.st_size:,} bytes, {size:,} were written)"
         )
-    if since is not None and found.st_mtime_ns <= since:
+    if file.since is not None and found.st_mtime_ns <= file.since:
         return None
     try:
-        same = check_shard(path, array.grid) == crc
+        same = check_shard(path, file.array.grid, file.array.folder, file.salt) == crc
     except StoreError as error:
         return error
-    return None if same else StoreError(f"{path}: cannot be read (holds another chunk's data)")
+    return None if same else StoreError(f"{path}: cannot be read ({OTHER})")

@@ -1,62 +1,88 @@
-"""One array of a result as bytes, read without zarr and NumPy, whose import takes longer.
+"""An array of ours that is one chunk: its bytes, their checksum verified, without zarr and NumPy.
 
-Reads only what `engramcka.stores.results` writes: one uncompressed chunk with its checksum. Knows
-nothing of what an array means; whoever meets an error here asks zarr, which says what is wrong.
+So are all arrays of results, the rows of `written`, and the columns of a sample table. What decides
+how much is read is known from the metadata before anything is read. Knows nothing of what an array
+means.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 from pathlib import Path
-from typing import Any
 
-ITEM_BYTES = {"float64": 8, "int64": 8}
-_CODECS = [
-    {"name": "bytes", "configuration": {"endian": "little"}},
-    {"name": "crc32c"},
-]
-_KEYS = {"name": "default", "configuration": {"separator": "/"}}
+from engramcka.errors import StoreError
+from engramcka.regular import read_regular
+from engramcka.stores import nodes
+
+CRC_BYTES = 4
 
 
-def metadata(folder: Path) -> dict[str, Any]:
-    """The zarr.json of a group or an array.
-
-    Raises:
-        ValueError, OSError: it is not there, or no JSON.
-    """
-    found: dict[str, Any] = json.loads((folder / "zarr.json").read_text(encoding="utf-8"))
-    return found
-
-
-def read_chunk(folder: Path, max_bytes: int) -> tuple[tuple[int, ...], str, bytes]:
+def read_chunk(
+    folder: Path, most: int, within: Path, data_types: tuple[str, ...] = ("float64", "int64")
+) -> tuple[tuple[int, ...], str, bytes]:
     """(shape, data type, little-endian content in C order) of an array, its checksum verified.
 
+    Args:
+        folder: the array's.
+        most: bytes that it may hold.
+        within: the folder that it belongs to: no folder below it may be a link.
+        data_types: that it may hold.
+
     Raises:
-        ValueError: stored in another way, larger than ``max_bytes``, or the checksum is wrong.
-        OSError, LookupError, TypeError: it is not there, or its metadata are not whole.
+        StoreError: not there, stored in another way than ours, larger, or its checksum is wrong.
+    """
+    node = nodes.read_array(folder, within)
+    nodes.require(node, (nodes.BYTES, nodes.CRC32C), data_types)
+    size = require_one_chunk(node, most)
+    if size == 0:
+        return node.shape, node.data_type, b""
+    path = chunk_file(node)
+    content = read_file(path, size + CRC_BYTES, within)
+    return node.shape, node.data_type, checked(content, path, size)
+
+
+def require_one_chunk(node: nodes.ArrayNode, most: int) -> int:
+    """Bytes of an array of numbers that is one chunk.
+
+    Raises:
+        StoreError: several chunks, or more than ``most`` bytes.
+    """
+    size = math.prod(node.shape) * nodes.ITEM_BYTES[node.data_type]
+    one = tuple(max(1, length) for length in node.shape)
+    if node.chunk_shape != one or not node.shape or sys.byteorder != "little":
+        raise StoreError(f"{node.folder}: cannot be read (not one chunk)")
+    if size > most:
+        raise StoreError(f"{node.folder}: cannot be read ({size:,} bytes, more than ours ever are)")
+    return size
+
+
+def chunk_file(node: nodes.ArrayNode) -> Path:
+    """The file of the first chunk of an array."""
+    return node.folder.joinpath("c", *["0"] * len(node.shape))
+
+
+def read_file(path: Path, most: int, within: Path) -> bytes:
+    """The content of a chunk's file; raises StoreError that names it."""
+    try:
+        return read_regular(path, most, within)
+    except FileNotFoundError as error:
+        raise StoreError(f"{path}: cannot be read (the file is gone)") from error
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be read ({error.strerror or error})") from error
+
+
+def checked(content: bytes, path: Path, size: int | None = None) -> bytes:
+    """What stands before a trailing crc32c, if that is its own, and of ``size`` bytes.
+
+    Raises:
+        StoreError: it is not what was written.
     """
     import google_crc32c
 
-    meta = metadata(folder)
-    shape = tuple(meta["shape"])
-    grid = [max(1, size) for size in shape]
-    size = math.prod(shape) * ITEM_BYTES[meta["data_type"]]
-    plain = (
-        meta["zarr_format"] == 3
-        and meta["node_type"] == "array"
-        and meta["codecs"] == _CODECS
-        and meta["chunk_grid"]["configuration"]["chunk_shape"] == grid
-        and meta["chunk_key_encoding"] == _KEYS
-        and sys.byteorder == "little"
-    )
-    if not plain or not shape or min(shape) < 0 or size > max_bytes:
-        raise ValueError(f"{folder}: not one plain chunk of at most {max_bytes} bytes")
-    if size == 0:
-        return shape, meta["data_type"], b""
-    content = folder.joinpath("c", *["0"] * len(shape)).read_bytes()
-    body, checksum = content[:-4], int.from_bytes(content[-4:], "little")
-    if len(body) != size or google_crc32c.value(body) != checksum:
-        raise ValueError(f"{folder}: wrong length or checksum")
-    return shape, meta["data_type"], body
+    body, checksum = content[:-CRC_BYTES], int.from_bytes(content[-CRC_BYTES:], "little")
+    if len(content) < CRC_BYTES or (size is not None and len(body) != size):
+        raise StoreError(f"{path}: cannot be read ({len(content):,} bytes)")
+    if google_crc32c.value(body) != checksum:
+        raise StoreError(f"{path}: cannot be read (not what was written)")
+    return body

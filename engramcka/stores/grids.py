@@ -5,17 +5,16 @@ Knows nothing of files.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from engramcka.errors import StoreError
+from engramcka.stores.nodes import BYTES, CRC32C, SHARDING, ZSTD, ArrayNode
 
 CRC = 4  # bytes of a checksum
-_BYTES = {"name": "bytes", "configuration": {"endian": "little"}}
-_CRC = {"name": "crc32c"}
+_MOST_SHARD_BYTES = 1 << 32
 
 
 @dataclass(frozen=True)
@@ -48,35 +47,32 @@ class Grid:
         return 16 * self.parts + CRC
 
 
-def grid_of(array: Any) -> Grid:
-    """How an array made by `add_sharded` is cut up.
+def grid_of(node: ArrayNode) -> Grid:
+    """How an array of a store is cut up.
 
     Raises:
-        StoreError: it was made in another way.
+        StoreError: in another way than engramcka does it.
     """
-    found = array.metadata.to_dict()
-    codecs = list(found["codecs"])
-    inner = codecs[0]["configuration"] if codecs[0]["name"] == "sharding_indexed" else {}
-    plain = [_name_only(codec) for codec in inner.get("codecs", ())]
+    sharding = node.codecs[0] if len(node.codecs) == 1 else ("none",)
+    if sharding[0] != SHARDING:
+        raise StoreError(f"{node.folder}: not stored in shards")
+    _, inner, codecs, index = sharding
     ours = (
-        len(codecs) == 1
-        and plain in ([_BYTES, _CRC], [_BYTES, {"name": "zstd"}, _CRC])
-        and [_name_only(codec) for codec in inner["index_codecs"]] == [_BYTES, _CRC]
-        and inner["index_location"] == "end"
-        and found["chunk_key_encoding"]["name"] == "default"
-        and array.ndim == 2
-        and array.chunks[1] == array.shards[1] == array.shape[1]
-        and array.dtype.name in ("uint16", "float16", "float32")
+        codecs in ((BYTES, CRC32C), (BYTES, ZSTD, CRC32C))
+        and index == (BYTES, CRC32C)
+        and len(node.shape) == len(inner) == 2
+        and node.shape[1] == node.chunk_shape[1] == inner[1]
+        and 0 < inner[0] <= node.chunk_shape[0]
+        and node.chunk_shape[0] % inner[0] == 0
+        and min(node.shape) > 0
+        and node.data_type in ("uint16", "float16", "float32")
     )
     if not ours:
-        raise StoreError(f"{array.store_path}: not stored as engramcka stores hidden states")
-    n_samples, width = array.shape
-    rows, part = array.shards[0], array.chunks[0]
-    return Grid(n_samples, width, array.dtype, rows, part, compressed=len(plain) == 3)
-
-
-def _name_only(codec: Mapping[str, Any]) -> dict[str, Any]:
-    """A codec as JSON, without the options that do not change how it is read."""
-    if codec["name"] == "bytes":
-        return {"name": "bytes", "configuration": dict(codec["configuration"])}
-    return {"name": codec["name"]}
+        raise StoreError(f"{node.folder}: not stored as engramcka stores hidden states")
+    n_samples, width = node.shape
+    grid = Grid(
+        n_samples, width, np.dtype(node.data_type), node.chunk_shape[0], inner[0], ZSTD in codecs
+    )
+    if grid.rows * grid.width * grid.dtype.itemsize > _MOST_SHARD_BYTES:
+        raise StoreError(f"{node.folder}: chunks larger than ours ever are")
+    return grid

@@ -1,7 +1,7 @@
 """Names, attributes and format versions of everything a run directory holds.
 
-The only file that knows them; the README's section on files says the same in prose. Knows no torch,
-and imports zarr only to open a group: the terminal app reads the names before it loads zarr.
+The only file that knows them; the README's section on files says the same in prose. Knows no torch
+and no zarr.
 
     RUN/config.toml               the config as resolved
     RUN/activations/MODEL.zarr    one group a model, `layer_01` .. (samples, width), `written`;
@@ -13,6 +13,7 @@ and imports zarr only to open a group: the terminal app reads the names before i
                                   step-000025/ .. the model as it was after that step;
                                   .UNIT.training/ while it is trained, gone when the run is finished
     RUN/figures/  RUN/log.jsonl
+    RUN/manifest.json             what all of it was when the run was last finished
 
 Every group that engramcka writes carries its `engramcka_type` and `engramcka_version`; a reader
 refuses a version that it does not know. `layer_00` is kept for the embedding.
@@ -20,28 +21,26 @@ refuses a version that it does not know. `layer_00` is kept for the embedding.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from engramcka.errors import StoreError
-
-if TYPE_CHECKING:
-    import zarr
+from engramcka.regular import check_folder, is_folder
 
 CONFIG = "config.toml"
 ACTIVATIONS = "activations"
 RESULTS = "results.zarr"
 CHECKPOINTS = "checkpoints"
 FIGURES = "figures"
+PLACES = (ACTIVATIONS, RESULTS, CHECKPOINTS, FIGURES)  # folders
 LOG = "log.jsonl"
 LOCK = ".lock"  # held by the run at work; its text says who
 
 TYPE = "engramcka_type"
 VERSION = "engramcka_version"
 VERSIONS = {
-    "activations": 2,  # shards and `written`; before, chunks and `complete`
+    "activations": 3,  # fingerprints of chunks say whose they are; before 2, no shards
     "results": 2,  # with a checksum
     "cka": 2,  # with a manifest, as all that follow
     "sweep": 2,
@@ -51,7 +50,7 @@ VERSIONS = {
     "gates": 2,
     "memory": 2,
 }
-_OLDEST = {"activations": 2}  # versions before are refused; of other kinds the first is read too
+_OLDEST = 2  # versions before are refused
 READOUTS = "readouts"  # group of an activation store: what was read off the same forward pass
 INPUTS = "inputs"  # attribute: everything the group was made from, as JSON
 
@@ -60,10 +59,8 @@ KEEP_ZEROS = {"array.write_empty_chunks": True}
 
 _WORK = ".training"  # ends the name of the hidden folder of a training under way
 
-MAX_METADATA = 16 << 20  # bytes of one zarr.json
-MAX_CHUNKS = 1 << 20  # of one array
+MAX_CHUNKS = 1 << 17  # of one store
 MAX_RESULT_BYTES = 1 << 30  # of one array of a result
-CODECS = frozenset(("bytes", "crc32c", "zstd", "sharding_indexed", "vlen-utf8"))
 
 _PART_SAMPLES = 512  # rows that are read at once: half of the usual batch of a map
 _CHUNK_SAMPLES = 2048  # rows a chunk, which is a file a layer: 4 MB at width 1024 in 16 bits
@@ -112,58 +109,20 @@ def work_folders(run: Path) -> list[Path]:
     return sorted((run / CHECKPOINTS).glob(f".*{_WORK}"))
 
 
-def open_group(path: Path, kind: str, mode: str = "r") -> zarr.Group:
-    """Open the group of one type at ``path``, refusing whatever is not one that we can read.
-
-    Raises:
-        StoreError: nothing there, not a Zarr group, another type, or a newer format version.
-    """
-    check_plain(path)
-    import zarr
-
-    try:
-        group = zarr.open_group(path, mode=mode)  # type: ignore[arg-type]
-        attributes = dict(group.attrs)
-    except Exception as error:  # zarr raises many kinds for a broken zarr.json
-        raise StoreError(f"{path}: not a readable Zarr group ({first_line(error)})") from error
-    check_version(path, attributes, kind)
-    return group
-
-
-def check_plain(path: Path) -> None:
-    """Refuse a store that is not there, is a link, or has metadata of absurd size.
+def check_store(path: Path) -> None:
+    """Refuse a store that is not there, or is a link or a file.
 
     A run directory that came from somebody else must not lead out of itself.
-    """
-    if path.is_symlink():
-        raise StoreError(f"{path}: a link; a run holds none inside, copy what it points to")
-    if not path.exists():
-        raise StoreError(f"{path}: there is no such store")
-    metadata = path / "zarr.json"
-    if metadata.is_file() and metadata.stat().st_size > MAX_METADATA:
-        raise StoreError(f"{metadata}: larger than {MAX_METADATA >> 20} MiB, not one of ours")
-
-
-def check_array(array: Any, max_bytes: int) -> None:
-    """Refuse an array whose metadata promise more than we would ever write, before reading it.
 
     Raises:
-        StoreError: too large, in too many chunks, or stored by a codec that we do not use.
+        StoreError: with what is there instead.
     """
-    chunks = math.prod(
-        -(-size // chunk) for size, chunk in zip(array.shape, array.chunks, strict=True)
-    )
-    size = math.prod(array.shape) * getattr(array.dtype, "itemsize", 8)
-    codecs = {codec["name"] for codec in array.metadata.to_dict()["codecs"]}
-    if size > max_bytes or chunks > MAX_CHUNKS:
-        raise StoreError(
-            f"{array.store_path}: {size:,} bytes in {chunks:,} chunks, more than ours ever are"
-        )
-    if not codecs <= CODECS:
-        raise StoreError(
-            f"{array.store_path}: stored with {', '.join(sorted(codecs - CODECS))}; this engramcka "
-            f"reads {', '.join(sorted(CODECS))}"
-        )
+    try:
+        check_folder(path)
+    except OSError as error:
+        raise StoreError(f"{path}: {error.strerror}") from error
+    if not is_folder(path):
+        raise StoreError(f"{path}: there is no such store")
 
 
 def check_version(path: Path, attributes: Mapping[str, Any], kind: str) -> None:
@@ -171,7 +130,7 @@ def check_version(path: Path, attributes: Mapping[str, Any], kind: str) -> None:
     found, version = attributes.get(TYPE), attributes.get(VERSION)
     if found != kind:
         raise StoreError(f"{path}: holds {found or 'no engramcka data'}, expected {kind}")
-    if version not in range(_OLDEST.get(kind, 1), VERSIONS[kind] + 1) or isinstance(version, bool):
+    if version not in range(_OLDEST, VERSIONS[kind] + 1) or isinstance(version, bool):
         age = "an older one made it, delete it to make it anew"
         if not isinstance(version, int) or version > VERSIONS[kind]:
             age = "a newer one may read it"
@@ -184,19 +143,6 @@ def check_version(path: Path, attributes: Mapping[str, Any], kind: str) -> None:
 def header(kind: str) -> dict[str, Any]:
     """The attributes that say what a group is."""
     return {TYPE: kind, VERSION: VERSIONS[kind]}
-
-
-def require_chunks(array: Any, count: int) -> None:
-    """Refuse a Zarr array with fewer than ``count`` chunks on disk: the rest would read as zeros.
-
-    Raises:
-        StoreError: names the array and how many chunks are gone.
-    """
-    there = array.nchunks_initialized
-    if there < count:
-        raise StoreError(
-            f"{array.store_path}: cannot be read ({count - there} of {count} chunks are gone)"
-        )
 
 
 def first_line(error: BaseException) -> str:

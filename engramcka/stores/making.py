@@ -12,6 +12,7 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from engramcka.stores import layout
 from engramcka.stores.activations import ActivationStore, open_activations
+from engramcka.stores.samples import write_samples
 from engramcka.stores.shards import LEVEL
 from engramcka.whole import whole
 
@@ -30,6 +31,7 @@ def create_activations(
     inputs: Mapping[str, Any],
     readouts: Mapping[str, int] | None = None,
     compression: Compression = "none",
+    name: str | None = None,
 ) -> ActivationStore:
     """Make an empty store for one model; it appears whole (all metadata and samples) or not at all.
 
@@ -43,6 +45,7 @@ def create_activations(
         inputs: JSON: all that the hidden states are made from.
         readouts: name -> columns of what is read off the same pass, kept as float32.
         compression: of the hidden states and read-outs; lossless.
+        name: of the store, where it will be moved to another path; the path's own if left out.
     """
     n_samples = len(next(iter(samples.values())))
     words = "uint16" if dtype == "bfloat16" else dtype
@@ -51,20 +54,21 @@ def create_activations(
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole(path) as scratch:
         group = zarr.open_group(scratch, mode="w", zarr_format=3)
-        for layer, name in zip(layers, names, strict=True):
+        for layer, array in zip(layers, names, strict=True):
             marks = {"dtype": dtype, "layer": layer}
             size = (n_samples, width, rows, part)
-            _add_sharded(group, name, words, size, compression, "feature", marks)
+            _add_sharded(group, array, words, size, compression, "feature", marks)
         for readout, columns in sorted((readouts or {}).items()):
             names.append(f"{layout.READOUTS}/{readout}")
             size = (n_samples, columns, rows, part)
             _add_sharded(group, names[-1], "float32", size, compression, "column", {})
         _add_written(group, -(-n_samples // rows), len(names))
-        _add_samples(group, samples)
+        write_samples(group, samples)
         group.attrs.update(
             {
                 **layout.header("activations"),
                 **attributes,
+                "name": name or path.stem,
                 "dtype": dtype,
                 "n_samples": n_samples,
                 "chunk_samples": rows,
@@ -72,7 +76,7 @@ def create_activations(
                 layout.INPUTS: dict(inputs),
             }
         )
-    return open_activations(path, mode="r+")
+    return open_activations(path)
 
 
 def _add_sharded(
@@ -118,18 +122,3 @@ def _add_written(group: zarr.Group, n_chunks: int, n_arrays: int) -> None:
         compressors=[Crc32cCodec()],
         dimension_names=("chunk", "array", "size_and_crc32c"),
     )
-
-
-def _add_samples(group: zarr.Group, samples: Mapping[str, np.ndarray[Any, Any]]) -> None:
-    """The sample table, a column an array."""
-    table = group.create_group("samples")
-    with zarr.config.set(layout.KEEP_ZEROS):
-        for name, column in samples.items():
-            values = column.astype(str) if column.dtype.kind in "OU" else column
-            table.create_array(
-                name,
-                shape=values.shape,
-                dtype=str if values.dtype.kind == "U" else values.dtype,
-                chunks=(len(values),),
-                dimension_names=("sample",),
-            )[...] = values

@@ -3,26 +3,30 @@
 A manifest is written last, and held against the files when they are read. It is the metadata of a
 Zarr group of its own, `manifest/zarr.json`, which other readers pass by; in a folder that is no
 Zarr group (a checkpoint) the file is `manifest.json`. Every such file is written in one form only,
-with a checksum inside, so that any byte of it that changes is noticed. Knows no zarr.
+with a checksum inside, so that any byte of it that changes is noticed, and holds the name under
+which its folder was written, so that two that change places are too. Knows no zarr.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import google_crc32c
 
 from engramcka.errors import StoreError
-from engramcka.stores import layout
+from engramcka.regular import is_regular, open_regular, read_regular
+from engramcka.stores import nodes
 from engramcka.whole import whole
 
 GROUP = "manifest"
 PLAIN = "manifest.json"
-_METADATA = "zarr.json"
+_METADATA = nodes.NAME
+_NAME = "name"
 _CHECKSUM = "checksum"
 _BLOCK = 16 << 20  # bytes read at once
 _CRC_BYTES = 4
@@ -43,11 +47,12 @@ def read_node(folder: Path) -> dict[str, Any]:
     Raises:
         StoreError: the file is gone or is not what was written.
     """
-    return _read(folder / _METADATA)
+    return _read(folder / _METADATA, folder)
 
 
 def seal(
     folder: Path,
+    name: str | None = None,
     skip: Callable[[str], bool] = lambda name: False,
     more: Mapping[str, Any] | None = None,
 ) -> None:
@@ -55,91 +60,127 @@ def seal(
 
     Args:
         folder: a Zarr group, or any folder.
+        name: under which it is read: KIND/NAME of a result, UNIT of a trained model.
         skip: says of a path from the folder whether it is left out.
         more: JSON, kept in the manifest too.
     """
-    found: dict[str, list[int]] = {}
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
-        if path.is_file() and not _is_manifest(name) and not skip(name):
-            found[name] = [path.stat().st_size, _file_crc(path)]
-    if (folder / _METADATA).is_file():
-        write_node(folder / GROUP, {**(more or {}), "files": found})
+    paths = {path.relative_to(folder).as_posix(): path for path in files_in(folder)}
+    found = {
+        at: facts(path, folder)
+        for at, path in paths.items()
+        if not _is_manifest(at) and not skip(at)
+    }
+    write(folder, found, name, more)
+
+
+def write(
+    folder: Path, files: Files, name: str | None = None, more: Mapping[str, Any] | None = None
+) -> None:
+    """Write a manifest that lists these files; see `seal`."""
+    content = {**(more or {}), **({_NAME: name} if name else {}), "files": files}
+    if is_regular(folder / _METADATA):
+        write_node(folder / GROUP, content)
         return
     with whole(folder / PLAIN) as scratch:
-        scratch.write_bytes(_content({**(more or {}), "files": found}))
+        scratch.write_bytes(_content(content))
+
+
+def facts(path: Path, within: Path, most: int | None = None) -> tuple[int, int]:
+    """(bytes, fingerprint) of a file, or of its first ``most`` bytes; raises OSError."""
+    with open_regular(path, within) as file:
+        size = os.fstat(file.fileno()).st_size
+        if most is not None:
+            size = min(size, most)
+        return size, _file_crc(file, size)
 
 
 def is_sealed(folder: Path) -> bool:
     """Whether a folder has a manifest."""
-    return any(path.is_file() for path in _places(folder))
+    return any(is_regular(path) for path in _places(folder))
 
 
-def files(folder: Path) -> Files:
+def files(folder: Path, name: str | None = None) -> Files:
     """What the manifest of a folder lists.
 
+    Args:
+        folder: with a manifest.
+        name: that the folder must have been written under; manifests of before there were names
+            have none.
+
     Raises:
-        StoreError: there is no manifest, it is not what was written, or it lists a file outside of
-            the folder.
+        StoreError: there is no manifest, it is not what was written, it is another folder's, or it
+            lists a file outside of the folder.
     """
+    said = attributes(folder)
+    if name is not None and said.get(_NAME, name) != name:
+        raise StoreError(
+            f"{folder}: holds {said[_NAME]!s:.200}, and not {name}: they have changed places; give "
+            "each its own name back, or delete it to make it anew"
+        )
     try:
-        listed = attributes(folder)["files"]
+        listed = said["files"]
         found = {str(name): (int(size), int(crc)) for name, (size, crc) in listed.items()}
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise StoreError(f"{folder}: its manifest lists no files") from error
-    for name in found:
-        if ".." in Path(name).parts or Path(name).is_absolute():
-            raise StoreError(f"{folder}: its manifest lists {name!r}, outside of it")
+    for path in found:
+        if not is_inside(path):
+            raise StoreError(f"{folder}: its manifest lists {path!r}, outside of it")
     return found
+
+
+def is_inside(path: str) -> bool:
+    """Whether a path from a folder leads to something in it."""
+    return not (".." in Path(path).parts or Path(path).is_absolute() or "\0" in path)
 
 
 def attributes(folder: Path) -> dict[str, Any]:
     """All that the manifest of a folder holds; raises as `files`."""
     group, plain = _places(folder)
-    is_group = group.is_file() or (not plain.is_file() and (folder / _METADATA).is_file())
-    return _read(group if is_group else plain)
+    is_group = is_regular(group) or (not is_regular(plain) and is_regular(folder / _METADATA))
+    return _read(group if is_group else plain, folder)
 
 
-def damage(folder: Path) -> Iterator[StoreError]:
+def damage(folder: Path, name: str | None = None) -> Iterator[StoreError]:
     """Every listed file that is gone, of another size, or not what was written.
 
     Raises:
         StoreError: as `files`.
     """
-    for name, (size, crc) in files(folder).items():
-        what = _damage_of(folder / name, size, crc)
+    for path, (size, crc) in files(folder, name).items():
+        what = damage_of(folder / path, folder, size, crc)
         if what:
-            yield StoreError(f"{folder / name}: cannot be read ({what})")
+            yield StoreError(f"{folder / path}: cannot be read ({what})")
 
 
-def require_whole(folder: Path) -> None:
+def require_whole(folder: Path, name: str | None = None) -> None:
     """Refuse a folder of which a listed file is damaged; raises StoreError that names the first."""
-    for error in damage(folder):
+    for error in damage(folder, name):
         raise error
 
 
-def require_file(folder: Path, name: str) -> None:
+def require_file(folder: Path, path: str, name: str | None = None) -> None:
     """Refuse one file of a folder if it is damaged or not listed; raises StoreError."""
     try:
-        size, crc = files(folder)[name]
+        size, crc = files(folder, name)[path]
     except KeyError:
-        raise StoreError(f"{folder}: its manifest lists no {name}") from None
-    what = _damage_of(folder / name, size, crc)
+        raise StoreError(f"{folder}: its manifest lists no {path}") from None
+    what = damage_of(folder / path, folder, size, crc)
     if what:
-        raise StoreError(f"{folder / name}: cannot be read ({what})")
+        raise StoreError(f"{folder / path}: cannot be read ({what})")
 
 
-def seems_whole(folder: Path) -> bool:
+def seems_whole(folder: Path, name: str | None = None) -> bool:
     """Whether, as far as sizes and times tell, a folder is as it was written.
 
     Files that changed after the manifest are read, the others are not.
     """
     try:
-        listed, found = files(folder), stamp(folder)
+        listed, found = files(folder, name), stamp(folder)
     except StoreError:
         return False
     return found is not None and not any(
-        _damage_of(folder / name, size, crc, since=found[1]) for name, (size, crc) in listed.items()
+        damage_of(folder / path, folder, size, crc, since=found[1])
+        for path, (size, crc) in listed.items()
     )
 
 
@@ -152,27 +193,42 @@ def stamp(folder: Path) -> tuple[int, int] | None:
     return None
 
 
+def fingerprint(folder: Path) -> tuple[int, int]:
+    """(bytes, crc32c) of the manifest of a folder that has one; raises StoreError."""
+    group, plain = _places(folder)
+    place = group if is_regular(group) else plain
+    try:
+        return facts(place, folder)
+    except OSError as error:
+        raise StoreError(f"{place}: cannot be read ({error.strerror or error})") from error
+
+
 def unseal(folder: Path) -> None:
     """Delete the manifest, so that the folder counts as not finished."""
     for place in _places(folder):
         place.unlink(missing_ok=True)
 
 
-def _damage_of(path: Path, size: int, crc: int, since: int | None = None) -> str:
+def damage_of(path: Path, within: Path, size: int, crc: int, since: int | None = None) -> str:
     """What is wrong with a file; one that was not changed after ``since`` (ns) is not read."""
     try:
-        if path.is_symlink():
-            return "a link; a run holds none inside"
-        found = path.stat()
-        if found.st_size != size:
-            return f"{found.st_size:,} bytes, {size:,} were written"
-        if since is not None and found.st_mtime_ns <= since:
-            return ""
-        return "" if _file_crc(path) == crc else "not what was written"
+        with open_regular(path, within) as file:
+            found = os.fstat(file.fileno())
+            if found.st_size != size:
+                return f"{found.st_size:,} bytes, {size:,} were written"
+            if since is not None and found.st_mtime_ns <= since:
+                return ""
+            return "" if _file_crc(file, size) == crc else "not what was written"
     except FileNotFoundError:
         return "the file is gone"
     except OSError as error:
         return error.strerror or str(error)
+
+
+def files_in(folder: Path) -> list[Path]:
+    """Every file in a folder, at any depth; links are neither listed nor followed."""
+    found = [Path(root, name) for root, _, names in os.walk(folder) for name in names]
+    return sorted(path for path in found if is_regular(path))
 
 
 def _places(folder: Path) -> tuple[Path, Path]:
@@ -194,11 +250,9 @@ def _content(attributes: Mapping[str, Any]) -> bytes:
     return _json(node)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path, within: Path) -> dict[str, Any]:
     try:
-        if path.is_symlink() or path.stat().st_size > layout.MAX_METADATA:
-            raise StoreError(f"{path}: cannot be read (a link, or larger than ours ever are)")
-        content = path.read_bytes()
+        content = read_regular(path, nodes.MOST_BYTES, within)
         attributes = json.loads(content)["attributes"]
         whole_again = _content(attributes) == content
     except FileNotFoundError as error:
@@ -216,20 +270,19 @@ def _json(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
 
 
-def _file_crc(path: Path) -> int:
-    """crc32c of a file's last four bytes and then the rest.
+def _file_crc(file: BinaryIO, size: int) -> int:
+    """crc32c of a file's last four bytes and then the rest, of its first ``size`` bytes.
 
     Of a file that ends in its own crc32c, as a Zarr chunk does, the plain one would be the same
     whatever it holds.
     """
-    with path.open("rb") as file:
-        rest = max(0, path.stat().st_size - _CRC_BYTES)
-        file.seek(rest)
-        found = _crc(file.read(_CRC_BYTES))
-        file.seek(0)
-        while rest > 0 and (block := file.read(min(_BLOCK, rest))):
-            found = google_crc32c.extend(found, block)
-            rest -= len(block)
+    rest = max(0, size - _CRC_BYTES)
+    file.seek(rest)
+    found = _crc(file.read(size - rest))
+    file.seek(0)
+    while rest > 0 and (block := file.read(min(_BLOCK, rest))):
+        found = google_crc32c.extend(found, block)
+        rest -= len(block)
     return found
 
 

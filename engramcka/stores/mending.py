@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Callable
@@ -10,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from engramcka.errors import StoreError
-from engramcka.stores import layout, manifest
+from engramcka.regular import is_folder
+from engramcka.stores import manifest, nodes, samples
 from engramcka.stores.activations import ActivationStore, open_activations
+from engramcka.stores.attributes import store_attributes
 from engramcka.whole import whole
 
 
@@ -25,15 +26,17 @@ def stored_attributes(path: Path) -> dict[str, Any]:
         return open_activations(path).attributes
     except StoreError as error:
         try:
-            return dict(manifest.attributes(path)["store"])
+            attributes = dict(manifest.attributes(path)["store"])
+            store_attributes(path, attributes)
+            return attributes
         except (StoreError, KeyError, TypeError, ValueError):
             pass  # the manifest is the damaged file: the store's own metadata say it too
         try:
-            node = json.loads((path / "zarr.json").read_bytes())["attributes"]
-            layout.check_version(path, node, "activations")
-            return dict(node)
-        except (OSError, KeyError, TypeError, ValueError, RecursionError):
+            attributes = nodes.read_group(path, path)
+            store_attributes(path, attributes)
+        except StoreError:
             raise error from None
+        return attributes
 
 
 def make_or_mend(path: Path, make: Callable[[Path], Any]) -> ActivationStore:
@@ -43,17 +46,17 @@ def make_or_mend(path: Path, make: Callable[[Path], Any]) -> ActivationStore:
 
     Args:
         path: the store.
-        make: makes an empty store at a path, the same one every time.
+        make: makes an empty store at a path, the same one every time, under the path's own name.
     """
-    if not path.exists():
+    if not os.path.lexists(path):
         make(path)
     try:
-        store = open_activations(path, mode="r+")
+        store = open_activations(path)
     except StoreError:
-        if not (path / "written").is_dir():  # not a store, or of another format version
+        if not is_folder(path / "written"):  # not a store, or of another format version
             raise
         _remake(path, make)
-        store = open_activations(path, mode="r+")
+        store = open_activations(path)
         store.forget_damaged(every_byte=True)
     else:
         store.forget_damaged()
@@ -64,9 +67,9 @@ def _remake(path: Path, make: Callable[[Path], Any]) -> None:
     """An empty store in place of another, with the other's chunks."""
     with whole(path) as scratch:
         make(scratch)
-        for old in sorted(path.rglob("c/*/**/*")):
+        for old in manifest.files_in(path):
             name = old.relative_to(path)
-            if old.is_file() and not old.is_symlink() and name.parts[0] != "samples":
+            if "c" in name.parts and name.parts[0] != samples.NAME:
                 (scratch / name).parent.mkdir(parents=True, exist_ok=True)
                 _link(old, scratch / name)
 

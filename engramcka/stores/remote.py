@@ -20,8 +20,9 @@ from types import SimpleNamespace
 from typing import Any, NoReturn
 
 from engramcka.errors import StoreError
-from engramcka.stores import layout, manifest
+from engramcka.stores import layout, manifest, nodes
 from engramcka.stores.activations import ActivationStore
+from engramcka.stores.attributes import store_attributes
 from engramcka.stores.together import together
 
 _THREADS = 16  # requests under way at once: what bounds them is latency, not cores
@@ -88,6 +89,15 @@ class RemoteFile(io.RawIOBase):
         assert whence in (io.SEEK_SET, io.SEEK_END)
         self._at = offset + (self._size if whence == io.SEEK_END else 0)
         return self._at
+
+    def read_places(self, starts: list[int], size: int) -> list[bytes]:
+        """So many bytes at each of these places, all requests at once."""
+        path, files = self._path.path, self._path.files
+        with _as_os_error():
+            found = files.cat_ranges(
+                [path] * len(starts), starts, [start + size for start in starts]
+            )
+        return [bytes(part) for part in found]
 
     def readinto(self, target: Any) -> int:
         """Fill ``target`` from here on; gives how many bytes there were."""
@@ -172,7 +182,7 @@ def open_remote(url: str) -> RemoteStore:
     folder = TemporaryDirectory(prefix="engramcka-")
     local = Path(folder.name)
     listing = f"{manifest.GROUP}/zarr.json"
-    if not _fetch(root, local, listing, layout.MAX_METADATA):
+    if not _fetch(root, local, listing, nodes.MOST_BYTES):
         raise StoreError(
             f"{root}: no finished activation store there ({listing} is missing)", exit_code=2
         )
@@ -184,7 +194,8 @@ def open_remote(url: str) -> RemoteStore:
             lambda one: _fetch(root, local, one[0], one[1][0] + 1), [*files.items()], root.threads
         )
         manifest.require_whole(local)
-        return RemoteStore(local, layout.open_group(local, "activations"), root, folder)
+        attributes = nodes.read_group(local, local)
+        return RemoteStore(local, attributes, store_attributes(local, attributes), root, folder)
 
 
 def _fetch(root: RemotePath, local: Path, name: str, most: int) -> bool:

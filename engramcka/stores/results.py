@@ -1,26 +1,30 @@
 """results.zarr: the dataclasses of `engramcka.results` as Zarr groups KIND/NAME, and back.
 
 Arrays have dimension names and coordinates, so that ``xarray.open_zarr(path, group="cka/NAME")``
-gives a labelled Dataset. `engramcka.stores.kinds` says which field is which array. Knows nothing of
-how a result was computed or how it is drawn.
+gives a labelled Dataset. `engramcka.stores.kinds` says which field is which array. Results are read
+without zarr, in our own form only. Knows nothing of how a result was computed or how it is drawn.
 """
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import zarr
-from zarr.codecs import Crc32cCodec
 
 from engramcka.errors import EngramckaError, StoreError
+from engramcka.regular import is_folder, is_regular
 from engramcka.results import CkaMap, LossSweep
-from engramcka.stores import layout, manifest
+from engramcka.stores import layout, manifest, nodes
+from engramcka.stores.chunk import read_chunk
 from engramcka.stores.kinds import KINDS, Kind, kind_of
 from engramcka.whole import whole
+
+if TYPE_CHECKING:
+    import zarr
 
 _ATTEMPTS = 200  # readings of a result that is replaced while it is read
 
@@ -46,18 +50,25 @@ def write_result(results: Path, name: str, result: Any, inputs: Mapping[str, Any
     _write_whole(results, f"{kind.name}/{name}", fill)
 
 
-def read_result(results: Path, kind: str, name: str) -> Any:
+def read_result(
+    results: Path, kind: str, name: str, most_bytes: int = layout.MAX_RESULT_BYTES
+) -> Any:
     """Read one result, as it was at one moment: one that is replaced meanwhile is read again.
 
+    Args:
+        results: path of results.zarr.
+        kind, name: of the result.
+        most_bytes: that its files may hold together.
+
     Raises:
-        StoreError: it is not there, broken, or of a newer format version; the message names the
-            store and the array.
+        StoreError: it is not there, broken, larger, or of a newer format version; the message names
+            the store and the array.
     """
     folder = results / kind / name
     for _ in range(_ATTEMPTS):
         before = _stamp(folder)
         try:
-            found = _read_once(folder, KINDS[kind])
+            found = _read_once(results, KINDS[kind], name, most_bytes)
         except StoreError:
             if _stamp(folder) == before:
                 raise
@@ -77,36 +88,33 @@ def _stamp(folder: Path) -> tuple[int, int] | None:
     return found.st_ino, found.st_mtime_ns
 
 
-def _read_once(folder: Path, kind: Kind) -> Any:
-    group = _open(folder, kind.name)
-    attributes = dict(group.attrs)
-    try:
-        there = sorted(group.array_keys())
-    except Exception as error:  # an array's metadata that zarr cannot make sense of
-        raise StoreError(
-            f"{group.store_path}: an array cannot be read ({layout.first_line(error)})"
-        ) from error
+def _read_once(results: Path, kind: Kind, name: str, most_bytes: int) -> Any:
+    folder = results / kind.name / name
+    attributes, listed = _open(results, kind.name, name)
+    size = sum(size for size, _ in listed.values())
+    if size > most_bytes:
+        raise StoreError(f"{folder}: {size:,} bytes, more than are read here ({most_bytes:,})")
+    manifest.require_whole(folder)
+    there = sorted(path.split("/")[0] for path in listed if path.endswith(f"/{nodes.NAME}"))
     for key in kind.required:
         if key not in there:
-            raise StoreError(f"{group.store_path}/{key}: cannot be read (there is no such array)")
-    arrays = {key: _read(group, key) for key in there}
+            raise StoreError(f"{folder / key}: cannot be read (there is no such array)")
+    arrays = {key: _read(folder / key, most_bytes, results) for key in there}
     try:
         return kind.result(**kind.unpack(arrays, attributes))
     except (EngramckaError, AttributeError, LookupError, TypeError, ValueError) as error:
-        raise StoreError(
-            f"{group.store_path}: does not hold a {kind.result.__name__} ({error})"
-        ) from error
+        raise StoreError(f"{folder}: does not hold a {kind.result.__name__} ({error})") from error
 
 
-def _open(folder: Path, kind: str) -> zarr.Group:
-    """Open one result, every file of it held against the manifest."""
-    layout.check_plain(folder)
-    if manifest.is_sealed(folder):
-        manifest.require_whole(folder)
-    group = layout.open_group(folder, kind)
-    if group.attrs[layout.VERSION] != 1:  # the first version had no manifest
-        manifest.files(folder)
-    return group
+def _open(results: Path, kind: str, name: str) -> tuple[dict[str, Any], manifest.Files]:
+    """Attributes of a result and what its manifest lists."""
+    folder = results / kind / name
+    if name in ("", ".", "..") or "/" in name:
+        raise StoreError(f"{folder}: no name of a result")
+    layout.check_store(folder)
+    attributes = nodes.read_group(folder, results)
+    layout.check_version(folder, attributes, kind)
+    return attributes, manifest.files(folder, f"{kind}/{name}")
 
 
 def write_cka(results: Path, name: str, cka: CkaMap, inputs: Mapping[str, Any]) -> None:
@@ -134,17 +142,28 @@ def read_sweep(results: Path, name: str) -> LossSweep:
 def names(results: Path, kind: str) -> list[str]:
     """Names of the results of one kind (a key of `KINDS`), sorted; empty where there are none."""
     folder = results / kind
-    if not folder.is_dir():
+    if not is_folder(folder):
         return []
-    return sorted(entry.name for entry in folder.iterdir() if (entry / "zarr.json").is_file())
+    return sorted(name for name in os.listdir(folder) if is_regular(folder / name / nodes.NAME))
+
+
+def read_attributes(results: Path, kind: str, name: str) -> dict[str, Any]:
+    """Attributes of a stored result, none of whose arrays is read.
+
+    Raises:
+        StoreError: it is not there, broken, or of another format version.
+    """
+    return _open(results, kind, name)[0]
 
 
 def read_inputs(results: Path, kind: str, name: str) -> Any | None:
-    """What a stored result was made from, or None if there is no such result to be read."""
+    """What a stored result was made from, or None if there is no such result that is whole."""
     try:
-        return _open(results / kind / name, kind).attrs.get(layout.INPUTS)
+        attributes, _ = _open(results, kind, name)
+        manifest.require_whole(results / kind / name)
     except StoreError:
         return None
+    return attributes.get(layout.INPUTS)
 
 
 def open_root(results: Path) -> dict[str, Any]:
@@ -187,9 +206,11 @@ def read_root(results: Path) -> dict[str, Any]:
 
 def _write_whole(results: Path, name: str, fill: Callable[[zarr.Group], None]) -> None:
     """Fill the group beside the store, where no reader lists it, and move it in when complete."""
+    import zarr
+
     with whole(results / name, beside=results) as scratch:
         fill(zarr.open_group(scratch, mode="w", zarr_format=3))
-        manifest.seal(scratch)
+        manifest.seal(scratch, name)
         (results / name).parent.mkdir(parents=True, exist_ok=True)
 
 
@@ -206,6 +227,9 @@ def _write(
     group: zarr.Group, key: str, value: np.ndarray[Any, Any], dimensions: tuple[str, ...]
 ) -> None:
     """One small array as one chunk, uncompressed, with a checksum: any reader opens it."""
+    import zarr
+    from zarr.codecs import Crc32cCodec
+
     with zarr.config.set(layout.KEEP_ZEROS):
         group.create_array(
             key,
@@ -216,15 +240,6 @@ def _write(
         )
 
 
-def _read(group: zarr.Group, key: str) -> np.ndarray[Any, Any]:
-    try:
-        array: Any = group[key]
-        layout.check_array(array, layout.MAX_RESULT_BYTES)
-        layout.require_chunks(array, array.nchunks)
-        return np.asarray(array[...])
-    except StoreError:
-        raise
-    except Exception as error:  # a missing array, a corrupt chunk: zarr raises many kinds
-        raise StoreError(
-            f"{group.store_path}/{key}: cannot be read ({layout.first_line(error)})"
-        ) from error
+def _read(folder: Path, most_bytes: int, results: Path) -> np.ndarray[Any, Any]:
+    shape, data_type, content = read_chunk(folder, most_bytes, results)
+    return np.frombuffer(content, np.dtype(data_type).newbyteorder("<")).reshape(shape).copy()

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from engramcka.errors import StoreError
+from engramcka.regular import check_folder, is_folder, is_regular, read_regular
 from engramcka.results import (
     AllocationSweep,
     CkaMap,
@@ -22,10 +24,14 @@ from engramcka.results import (
     MemoryAblation,
     TrainingCurve,
 )
-from engramcka.stores import activations, layout, results
+from engramcka.stores import activations, layout, nodes, results
+from engramcka.stores.kinds import KINDS
 from engramcka.stores.remote import is_url
 
 T = TypeVar("T")
+
+_MOST_CONFIG_BYTES = 16 << 20
+_MOST_LOG_BYTES = 1 << 30
 
 
 class Results(Mapping[str, T], Generic[T]):
@@ -98,10 +104,10 @@ class Run:
         found: dict[str, list[tuple[int, str]]] = {}
         for name in self.cka:
             try:
-                group = layout.open_group(self.path / layout.RESULTS / "cka" / name, "cka")
+                attributes = results.read_attributes(self.path / layout.RESULTS, "cka", name)
             except StoreError:  # whoever asks for that map hears of it
                 continue
-            series, step = group.attrs.get("series"), group.attrs.get("step")
+            series, step = attributes.get("series"), attributes.get("step")
             if isinstance(series, str) and series and isinstance(step, int):
                 found.setdefault(series, []).append((step, name))
         return {series: [name for _, name in sorted(maps)] for series, maps in found.items()}
@@ -110,15 +116,23 @@ class Run:
     def config(self) -> dict[str, Any]:
         """config.toml as plain values."""
         try:
-            return tomllib.loads((self.path / layout.CONFIG).read_text(encoding="utf-8"))
+            content = read_regular(self.path / layout.CONFIG, _MOST_CONFIG_BYTES)
+            return tomllib.loads(content.decode())
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise StoreError(f"{self.path / layout.CONFIG}: cannot be read ({error})") from error
+            reason = getattr(error, "strerror", None) or layout.first_line(error)
+            raise StoreError(f"{self.path / layout.CONFIG}: cannot be read ({reason})") from error
 
     @property
     def models(self) -> list[str]:
         """Names of the models whose hidden states are here."""
         folder = self.path / layout.ACTIVATIONS
-        return sorted(entry.stem for entry in folder.glob("[!.]*.zarr")) if folder.is_dir() else []
+        if not is_folder(folder):
+            return []
+        return sorted(
+            Path(name).stem
+            for name in os.listdir(folder)
+            if name.endswith(".zarr") and name[0] != "." and is_folder(folder / name)
+        )
 
     def activations(self, model: str) -> activations.ActivationStore:
         """One model's hidden states."""
@@ -127,13 +141,17 @@ class Run:
     def log(self) -> list[dict[str, Any]]:
         """The events of log.jsonl, oldest first; a line cut off by a kill is passed over."""
         path = self.path / layout.LOG
-        if not path.is_file():
+        try:
+            content = read_regular(path, _MOST_LOG_BYTES)
+        except FileNotFoundError:
             return []
+        except OSError as error:
+            raise StoreError(f"{path}: cannot be read ({error.strerror or error})") from error
         events = []
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        for line in content.decode(errors="replace").splitlines():
             try:
                 event = json.loads(line)
-            except json.JSONDecodeError:
+            except (ValueError, RecursionError):
                 continue
             if isinstance(event, dict):
                 events.append(event)
@@ -142,7 +160,7 @@ class Run:
 
 def is_run(path: Path) -> bool:
     """Whether a folder looks like a run directory: it holds a config or results."""
-    return (path / layout.CONFIG).is_file() or (path / layout.RESULTS / "zarr.json").is_file()
+    return is_regular(path / layout.CONFIG) or is_regular(path / layout.RESULTS / nodes.NAME)
 
 
 def open_run(path: str | Path) -> Run:
@@ -164,4 +182,19 @@ def open_run(path: str | Path) -> Run:
         raise StoreError(
             f"{run}: not a run directory (no {layout.CONFIG}, no {layout.RESULTS})", exit_code=2
         )
+    check_frame(run)
     return Run(run)
+
+
+def check_frame(run: Path) -> None:
+    """Refuse a run of which a folder that others are in is a link, or no folder.
+
+    Raises:
+        StoreError: names it.
+    """
+    results_of = run / layout.RESULTS
+    for folder in (*(run / part for part in layout.PLACES), *(results_of / kind for kind in KINDS)):
+        try:
+            check_folder(folder)
+        except OSError as error:
+            raise StoreError(f"{folder}: {error.strerror}") from error

@@ -8,6 +8,8 @@ disk's speed. Knows nothing of models.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -18,6 +20,7 @@ import numpy.typing as npt
 from numcodecs.zstd import Zstd
 
 from engramcka.errors import StoreError
+from engramcka.regular import open_regular
 from engramcka.stores.checksums import checksum
 from engramcka.stores.grids import CRC, Grid
 from engramcka.stores.together import local_threads, together
@@ -26,8 +29,12 @@ LEVEL = 3  # of zstd
 _ABSENT = np.iinfo(np.uint64).max  # offset and length of a part that is not there
 _SPAN_BYTES = 1 << 20  # that a thread reads at least: less is not worth another one
 
+OTHER = "holds another chunk's data"
+
 Words = npt.NDArray[Any]
 Place = Any  # a Path, or an `engramcka.stores.remote.RemotePath`
+Expected = Callable[[int, bool], tuple[int, bytes]]
+"""(shard, whether to look again) -> its fingerprint, and what that holds beside the data."""
 
 
 def shard_path(array: Place, shard: int) -> Place:
@@ -35,16 +42,18 @@ def shard_path(array: Place, shard: int) -> Place:
     return array / "c" / str(shard) / "0"
 
 
-def write_shard(path: Path, values: Words, grid: Grid) -> tuple[int, int]:
+def write_shard(path: Path, values: Words, grid: Grid, salt: bytes = b"") -> tuple[int, int]:
     """Write one shard.
 
     Args:
         path: the file; what is there is replaced.
         values: (rows, width), all rows of the shard that the array has.
         grid: of the array.
+        salt: what the fingerprint holds beside the data: whose it is.
 
     Returns:
-        Bytes written, and the fingerprint: crc32c of the checksums of all parts and the index.
+        Bytes written, and the fingerprint: crc32c of the checksums of all parts and of the index,
+        and of the salt.
 
     Raises:
         OSError: the disk is full, or cannot be written; no half of a shard is left.
@@ -52,8 +61,9 @@ def write_shard(path: Path, values: Words, grid: Grid) -> tuple[int, int]:
     path.parent.mkdir(parents=True, exist_ok=True)
     index = np.full((grid.parts, 2), _ABSENT, dtype="<u8")
     sums: list[int] = []
+    path.unlink(missing_ok=True)  # never into a file that something else may name too
     try:
-        with path.open("wb", buffering=0) as file:
+        with path.open("xb", buffering=0) as file:
             for number, start in enumerate(range(0, len(values), grid.part)):
                 data = _encode(values[start : start + grid.part], grid)
                 sums.append(checksum(data))
@@ -68,23 +78,29 @@ def write_shard(path: Path, values: Words, grid: Grid) -> tuple[int, int]:
     except OSError:
         path.unlink(missing_ok=True)
         raise
-    return size, _fingerprint(sums)
+    return size, _fingerprint(sums, salt)
 
 
-def check_shard(path: Place, grid: Grid) -> int:
+def check_shard(path: Place, grid: Grid, within: Place, salt: bytes = b"") -> int:
     """Read every byte of a shard and hold it against its checksums; returns the fingerprint.
+
+    Args:
+        path: the file.
+        grid: of the array.
+        within: the array's folder, below which no folder may be a link.
+        salt: as it was written with.
 
     Raises:
         StoreError: the file is gone, cut short, or some part of it is not what was written.
     """
     sums = []
-    with _opened(path) as file:
+    with _opened(path, within) as file:
         index = _read_index(file, path, grid)
         for number in range(grid.parts):
             if index[number, 0] != _ABSENT:
                 sums.append(checksum(_read_part(file, path, index[number], grid)))
         sums.append(checksum(index.reshape(-1).view(np.uint8)))
-    return _fingerprint(sums)
+    return _fingerprint(sums, salt)
 
 
 @dataclass(frozen=True)
@@ -94,6 +110,8 @@ class ShardedArray:
     folder: Place
     grid: Grid
     threads: int = field(default_factory=local_threads)  # that read at once
+    expected: Expected | None = None  # what each file is held against when it is opened
+    _held: dict[int, Any] = field(default_factory=dict, compare=False)  # shard -> the file it was
 
     def rows(self, start: int, stop: int) -> Words:
         """(stop - start, width) samples.
@@ -145,8 +163,9 @@ class ShardedArray:
         """Rows start to stop, all of one shard, into ``out``, whose first row is ``origin``."""
         grid, path = self.grid, shard_path(self.folder, shard)
         in_place = isinstance(path, Path)  # elsewhere a part and its checksum are one request
-        with _opened(path) as file:
+        with _opened(path, self.folder) as file:
             index = _read_index(file, path, grid)
+            self._hold(shard, file, path, index)
             base = shard * grid.rows
             for number in range((start - base) // grid.part, -(-(stop - base) // grid.part)):
                 first = base + number * grid.part
@@ -157,6 +176,28 @@ class ShardedArray:
                 if not whole:
                     part = _decode(data, path, grid).reshape(grid.part, grid.width)
                     target[...] = part[low - first : high - first]
+
+    def _hold(self, shard: int, file: BinaryIO, path: Place, index: npt.NDArray[np.uint64]) -> None:
+        """Refuse a file that is not this shard's, once as long as it stays the same file.
+
+        The checksums of its parts are read, not the parts: those are held against theirs when they
+        are read.
+        """
+        if self.expected is None:
+            return
+        stamp = _stamp(file)
+        if self._held.get(shard) == stamp:
+            return
+        there = index[index[:, 0] != _ABSENT]
+        ends = [int(offset) + int(size) - CRC for offset, size in there]
+        sums = [int.from_bytes(found, "little") for found in _read_places(file, path, ends)]
+        sums.append(checksum(index.reshape(-1).view(np.uint8)))
+        for anew in (False, True):
+            crc, salt = self.expected(shard, anew)
+            if _fingerprint(sums, salt) == crc:
+                self._held[shard] = stamp
+                return
+        raise _broken(path, OTHER)
 
 
 def _encode(values: Words, grid: Grid) -> npt.NDArray[np.uint8]:
@@ -180,14 +221,38 @@ def _decode(data: npt.NDArray[np.uint8], path: Place, grid: Grid) -> Words:
     return data.view(grid.dtype)
 
 
-def _opened(path: Place) -> BinaryIO:
+def _opened(path: Place, within: Place) -> BinaryIO:
     try:
-        file: BinaryIO = path.open("rb", buffering=0)
+        file: BinaryIO = (
+            open_regular(path, within) if isinstance(path, Path) else path.open("rb", buffering=0)
+        )
     except FileNotFoundError as error:
         raise _broken(path, "the file is gone") from error
     except OSError as error:
         raise _broken(path, error.strerror or str(error)) from error
     return file
+
+
+def _stamp(file: BinaryIO) -> Any:
+    """Another where the file is replaced or changed; behind a URL that is not asked."""
+    try:
+        found = os.fstat(file.fileno())
+    except OSError:
+        return ()
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def _read_places(file: BinaryIO, path: Place, starts: list[int]) -> list[bytes]:
+    """The four bytes at each of these places."""
+    at_once = getattr(file, "read_places", None)  # behind a URL
+    try:
+        if at_once is not None:
+            found: list[bytes] = at_once(starts, CRC)
+        else:
+            found = [os.pread(file.fileno(), CRC, start) for start in starts]
+    except OSError as error:
+        raise _broken(path, error.strerror or str(error)) from error
+    return found
 
 
 def _read_index(file: BinaryIO, path: Place, grid: Grid) -> npt.NDArray[np.uint64]:
@@ -255,8 +320,9 @@ def _write_all(file: BinaryIO, data: npt.NDArray[np.uint8]) -> None:
         done += file.write(view[done:])
 
 
-def _fingerprint(sums: list[int]) -> int:
-    return checksum(np.array(sums, dtype="<u4").view(np.uint8))
+def _fingerprint(sums: list[int], salt: bytes) -> int:
+    words = np.array(sums, dtype="<u4").view(np.uint8)
+    return checksum(np.concatenate([words, np.frombuffer(salt, np.uint8)]))
 
 
 def _broken(path: Place, what: str) -> StoreError:

@@ -6,15 +6,18 @@ a broken piece is made again.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from engramcka.errors import StoreError
-from engramcka.stores import activations, layout, manifest, results
+from engramcka.regular import is_folder, is_regular
+from engramcka.stores import activations, inventory, layout, manifest, nodes, results, samples
 from engramcka.stores.kinds import KINDS
 from engramcka.stores.remote import is_url, open_remote
-from engramcka.stores.run import is_run
+from engramcka.stores.run import check_frame, is_run
 
 
 @dataclass
@@ -25,6 +28,7 @@ class Checked:
     files: int = 0
     bytes: int = 0
     broken: list[str] = field(default_factory=list)  # a line a file
+    unfinished: bool = False  # a run that may lack more than can be told
     samples_missing: int = 0  # of a store that is not finished; nothing is broken by it
 
 
@@ -43,13 +47,13 @@ def verify(path: Path | str) -> Iterator[Checked]:
     path = Path(path)
     if not path.is_dir():
         raise StoreError(f"{path}: there is no such folder", exit_code=2)
-    if is_run(path) or (path / layout.RESULTS).is_dir() or (path / layout.ACTIVATIONS).is_dir():
+    if is_run(path) or any(is_folder(path / part) for part in (layout.RESULTS, layout.ACTIVATIONS)):
         yield from _check_run(path)
     elif path.name == layout.RESULTS:
         yield from _check_results(path)
-    elif (path / "written").is_dir() or (path / "samples").is_dir():
+    elif any(is_folder(path / part) for part in ("written", samples.NAME)):
         yield check_store(path)
-    elif manifest.is_sealed(path) or (path / "zarr.json").is_file():
+    elif manifest.is_sealed(path) or is_regular(path / nodes.NAME):
         yield check_folder(path)
     else:
         raise StoreError(
@@ -57,11 +61,16 @@ def verify(path: Path | str) -> Iterator[Checked]:
         )
 
 
-def check_folder(folder: Path) -> Checked:
-    """Hold every file of a result or a checkpoint against its manifest."""
+def check_folder(folder: Path, name: str | None = None) -> Checked:
+    """Hold every file of a result or a checkpoint against its manifest, and that against its name.
+
+    Args:
+        folder: with a manifest.
+        name: that it must have been written under, see `engramcka.stores.manifest.files`.
+    """
     found = Checked(folder)
     try:
-        listed = manifest.files(folder)
+        listed = manifest.files(folder, name)
     except StoreError as error:
         found.broken.append(str(error))
         return found
@@ -74,8 +83,8 @@ def check_store(folder: Path) -> Checked:
     """Hold every file of an activation store against its manifest and the rows of `written`."""
     found = check_folder(folder) if manifest.is_sealed(folder) else Checked(folder)
     try:
-        group = layout.open_group(folder, "activations")
-        store = activations.ActivationStore(folder, group)
+        store = activations.open_unsealed(folder)
+        _ = store.samples
         found.broken += [str(error) for _, error in store.damaged(every_byte=True)]
         found.samples_missing = sum(stop - start for start, stop in store.missing())
         sizes = store.sizes()
@@ -111,16 +120,47 @@ def check_remote(url: str) -> Checked:
 
 
 def _check_run(run: Path) -> Iterator[Checked]:
+    yield _check_inventory(run)
     for store in _folders(run / layout.ACTIVATIONS):
         yield check_store(store)
-    if (run / layout.RESULTS).is_dir():
+    if is_folder(run / layout.RESULTS):
         yield from _check_results(run / layout.RESULTS)
     for checkpoint in _folders(run / layout.CHECKPOINTS):
-        yield check_folder(checkpoint)
+        yield check_folder(checkpoint, checkpoint.name)
     for training in layout.work_folders(run):
         for part in _folders(training):
             if manifest.is_sealed(part):  # not where a state is being written
                 yield _check_state(part)
+
+
+def _check_inventory(run: Path) -> Checked:
+    """What belongs to no store, result or model, and what is gone; links and whatever is odd."""
+    found = Checked(run, unfinished=not inventory.is_finished(run))
+    try:
+        check_frame(run)
+    except StoreError as error:
+        found.broken.append(str(error))
+    found.broken += [str(error) for error in inventory.damage(run)]
+    if os.path.lexists(run / manifest.PLAIN):
+        with suppress(StoreError):
+            listed = manifest.files(run)
+            found.bytes = sum(size for size, _ in listed.values())
+            found.files = len(listed) + 1 + is_regular(run / layout.LOG)
+    for place in (run, *(run / part for part in layout.PLACES)):
+        found.broken += _odd(place)
+    return found
+
+
+def _odd(folder: Path) -> list[str]:
+    """What in a folder is neither a file nor a folder."""
+    if not is_folder(folder):
+        return []
+    paths = [folder / name for name in sorted(os.listdir(folder))]
+    return [
+        f"{path}: cannot be read (a link, a pipe or a device; a run holds none)"
+        for path in paths
+        if os.path.lexists(path) and not is_regular(path) and not is_folder(path)
+    ]
 
 
 def _check_state(folder: Path) -> Checked:
@@ -135,19 +175,24 @@ def _check_state(folder: Path) -> Checked:
 
 def _check_results(folder: Path) -> Iterator[Checked]:
     root = Checked(folder)
-    for place in (folder, *(folder / kind for kind in KINDS if (folder / kind).is_dir())):
+    for place in (folder, *(folder / kind for kind in KINDS if is_folder(folder / kind))):
         root.files += 1
         try:
             results.read_root(folder) if place == folder else manifest.read_node(place)
         except StoreError as error:
             root.broken.append(str(error))
+        root.broken += _odd(place)
     yield root
     for kind in KINDS:
         for result in _folders(folder / kind):
-            yield check_folder(result)
+            yield check_folder(result, f"{kind}/{result.name}")
 
 
 def _folders(folder: Path) -> list[Path]:
-    if not folder.is_dir():
+    if not is_folder(folder):
         return []
-    return sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] != ".")
+    return [folder / name for name in sorted(os.listdir(folder)) if _is_unit(folder / name)]
+
+
+def _is_unit(path: Path) -> bool:
+    return path.name[0] != "." and is_folder(path)

@@ -48,7 +48,7 @@ def test_chunks_are_written_in_any_order_and_read_back(tmp_path: Path, dtype: st
     assert store.missing() == [(0, 4), (4, 8), (8, 10)]
     for start, stop in [(8, 10), (0, 4)]:
         store.write(start, {layer: rows(store, start, stop, layer) for layer in (1, 2)})
-    again = open_activations(tmp_path / "m.zarr", mode="r+")
+    again = open_activations(tmp_path / "m.zarr")
     assert again.missing() == [(4, 8)]
     again.write(4, {layer: rows(store, 4, 8, layer) for layer in (1, 2)})
     assert again.missing() == []

@@ -33,7 +33,7 @@ def values(start: int, stop: int, layer: int) -> np.ndarray:
     return random.normal(size=(ROWS, WIDTH)).astype(np.float32)[start:stop]
 
 
-def make(path: Path, compression: str = "none") -> None:
+def make(path: Path, compression: str = "none", name: str | None = None) -> None:
     create_activations(
         path,
         layers=[1, 2],
@@ -47,6 +47,7 @@ def make(path: Path, compression: str = "none") -> None:
         inputs=INPUTS,
         readouts={"kl": 2},
         compression=compression,
+        name=name,
     )
 
 
@@ -76,7 +77,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setattr(layout, "_PART_SAMPLES", 4)
         for name, compression in (("plain", "none"), ("small", "zstd")):
             make(run / "activations" / f"{name}.zarr", compression)
-            fill(open_activations(run / "activations" / f"{name}.zarr", mode="r+"))
+            fill(open_activations(run / "activations" / f"{name}.zarr"))
     open_root(run / layout.RESULTS)
     update_root(run / layout.RESULTS, seconds={"cka/a": 0.25})
     similarity = np.random.default_rng(0).uniform(0.1, 0.9, (2, 3))
@@ -159,7 +160,7 @@ def check_and_mend(run: Path, name: str, expected: dict[str, np.ndarray], where:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(layout, "_CHUNK_SAMPLES", CHUNK)
         patch.setattr(layout, "_PART_SAMPLES", 4)
-        store = make_or_mend(path, lambda at: make(at, compression))
+        store = make_or_mend(path, lambda at: make(at, compression, name))
         assert len(fill(store)) <= 1
     assert broken(path) == []
     assert np.array_equal(read(open_run(run).activations(name))["layer 2"], expected["layer 2"])
@@ -204,7 +205,7 @@ def test_arrays_of_a_result_that_changed_places_are_named(run: Path, tmp_path: P
 def test_an_unfinished_store_is_not_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(layout, "_CHUNK_SAMPLES", CHUNK)
     make(tmp_path / "m.zarr")
-    store = open_activations(tmp_path / "m.zarr", mode="r+")
+    store = open_activations(tmp_path / "m.zarr")
     store.write(0, {n: values(0, 8, n) for n in (1, 2)}, {"kl": values(0, 8, 9)[:, :2]})
     (checked,) = verify(tmp_path / "m.zarr")
     assert (checked.broken, checked.samples_missing) == ([], ROWS - CHUNK)
@@ -218,7 +219,7 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from test_damage import fill, layout, make, open_activations
 layout._CHUNK_SAMPLES = 8
-fill(open_activations(Path(sys.argv[2]), mode="r+"))
+fill(open_activations(Path(sys.argv[2])))
 """
 
 
@@ -243,7 +244,7 @@ def test_no_room_is_one_line_with_the_bytes_and_the_rest_comes_later(
     assert failed.returncode == 1
     assert "StoreError" in failed.stderr
     assert f"{ROWS * 8 * 4:,} bytes are still to be written" in failed.stderr
-    store = open_activations(tmp_path / "m.zarr", mode="r+")
+    store = open_activations(tmp_path / "m.zarr")
     assert store.missing()[0] == (0, CHUNK)
     fill(store)
     assert broken(tmp_path / "m.zarr") == []
@@ -255,7 +256,7 @@ def test_a_full_disk_leaves_no_half_of_a_chunk(
     from engramcka.stores import shards
 
     make(tmp_path / "m.zarr")
-    store = open_activations(tmp_path / "m.zarr", mode="r+")
+    store = open_activations(tmp_path / "m.zarr")
 
     def full(file, data) -> None:
         file.write(data[:1])

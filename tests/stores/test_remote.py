@@ -63,7 +63,7 @@ def read_all(url: str) -> None:
 def store(tmp_path: Path, files: fsspec.AbstractFileSystem) -> Path:
     """A finished store on disk, and the same behind URL."""
     path = make(tmp_path / "m.zarr")
-    open_activations(path, mode="r+").seal()
+    open_activations(path).seal()
     files.put(str(path), "/bucket/m.zarr", recursive=True)
     return path
 
@@ -91,7 +91,7 @@ def test_a_store_reads_as_on_a_disk(
 
 
 def test_a_compressed_store(tmp_path: Path, files: fsspec.AbstractFileSystem) -> None:
-    open_activations(make(tmp_path / "z.zarr", "zstd"), mode="r+").seal()
+    open_activations(make(tmp_path / "z.zarr", "zstd")).seal()
     files.put(str(tmp_path / "z.zarr"), "/z.zarr", recursive=True)
     assert (open_activations("memory://z.zarr").layers[1][2:27] == VALUES[2:27]).all()
 

@@ -12,7 +12,8 @@ from engramcka.pipeline.context import Context
 from engramcka.pipeline.pieces import Piece
 from engramcka.pipeline.subjects import Look, Subject, caption, draw, worth_drawing
 from engramcka.progress import Task
-from engramcka.stores import is_run, layout, open_run
+from engramcka.regular import is_regular
+from engramcka.stores import inventory, is_run, layout, open_run
 
 FIGURE_FORMATS = ("png", "pdf")
 
@@ -81,10 +82,18 @@ def _all_drawn(run: Path) -> bool:
     return bool(wanted) and all(_is_drawn(run, subject) for subject in wanted)
 
 
+def _is_damaged(run: Path, target: Path) -> bool:
+    """Whether a figure is empty, or changed since the run that drew it ended."""
+    name = target.relative_to(run).as_posix()
+    return not target.stat().st_size or inventory.differs(run, name)
+
+
 def _is_drawn(run: Path, subject: Subject) -> bool:
-    """Whether every file is there and no older than what it shows."""
+    """Whether every file is there, holds something, and is no older than what it shows."""
     targets, sources = _targets(run, subject), subject.files(run)
-    if not all(path.is_file() for path in (*targets, *sources)):
+    if not all(is_regular(path) for path in (*targets, *sources)):
+        return False
+    if any(_is_damaged(run, target) for target in targets):
         return False
     oldest = min(target.stat().st_mtime_ns for target in targets)
     return oldest >= max(source.stat().st_mtime_ns for source in sources)

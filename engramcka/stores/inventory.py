@@ -1,0 +1,158 @@
+"""What a run held when it was last finished: RUN/manifest.json.
+
+A manifest like that of a store, of the files that belong to none: config.toml, figures, and
+log.jsonl as long as it was then, since it grows; and the fingerprint of the manifest of each store,
+result and trained model, so that one that is gone or was another's is noticed. It is taken when a
+run ends and put away before another changes anything; the root of the results says which. Knows
+nothing of what a run makes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from engramcka.errors import StoreError
+from engramcka.regular import is_folder, is_regular
+from engramcka.stores import layout, manifest, results
+from engramcka.stores.kinds import KINDS
+
+FINISHED = "finished"  # attribute of the root of the results
+_LOG, _FOLDERS = "log", "folders"
+
+
+def take(run: Path) -> None:
+    """Write down what a run holds; for whoever holds its lock, when all is made."""
+    figures = run / layout.FIGURES
+    names = [layout.CONFIG, *(f"{layout.FIGURES}/{name}" for name in _listed(figures))]
+    files = {
+        name: manifest.facts(run / name, run)
+        for name in names
+        if is_regular(run / name) and not Path(name).name.startswith(".")
+    }
+    log = run / layout.LOG
+    more = {
+        _LOG: manifest.facts(log, run) if is_regular(log) else None,
+        _FOLDERS: {
+            folder.relative_to(run).as_posix(): manifest.fingerprint(folder)
+            for folder in units(run)
+            if manifest.is_sealed(folder)
+        },
+    }
+    manifest.write(run, files, None, more)
+    results.update_root(run / layout.RESULTS, **{FINISHED: True})
+
+
+def put_away(run: Path) -> None:
+    """Let a run count as not finished; for whoever holds its lock, before anything is changed.
+
+    Figures that changed since it ended are deleted, so that they are drawn again.
+    """
+    for name in _files(run):
+        if name.startswith(f"{layout.FIGURES}/") and differs(run, name):
+            (run / name).unlink(missing_ok=True)
+    if is_finished(run):
+        results.update_root(run / layout.RESULTS, **{FINISHED: False})
+    manifest.unseal(run)
+
+
+def renew(path: Path) -> None:
+    """Take in a listed file that was written anew; for whoever holds the lock of its run."""
+    run = path.parent.parent
+    name, listed = path.relative_to(run).as_posix(), _files(run)
+    if name in listed:
+        said, files = manifest.attributes(run), {**listed, name: manifest.facts(path, run)}
+        manifest.write(run, files, None, {key: said[key] for key in (_LOG, _FOLDERS)})
+
+
+def is_finished(run: Path) -> bool:
+    """Whether a run ended and nothing has begun to change it since."""
+    try:
+        return results.read_root(run / layout.RESULTS).get(FINISHED) is True
+    except StoreError:
+        return False
+
+
+def is_current(run: Path) -> bool:
+    """Whether a run is finished and its inventory there, and config.toml as that has it."""
+    return is_finished(run) and layout.CONFIG in _files(run) and not differs(run, layout.CONFIG)
+
+
+def units(run: Path) -> list[Path]:
+    """Folders of a run that have a manifest each when they are whole: stores, results, models."""
+    places = (run / layout.ACTIVATIONS, *(run / layout.RESULTS / kind for kind in KINDS))
+    return [
+        place / name
+        for place in (*places, run / layout.CHECKPOINTS)
+        for name in _listed(place)
+        if name[0] != "." and is_folder(place / name)
+    ]
+
+
+def differs(run: Path, name: str) -> bool:
+    """Whether a listed file seems to have changed since; those changed later alone are read."""
+    listed = _files(run)
+    if name not in listed:
+        return False
+    size, crc = listed[name]
+    _, since = manifest.stamp(run) or (0, 0)
+    return bool(manifest.damage_of(run / name, run, size, crc, since))
+
+
+def damage(run: Path) -> Iterator[StoreError]:
+    """What a run held at its end and holds no more, or not as it was."""
+    if not os.path.lexists(run / manifest.PLAIN):
+        if is_finished(run):
+            yield StoreError(f"{run / manifest.PLAIN}: cannot be read (the file is gone)")
+        return
+    try:
+        yield from manifest.damage(run)
+        log, folders = _more(run)
+    except StoreError as error:
+        yield error
+        return
+    if log is not None and (what := _log_damage(run, *log)):
+        yield StoreError(f"{run / layout.LOG}: cannot be read ({what})")
+    for name, facts in folders.items():
+        folder = run / name
+        if not os.path.lexists(folder):
+            yield StoreError(f"{folder}: cannot be read (the folder is gone)")
+        elif manifest.is_sealed(folder) and manifest.fingerprint(folder) != facts:
+            yield StoreError(f"{folder}: cannot be read (not what the run ended with)")
+
+
+def _files(run: Path) -> manifest.Files:
+    """What an inventory lists; nothing where there is none that can be read."""
+    try:
+        return manifest.files(run)
+    except StoreError:
+        return {}
+
+
+def _more(run: Path) -> tuple[tuple[int, int] | None, manifest.Files]:
+    """The log's facts and those of folders, as an inventory has them; raises StoreError."""
+    said = manifest.attributes(run)
+    try:
+        log, folders = said[_LOG], said[_FOLDERS].items()
+        found = {str(name): (int(size), int(crc)) for name, (size, crc) in folders}
+        known = None if log is None else (int(log[0]), int(log[1]))
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise StoreError(f"{run / manifest.PLAIN}: cannot be read (no inventory)") from error
+    return known, {name: facts for name, facts in found.items() if manifest.is_inside(name)}
+
+
+def _log_damage(run: Path, size: int, crc: int) -> str:
+    """What is wrong with the first bytes of the log."""
+    try:
+        found = manifest.facts(run / layout.LOG, run, size)
+    except FileNotFoundError:
+        return "the file is gone"
+    except OSError as error:
+        return error.strerror or str(error)
+    return "" if found == (size, crc) else "not what was written"
+
+
+def _listed(folder: Path) -> list[str]:
+    """Names in a folder, sorted; none where there is no such folder."""
+    return sorted(os.listdir(folder)) if is_folder(folder) else []
