@@ -109,5 +109,5 @@ class Context:
             raise StoreError(
                 f"{self.tokenizer_folder}: no tokenizer yet; run stage tokenizer first"
             )
-        manifest.require_whole(self.tokenizer_folder)
+        manifest.require_whole(self.tokenizer_folder, self.tokenizer_folder.name)
         return PreTrainedTokenizerFast.from_pretrained(self.tokenizer_folder)

@@ -77,7 +77,7 @@ class WorkFolder:
     def _check_kept(self) -> None:
         try:
             for path in sorted(self.folder.glob("step-*")):
-                manifest.require_whole(path)
+                manifest.require_whole(path, f"{self.unit.name}/{path.name}")
         except StoreError as error:
             raise self._refused(error) from error
 

@@ -79,9 +79,10 @@ def train_model(
     def keep(model: Any, step: int) -> float:
         loss = validation_loss(model, validation, options.batch_size)
         if first:
-            with whole(work.folder / layout.step_name(step)) as scratch:
+            name = layout.step_name(step)
+            with whole(work.folder / name) as scratch:
                 save(model, scratch)
-                manifest.seal(scratch)
+                manifest.seal(scratch, f"{folder.name}/{name}")
         return loss
 
     if first:
@@ -120,7 +121,7 @@ def train_model(
                 save(model, scratch)
                 work.finish(scratch)
                 record.write(scratch, inputs)
-                manifest.seal(scratch)
+                manifest.seal(scratch, folder.name)
             work.remove()
         ranks.wait()
     finally:

@@ -44,7 +44,7 @@ def tokenizer_piece(config: Config, run: Path) -> Piece:
 def read_inputs(folder: Path) -> dict[str, Any] | None:
     """What the tokenizer in a folder was made from, or None if none is there or it is damaged."""
     try:
-        manifest.require_whole(folder)
+        manifest.require_whole(folder, folder.name)
     except StoreError:
         return None
     record = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
@@ -63,5 +63,5 @@ def make_tokenizer(
         tokenizer.save_pretrained(scratch)
         record = {"inputs": inputs, "corpus": context.corpus.fingerprint}
         (scratch / _RECORD).write_text(json.dumps(record, indent=1), encoding="utf-8")
-        manifest.seal(scratch)
+        manifest.seal(scratch, folder.name)
     task.advance(info=f"{len(tokenizer)} entries")

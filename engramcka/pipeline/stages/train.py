@@ -52,7 +52,7 @@ def unit_piece(
     curves = {model: {"unit": unit.name, "label": config.label(model)} for model in models}
 
     def is_trained() -> bool:
-        return all(path.exists() for path in made) and manifest.seems_whole(folder)
+        return all(path.exists() for path in made) and manifest.seems_whole(folder, unit.name)
 
     def has_curves() -> bool:
         path = run / layout.RESULTS
