@@ -10,7 +10,7 @@ from typing import Any
 
 from engramcka.errors import StoreError
 from engramcka.regular import is_folder
-from engramcka.stores import manifest, nodes, samples
+from engramcka.stores import layout, manifest, nodes, samples
 from engramcka.stores.activations import ActivationStore, open_activations
 from engramcka.stores.attributes import store_attributes
 from engramcka.whole import whole
@@ -22,6 +22,7 @@ def stored_attributes(path: Path) -> dict[str, Any]:
     Raises:
         StoreError: not such a store, or damaged so that it cannot be told.
     """
+    layout.check_store(path)
     try:
         return open_activations(path).attributes
     except StoreError as error:
@@ -50,6 +51,7 @@ def make_or_mend(path: Path, make: Callable[[Path], Any]) -> ActivationStore:
     """
     if not os.path.lexists(path):
         make(path)
+    layout.check_store(path)
     try:
         store = open_activations(path)
     except StoreError:
