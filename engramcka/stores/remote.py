@@ -195,7 +195,9 @@ def open_remote(url: str) -> RemoteStore:
         )
         manifest.require_whole(local)
         attributes = nodes.read_group(local, local)
-        return RemoteStore(local, attributes, store_attributes(local, attributes), root, folder)
+        return RemoteStore(
+            local, attributes, store_attributes(Path(root.path), attributes), root, folder
+        )
 
 
 def _fetch(root: RemotePath, local: Path, name: str, most: int) -> bool:

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from numcodecs.zstd import Zstd
 
 from engramcka.errors import StoreError
-from engramcka.regular import open_regular
+from engramcka.regular import check_way, open_regular
 from engramcka.stores.checksums import checksum
 from engramcka.stores.grids import CRC, Grid
 from engramcka.stores.together import local_threads, together
@@ -94,7 +94,8 @@ def check_shard(path: Place, grid: Grid, within: Place, salt: bytes = b"") -> in
         StoreError: the file is gone, cut short, or some part of it is not what was written.
     """
     sums = []
-    with _opened(path, within) as file:
+    _check_way(path, within)
+    with _opened(path) as file:
         index = _read_index(file, path, grid)
         for number in range(grid.parts):
             if index[number, 0] != _ABSENT:
@@ -163,7 +164,7 @@ class ShardedArray:
         """Rows start to stop, all of one shard, into ``out``, whose first row is ``origin``."""
         grid, path = self.grid, shard_path(self.folder, shard)
         in_place = isinstance(path, Path)  # elsewhere a part and its checksum are one request
-        with _opened(path, self.folder) as file:
+        with _opened(path) as file:
             index = _read_index(file, path, grid)
             self._hold(shard, file, path, index)
             base = shard * grid.rows
@@ -188,6 +189,7 @@ class ShardedArray:
         stamp = _stamp(file)
         if self._held.get(shard) == stamp:
             return
+        _check_way(path, self.folder)
         there = index[index[:, 0] != _ABSENT]
         ends = [int(offset) + int(size) - CRC for offset, size in there]
         sums = [int.from_bytes(found, "little") for found in _read_places(file, path, ends)]
@@ -221,11 +223,18 @@ def _decode(data: npt.NDArray[np.uint8], path: Place, grid: Grid) -> Words:
     return data.view(grid.dtype)
 
 
-def _opened(path: Place, within: Place) -> BinaryIO:
+def _check_way(path: Place, within: Place) -> None:
+    """Refuse a file to which a link leads; behind a URL there are none."""
     try:
-        file: BinaryIO = (
-            open_regular(path, within) if isinstance(path, Path) else path.open("rb", buffering=0)
-        )
+        if isinstance(path, Path):
+            check_way(path, within)
+    except OSError as error:
+        raise _broken(path, error.strerror or str(error)) from error
+
+
+def _opened(path: Place) -> BinaryIO:
+    try:
+        file: BinaryIO = open_regular(path) if isinstance(path, Path) else path.open()
     except FileNotFoundError as error:
         raise _broken(path, "the file is gone") from error
     except OSError as error:
