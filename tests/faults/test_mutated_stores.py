@@ -11,6 +11,7 @@ import shutil
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ def mutate_json(path: Path, random: np.random.Generator) -> None:
         elif action == 1 and isinstance(table[place[-1]], dict):
             table[place[-1]][str(VALUES[random.integers(len(VALUES))])[:9]] = 1
         else:
-            table[place[-1]] = VALUES[random.integers(len(VALUES))]
+            table[place[-1]] = deepcopy(VALUES[random.integers(len(VALUES))])
     path.write_text(json.dumps(node))
 
 
