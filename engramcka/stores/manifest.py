@@ -20,7 +20,7 @@ import google_crc32c
 
 from engramcka.errors import StoreError
 from engramcka.regular import is_regular, open_regular, read_regular
-from engramcka.stores import nodes
+from engramcka.stores import layout, nodes
 from engramcka.whole import whole
 
 GROUP = "manifest"
@@ -104,13 +104,15 @@ def files(folder: Path, name: str | None = None) -> Files:
 
     Args:
         folder: with a manifest.
-        name: that the folder must have been written under; manifests of before there were names
-            have none.
+        name: that the folder, no link, must have been written under; manifests of before there
+            were names have none.
 
     Raises:
         StoreError: there is no manifest, it is not what was written, it is another folder's, or it
             lists a file outside of the folder.
     """
+    if name is not None:
+        layout.check_store(folder)
     said = attributes(folder)
     if name is not None and said.get(_NAME, name) != name:
         raise StoreError(
