@@ -154,10 +154,15 @@ def test_an_error_names_what_was_to_be_written(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError) as caught, whole(tmp_path / "none" / "file"):
         pass
     assert caught.value.filename == str(tmp_path / "none" / "file")
-    with pytest.raises(IsADirectoryError) as caught, whole(tmp_path / "folder") as scratch:
-        (scratch / "inside").mkdir(parents=True)
-        (scratch / "inside").write_text("")
-    assert caught.value.filename == str(tmp_path / "folder" / "inside")
+
+    def write_to_a_folder() -> None:
+        with whole(tmp_path / "folder") as scratch:
+            (scratch / "inside").mkdir(parents=True)
+            (scratch / "inside").write_text("")
+
+    with pytest.raises(IsADirectoryError) as raised:
+        write_to_a_folder()
+    assert raised.value.filename == str(tmp_path / "folder" / "inside")
 
 
 def test_a_folder_that_was_made_goes_again_if_its_block_fails(tmp_path: Path) -> None:

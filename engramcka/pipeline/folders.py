@@ -5,6 +5,7 @@ A run directory may itself be a link; nothing inside one may, or writing would l
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -27,7 +28,7 @@ def check_parts(run: Path) -> None:
     results = run / layout.RESULTS
     try:
         if os.path.lexists(run) and not run.is_dir():
-            raise NotRegular(run, "no folder")
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(run))
         for name in MADE:
             check_folder(run / name)
         for folder in (results, *(results / kind for kind in KINDS)):
