@@ -136,16 +136,16 @@ def _hold(scratch: Path) -> int | None:
 
 def _remove_dead(scratch: Path) -> None:
     """Delete a scratch if its maker lives no more."""
+    lock = scratch / _LOCK
     with suppress(OSError):  # another has just deleted it, or it is not ours to delete
-        descriptor = open_descriptor(scratch / _LOCK, os.O_RDWR | os.O_CREAT)
+        descriptor = open_descriptor(lock, os.O_RDWR | os.O_CREAT)
         try:
             held = try_lock(descriptor)
-            if held or (held is None and _age(scratch) > _DAY):
+            if is_still(lock, descriptor) and (held or (held is None and _age(scratch) > _DAY)):
                 shutil.rmtree(scratch, ignore_errors=True)
         finally:
             os.close(descriptor)
-        if held:
-            shutil.rmtree(scratch, ignore_errors=True)  # what a network file system kept
+        scratch.rmdir()  # some network file systems keep an open file's name until now
 
 
 def _age(scratch: Path) -> float:

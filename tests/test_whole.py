@@ -140,7 +140,7 @@ while not Path(sys.argv[1], "stop").exists():
         subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stderr=subprocess.PIPE)
         for _ in range(2)
     ]
-    for number in range(300):
+    for number in range(100):
         with whole(tmp_path / "file") as scratch:
             scratch.write_text(str(number))
         assert (tmp_path / "file").read_text() == str(number)

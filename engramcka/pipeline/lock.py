@@ -12,7 +12,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -58,8 +58,9 @@ def _held(path: Path, shared: bool, patience: float) -> Iterator[None]:
             time.sleep(_POLL)
         if not is_still(path, descriptor):  # a folder that an import made, and put away again
             raise FileNotFoundError(errno.ENOENT, "deleted while it was waited for", str(path))
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps(_ourselves()).encode(), 0)
+        with suppress(OSError):  # it is held, though a full disk may not let it say by whom
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, json.dumps(_ourselves()).encode(), 0)
         yield
     finally:
         os.close(descriptor)  # the lock goes with it; the file stays, or two could hold two files
