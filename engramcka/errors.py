@@ -6,10 +6,34 @@ Messages are one line: where, what was found, what is allowed, what to do.
 
 from __future__ import annotations
 
+import errno
+import os
+
+# A name that was given cannot be one, or is another kind of thing.
+_NAMES = (
+    *(errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR),
+    *(errno.EISDIR, errno.EEXIST, errno.ELOOP),
+)
+
 
 def one_line(text: str) -> str:
     """One line without control characters: names in a message may come from a stranger's file."""
     return "".join(c if c.isprintable() else " " for c in " ".join(text.splitlines()))
+
+
+def in_words(error: OSError) -> str:
+    """What the system said and about which file, as a person would put it."""
+    if error.strerror is None:
+        return str(error) or type(error).__name__
+    name = error.filename
+    if isinstance(name, bytes):
+        name = os.fsdecode(name)
+    return f"{name}: {error.strerror}" if isinstance(name, str) and name else error.strerror
+
+
+def code_of(error: OSError) -> int:
+    """Exit code where a file cannot be written: 2 if the name that was given cannot be one."""
+    return 2 if error.errno in _NAMES else 1
 
 
 class EngramckaError(Exception):

@@ -7,10 +7,11 @@ what the work is.
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from rich.progress import (
 )
 
 from engramcka import stopping
+from engramcka.regular import open_descriptor
 
 LINE_SECONDS = 10.0  # between two lines about one piece of work when there are no bars
 LOG_SECONDS = 1.0  # between two progress events of one piece in the log
@@ -106,6 +108,25 @@ class Task:
         self._reporter.log(event, **self._facts(), seconds=round(self.seconds, 3), info=info)
 
 
+class _Unbroken:
+    """A stream that may vanish, as a terminal does with its connection: no reason to stop work."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
 class Reporter:
     """Where progress goes: bars if the console is a terminal, and always the log if there is one.
 
@@ -116,7 +137,8 @@ class Reporter:
     def __init__(
         self, log: Path | None = None, console: Console | None = None, rank: int = 0
     ) -> None:
-        self.console = console or Console(file=sys.stderr, highlight=False, quiet=rank > 0)
+        stderr: Any = _Unbroken(sys.stderr)
+        self.console = console or Console(file=stderr, highlight=False, quiet=rank > 0)
         self.bars: Progress | None = None
         self._log, self._rank = log, rank
 
@@ -151,7 +173,8 @@ class Reporter:
         try:
             yield task
         except BaseException as error:
-            task._end("failed", type(error).__name__)
+            with suppress(OSError):  # what is told is why it failed
+                task._end("failed", type(error).__name__)
             raise
         task._end("done", "")
 
@@ -167,5 +190,16 @@ class Reporter:
         entry = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": event}
         if self._rank:
             facts["rank"] = self._rank
-        with self._log.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({**entry, **facts}) + "\n")
+        try:
+            self._append(self._log, json.dumps({**entry, **facts}) + "\n")
+        except OSError as error:
+            error.filename = str(self._log)
+            raise
+
+    @staticmethod
+    def _append(log: Path, line: str) -> None:
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT
+        with os.fdopen(open_descriptor(log, flags), "rb+", buffering=0) as file:
+            end = os.fstat(file.fileno()).st_size
+            cut_off = end > 0 and os.pread(file.fileno(), 1, end - 1) != b"\n"  # by a kill
+            file.write(("\n" * cut_off + line).encode())

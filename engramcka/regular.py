@@ -42,9 +42,11 @@ def open_regular(path: Path, within: Path | None = None) -> BinaryIO:
 def open_descriptor(path: Path, flags: int, mode: int = 0o644) -> int:
     """`os.open` of a regular file, which is made where ``flags`` say so; raises as `open_regular`.
 
-    ``O_TRUNC`` is not for this: the file would be empty before it is known to be one.
+    Raises:
+        ValueError: ``O_TRUNC``, with which the file would be empty before it is known to be one.
     """
-    assert not flags & os.O_TRUNC
+    if flags & os.O_TRUNC:
+        raise ValueError("a file is emptied once it is known to be one")
     try:
         _refuse(path, os.lstat(path))
     except FileNotFoundError:
@@ -83,6 +85,13 @@ def check_folder(path: Path) -> None:
     mode = _mode(path)
     if mode is not None and mode != stat.S_IFDIR:
         raise NotRegular(path, _what(mode, "folder"), _number(mode))
+
+
+def check_file(path: Path) -> None:
+    """Refuse what is there but is no file of its own; raises `NotRegular`."""
+    mode = _mode(path)
+    if mode is not None and mode != stat.S_IFREG:
+        raise NotRegular(path, _what(mode, "file"), _number(mode))
 
 
 def check_way(path: Path, within: Path) -> None:

@@ -150,7 +150,7 @@ PRELOADED = [
 
 
 def _forked(arguments: tuple[str, ...], cwd: Path, files: list[Path]) -> None:
-    from engramcka.cli import main
+    from engramcka.__main__ import main
 
     for number, file in enumerate(files, start=1):
         os.dup2(os.open(file, os.O_WRONLY), number)

@@ -1,19 +1,22 @@
 """The Typer app, and the one place where errors become a line of text and an exit code.
 
-Exit codes: 0 done; 1 failed while running; 2 bad usage or config; 75 stopped by a signal with its
-state saved, so that a queue may start it again.
+Exit codes: 0 done; 1 failed while running; 2 bad usage or config; 75 a run was stopped by a signal
+with its state saved, so that a queue may start it again; 130 another command was stopped by Ctrl-C.
 """
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
+from contextlib import suppress
 from typing import Annotated, NoReturn
 
 import typer
 
-from engramcka import __version__
+from engramcka import __version__, stopping
 from engramcka.cli import browse, check, export, importing, info, init, models, run, verify
-from engramcka.errors import EngramckaError
+from engramcka.errors import EngramckaError, in_words, one_line
 
 app = typer.Typer(
     name="engramcka",
@@ -53,13 +56,54 @@ def _options(
 
 
 def main() -> NoReturn:
-    """The entry point of the ``engramcka`` script."""
+    """Run a command and leave with its exit code; see `engramcka.__main__`."""
+    code = _run()
+    if stopping.was_interrupted():  # whatever it became on its way up
+        code = stopping.INTERRUPTED
+    sys.exit(_flush() or code)
+
+
+def _flush() -> int:
+    """Write out what was printed; else Python complains in its own words, with a code of its own.
+
+    A terminal that is gone is no failure.
+    """
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if error.errno not in (errno.EIO, errno.EPIPE):
+            return _tell(f"standard output: {in_words(error)}", 1)
+        return int(error.errno == errno.EPIPE)
+    return 0
+
+
+def _run() -> int | str | None:
+    """Run a command; what goes wrong becomes a line and an exit code here.
+
+    The last three are for what nobody nearer could say better.
+    """
     try:
         app()
+    except SystemExit as end:
+        return end.code
     except EngramckaError as error:
-        print(f"engramcka: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        return _tell(str(error), error.exit_code)
     except BrokenPipeError:
         sys.stderr.close()
-        sys.exit(1)
-    sys.exit(0)
+        return 1
+    except OSError as error:
+        return _tell(in_words(error), 2 if error.errno == errno.ENAMETOOLONG else 1)
+    except MemoryError:
+        return _tell("out of memory", 1)
+    except ValueError as error:
+        if "embedded null" not in str(error):  # a NUL in a path
+            raise
+        return _tell(str(error), 2)
+    return 0
+
+
+def _tell(message: str, code: int) -> int:
+    with suppress(OSError):
+        print(f"engramcka: {one_line(message)}", file=sys.stderr, flush=True)
+    return code

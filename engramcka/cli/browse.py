@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from engramcka import stopping
 
 
 def command(
@@ -20,4 +23,9 @@ def command(
     """Look at maps and sweeps in the terminal."""
     from engramcka.tui import browse
 
-    browse(paths or [Path()], once=once)
+    if not once:  # asyncio then ends the app, which gives the terminal back
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        browse(paths or [Path()], once=once)
+    except KeyboardInterrupt as stop:
+        raise typer.Exit(stopping.INTERRUPTED) from stop

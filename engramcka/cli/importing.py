@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -11,7 +15,10 @@ from typing import Annotated, Any
 
 import typer
 
-from engramcka.errors import ConfigError, StoreError
+from engramcka.errors import ConfigError, StoreError, code_of
+from engramcka.whole import folder_for
+
+PATIENCE = 5.0  # seconds that a run at work is waited for
 
 
 class KindChoice(StrEnum):
@@ -55,7 +62,7 @@ def command(
 ) -> None:
     """Take a loss sweep or a similarity map from FILE into RUN, to browse and export."""
     from engramcka.config.tables import plain_name
-    from engramcka.stores import layout, results
+    from engramcka.stores import inventory, layout, results
 
     if not file.exists():
         raise StoreError(f"{file}: there is no such file", exit_code=2)
@@ -73,31 +80,54 @@ def command(
         from engramcka.stores.foreign_maps import read_map_file
 
         result = read_map_file(file, y_label, x_label, first_layer)
-    target = into / layout.RESULTS
-    if (target / kind / called).exists() and not force:
-        raise StoreError(
-            f"{into}: has {kind}/{called} already; choose another --name, or --force", exit_code=2
-        )
     source = {"file": str(file), "sha256": _digest(file)}
     imported = datetime.now(UTC).isoformat(timespec="seconds")
     result = replace(result, provenance={**source, "imported": imported})
-    _make_run(into)
-    results.write_result(target, called, result, {"imported": source})
+    target = into / layout.RESULTS
+    with _held_run(into):
+        if os.path.lexists(target / kind / called) and not force:
+            raise StoreError(
+                f"{into}: has {kind}/{called} already; choose another --name, or --force",
+                exit_code=2,
+            )
+        is_finished = inventory.is_current(into)
+        inventory.put_away(into)
+        results.open_root(target)
+        results.write_result(target, called, result, {"imported": source})
+        if is_finished:
+            inventory.take(into)
     print(f"Wrote {kind}/{called}. Look at it with: engramcka browse {into}")
 
 
-def _make_run(run: Path) -> None:
-    """A run directory with results to write to; refuses a folder that is something else."""
+@contextmanager
+def _held_run(run: Path) -> Iterator[None]:
+    """A run directory to write results to, held meanwhile; made where it is not there.
+
+    If the block raises, one that was made is deleted again.
+
+    Raises:
+        StoreError: a folder that is something else, or held by a run that is at work.
+    """
+    from engramcka.pipeline.folders import check_parts
+    from engramcka.pipeline.lock import hold
     from engramcka.stores import is_run, layout
-    from engramcka.stores.results import open_root
 
     try:
-        if run.exists() and not is_run(run) and any(run.iterdir()):
+        check_parts(run)
+        ours = {layout.LOCK, layout.RESULTS}  # of another import that has just begun
+        if run.is_dir() and not is_run(run) and not ours.issuperset(os.listdir(run)):
             raise StoreError(f"{run}: holds other things and is no run", exit_code=2)
-        run.mkdir(parents=True, exist_ok=True)
-        open_root(run / layout.RESULTS)
+        is_new = not run.is_dir()
+        with folder_for(run), hold(run, patience=PATIENCE):
+            try:
+                yield
+            except BaseException:
+                if is_new:
+                    shutil.rmtree(run, ignore_errors=True)
+                raise
     except OSError as error:
-        raise StoreError(f"{run}: cannot be written ({error.strerror or error})") from error
+        told = f"{run}: cannot be written ({error.strerror or error})"
+        raise StoreError(told, exit_code=code_of(error)) from error
 
 
 def _digest(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from enum import StrEnum
 from importlib import resources
 from pathlib import Path
@@ -9,7 +10,8 @@ from typing import Annotated
 
 import typer
 
-from engramcka.errors import ConfigError
+from engramcka.errors import ConfigError, code_of
+from engramcka.whole import folder_for, whole
 
 
 class Template(StrEnum):
@@ -41,13 +43,13 @@ def command(
     text = (resources.files("engramcka.sample_configs") / file_name).read_text()
     if path.is_dir():
         path = path / file_name
+    if os.path.lexists(path):
+        raise ConfigError(f"{path}: is there already; name another file")
     try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(text)
-    except FileExistsError as error:
-        raise ConfigError(f"{path}: is there already; name another file") from error
+        with whole(path) as scratch:
+            scratch.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be written ({error.strerror})") from error
+        raise _cannot_write(path, error) from error
     print(f"Wrote {path}. Run it with: engramcka run {path}")
 
 
@@ -57,17 +59,23 @@ def _write_paper(run: Path) -> None:
     from engramcka.stores import layout, write_result
     from engramcka.stores.results import open_root
 
-    if run.exists():
+    if os.path.lexists(run):
         raise ConfigError(f"{run}: is there already; name another folder")
-    results = run / layout.RESULTS
     try:
-        run.mkdir(parents=True)
-        open_root(results)
-        for model, curve in published_lens().items():
-            write_result(results, model.lower(), curve, {"paper": "figure 4"})
-        for model, cka in published_maps().items():
-            write_result(results, f"{model.lower()}-vs-moe-27b", cka, {"paper": "figure 4"})
-        write_result(results, "insertion-layer", published_sweep(), {"paper": "figure 5"})
+        with folder_for(run.parent), whole(run) as scratch:
+            results = scratch / layout.RESULTS
+            open_root(results)
+            for model, curve in published_lens().items():
+                write_result(results, model.lower(), curve, {"paper": "figure 4"})
+            for model, cka in published_maps().items():
+                write_result(results, f"{model.lower()}-vs-moe-27b", cka, {"paper": "figure 4"})
+            write_result(results, "insertion-layer", published_sweep(), {"paper": "figure 5"})
     except OSError as error:
-        raise ConfigError(f"{run}: cannot be written ({error.strerror})") from error
+        raise _cannot_write(run, error) from error
     print(f"Wrote {run}. Look at it with: engramcka browse {run}")
+
+
+def _cannot_write(path: Path, error: OSError) -> ConfigError:
+    return ConfigError(
+        f"{path}: cannot be written ({error.strerror or error})", exit_code=code_of(error)
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from enum import StrEnum
@@ -73,7 +74,10 @@ def command(
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     part = _parse_share(share)
     stopping.listen()
-    world = join_world()
+    try:
+        world = join_world()
+    except KeyboardInterrupt as stop:
+        raise Interrupted("stopped; nothing was begun") from stop
     reporter = Reporter(Path(loaded.run.dir) / layout.LOG, rank=world.rank)
     try:
         outcome = run_config(
@@ -88,7 +92,11 @@ def command(
             raise
         raise typer.Exit(error.exit_code) from error  # the rank that failed has said why
     if world.first:
-        _report(Console(highlight=False), loaded.run.dir, outcome)
+        try:
+            _report(Console(highlight=False), loaded.run.dir, outcome)
+        except OSError as error:
+            if error.errno != errno.EIO:  # the terminal is gone, the run is done
+                raise
     if outcome.failures:
         raise typer.Exit(1)
 

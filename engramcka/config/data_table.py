@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from engramcka.config.tables import Table
+from engramcka.config.tables import Place, Table
 
 STDLIB = "python-stdlib"
 ENTITY_POSITIONS = ("entity-last", "mean")
@@ -31,7 +31,7 @@ class DataTable(Table):
         description="the text: the running Python's own library, Few-NERD in its Hugging Face "
         "schema, any data set that `datasets` loads, or files of rows or of text",
     )
-    path: str | None = Field(
+    path: Place | None = Field(
         None,
         min_length=1,
         description="few-nerd, hf: local folder or hub name (few-nerd: DFKI-SLT/few-nerd if left "

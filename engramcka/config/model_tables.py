@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from engramcka.config.tables import Label, Layer, Seed, Table
+from engramcka.config.tables import Label, Layer, Place, Seed, Table
 
 
 class EngramConfig(Table):
@@ -115,7 +115,7 @@ class LoadedModel(CapturedModel):
     """``[models.NAME]`` with ``source = "hf"``: any causal LM that transformers knows."""
 
     source: Literal["hf"] = Field(description="where the model comes from")
-    path: str = Field(
+    path: Place = Field(
         min_length=1,
         description="local folder or hub name; a glob of folders, as `run/step-*`, is a series "
         "over training, sorted by the last number in their names",
@@ -173,7 +173,7 @@ class PythonModel(CapturedModel):
     function: Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")] = Field(
         description="`module:function`, called without arguments; returns (model, tokenizer)"
     )
-    path: str = Field(".", min_length=1, description="folder that the module is imported from")
+    path: Place = Field(".", min_length=1, description="folder that the module is imported from")
     blocks: str | None = Field(
         None,
         min_length=1,
@@ -187,7 +187,7 @@ class ImportedModel(Table):
 
     source: Literal["activations"] = Field(description="where the model comes from")
     label: Label = Field("", description="name on axes and in tables; the table's name if empty")
-    path: str = Field(
+    path: Place = Field(
         min_length=1,
         description="an .npz, .safetensors, .h5 or .zarr with an array (samples, width) a layer, "
         "or a folder or glob of .npy files, one a layer; a .zarr may stand behind a URL, as "
@@ -211,7 +211,7 @@ class ImportedModel(Table):
         "them: 0 for (layers, samples, width), 1 for (samples, layers, width); layers are numbered "
         "from 1, or from `first_layer`",
     )
-    samples: str | None = Field(
+    samples: Place | None = Field(
         None,
         min_length=1,
         description="JSON lines, a row each, with document, start, end and other columns; without "

@@ -23,7 +23,7 @@ from engramcka.config.model_tables import (
     TrainedModel,
 )
 from engramcka.config.source import ConfigSource, KeyPath
-from engramcka.config.tables import Name, Seed, Table
+from engramcka.config.tables import Name, Place, Seed, Table
 from engramcka.config.training_tables import AllocationTable, SweepTable, TrainingTable
 from engramcka.errors import ConfigError
 
@@ -59,7 +59,7 @@ def _no_url(place: str) -> str:
 class RunTable(Table):
     """``[run]``: where the results go."""
 
-    dir: Annotated[str, AfterValidator(_no_url)] = Field(
+    dir: Annotated[Place, AfterValidator(_no_url)] = Field(
         description="folder that holds the run; made if it is not there", min_length=1
     )
     seed: Seed = Field(0, description="seed of every random choice that has no seed of its own")

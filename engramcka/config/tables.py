@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
+import unicodedata
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+_MOST_BYTES = 255  # of one name in a path
 
 
 def plain_name(name: str) -> str:
@@ -24,6 +28,16 @@ def _one_line(text: str) -> str:
     return text
 
 
+def _place(path: str) -> str:
+    """The path, if a file system can have it; raises ValueError if not."""
+    if any(unicodedata.category(character) == "Cc" for character in path):
+        raise ValueError(f"found {path!r}; a path has no control characters")
+    if any(len(os.fsencode(part)) > _MOST_BYTES for part in path.split("/")):
+        raise ValueError(f"found a name of over {_MOST_BYTES} bytes; no file system has such")
+    return path
+
+
+Place = Annotated[str, Field(min_length=1), AfterValidator(_place)]
 Name = Annotated[str, AfterValidator(plain_name)]
 Label = Annotated[str, AfterValidator(_one_line)]
 Layer = Annotated[int, Field(ge=1)]

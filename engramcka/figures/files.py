@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from engramcka.errors import ConfigError, EngramckaError
-from engramcka.whole import whole
+from engramcka.whole import folder_for, whole
 
 
 def checked_extension(path: Path, allowed: Sequence[str], what: str) -> str:
@@ -29,12 +29,13 @@ def checked_extension(path: Path, allowed: Sequence[str], what: str) -> str:
 def write_whole(target: Path, content: bytes) -> None:
     """Write the file so that nobody ever sees half of it; folders on the way are made.
 
+    Where the file is a link, it takes the link's place: nothing is written through one.
+
     Raises:
         EngramckaError: it cannot be written.
     """
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with whole(target) as scratch:
+        with folder_for(target.parent), whole(target) as scratch:
             scratch.write_bytes(content)
     except OSError as error:
         reason = error.strerror or str(error)

@@ -1,60 +1,66 @@
 """One run a directory at a time: an advisory lock that the kernel drops when its holder dies.
 
 Runs that do different shares of the same work (see `engramcka.distributed`) may hold the directory
-together; a run of the whole may not join them.
+together; a run of the whole may not join them. Whatever writes into a run holds it.
 """
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import socket
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
 from engramcka.errors import StoreError
+from engramcka.locks import is_still, try_lock
+from engramcka.regular import open_descriptor, read_regular
 from engramcka.stores import layout
 
-_WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+_MOST_BYTES = 4096  # of a lock's text
+_POLL = 0.05  # seconds
 
 
 @contextmanager
-def hold(run: Path, share: tuple[int, int] = (0, 1)) -> Iterator[None]:
+def hold(run: Path, share: tuple[int, int] = (0, 1), patience: float = 0.0) -> Iterator[None]:
     """Hold a run directory, alone or as one share of several.
 
     Args:
         run: the directory, which is there.
         share: (which, of how many), from 0; (0, 1) is the whole.
+        patience: seconds to wait for another process that holds it.
 
     Raises:
         StoreError: another process holds it; the message says who, where and since when.
+        OSError: the lock is no regular file, or cannot be written.
     """
     part, parts = share
-    with _held(run / layout.LOCK, shared=parts > 1):
+    with _held(run / layout.LOCK, shared=parts > 1, patience=patience):
         if parts == 1:
             yield
         else:
-            with _held(run / f"{layout.LOCK}.{part}-of-{parts}", shared=False):
+            with _held(run / f"{layout.LOCK}.{part}-of-{parts}", shared=False, patience=patience):
                 yield
 
 
 @contextmanager
-def _held(path: Path, shared: bool) -> Iterator[None]:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+def _held(path: Path, shared: bool, patience: float) -> Iterator[None]:
+    descriptor = open_descriptor(path, os.O_RDWR | os.O_CREAT)
     try:
-        try:
-            fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StoreError(f"{path.parent}: {_holder(path)}; wait for it", exit_code=2) from None
-        except OSError as error:
-            if error.errno not in _WITHOUT_LOCKS:  # a file system that has none: go on unguarded
-                raise
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps(_ourselves()).encode(), 0)
+        end = time.monotonic() + patience
+        while try_lock(descriptor, shared) is False:  # None: there are no locks, go on unguarded
+            if time.monotonic() >= end:
+                raise StoreError(f"{path.parent}: {_holder(path)}; wait for it", exit_code=2)
+            time.sleep(_POLL)
+        if not is_still(path, descriptor):  # a folder that an import made, and put away again
+            raise FileNotFoundError(errno.ENOENT, "deleted while it was waited for", str(path))
+        with suppress(OSError):  # it is held, though a full disk may not let it say by whom
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, json.dumps(_ourselves()).encode(), 0)
         yield
     finally:
         os.close(descriptor)  # the lock goes with it; the file stays, or two could hold two files
@@ -71,10 +77,10 @@ def _ourselves() -> dict[str, str | int]:
 def _holder(path: Path) -> str:
     """Who holds the lock, in words."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(read_regular(path, _MOST_BYTES))
         return (
             f"held by process {int(found['pid'])} on {found['host']!s:.100} since "
             f"{found['since']!s:.40}"
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError):
         return "held by another process"

@@ -16,9 +16,10 @@ from safetensors import SafetensorError
 from engramcka import stopping
 from engramcka.config import Config, LoadedModel, dump_config
 from engramcka.distributed import ALONE, PeerFailed, World
-from engramcka.errors import EngramckaError, StoreError
+from engramcka.errors import EngramckaError, Interrupted, StoreError, in_words
 from engramcka.pipeline.context import Context
 from engramcka.pipeline.failures import Failed, Failures, failure
+from engramcka.pipeline.folders import cannot_write, check_parts, clear, make_folders
 from engramcka.pipeline.lock import hold
 from engramcka.pipeline.pieces import Piece, Stage
 from engramcka.pipeline.plan import make_plan
@@ -26,7 +27,7 @@ from engramcka.pipeline.room import check_room
 from engramcka.progress import Reporter
 from engramcka.stores import inventory, layout, provenance
 from engramcka.stores.results import open_root, update_root
-from engramcka.whole import remove_scratch, whole
+from engramcka.whole import whole
 
 WHOLE = (0, 1)
 
@@ -68,6 +69,7 @@ def run_config(
     """
     started = time.monotonic()
     try:
+        check_parts(Path(config.run.dir))
         pieces = make_plan(config) if only is None else _of_stage(make_plan(config), only)
         if share != WHOLE:
             pieces = _share_of(pieces, share)
@@ -78,7 +80,8 @@ def run_config(
         if world.first:
             _tidy(config, pieces, share)
     except BaseException as error:
-        if world.fail(error):
+        stopped = isinstance(error, KeyboardInterrupt)  # where it was
+        if world.fail(Interrupted(str(error)) if stopped else error):
             code = error.exit_code if isinstance(error, EngramckaError) else 1
             raise PeerFailed(str(error), exit_code=code) from error
         raise
@@ -114,18 +117,33 @@ def _work(
     if any("data" in p.inputs and p.stage == "extract" and not p.is_done() for p in pieces):
         _ = context.samples  # too few entities must not be found out after the training
     check_room(config, pieces)
-    _make_folders(context.run)
-    with hold(context.run, share) if world.first else nullcontext():
-        if world.first:
-            inventory.put_away(context.run)
-            _write_config(context.run, config, alone=share == WHOLE)
-            _record_provenance(context, reporter, len(pieces))
-        world.meet()
-        with reporter:
-            made = _work_through(pieces, context, reporter, failures, alone=share == WHOLE)
-        if world.first and share == WHOLE:
-            inventory.take(context.run)
-        return made
+    try:
+        make_folders(context.run)
+        with hold(context.run, share) if world.first else nullcontext():
+            return _work_held(context, reporter, pieces, share, failures)
+    except OSError as error:
+        raise cannot_write(context.run, error) from error
+
+
+def _work_held(
+    context: Context,
+    reporter: Reporter,
+    pieces: Sequence[Piece],
+    share: tuple[int, int],
+    failures: Failures,
+) -> int:
+    """Make what is left, between putting the run's inventory away and taking it anew."""
+    world = context.world
+    if world.first:
+        inventory.put_away(context.run)
+        _write_config(context.run, context.config, alone=share == WHOLE)
+        _record_provenance(context, reporter, len(pieces))
+    world.meet()
+    with reporter:
+        made = _work_through(pieces, context, reporter, failures, alone=share == WHOLE)
+    if world.first and share == WHOLE:
+        inventory.take(context.run)
+    return made
 
 
 def _refuse_as_one(config: Config, pieces: Sequence[Piece]) -> None:
@@ -172,29 +190,12 @@ def _tidy(config: Config, pieces: Sequence[Piece], share: tuple[int, int]) -> No
                 inventory.take(run)
 
 
-def _make_folders(run: Path) -> None:
-    try:
-        for folder in (layout.ACTIVATIONS, layout.CHECKPOINTS, layout.FIGURES):
-            (run / folder).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _cannot_write(run, error) from error
-
-
 def _write_config(run: Path, config: Config, alone: bool) -> None:
     """Clear what a killed process left, unless others may be writing; write the resolved config."""
-    try:
-        if alone:
-            remove_scratch(run)
-        with whole(run / layout.CONFIG) as scratch:
-            scratch.write_text(dump_config(config), encoding="utf-8")
-    except OSError as error:
-        raise _cannot_write(run, error) from error
-
-
-def _cannot_write(run: Path, error: OSError) -> StoreError:
-    return StoreError(
-        f"{run}: cannot be written ({error.strerror or error}); choose another run.dir"
-    )
+    if alone:
+        clear(run)
+    with whole(run / layout.CONFIG) as scratch:
+        scratch.write_text(dump_config(config), encoding="utf-8")
 
 
 def _record_provenance(context: Context, reporter: Reporter, pieces: int) -> None:
@@ -264,12 +265,13 @@ def _in_turn(pieces: Sequence[Piece]) -> Iterator[tuple[str, list[Piece]]]:
 
 
 def _make(piece: Piece, context: Context, reporter: Reporter) -> float:
-    with reporter.task(piece.stage, piece.name, piece.total, piece.unit) as task:
-        stopping.check()
-        try:
+    try:
+        with reporter.task(piece.stage, piece.name, piece.total, piece.unit) as task:
+            stopping.check()
             piece.work(context, task)
-        except (OSError, SafetensorError) as error:  # a full disk, in Python's or Rust's words
-            raise StoreError(f"{piece.stage} {piece.name}: {error}") from error
+    except (OSError, SafetensorError) as error:  # a full disk, in Python's or Rust's words
+        told = in_words(error) if isinstance(error, OSError) else str(error)
+        raise StoreError(f"{piece.stage} {piece.name}: {told}") from error
     return task.seconds
 
 

@@ -21,7 +21,7 @@ import google_crc32c
 from engramcka.errors import StoreError
 from engramcka.regular import is_regular, open_regular, read_regular
 from engramcka.stores import layout, nodes
-from engramcka.whole import whole
+from engramcka.whole import is_scratch, whole
 
 GROUP = "manifest"
 PLAIN = "manifest.json"
@@ -238,7 +238,9 @@ def _places(folder: Path) -> tuple[Path, Path]:
 
 
 def _is_manifest(name: str) -> bool:
-    return name in (f"{GROUP}/{_METADATA}", PLAIN) or name.endswith((".tmp", ".partial"))
+    if name in (f"{GROUP}/{_METADATA}", PLAIN) or name.endswith(".partial"):
+        return True
+    return any(map(is_scratch, name.split("/")))
 
 
 def _content(attributes: Mapping[str, Any]) -> bytes:

@@ -30,7 +30,7 @@ from safetensors.torch import save_file
 from engramcka.errors import StoreError
 from engramcka.stores import layout, manifest
 from engramcka.training.record import Progress
-from engramcka.whole import remove_scratch, whole
+from engramcka.whole import discard, remove_scratch, whole
 
 _PROGRESS, _WEIGHTS = "progress.json", "model.safetensors"
 _TRAINER = "trainer_state.json"
@@ -55,8 +55,7 @@ class WorkFolder:
     def clear(self, kept: Sequence[int]) -> None:
         """Delete what a killed process left half-written, and a state that is of no use."""
         shutil.rmtree(self.trainer, ignore_errors=True)
-        if self.folder.is_dir():
-            remove_scratch(self.folder)
+        remove_scratch(self.folder)
         progress = self._read_progress()
         if progress is None or not self._has_models(progress.step, kept):
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -143,9 +142,7 @@ class WorkFolder:
     def remove(self) -> None:
         """Delete all; a kill half-way leaves scratch that the next run clears."""
         if self.folder.exists():
-            old = self.folder.with_suffix(".tmp")
-            os.replace(self.folder, old)
-            shutil.rmtree(old, ignore_errors=True)
+            discard(self.folder)
 
     def close(self) -> None:
         """Leave a state and kept models for the next process, and nothing else."""

@@ -275,6 +275,6 @@ def test_a_run_dir_that_is_a_file_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text(CONFIG)
     (tmp_path / "run").write_text("in the way")
     result = here("run", "config.toml", cwd=tmp_path)
-    assert result.returncode == 1
+    assert result.returncode == 2
     assert result.stderr.count("\n") == 1
     assert "run: cannot be written" in result.stderr

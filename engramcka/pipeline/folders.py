@@ -1,0 +1,66 @@
+"""The parts of every run directory: made where they are not there, refused where they are none.
+
+A run directory may itself be a link; nothing inside one may, or writing would lead out of it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+from engramcka.errors import StoreError, code_of, in_words
+from engramcka.regular import NotRegular, check_file, check_folder
+from engramcka.stores import layout
+from engramcka.stores.kinds import KINDS
+from engramcka.whole import remove_scratch
+
+MADE = (layout.ACTIVATIONS, layout.CHECKPOINTS, layout.FIGURES)
+_FILES = (layout.CONFIG, layout.LOG, layout.LOCK)
+
+
+def check_parts(run: Path) -> None:
+    """Refuse a run of which a part is a link, or a file where a folder should be and the reverse.
+
+    Raises:
+        StoreError: names the part; nothing was written.
+    """
+    results = run / layout.RESULTS
+    try:
+        if os.path.lexists(run) and not run.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(run))
+        for name in MADE:
+            check_folder(run / name)
+        for folder in (results, *(results / kind for kind in KINDS)):
+            check_folder(folder)
+        for name in _FILES:
+            check_file(run / name)
+    except NotRegular as error:
+        raise StoreError(in_words(error), exit_code=2) from error
+    except OSError as error:
+        raise cannot_write(run, error) from error
+
+
+def make_folders(run: Path) -> None:
+    """Make the parts that are not there; raises StoreError."""
+    try:
+        for name in MADE:
+            (run / name).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(run, error) from error
+
+
+def clear(run: Path) -> None:
+    """Delete what killed processes left half-written in a run; for whoever holds it."""
+    remove_scratch(run, deep=False)  # it may be a folder of other things too
+    for name in (*MADE, layout.RESULTS):
+        remove_scratch(run / name)
+
+
+def cannot_write(run: Path, error: OSError) -> StoreError:
+    """What to say when a run directory cannot be written."""
+    where = "" if error.filename in (None, str(run)) else f"{error.filename}: "
+    return StoreError(
+        f"{run}: cannot be written ({where}{error.strerror or error}); choose another run.dir",
+        exit_code=code_of(error),
+    )
