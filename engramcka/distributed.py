@@ -25,6 +25,7 @@ from typing import Any, TypeVar
 
 from engramcka import stopping
 from engramcka.errors import ConfigError, EngramckaError, Interrupted
+from engramcka.lifeline import Lifelines, hold
 from engramcka.wire import pack, unpack
 
 T = TypeVar("T")
@@ -62,6 +63,18 @@ class World:
         self._store = store
         self._meetings = 0  # that this rank has been through
         self._groups = 0  # process groups that there were
+        self._lifelines: Any = None  # the first rank's, of all others; or this one's to the first
+
+    def hold_lifelines(self) -> None:
+        """From now on the first rank notices that another is gone; all ranks call it.
+
+        Raises as `meet` does.
+        """
+        if self.first:
+            self._lifelines = Lifelines()
+        port = self.meet(self._lifelines and self._lifelines.port, lambda said: said[0])
+        if not self.first:
+            self._lifelines = hold(os.environ["MASTER_ADDR"], port, self.rank)
 
     @property
     def first(self) -> bool:
@@ -246,7 +259,16 @@ class World:
         end = time.monotonic() + seconds
         ranks = [f"left/{rank}" for rank in range(self.size)]
         while not self._store.check(ranks) and time.monotonic() < end:
+            self._note_the_gone()
             time.sleep(_STEP_POLL)
+
+    def _note_the_gone(self) -> list[int]:
+        """Take leave for ranks that are gone and have not done it; only the first rank knows."""
+        cut = self._lifelines.cut() if self.first and self._lifelines else []
+        gone = [rank for rank in cut if not self._store.check([f"left/{rank}"])]
+        for rank in gone:
+            self._store.set(f"left/{rank}", "is gone")
+        return gone
 
     def _last_words(self, rank: int) -> str | None:
         """What a rank that has taken leave failed with; "" if it had done all."""
@@ -254,9 +276,14 @@ class World:
         return self._store.get(key).decode() if self._store.check([key]) else None
 
     def _failure(self) -> PeerFailed | None:
-        """What the first rank to fail said, if one did."""
+        """What the first rank to fail said, or that one is gone, if one did or is."""
+        gone = self._note_the_gone()
         if not self._store.check([_FAILED]):
-            return None
+            if not gone:
+                return None
+            words = f"rank {gone[0]} is gone"
+            self._store.set(_FAILED, pack([words, 1]))
+            return PeerFailed(words, is_said=False)
         words, code = unpack(self._store.get(_FAILED))
         return PeerFailed(words, exit_code=int(code))
 
@@ -325,7 +352,9 @@ def join_world() -> World:
         local_rank %= torch.cuda.device_count()  # of those that this process sees
         torch.cuda.set_device(local_rank)
     try:
-        return World(rank, size, local_rank, _meeting_place(rank, size))
+        world = World(rank, size, local_rank, _meeting_place(rank, size))
+        world.hold_lifelines()
+        return world
     except (RuntimeError, ValueError) as error:
         reason = str(error).partition("\n")[0][:200]
         raise PeerFailed(f"rank {rank} cannot meet the others ({reason})", is_said=False) from error

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from command import CONFIG
-from slurm_cluster import NODES, Slurm, lacking, slurm
+from slurm_cluster import Slurm, lacking, slurm
 
 SCRIPTS = Path(__file__).parents[2] / "sample_configs/slurm"
 STAGES = ("tokenizer", "train", "extract", "cka", "lens", "sweep", "figures")
@@ -70,7 +70,7 @@ def wait_for_stage(folder: Path, stage: str, after: int = 0) -> None:
 def require_quiet(log: str) -> list[str]:
     """The lines of ours in what a job wrote; beside them only its progress and Slurm's words."""
     ours = [line for line in log.splitlines() if line.startswith("engramcka: ")]
-    known = re.compile(r"20\d\d-\d\d-\d\d |engramcka: |srun: |slurmstepd: ")
+    known = re.compile(r"20\d\d-\d\d-\d\d |engramcka: |srun: |slurmstepd")
     assert [line for line in log.splitlines() if not known.match(line)] == []
     return ours
 
