@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 
 from engramcka import stopping
 from engramcka.errors import ConfigError, EngramckaError, Interrupted
-from engramcka.lifeline import Lifelines, hold
+from engramcka.lifeline import Lifelines
 from engramcka.wire import pack, unpack
 
 T = TypeVar("T")
@@ -63,18 +63,18 @@ class World:
         self._store = store
         self._meetings = 0  # that this rank has been through
         self._groups = 0  # process groups that there were
-        self._lifelines: Any = None  # the first rank's, of all others; or this one's to the first
+        self._lifelines = Lifelines()
 
     def hold_lifelines(self) -> None:
-        """From now on the first rank notices that another is gone; all ranks call it.
+        """From now on the first rank and each other notice that one is gone; all ranks call it.
 
         Raises as `meet` does.
         """
         if self.first:
-            self._lifelines = Lifelines()
-        port = self.meet(self._lifelines and self._lifelines.port, lambda said: said[0])
+            self._lifelines = Lifelines.of_first()
+        port = self.meet(self._lifelines.port, lambda said: said[0])
         if not self.first:
-            self._lifelines = hold(os.environ["MASTER_ADDR"], port, self.rank)
+            self._lifelines = Lifelines.to_first(os.environ["MASTER_ADDR"], port, self.rank)
 
     @property
     def first(self) -> bool:
@@ -263,9 +263,8 @@ class World:
             time.sleep(_STEP_POLL)
 
     def _note_the_gone(self) -> list[int]:
-        """Take leave for ranks that are gone and have not done it; only the first rank knows."""
-        cut = self._lifelines.cut() if self.first and self._lifelines else []
-        gone = [rank for rank in cut if not self._store.check([f"left/{rank}"])]
+        """Take leave for ranks that are gone and have not done it; returns those."""
+        gone = [rank for rank in self._lifelines.cut() if not self._store.check([f"left/{rank}"])]
         for rank in gone:
             self._store.set(f"left/{rank}", "is gone")
         return gone

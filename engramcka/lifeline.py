@@ -1,4 +1,4 @@
-"""Connections by which the first of several processes notices that another is gone.
+"""Connections between the first of several processes and the others: each notices a dead end.
 
 The kernel closes what a dead process held, so there is nothing to send and no thread. Where no
 connection can be made, nothing is noticed, and the launcher has to end the others. Knows nothing of
@@ -16,18 +16,38 @@ _KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}  # for 
 
 
 class Lifelines:
-    """The first rank's ends; ``port`` is where the others call."""
+    """This process's ends, each to another rank."""
 
-    def __init__(self) -> None:
-        self._door = socket.create_server(("", 0), backlog=4096)
-        self._door.setblocking(False)
+    def __init__(self, door: socket.socket | None = None) -> None:
+        self._door = door  # where the others call, if this is the first
         self._ends: dict[int, socket.socket] = {}
-        self.port = int(self._door.getsockname()[1])
+
+    @classmethod
+    def of_first(cls) -> Lifelines:
+        """The first rank's, which the others call at ``port``."""
+        door = socket.create_server(("", 0), backlog=4096)
+        door.setblocking(False)
+        return cls(door)
+
+    @classmethod
+    def to_first(cls, host: str, port: int, rank: int) -> Lifelines:
+        """Those of another rank, one or none, if none can be had."""
+        lines = cls()
+        with suppress(OSError):
+            end = socket.create_connection((host, port), timeout=_PATIENCE)
+            end.sendall(rank.to_bytes(_NUMBER))
+            lines._keep(0, end)
+        return lines
+
+    @property
+    def port(self) -> int | None:
+        """Where the others call, if this is the first rank's."""
+        return int(self._door.getsockname()[1]) if self._door else None
 
     def cut(self) -> list[int]:
         """The ranks that were there and are gone; each is told once."""
-        with suppress(BlockingIOError):
-            while True:
+        with suppress(OSError):  # none calls
+            while self._door:
                 self._take(self._door.accept()[0])
         gone = [rank for rank, end in self._ends.items() if _is_closed(end)]
         for rank in gone:
@@ -36,17 +56,20 @@ class Lifelines:
 
     def _take(self, end: socket.socket) -> None:
         end.settimeout(_PATIENCE)
+        with suppress(OSError):
+            number = end.recv(_NUMBER, socket.MSG_WAITALL)
+            if len(number) == _NUMBER and int.from_bytes(number) not in self._ends:
+                self._keep(int.from_bytes(number), end)
+                return
+        end.close()
+
+    def _keep(self, rank: int, end: socket.socket) -> None:
+        end.setblocking(False)
         end.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for name, value in _KEEPALIVE.items():
             if hasattr(socket, name):
                 end.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
-        with suppress(OSError):
-            number = end.recv(_NUMBER, socket.MSG_WAITALL)
-            if len(number) == _NUMBER:
-                end.setblocking(False)
-                self._ends.setdefault(int.from_bytes(number), end)
-                return
-        end.close()
+        self._ends[rank] = end
 
 
 def _is_closed(end: socket.socket) -> bool:
@@ -56,13 +79,3 @@ def _is_closed(end: socket.socket) -> bool:
         return False
     except OSError:
         return True
-
-
-def hold(host: str, port: int, rank: int) -> socket.socket | None:
-    """Another rank's end, to be kept until the process ends; None if none can be had."""
-    try:
-        end = socket.create_connection((host, port), timeout=_PATIENCE)
-        end.sendall(rank.to_bytes(_NUMBER))
-        return end
-    except OSError:
-        return None
