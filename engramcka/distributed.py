@@ -4,11 +4,12 @@ torchrun and srun say it in the environment; the key-value store of torch.distri
 words, as `engramcka.wire` writes them: nothing that arrives is executed. One process alone needs
 neither and loads no torch. Knows nothing of the work.
 
-Every rank goes through the same pieces in the same order and meets the others after each; a rank
-that fails says so in its place, so that no one waits for it. There is no process group: each rank
-trains and extracts by itself, and libraries must not take it for a part of theirs. Only where all
-ranks train one model together (`World.together`) does a library make one, and while they hold one
-model as one (`World.as_one`) there is ours.
+Every rank goes through the same pieces in the same order and meets the others after each. At its
+end a rank takes leave, with what it failed with if it did, so that no one waits for it; the first
+rank, which may hold the store, leaves last. There is no process group: each rank trains and
+extracts by itself, and libraries must not take it for a part of theirs. Only where all ranks train
+one model together (`World.together`) does a library make one, and while they hold one model as one
+(`World.as_one`) there is ours.
 """
 
 from __future__ import annotations
@@ -18,12 +19,13 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any, TypeVar
 
 from engramcka import stopping
-from engramcka.errors import ConfigError, EngramckaError
+from engramcka.errors import ConfigError, EngramckaError, Interrupted
+from engramcka.lifeline import Lifelines
 from engramcka.wire import pack, unpack
 
 T = TypeVar("T")
@@ -31,13 +33,19 @@ T = TypeVar("T")
 _POLL = 0.2  # seconds between two looks of a rank that waits
 _STEP_POLL = 0.005  # between two steps of work that ranks do as one: they are hardly apart
 _LOADING = timedelta(hours=2)  # that ranks may be apart in reading a large model
-_PATIENCE = 3.0  # seconds that a rank that failed waits to hear whether the first did too
-_SAID, _FAILED = b"S", b"F"
+_COMING = 1800.0  # seconds that ranks may be apart in their start
+_PATIENCE = 3.0  # seconds that a rank that failed waits for the others to hear of it
+_SAVING = 20.0  # that one that a signal stopped waits for the others to save their states
+_FAILED = "failed"  # where the first rank to fail puts its words
 _RANK_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK")
 
 
 class PeerFailed(EngramckaError):
-    """Another rank failed; its own message says how."""
+    """Another rank failed; ``is_said`` is whether a message of its own says how."""
+
+    def __init__(self, message: str, *, exit_code: int = 1, is_said: bool = True) -> None:
+        super().__init__(message, exit_code=exit_code)
+        self.is_said = is_said
 
 
 def _nothing(values: list[Any]) -> None:
@@ -55,6 +63,18 @@ class World:
         self._store = store
         self._meetings = 0  # that this rank has been through
         self._groups = 0  # process groups that there were
+        self._lifelines = Lifelines()
+
+    def hold_lifelines(self) -> None:
+        """From now on the first rank and each other notice that one is gone; all ranks call it.
+
+        Raises as `meet` does.
+        """
+        if self.first:
+            self._lifelines = Lifelines.of_first()
+        port = self.meet(self._lifelines.port, lambda said: said[0])
+        if not self.first:
+            self._lifelines = Lifelines.to_first(os.environ["MASTER_ADDR"], port, self.rank)
 
     @property
     def first(self) -> bool:
@@ -101,24 +121,50 @@ class World:
         found: list[Any] = self.meet(value, lambda by_rank: by_rank)
         return found
 
-    def fail(self, error: BaseException) -> bool:
-        """Tell the ranks that wait, or will wait, in `meet` that this one cannot go on.
+    def leave(self) -> None:
+        """Take leave of the other ranks, all being done; the first rank waits for their leave.
+
+        After the last meeting a store that is gone is no failure.
+        """
+        if self.size == 1:
+            return
+        from torch import distributed as dist
+
+        if dist.is_initialized():  # a training of all ranks has left its process group
+            dist.destroy_process_group()
+        with suppress(RuntimeError):
+            self._store.set(f"left/{self.rank}", "")
+            if self.first:
+                self._wait_for_leave(_SAVING)
+
+    def fail(self, error: BaseException) -> BaseException:
+        """Take leave of the other ranks with what this one failed with.
+
+        It gives them a moment to hear it, and a longer one to save their states if a signal stopped
+        them all: when one rank ends, its launcher ends the others.
 
         Returns:
-            Whether the first rank failed in the same words, so that they need not be said again.
+            What this rank ends with: the error, or a `PeerFailed` where it need not be said since
+            a lower rank says the same, or where the signal came because another rank had failed.
         """
-        if self.size == 1 or isinstance(error, PeerFailed):
-            return False
-        code = error.exit_code if isinstance(error, EngramckaError) else 1
-        said = pack([f"rank {self.rank}: {error or type(error).__name__}", code])
+        if self.size == 1:
+            return error
         try:
-            self._store.set(f"{self._meetings}/{self.rank}", _FAILED + said)
-            if self.first:
-                self._store.set(f"{self._meetings}/answer", _FAILED + said)
-                return False
-            return self._first_said(str(error))
-        except RuntimeError:  # the store's host is gone: so will the others be
-            return False
+            before = self._failure()
+            if before and isinstance(error, Interrupted):
+                error = before
+            code = error.exit_code if isinstance(error, EngramckaError) else 1
+            words = str(error) or type(error).__name__
+            if not before:
+                self._store.set(_FAILED, pack([f"rank {self.rank}: {words}", code]))
+            self._store.set(f"left/{self.rank}", words)
+            self._wait_for_leave(_SAVING if code == Interrupted.exit_code else _PATIENCE)
+            if any(self._last_words(rank) == words for rank in range(self.rank)):
+                return PeerFailed(words, exit_code=code)
+        except RuntimeError as gone:
+            if isinstance(error, Interrupted):  # sent because the first rank had ended
+                return self._lost(gone)
+        return error
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -208,48 +254,61 @@ class World:
                         f"{host}; give each its own (CUDA_VISIBLE_DEVICES), or start fewer"
                     )
 
-    def _lost(self, error: RuntimeError) -> PeerFailed:
-        """What another rank failed with, if it says so within a few seconds."""
-        end = time.monotonic() + _PATIENCE
-        while time.monotonic() < end:
-            for rank in range(self.size):
-                key = f"{self._meetings}/{rank}"
-                try:
-                    said = self._store.get(key) if self._store.check([key]) else b""
-                except RuntimeError:  # the store's host is gone
-                    end = 0.0
-                    break
-                if said[:1] == _FAILED:
-                    message, code = unpack(said[1:])
-                    return PeerFailed(message, exit_code=int(code))
-            time.sleep(_POLL)
-        return PeerFailed(f"lost contact with another rank ({str(error).splitlines()[0][:200]})")
+    def _wait_for_leave(self, seconds: float) -> None:
+        """Wait until all ranks have taken leave, or so long."""
+        end = time.monotonic() + seconds
+        ranks = [f"left/{rank}" for rank in range(self.size)]
+        while not self._store.check(ranks) and time.monotonic() < end:
+            self._note_the_gone()
+            time.sleep(_STEP_POLL)
 
-    def _first_said(self, words: str) -> bool:
-        """Whether the first rank fails with these words too, within a few seconds."""
-        key = f"{self._meetings}/0"
+    def _note_the_gone(self) -> list[int]:
+        """Take leave for ranks that are gone and have not done it; returns those."""
+        gone = [rank for rank in self._lifelines.cut() if not self._store.check([f"left/{rank}"])]
+        for rank in gone:
+            self._store.set(f"left/{rank}", "is gone")
+        return gone
+
+    def _last_words(self, rank: int) -> str | None:
+        """What a rank that has taken leave failed with; "" if it had done all."""
+        key = f"left/{rank}"
+        return self._store.get(key).decode() if self._store.check([key]) else None
+
+    def _failure(self) -> PeerFailed | None:
+        """What the first rank to fail said, or that one is gone, if one did or is."""
+        gone = self._note_the_gone()
+        if not self._store.check([_FAILED]):
+            if not gone:
+                return None
+            words = f"rank {gone[0]} is gone"
+            self._store.set(_FAILED, pack([words, 1]))
+            return PeerFailed(words, is_said=False)
+        words, code = unpack(self._store.get(_FAILED))
+        return PeerFailed(words, exit_code=int(code))
+
+    def _lost(self, error: RuntimeError) -> PeerFailed:
+        """What another rank failed with, if it says so within a few seconds.
+
+        If none does, the first two say that one is lost: one of them is there.
+        """
         end = time.monotonic() + _PATIENCE
-        while not self._store.check([key]):
-            if time.monotonic() > end:
-                return False
-            time.sleep(_POLL)
-        said: bytes = self._store.get(key)
-        return said[:1] == _FAILED and unpack(said[1:])[0] == f"rank 0: {words}"
+        with suppress(RuntimeError):  # the store's host is gone
+            while time.monotonic() < end:
+                if failure := self._failure():
+                    return failure
+                time.sleep(_POLL)
+        reason = str(error).partition("\n")[0][:200]
+        return PeerFailed(f"lost contact with another rank ({reason})", is_said=self.rank > 1)
 
     def _meet(
         self, content: bytes, answer: Callable[[list[bytes]], bytes], is_step: bool = False
     ) -> bytes:
         number = self._meetings
         try:
-            self._store.set(f"{number}/{self.rank}", _SAID + content)
+            self._store.set(f"{number}/{self.rank}", content)
             if self.first:
-                try:
-                    said = [self._hear(f"{number}/{rank}", is_step) for rank in range(self.size)]
-                except PeerFailed as error:
-                    words = pack([str(error), error.exit_code])
-                    self._store.set(f"{number}/answer", _FAILED + words)
-                    raise
-                self._store.set(f"{number}/answer", _SAID + answer(said))
+                said = [self._hear(f"{number}/{rank}", is_step) for rank in range(self.size)]
+                self._store.set(f"{number}/answer", answer(said))
             found = self._hear(f"{number}/answer", is_step)
             self._meetings += 1
             self._store.delete_key(f"{number}/{self.rank}")
@@ -257,20 +316,19 @@ class World:
                 self._store.delete_key(f"{number - 1}/answer")
             return found
         except RuntimeError as error:
-            raise PeerFailed(f"lost contact with the other ranks ({error})") from error
+            raise self._lost(error) from error
 
     def _hear(self, key: str, is_step: bool) -> bytes:
         wait = 0.001
         while not self._store.check([key]):
+            if failure := self._failure():
+                raise failure
             if not is_step:
                 stopping.check()
             time.sleep(wait)
             wait = min(2 * wait, _STEP_POLL if is_step else _POLL)
-        said: bytes = self._store.get(key)
-        if said[:1] == _FAILED:
-            message, code = unpack(said[1:])
-            raise PeerFailed(message, exit_code=int(code))
-        return said[1:]
+        words: bytes = self._store.get(key)
+        return words
 
 
 ALONE = World()
@@ -281,20 +339,24 @@ def join_world() -> World:
 
     Raises:
         ConfigError: the environment names ranks but not where they meet.
+        PeerFailed: they do not meet there.
+        Interrupted: a signal came while waiting for the first rank.
     """
     rank, size, local_rank = _place(os.environ)
     if size == 1:
         return ALONE
     import torch
-    from torch.distributed import PrefixStore  # type: ignore[attr-defined]
-    from torch.distributed.rendezvous import rendezvous
 
     if torch.cuda.is_available():
         local_rank %= torch.cuda.device_count()  # of those that this process sees
         torch.cuda.set_device(local_rank)
-    _set_meeting_place(size)
-    store, _, _ = next(rendezvous("env://", rank, size))
-    return World(rank, size, local_rank, PrefixStore("engramcka", store))
+    try:
+        world = World(rank, size, local_rank, _meeting_place(rank, size))
+        world.hold_lifelines()
+        return world
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).partition("\n")[0][:200]
+        raise PeerFailed(f"rank {rank} cannot meet the others ({reason})", is_said=False) from error
 
 
 def _place(environment: Mapping[str, str]) -> tuple[int, int, int]:
@@ -309,10 +371,52 @@ def _place(environment: Mapping[str, str]) -> tuple[int, int, int]:
     return rank, size, local_rank
 
 
-def _set_meeting_place(size: int) -> None:
-    """Under srun: the first host of the job, at a port that its number decides."""
-    if "MASTER_ADDR" in os.environ:
-        return
+def _meeting_place(rank: int, size: int) -> Any:
+    """The store in which the ranks meet: torchrun's, or one that the first rank holds."""
+    from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
+    from torch.distributed.rendezvous import rendezvous
+
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+        store, _, _ = next(rendezvous("env://", rank, size))
+        return PrefixStore("engramcka", store)
+    name = _set_address(size)
+    host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    if rank:
+        _wait_for_host(host, port)
+    store = TCPStore(host, port, size, rank == 0, wait_for_workers=False, multi_tenant=True)
+    return PrefixStore(name, store)
+
+
+def _wait_for_host(host: str, port: int) -> None:
+    """Wait until the first rank holds its store; TCPStore itself hears no signal while it waits."""
+    end = time.monotonic() + _COMING
+    while True:
+        stopping.check()
+        try:
+            socket.create_connection((host, port), timeout=_PATIENCE).close()
+            return
+        except socket.gaierror as error:
+            raise ConfigError(f"MASTER_ADDR: found {host!r}, which is no host here") from error
+        except OSError as error:
+            if time.monotonic() > end:
+                raise RuntimeError(f"{host}:{port}: {error}") from error
+            time.sleep(_POLL)
+
+
+def _set_address(size: int) -> str:
+    """Set where ranks meet, unless it is: under srun, the step's first host and a port of the step.
+
+    Returns:
+        A name for the ranks' words that no other step has, should its port be the same.
+    """
+    job, step = (int(os.environ.get(f"SLURM_{name}", "0")) for name in ("JOB_ID", "STEP_ID"))
+    os.environ.setdefault("MASTER_PORT", str(20_000 + (job * 101 + step) % 12_000))
+    if "MASTER_ADDR" not in os.environ:
+        os.environ["MASTER_ADDR"] = _first_host(size)
+    return f"engramcka/{job}.{step}"
+
+
+def _first_host(size: int) -> str:
     hosts = os.environ.get("SLURM_STEP_NODELIST") or os.environ.get("SLURM_JOB_NODELIST")
     if hosts is None:
         raise ConfigError(
@@ -323,5 +427,4 @@ def _set_meeting_place(size: int) -> None:
             ["scontrol", "show", "hostnames", hosts], capture_output=True, text=True, check=True
         )
         hosts = listed.stdout.split()[0]
-    os.environ["MASTER_ADDR"] = hosts
-    os.environ["MASTER_PORT"] = str(20_000 + int(os.environ.get("SLURM_JOB_ID", "0")) % 20_000)
+    return hosts

@@ -19,12 +19,21 @@ from engramcka.stores import layout
 class Store(dict[str, bytes]):
     """torch.distributed's key-value store, in one process."""
 
-    set = dict.__setitem__
+    def set(self, key: str, value: bytes | str) -> None:
+        self[key] = value.encode() if isinstance(value, str) else value
+
     get = dict.__getitem__  # type: ignore[assignment]
     delete_key = dict.__delitem__
 
     def check(self, keys: list[str]) -> bool:
         return all(key in self for key in keys)
+
+
+class Gone:
+    """A store whose host has left."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError("Connection was likely closed")
 
 
 def on_ranks(size: int, work: Callable[[World], Any]) -> tuple[list[Any], Store]:
@@ -35,9 +44,9 @@ def on_ranks(size: int, work: Callable[[World], Any]) -> tuple[list[Any], Store]
         world = World(rank, size, rank, store)
         try:
             found[rank] = work(world)
+            world.leave()
         except Exception as error:
-            world.fail(error)
-            found[rank] = error
+            found[rank] = world.fail(error)
 
     threads = [threading.Thread(target=run, args=(rank,)) for rank in range(size)]
     for thread in threads:
@@ -55,7 +64,7 @@ def test_all_get_what_the_first_decides_from_all_values(size: int) -> None:
 
     found, store = on_ranks(size, work)
     assert found == [[[rank + turn for rank in range(size)] for turn in range(4)]] * size
-    assert len(store) <= 1  # nothing piles up
+    assert len([key for key in store if not key.startswith("left/")]) <= 1  # nothing piles up
 
 
 def test_all_get_every_ranks_value_bit_for_bit() -> None:
@@ -96,8 +105,10 @@ def test_ranks_that_use_one_gpu_are_refused() -> None:
     assert found == [None, None]
     own[1] = ["c", "b"]
     found, _ = on_ranks(2, lambda world: world.require_own_gpus(own[world.rank]))
+    assert isinstance(found[0], ConfigError)
+    assert isinstance(found[1], PeerFailed)  # the first says it
     for error in found:
-        assert isinstance(error, ConfigError)
+        assert error.exit_code == 2
         assert "ranks 0 and 1 would put parts of a model on one GPU" in str(error)
 
 
@@ -180,16 +191,46 @@ def test_other_ranks_can_be_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "RANK" not in os.environ
 
 
-def test_what_all_ranks_fail_with_is_said_by_the_first() -> None:
-    def work(world: World) -> bool:
+def test_what_ranks_fail_with_in_the_same_words_is_said_by_the_lowest() -> None:
+    def work(world: World) -> None:
         world.meet()
-        return world.fail(ComparisonError("no such layer"))
+        if world.rank:
+            raise ComparisonError("no such layer")
 
     found, _ = on_ranks(3, work)
-    assert found == [False, True, True]
+    assert [type(error) for error in found] == [type(None), ComparisonError, PeerFailed]
 
-    def one(world: World) -> bool:
-        return world.fail(ComparisonError(f"only rank {world.rank}'s"))
+    def own(world: World) -> None:
+        raise ComparisonError(f"only rank {world.rank}'s")
 
-    found, _ = on_ranks(2, one)
-    assert found == [False, False]
+    found, _ = on_ranks(2, own)
+    assert [type(error) for error in found] == [ComparisonError, ComparisonError]
+
+
+def test_the_first_rank_leaves_last() -> None:
+    def work(world: World) -> bool:
+        time.sleep(0.1 * world.rank)
+        world.leave()
+        return world._store.check([f"left/{rank}" for rank in range(3)])
+
+    found, _ = on_ranks(3, work)
+    assert found[0]
+
+
+def test_a_store_that_is_gone_after_the_last_meeting_is_no_failure() -> None:
+    World(1, 2, 0, Gone()).leave()
+
+
+def test_a_signal_sent_because_another_rank_failed_ends_with_that_ranks_exit_code() -> None:
+    def work(world: World) -> None:
+        if world.rank == 0:
+            raise ComparisonError("layer 3 is not there")
+        time.sleep(0.2)
+        raise Interrupted("stopped by SIGTERM")  # the launcher's
+
+    found, _ = on_ranks(2, work)
+    assert isinstance(found[1], PeerFailed)
+    assert (str(found[1]), found[1].exit_code) == ("rank 0: layer 3 is not there", 1)
+    ending = World(1, 2, 0, Gone()).fail(Interrupted("stopped by SIGTERM"))  # rank 0 held the store
+    assert isinstance(ending, PeerFailed)
+    assert ending.exit_code == 1

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from engramcka.errors import ConfigError, Interrupted
+from engramcka.noise import silence
 
 if TYPE_CHECKING:
     from engramcka.pipeline import Outcome
@@ -56,6 +57,7 @@ def command(
     ] = "0/1",
 ) -> None:
     """Do what is left of CONFIG; a second run does nothing."""
+    silence()
     from rich.console import Console
 
     from engramcka import stopping
@@ -66,9 +68,6 @@ def command(
     from engramcka.stores import layout
 
     loaded = load_config(config, set_ or [])
-    # Our own bars say what is going on; transformers' would break them.
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     # Threads that wait for each other must not spin: with another job on the same cores, a training
     # step of a small model took over 5 s spinning and 0.36 s sleeping (two cores, torch 2.13).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -88,9 +87,9 @@ def command(
             f"stopped; what was finished is in {loaded.run.dir}, the same command goes on"
         ) from stop
     except PeerFailed as error:
-        if world.first:
+        if not error.is_said:
             raise
-        raise typer.Exit(error.exit_code) from error  # the rank that failed has said why
+        raise typer.Exit(error.exit_code) from error
     if world.first:
         try:
             _report(Console(highlight=False), loaded.run.dir, outcome)

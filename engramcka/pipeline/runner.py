@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 
 from engramcka import stopping
 from engramcka.config import Config, LoadedModel, dump_config
-from engramcka.distributed import ALONE, PeerFailed, World
+from engramcka.distributed import ALONE, World
 from engramcka.errors import EngramckaError, Interrupted, StoreError, in_words
 from engramcka.pipeline.context import Context
 from engramcka.pipeline.failures import Failed, Failures, failure
@@ -79,12 +79,15 @@ def run_config(
             made = _work(config, reporter, pieces, world, share, failures)
         if world.first:
             _tidy(config, pieces, share)
+        world.leave()
     except BaseException as error:
-        stopped = isinstance(error, KeyboardInterrupt)  # where it was
-        if world.fail(Interrupted(str(error)) if stopped else error):
-            code = error.exit_code if isinstance(error, EngramckaError) else 1
-            raise PeerFailed(str(error), exit_code=code) from error
-        raise
+        if isinstance(error, KeyboardInterrupt):  # stopped where it was
+            ending = world.fail(Interrupted(str(error)))
+        else:
+            ending = world.fail(error)
+        if ending is error:
+            raise
+        raise ending from error
     found = len(pieces) - made - len(failures.lines) - failures.skipped
     seconds = time.monotonic() - started
     return Outcome(made, found, seconds, tuple(failures.lines), failures.skipped)

@@ -166,6 +166,9 @@ def test_what_a_kill_leaves_is_filled_up_by_as_many_ranks_or_by_one(
     only = ("run", "config.toml", "--only", "extract")
     job = torchrun(HERE / "small_chunks.py", 2, *only, cwd=tmp_path)
     assert job.returncode != 0
+    assert "c10d]" not in job.stderr
+    ours = [line for line in job.stderr.splitlines() if line.startswith("engramcka: ")]
+    assert ours == ["engramcka: rank 0 is gone"]
     store = open_run(tmp_path / "run").activations("llama")
     assert store.missing() == [(32, 40)]
     written = store.path / "layer_01/c/0/0"

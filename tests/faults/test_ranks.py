@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -54,6 +55,35 @@ def test_a_rank_killed_ends_the_job_and_another_number_of_ranks_goes_on(
     assert chunks(run) == chunks(finished / "run")
     trained = [e["name"] for e in events(run, "done") if e["unit"] == "steps"]
     assert len(trained) == len(set(trained)) == 3
+
+
+@pytest.mark.parametrize(("stage", "killed"), [("extract", 1), ("cka", 0)])
+def test_a_rank_killed_in_a_stage_ends_the_others_and_the_same_command_goes_on(
+    finished: Path, tmp_path: Path, stage: str, killed: int
+) -> None:
+    (tmp_path / "config.toml").write_text(CONFIG)
+    run = tmp_path / "run"
+    shutil.copytree(finished / "run", run)
+    (run / "log.jsonl").unlink()
+    for made in run.glob("activations/*.zarr" if stage == "extract" else "results.zarr/cka/*/"):
+        shutil.rmtree(made)
+    job = start("run", "config.toml", "--only", stage, cwd=tmp_path, ranks=2)
+    deadline = time.monotonic() + 100
+    while not [e for e in events(run, "start") if e["stage"] == stage]:
+        assert job.poll() is None, job.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    pids = {environment_of(pid).get("RANK"): pid for pid in children(job.pid)}
+    os.kill(pids[str(killed)], signal.SIGKILL)
+    sent = time.monotonic()
+    _, errors = job.communicate(timeout=100)
+    assert time.monotonic() - sent < 30
+    assert job.returncode == 1
+    assert len([line for line in errors.splitlines() if line.startswith("engramcka: ")]) <= 1
+    assert "c10d]" not in errors
+    again = here("run", "config.toml", "--only", stage, cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert chunks(run) == chunks(finished / "run")
 
 
 def children(pid: int) -> list[int]:
