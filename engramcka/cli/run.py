@@ -75,7 +75,7 @@ def command(
     stopping.listen()
     try:
         world = join_world()
-    except KeyboardInterrupt as stop:
+    except (KeyboardInterrupt, Interrupted) as stop:
         raise Interrupted("stopped; nothing was begun") from stop
     reporter = Reporter(Path(loaded.run.dir) / layout.LOG, rank=world.rank)
     try:

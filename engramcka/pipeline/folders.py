@@ -1,7 +1,4 @@
-"""The parts of every run directory: made where they are not there, refused where they are none.
-
-A run directory may itself be a link; nothing inside one may, or writing would lead out of it.
-"""
+"""The parts of every run directory: made where they are not there, refused where they are none."""
 
 from __future__ import annotations
 
@@ -9,34 +6,24 @@ import errno
 import os
 from pathlib import Path
 
-from engramcka.errors import StoreError, code_of, in_words
-from engramcka.regular import NotRegular, check_file, check_folder
+from engramcka.errors import StoreError, code_of
 from engramcka.stores import layout
-from engramcka.stores.kinds import KINDS
+from engramcka.stores.run import check_frame
 from engramcka.whole import remove_scratch
 
 MADE = (layout.ACTIVATIONS, layout.CHECKPOINTS, layout.FIGURES)
-_FILES = (layout.CONFIG, layout.LOG, layout.LOCK)
 
 
 def check_parts(run: Path) -> None:
-    """Refuse a run of which a part is a link, or a file where a folder should be and the reverse.
+    """Refuse a run directory that is none, or of which a part leads out of it.
 
     Raises:
         StoreError: names the part; nothing was written.
     """
-    results = run / layout.RESULTS
     try:
         if os.path.lexists(run) and not run.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(run))
-        for name in MADE:
-            check_folder(run / name)
-        for folder in (results, *(results / kind for kind in KINDS)):
-            check_folder(folder)
-        for name in _FILES:
-            check_file(run / name)
-    except NotRegular as error:
-        raise StoreError(in_words(error), exit_code=2) from error
+        check_frame(run)
     except OSError as error:
         raise cannot_write(run, error) from error
 

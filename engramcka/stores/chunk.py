@@ -52,7 +52,7 @@ def require_one_chunk(node: nodes.ArrayNode, most: int) -> int:
     one = tuple(max(1, length) for length in node.shape)
     if node.chunk_shape != one or not node.shape or sys.byteorder != "little":
         raise StoreError(f"{node.folder}: cannot be read (not one chunk)")
-    if size > most:
+    if max(size, *node.shape) > most:
         raise StoreError(f"{node.folder}: cannot be read ({size:,} bytes, more than ours ever are)")
     return size
 

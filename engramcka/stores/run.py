@@ -13,8 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from engramcka.errors import StoreError
-from engramcka.regular import check_folder, is_folder, is_regular, read_regular
+from engramcka.errors import StoreError, in_words
+from engramcka.regular import (
+    NotRegular,
+    check_file,
+    check_folder,
+    is_folder,
+    is_regular,
+    read_regular,
+)
 from engramcka.results import (
     AllocationSweep,
     CkaMap,
@@ -187,14 +194,18 @@ def open_run(path: str | Path) -> Run:
 
 
 def check_frame(run: Path) -> None:
-    """Refuse a run of which a folder that others are in is a link, or no folder.
+    """Refuse a run of which a part is a link, or a file where a folder should be and the reverse.
+
+    A run directory may itself be a link; nothing inside one may, or it would lead out of it.
 
     Raises:
-        StoreError: names it.
+        StoreError: names the part.
     """
-    results_of = run / layout.RESULTS
-    for folder in (*(run / part for part in layout.PLACES), *(results_of / kind for kind in KINDS)):
-        try:
+    kinds = (run / layout.RESULTS / kind for kind in KINDS)
+    try:
+        for folder in (*(run / name for name in layout.PLACES), *kinds):
             check_folder(folder)
-        except OSError as error:
-            raise StoreError(f"{folder}: {error.strerror}") from error
+        for name in (layout.CONFIG, layout.LOG, layout.LOCK):
+            check_file(run / name)
+    except NotRegular as error:
+        raise StoreError(in_words(error), exit_code=2) from error
