@@ -100,7 +100,7 @@ def command(
     """Draw results of RUN into a file, or write their numbers."""
     from engramcka import figures
     from engramcka.pipeline import subjects
-    from engramcka.stores import open_run
+    from engramcka.stores import inventory, open_run
 
     stored = open_run(run)
     chosen = subjects.choose(stored, what)
@@ -120,10 +120,12 @@ def command(
     else:
         figures.check_format(output)
         figures.save_figure(subjects.draw(stored, chosen, look), output, dpi=dpi)
+    inventory.renew(output)
     print(f"Wrote {output}")
     if with_caption and minus is None and form not in figures.TABLE_FORMATS:
         beside = output.with_suffix(".txt")
         figures.write_text(beside, subjects.caption(stored, chosen, look) + "\n")
+        inventory.renew(beside)
         print(f"Wrote {beside}")
 
 

@@ -109,8 +109,8 @@ def _held_run(run: Path) -> Iterator[None]:
         StoreError: a folder that is something else, or held by a run that is at work.
     """
     from engramcka.pipeline.folders import check_parts
-    from engramcka.pipeline.lock import hold
     from engramcka.stores import is_run, layout
+    from engramcka.stores.lock import hold
 
     try:
         check_parts(run)

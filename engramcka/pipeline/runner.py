@@ -20,12 +20,12 @@ from engramcka.errors import EngramckaError, Interrupted, StoreError, in_words
 from engramcka.pipeline.context import Context
 from engramcka.pipeline.failures import Failed, Failures, failure
 from engramcka.pipeline.folders import cannot_write, check_parts, clear, make_folders
-from engramcka.pipeline.lock import hold
 from engramcka.pipeline.pieces import Piece, Stage
 from engramcka.pipeline.plan import make_plan
 from engramcka.pipeline.room import check_room
 from engramcka.progress import Reporter
 from engramcka.stores import inventory, layout, provenance
+from engramcka.stores.lock import hold
 from engramcka.stores.results import open_root, update_root
 from engramcka.whole import whole
 

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from engramcka.errors import StoreError
 from engramcka.regular import is_folder, is_regular
 from engramcka.stores import layout, manifest, results
 from engramcka.stores.kinds import KINDS
+from engramcka.stores.lock import hold
 
 FINISHED = "finished"  # attribute of the root of the results
 _LOG, _FOLDERS = "log", "folders"
@@ -58,10 +60,17 @@ def put_away(run: Path) -> None:
 
 
 def renew(path: Path) -> None:
-    """Take in a listed file that was written anew; for whoever holds the lock of its run."""
+    """Take in a listed file that was replaced by hand, so that it counts as the run's own.
+
+    Nothing is done where a run is at work, which takes its inventory at its end, or for a file that
+    belongs to no finished run.
+    """
+    path = path.absolute()
     run = path.parent.parent
     name, listed = path.relative_to(run).as_posix(), _files(run)
-    if name in listed:
+    if name not in listed:
+        return
+    with suppress(OSError, StoreError), hold(run):
         said, files = manifest.attributes(run), {**listed, name: manifest.facts(path, run)}
         manifest.write(run, files, None, {key: said[key] for key in (_LOG, _FOLDERS)})
 

@@ -142,6 +142,19 @@ def test_what_is_gone_is_named_and_the_next_run_makes_it(
         assert here("verify", "run", cwd=tmp_path).returncode == 0
 
 
+def test_a_figure_that_is_exported_over_the_runs_own_stays(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished / "run", tmp_path / "run")
+    shutil.copy(finished / "config.toml", tmp_path)
+    figure = tmp_path / "run/figures/cka-self.png"
+    what = ["--what", "cka/self", "--dark", "--caption", "-o", "run/figures/cka-self.png"]
+    assert here("export", "run", *what, cwd=tmp_path).returncode == 0
+    mine = figure.read_bytes()
+    assert here("verify", "run", cwd=tmp_path).returncode == 0
+    assert here("run", "config.toml", cwd=tmp_path).returncode == 0
+    assert figure.read_bytes() == mine
+    assert here("verify", "run", cwd=tmp_path).returncode == 0
+
+
 def test_an_empty_or_damaged_figure_is_drawn_again(finished: Path, tmp_path: Path) -> None:
     shutil.copytree(finished / "run", tmp_path / "run")
     shutil.copy(finished / "config.toml", tmp_path)

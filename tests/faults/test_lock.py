@@ -10,7 +10,7 @@ import pytest
 from command import CONFIG, Forked, here
 
 from engramcka.errors import StoreError
-from engramcka.pipeline.lock import hold
+from engramcka.stores.lock import hold
 
 
 def wait_for_lock(run: Path, process: object) -> None:
