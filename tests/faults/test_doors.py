@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -188,3 +189,25 @@ def test_an_import_waits_for_a_run_and_then_says_who_holds_it(
     done = here(*arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     process.communicate()
+
+
+@pytest.mark.parametrize("hours", [-24 * 365, 24])
+def test_a_clock_that_jumps_makes_nothing_anew(finished: Path, tmp_path: Path, hours: int) -> None:
+    """Between two runs, and between the making of a map and its drawing."""
+    shutil.copytree(finished, tmp_path / "a", symlinks=True)
+    run = tmp_path / "a" / "run"
+    for path in run.rglob("*"):
+        found = path.stat()
+        then = found.st_mtime_ns + hours * 3600 * 10**9
+        os.utime(path, ns=(then, then))
+    assert "nothing to do" in here("run", "config.toml", cwd=run.parent).stdout
+    (run / "figures" / "cka-self.png").unlink()
+    drawn = here("run", "config.toml", cwd=run.parent)
+    assert "pieces made: 1," in drawn.stdout, drawn.stderr
+    assert "nothing to do" in here("run", "config.toml", cwd=run.parent).stdout
+    damaged = run / "results.zarr" / "cka" / "self" / "similarity" / "c" / "0" / "0"
+    damaged.write_bytes(b"")
+    os.utime(damaged, ns=(0, 0))
+    made = here("run", "config.toml", cwd=run.parent)
+    assert "cka self: done" in made.stderr
+    assert damaged.stat().st_size
