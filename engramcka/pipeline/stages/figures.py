@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -68,6 +69,14 @@ def _draw(run: Path, subject: Subject) -> None:
             figures.write_text(target, caption(stored, subject, look) + "\n")
         else:
             figures.save_figure(figure, target)
+        _age(target, subject.files(run))
+
+
+def _age(target: Path, sources: Iterable[Path]) -> None:
+    """Let a figure be no older than what it shows, also where the clock went back between them."""
+    newest = max(source.stat().st_mtime_ns for source in sources)
+    if target.stat().st_mtime_ns < newest:
+        os.utime(target, ns=(newest, newest))
 
 
 def _targets(run: Path, subject: Subject) -> list[Path]:
