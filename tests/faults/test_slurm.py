@@ -166,7 +166,7 @@ def test_srun_without_its_option_k_does_not_wait_for_a_killed_rank(
 
 
 def require_stopped(job: str, folder: Path) -> None:
-    """Its ranks were told and saved their states; srun, ended too, may not pass on what they say."""
+    """Its ranks saved their states; srun, which was ended too, may not pass on what they say."""
     while pids_of(job):
         time.sleep(0.1)
     assert require_quiet(errors_of(job, folder)) in ([], [STOPPED])
