@@ -92,6 +92,7 @@ def here(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         chdir(cwd),
         patch.dict(os.environ, COLUMNS=ENVIRONMENT["COLUMNS"]),
         patch.object(sys, "argv", ["engramcka", *arguments]),
+        patch("engramcka.stopping.end"),
         patch("engramcka.stopping.listen"),  # the signals of this process are pytest's
     ):
         try:

@@ -90,6 +90,8 @@ def command(
         if not error.is_said:
             raise
         raise typer.Exit(error.exit_code) from error
+    finally:
+        stopping.end()
     if world.first:
         try:
             _report(Console(highlight=False), loaded.run.dir, outcome)
