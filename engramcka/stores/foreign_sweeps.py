@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from engramcka.errors import StoreError
+from engramcka.formulas import unguarded
 from engramcka.results import LossSweep
 from engramcka.results.statistics import mean_finite
 
@@ -99,7 +100,8 @@ def _csv_rows(path: Path) -> Iterator[Row]:
             where = f"{path}, line {reader.line_num}"
             if None in values or None in values.values():
                 raise refusal(f"{where}: not as many values as the header has columns")
-            yield _row(where, {key: value.strip() for key, value in values.items()})
+            values = {key: value.strip() for key, value in values.items()}
+            yield _row(where, {**values, "name": unguarded(values.get("name", ""))})
     except csv.Error as error:
         raise refusal(f"{path}, line {reader.line_num}: no CSV ({error})") from error
 
