@@ -19,7 +19,18 @@ from engramcka.formulas import guarded, unguarded
 from engramcka.results import LossSweep
 from engramcka.stores.foreign_sweeps import read_sweep_file
 
-EVIL = ["=cmd|'/C calc'!A1", "+1+1", "-2", "@SUM(A1)", "\t=1", "\r=1", "＝1", "a;=1", "a\n=1", "'=1"]
+EVIL = [
+    "=cmd|'/C calc'!A1",
+    "+1+1",
+    "-2",
+    "@SUM(A1)",
+    "\t=1",
+    "\r=1",
+    "＝1",
+    "a;=1",
+    "a\n=1",
+    "'=1",
+]
 RISKY = st.text(st.sampled_from("=+-@'＝\t\r\n;,\"a 1"), max_size=8) | st.text(max_size=20)
 
 
