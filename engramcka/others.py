@@ -40,8 +40,9 @@ def open_file(path: Path) -> BinaryIO:
 def read_file(path: Path, most: int) -> bytes:
     """The content of a file of ``most`` bytes at most; raises as `open_file`."""
     with open_file(path) as file:
-        found = file.read(most + 1)
-    if len(found) > most:
+        is_larger = os.fstat(file.fileno()).st_size > most
+        found = b"" if is_larger else file.read(most + 1)
+    if is_larger or len(found) > most:  # of what is no file on a disk the size is 0
         raise OSError(errno.EFBIG, f"larger than {most:,} bytes", str(path))
     return found
 

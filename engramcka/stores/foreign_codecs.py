@@ -23,7 +23,8 @@ from zarr.abc.codec import BytesBytesCodec
 from zarr.codecs import ShardingCodec
 from zarr.core.buffer.cpu import as_numpy_array_wrapper
 
-MOST_CHUNK = 2 << 30  # bytes of a chunk; blosc has no larger ones
+from engramcka.stores import foreign_bounds as bounds
+
 _MOST_INNER = 1 << 20  # chunks of a shard
 _MOST_CODECS = 8
 _NESTED = 2  # shards in shards
@@ -111,13 +112,7 @@ def with_bounds(metadata: Mapping[str, Any], itemsize: int) -> tuple[dict[str, A
 
 
 def _most(chunk: Any, itemsize: int) -> int:
-    """Bytes that a chunk has at most, whatever encodes it."""
-    if not isinstance(chunk, Sequence) or not all(type(n) is int and n > 0 for n in chunk):
-        raise ValueError(f"chunks of shape {str(chunk)[:40]}")
-    size = math.prod(chunk) * itemsize
-    if size > MOST_CHUNK:
-        raise ValueError(f"chunks of {size:,} bytes; at most {MOST_CHUNK:,}, save smaller ones")
-    return size + size // 16 + (64 << 10)
+    return bounds.encoded_bytes(bounds.chunk_bytes(chunk, itemsize))
 
 
 def _listed(codecs: Any) -> list[Any]:

@@ -19,6 +19,7 @@ import numpy as np
 
 from engramcka import others
 from engramcka.errors import StoreError
+from engramcka.stores import foreign_bounds as bounds
 from engramcka.stores import layout
 from engramcka.stores.foreign_arrays import ArrayShape, Opened
 from engramcka.stores.remote import RemotePath, is_url, remote_path
@@ -26,7 +27,7 @@ from engramcka.stores.remote import RemotePath, is_url, remote_path
 _BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 _ROOT = ("zarr.json", ".zarray", ".zgroup", ".zmetadata")
 _ARRAY = ("zarr.json", ".zarray")
-_MOST_ARRAYS = 10_000
+_INT64 = 1 << 63
 _LONGEST_NAME = 32  # of a data type
 _ABSENT = (FileNotFoundError, IsADirectoryError, NotADirectoryError, KeyError)  # of fsspec
 
@@ -139,8 +140,7 @@ def _children(place: Path | RemotePath) -> list[str]:
     else:
         paths = place.files.ls(place.path, detail=False)
         found = [path.rstrip("/").rsplit("/", 1)[-1] for path in paths]
-    if len(found) > _MOST_ARRAYS:
-        raise StoreError(f"{place}: {len(found):,} arrays; at most {_MOST_ARRAYS:,}", exit_code=2)
+    bounds.check_count(len(found))
     return found
 
 
@@ -178,7 +178,10 @@ def _shape(metadata: Metadata) -> ArrayShape:
         dtype = _BFLOAT16
     else:
         dtype = _dtype(named)
-    return ArrayShape(tuple(map(int, metadata["shape"])), dtype)
+    shape = metadata["shape"]
+    if not isinstance(shape, list) or not all(type(n) is int and 0 <= n < _INT64 for n in shape):
+        raise ValueError(f"shape {str(shape)[:40]}")
+    return ArrayShape(tuple(shape), dtype)
 
 
 class _NoDtype(str):

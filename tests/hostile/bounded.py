@@ -10,10 +10,28 @@ from __future__ import annotations
 
 import os
 import resource
+import subprocess
 import sys
 import traceback
+from ast import literal_eval
 from collections.abc import Callable
 from pathlib import Path
+
+
+def tried(kind: str, *paths: Path) -> list[tuple[str, int, str]]:
+    """Of every path what was raised, the MB that it took and the message: see above."""
+    from command import ENVIRONMENT
+
+    done = subprocess.run(
+        [sys.executable, __file__, kind, *map(str, paths)],
+        env={**ENVIRONMENT, "PYTHONWARNINGS": "ignore"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=True,
+    )
+    lines = [line.split("\t", 2) for line in done.stdout.splitlines()]
+    return [(raised, int(taken), literal_eval(told)) for raised, taken, told in lines]
 
 
 def activations(path: str) -> None:
@@ -62,7 +80,9 @@ def text(path: str) -> None:
     from engramcka.data import load_corpus
 
     sources = {".jsonl": "jsonl", ".parquet": "parquet", ".txt": "text", "": "text"}
-    table = DataTable(source=sources[Path(path).suffix], path=path, validation_share=1.0)
+    table = DataTable(
+        source=sources[Path(path).suffix], path=path, positions="last", validation_share=1.0
+    )
     load_corpus(table)
 
 
@@ -83,14 +103,10 @@ def _tried(kind: str, path: str) -> None:
         raised, told = type(error).__name__, str(error)
         if "--trace" in sys.argv:
             traceback.print_exc()
-    print(f"{raised}\t{_peak() - before:.0f}\t{told}", flush=True)
+    print(f"{raised}\t{_peak() - before:.0f}\t{told!r}", flush=True)
 
 
 def _imported() -> None:
-    import datasets
-    import h5py
-    import pyarrow.parquet
-    import tensorboard.backend.event_processing.event_accumulator
     import zarr  # noqa: F401
 
     import engramcka.data
@@ -110,4 +126,4 @@ if __name__ == "__main__":
             os._exit(0)
         _, status = os.waitpid(child, 0)
         if status:
-            print(f"died of {status}\t0\t", flush=True)
+            print(f"died of {status}\t0\t''", flush=True)
