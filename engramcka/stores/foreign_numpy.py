@@ -35,7 +35,7 @@ def mapped(path: Path) -> Any:
     with others.open_file(path) as file:
         shape, is_fortran, dtype = _header(file, path.stat().st_size)
         order = "F" if is_fortran else "C"
-        return np.memmap(file, dtype, "r", file.tell(), shape, order)
+        return np.memmap(file, dtype, "r", file.tell(), shape, order)  # type: ignore[call-overload]
 
 
 def open_npz(path: Path, stack: ExitStack) -> Opened:

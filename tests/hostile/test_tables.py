@@ -71,7 +71,8 @@ TEXT: dict[str, tuple[str, Make, str]] = {
     "a text a million times": (".parquet", parquet(one_text(1_000_000, MB)), "unpacks to more"),
     "one letter without end": (
         ".parquet",
-        parquet(lambda: pa.array(["a" * (300 * MB)]), compression="zstd", use_dictionary=False, write_statistics=False),
+        parquet(lambda: pa.array(["a" * (300 * MB)]), compression="zstd", use_dictionary=False,
+                write_statistics=False),
         "unpacks to more"),
     "no Parquet": (".parquet", raw(b"PAR1" + b"\xff" * 100 + b"PAR1"), "cannot be read"),
     "Parquet that is a pipe": (".parquet", os.mkfifo, "a pipe"),
