@@ -1,6 +1,6 @@
 """Runs one function of ours on many files in a process of its own, whose memory is measured.
 
-    python bounded.py KIND PATH...
+    python tests/bounded.py KIND PATH...
 
 prints a line a file: the class of what it raised (or "taken"), the MB that it took at its peak, and
 the message. Each is tried in a fork of a process that has imported everything.
@@ -15,6 +15,7 @@ import sys
 import traceback
 from ast import literal_eval
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 
@@ -106,17 +107,17 @@ def _tried(kind: str, path: str) -> None:
     print(f"{raised}\t{_peak() - before:.0f}\t{told!r}", flush=True)
 
 
-def _imported() -> None:
-    import zarr  # noqa: F401
-
-    import engramcka.data
-    import engramcka.stores.foreign
-    import engramcka.stores.foreign_codecs
-    import engramcka.stores.foreign_maps  # noqa: F401
+NEEDED = {
+    "activations": "h5py zarr numcodecs pyarrow ml_dtypes engramcka.stores.foreign",
+    "sweep": "tensorboard.backend.event_processing.event_accumulator",
+    "text": "pyarrow.parquet pyarrow.compute engramcka.config engramcka.data.files",
+}
+"""What a kind has imported before memory is measured."""
 
 
 if __name__ == "__main__":
-    _imported()
+    for module in NEEDED.get(sys.argv[1], "engramcka.stores.foreign").split():
+        import_module(module)
     for name in sys.argv[2:]:
         if name.startswith("--"):
             continue
