@@ -7,15 +7,17 @@ over. Knows nothing of tokenizers.
 from __future__ import annotations
 
 import glob
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from engramcka import others
 from engramcka.config import DataTable
 from engramcka.config.data_table import ENTITY_POSITIONS
 from engramcka.data.documents import DataKeyError, Document, entities_of_spans
+from engramcka.json_lines import BadLine, objects
 
+MOST_BYTES = 128 << 20  # of a document
 SUFFIXES = {"jsonl": (".jsonl", ".ndjson"), "parquet": (".parquet",), "text": (".txt", ".md")}
 
 
@@ -26,13 +28,14 @@ def find_files(table: DataTable) -> list[Path]:
         DataKeyError: there are none.
     """
     place, suffixes = Path(table.place).expanduser(), SUFFIXES[table.source]
-    if place.is_file():
+    if place.exists() and not place.is_dir():
         return [place]
     if place.is_dir():
         found = [path for path in place.rglob("*") if path.suffix in suffixes]
+        _require_inside(found, place)
     else:
         found = [Path(name) for name in glob.glob(str(place), recursive=True)]
-    files = sorted(path for path in found if path.is_file())
+    files = sorted(path for path in found if path.exists() and not path.is_dir())
     if not files:
         kinds = " or ".join(suffixes)
         allowed = (
@@ -42,11 +45,23 @@ def find_files(table: DataTable) -> list[Path]:
     return files
 
 
+def _require_inside(files: list[Path], folder: Path) -> None:
+    for path in files:
+        try:
+            others.require_inside(path, folder)
+        except OSError as error:
+            raise _unreadable(path, error) from error
+
+
 def texts(table: DataTable) -> Iterator[Document]:
     """Every text file as one document."""
     files = find_files(table)
     for path, name in zip(files, _names(files), strict=True):
-        yield from _document(name, _utf8(path), ())
+        try:
+            text = others.read_file(path, MOST_BYTES).decode()
+        except (OSError, UnicodeDecodeError) as error:
+            raise _unreadable(path, error) from error
+        yield from _document(name, text.replace("\r\n", "\n").replace("\r", "\n"), ())
 
 
 def json_lines(table: DataTable) -> Iterator[Document]:
@@ -54,34 +69,27 @@ def json_lines(table: DataTable) -> Iterator[Document]:
     files = find_files(table)
     for path, name in zip(files, _names(files), strict=True):
         try:
-            with path.open(encoding="utf-8") as file:
-                for number, line in enumerate(file, start=1):
-                    if line.strip():
-                        where = f"{path}, line {number},"
-                        yield from row_document(
-                            table, f"{name}:{number}", _json_row(line, where), where
-                        )
-        except (OSError, UnicodeDecodeError) as error:
+            for number, row in objects(path, MOST_BYTES):
+                where = f"{path}, line {number},"
+                yield from row_document(table, f"{name}:{number}", row, where)
+        except BadLine as error:
+            raise DataKeyError("path", f"{path}, {error}") from error
+        except OSError as error:
             raise _unreadable(path, error) from error
 
 
 def parquet(table: DataTable) -> Iterator[Document]:
     """Every row of every Parquet file as one document."""
     from pyarrow import ArrowException
-    from pyarrow.parquet import ParquetFile
+
+    from engramcka.data.parquet import rows
 
     files = find_files(table)
     for path, name in zip(files, _names(files), strict=True):
         try:
-            file = ParquetFile(path)
-            columns = [column for column in columns_of(table) if column in file.schema_arrow.names]
-            number = 0
-            for batch in file.iter_batches(columns=columns):
-                for row in batch.to_pylist():
-                    number += 1
-                    yield from row_document(
-                        table, f"{name}:{number}", row, f"{path}, row {number},"
-                    )
+            for number, row in enumerate(rows(path, columns_of(table)), start=1):
+                where = f"{path}, row {number},"
+                yield from row_document(table, f"{name}:{number}", row, where)
         except (OSError, ArrowException) as error:
             raise _unreadable(path, error) from error
 
@@ -140,23 +148,7 @@ def _names(files: list[Path]) -> list[str]:
     return [Path(*path.absolute().parts[depth:]).as_posix() for path in files]
 
 
-def _json_row(line: str, where: str) -> Mapping[str, Any]:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise DataKeyError("path", f"{where} is not JSON ({error.msg})") from error
-    if not isinstance(row, dict):
-        raise DataKeyError("path", f"{where} is not a JSON object", "allowed: an object a line")
-    return row
-
-
-def _utf8(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise _unreadable(path, error) from error
-
-
 def _unreadable(path: Path, error: Exception) -> DataKeyError:
-    reason = (str(error) or type(error).__name__).splitlines()[0][:160]
+    told = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    reason = told.splitlines()[0][:160]
     return DataKeyError("path", f"{path} cannot be read ({reason})")

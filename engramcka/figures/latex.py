@@ -29,6 +29,7 @@ Table = tuple[list[str], list[list[str]]]  # head, rows
 _ESCAPES = {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
     **{character: f"\\{character}" for character in "&%$#_{}"},
+    "[": "{[}", "*": "{*}",  # behind the end of a row they would belong to it
 }  # fmt: skip
 
 

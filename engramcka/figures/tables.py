@@ -19,6 +19,7 @@ from engramcka.errors import ConfigError
 from engramcka.figures.files import checked_extension, write_whole
 from engramcka.figures.latex import latex_table
 from engramcka.figures.rows import Row, rows_of
+from engramcka.formulas import guarded
 
 TABLE_FORMATS = ("csv", "tex")
 """File extensions that a table can be written with."""
@@ -36,14 +37,17 @@ def to_csv(results: Any | Sequence[Any]) -> str:
 
 
 def rows_to_csv(rows: Iterable[Row]) -> str:
-    """Rows of named values; a column that a row lacks is empty there."""
+    """Rows of named values; a column that a row lacks is empty there.
+
+    Text that a spreadsheet would execute is guarded: see `engramcka.formulas`.
+    """
     kept = list(rows)
     columns = list(dict.fromkeys(name for row in kept for name in row))
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
     writer.writeheader()
     for row in kept:
-        writer.writerow({k: v for k, v in row.items() if not _is_unknown(v)})
+        writer.writerow({k: _cell(v) for k, v in row.items() if not _is_unknown(v)})
     return text.getvalue()
 
 
@@ -86,6 +90,10 @@ def _several(results: Any | Sequence[Any]) -> Sequence[Any]:
     if not several:
         raise ConfigError("a table needs at least one result")
     return several
+
+
+def _cell(value: Any) -> Any:
+    return guarded(value) if isinstance(value, str) else value
 
 
 def _is_unknown(value: Any) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 import engramcka.models.engram
 import engramcka.models.hyper  # noqa: F401  (both register architectures)
 from engramcka.errors import ConfigError, StoreError
+from engramcka.models.checkpoint_files import check_files, check_size
 from engramcka.models.tensor_parallel import require_sharing
 
 _NOT_CAUSAL = "not a causal LM that can be loaded"
@@ -51,11 +53,14 @@ def load_model(
     """
     shared = {"revision": revision, "trust_remote_code": trust_remote_code}
     _check_local(path)
+    check_files(path, trust_remote_code)
     tokenizer = _tokenizer(path, shared)
     config = _causal_config(path, shared)
     stored = getattr(config, "quantization_config", None)
     is_quantized = quantization != "none" or stored is not None
     options: dict[str, Any] = {"attn_implementation": attn_implementation}
+    if not trust_remote_code:
+        check_size(path, empty_model(path, config))
     if parallel == "tp":
         if is_quantized:
             raise ConfigError(
@@ -101,7 +106,7 @@ def empty_model(path: str, config: Any, trust_remote_code: bool = False) -> PreT
             model: PreTrainedModel = AutoModelForCausalLM.from_config(
                 config, trust_remote_code=trust_remote_code
             )
-    except ValueError as error:
+    except Exception as error:  # of whatever the numbers of somebody's config do
         raise ConfigError(f"{path}: {_NOT_CAUSAL} ({_line(error)})") from error
     return model
 
@@ -210,6 +215,11 @@ def require_offsets(where: str, tokenizer: Any) -> None:
 
 
 def _line(error: Exception) -> str:
-    """An error's first line, cut to a readable length."""
+    """An error's first line, cut to a readable length; what to do, where transformers would have
+    one trust what there is."""
+    if isinstance(error, UnpicklingError):
+        return "a pickle that holds more than tensors, and is not executed; save as safetensors"
+    if "trust_remote_code" in str(error):
+        return "it comes with code of its own; set trust_remote_code = true if you trust that"
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0] if len(lines[0]) <= 200 else f"{lines[0][:197]}..."

@@ -265,6 +265,9 @@ def _empty(config: Config, name: str, model: LoadedModel) -> tuple[Any, int]:
     """A model without weights, and the bytes of one of its numbers."""
     from transformers import AutoConfig
 
+    from engramcka.models.checkpoint_files import check_files
+
+    check_files(model.path, model.trust_remote_code)
     try:
         found = AutoConfig.from_pretrained(
             model.path, revision=model.revision, trust_remote_code=model.trust_remote_code

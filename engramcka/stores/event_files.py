@@ -7,15 +7,18 @@ files are read by TensorBoard's own reader, where it is installed.
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from engramcka import others
 from engramcka.errors import EngramckaError, StoreError
 
 _LAYER = re.compile(r"(?<![a-z])layer[ _=-]?(\d+)", re.IGNORECASE)
 _SEED = re.compile(r"(?<![a-z])seed[ _=-]?(\d+)", re.IGNORECASE)
+_MOST_FILES, _MOST_BYTES = 10_000, 1 << 30  # of a folder; of one file
 _BASELINE = re.compile(r"(?<![a-z])baseline(?![a-z])", re.IGNORECASE)
 
 
@@ -30,7 +33,7 @@ def read_event_files(path: Path, tag: str | None) -> Iterator[tuple[str, dict[st
         EngramckaError: TensorBoard is not installed.
         StoreError: no event file, no such scalar, or several for one point.
     """
-    files = sorted(path.rglob("*tfevents*")) if path.is_dir() else [path]
+    files = _files(path)
     if not files:
         raise StoreError(f"{path}: holds no event file (*tfevents*)", exit_code=2)
     found: dict[tuple[str, str, str], str] = {}
@@ -61,6 +64,29 @@ def read_event_files(path: Path, tag: str | None) -> Iterator[tuple[str, dict[st
         )
 
 
+def _files(path: Path) -> list[Path]:
+    """The event files, all regular ones and inside of the folder, in order."""
+    if not path.is_dir():
+        found = [path]
+    else:
+        found = sorted(file for file in path.rglob("*tfevents*") if not file.is_dir())
+    if len(found) > _MOST_FILES:
+        raise StoreError(f"{path}: {len(found):,} event files; at most {_MOST_FILES:,}",
+                         exit_code=2)  # fmt: skip
+    for file in found:
+        try:
+            others.require_file(file)
+            if path.is_dir():
+                others.require_inside(file, path)
+            if file.stat().st_size > _MOST_BYTES:
+                raise OSError(errno.EFBIG, f"larger than {_MOST_BYTES >> 20} MiB")
+        except OSError as error:
+            raise StoreError(
+                f"{file}: cannot be read ({error.strerror or error})", exit_code=2
+            ) from error
+    return found
+
+
 def _point(text: str) -> dict[str, str] | None:
     """The row's columns that a path names; None if it names no point."""
     layer, seed = _LAYER.findall(text), _SEED.findall(text)
@@ -87,6 +113,8 @@ def _scalars(file: Path) -> Iterator[tuple[str, float]]:
             yield tag, float(max(events.Scalars(tag), key=lambda event: event.step).value)
         for tag in tags["tensors"]:
             last = max(events.Tensors(tag), key=lambda event: event.step)
+            if any(side.size != 1 for side in last.tensor_proto.tensor_shape.dim):
+                continue  # no scalar: NumPy would make all of what it says
             values = make_ndarray(last.tensor_proto)
             if values.size == 1 and values.dtype.kind == "f":
                 yield tag, float(values.item())

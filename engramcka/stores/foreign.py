@@ -6,7 +6,6 @@ Nothing pickled is ever loaded. Knows no torch and not where the arrays go.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -17,16 +16,17 @@ from typing import Any
 import numpy as np
 
 from engramcka.errors import DataError, StoreError
+from engramcka.json_lines import BadLine, objects
+from engramcka.stores import foreign_bounds as bounds
 from engramcka.stores import layout
 from engramcka.stores.activations import ActivationStore
 from engramcka.stores.foreign_arrays import ArrayShape, Opened
-from engramcka.stores.foreign_formats import (
-    ZippedArray,
-    layers_of,
-    open_arrays,
-    own_store,
-)
+from engramcka.stores.foreign_formats import layers_of, open_arrays, own_store
+from engramcka.stores.foreign_numpy import ZippedArray
+from engramcka.stores.foreign_sweeps import MAX_LAYER
 
+_LONGEST_NAME = 255
+_LONGEST_ROW = 1 << 20  # bytes of a line of a sample table
 _DTYPES = {"float16": "float16", "bfloat16": "bfloat16", "float32": "float32", "float64": "float32"}
 
 
@@ -111,26 +111,26 @@ def read_samples(path: str) -> dict[str, Any]:
 
     Raises:
         StoreError: it cannot be read.
-        DataError: a line that is no JSON object, or has not the columns of the first one.
+        DataError: a line that is not the columns of the first one, or not what a sample has.
     """
     rows: list[Mapping[str, Any]] = []
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-        rows = [json.loads(line) for line in lines if line.strip()]
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        for number, row in objects(Path(path).expanduser(), _LONGEST_ROW):
+            if rows and row.keys() != rows[0].keys():
+                raise DataError(f"{path}, line {number}: has not the first row's columns")
+            if len(rows) == bounds.MOST_SAMPLES:
+                raise DataError(f"{path}: more than {bounds.MOST_SAMPLES:,} samples")
+            rows.append(row)
+    except BadLine as error:
+        raise StoreError(f"{path}, {error}", exit_code=2) from error
+    except OSError as error:
         raise StoreError(
             f"{path}: cannot be read ({layout.first_line(error)})", exit_code=2
         ) from error
-    for number, row in enumerate(rows, start=1):
-        if not isinstance(row, dict) or row.keys() != rows[0].keys():
-            raise DataError(f"{path}, row {number}: not an object with the first row's columns")
-    columns = {name: np.array([row[name] for row in rows]) for name in (rows[0] if rows else ())}
+    columns = {name: _column(path, name, rows) for name in (rows[0] if rows else ())}
     for name in ("document", "start", "end"):
         if name not in columns:
             raise DataError(f"{path}: no column {name!r}; it has: {', '.join(columns) or 'none'}")
-    for name, column in columns.items():
-        if column.ndim != 1 or column.dtype.kind not in "Uifb":
-            raise DataError(f"{path}: column {name!r} is not text or numbers throughout")
     for name in ("start", "end"):
         if columns[name].dtype.kind != "i":
             raise DataError(f"{path}: column {name!r} holds no whole numbers")
@@ -140,6 +140,19 @@ def read_samples(path: str) -> dict[str, Any]:
             f"{path}: {len(rows) - len(seen)} rows repeat the document, start and end of another"
         )
     return {**columns, "document": columns["document"].astype(str)}
+
+
+def _column(path: str, name: str, rows: list[Mapping[str, Any]]) -> Any:
+    """(samples,) values of one column; text takes as many characters a row as its longest."""
+    values = [row[name] for row in rows]
+    kinds = set(map(type, values))
+    if not kinds <= {str, int, float, bool} or (str in kinds and len(kinds) > 1):
+        raise DataError(f"{path}: column {name[:40]!r} is not text or numbers throughout")
+    if kinds == {str} and max(map(len, values)) * len(values) * 4 > bounds.MOST_CHUNK:
+        raise DataError(f"{path}: column {name[:40]!r} has text that is too long for so many rows")
+    if kinds != {str} and any(abs(value) >= 1 << 63 for value in values if type(value) is int):
+        raise DataError(f"{path}: column {name[:40]!r} has numbers that no one counts to")
+    return np.array(values)
 
 
 def _is_stack(shapes: Mapping[str, Any]) -> bool:
@@ -159,6 +172,10 @@ def _unstacked(path: str, shapes: Mapping[str, Any], read: Any, axis: int) -> Op
     ((stack, shape),) = found.items()
     if isinstance(shapes[stack], ZippedArray):
         raise DataError(f"{path}: of an .npz a stack of layers is not read; save it as .npy")
+    if shape[axis] > bounds.MOST_ARRAYS:
+        raise DataError(
+            f"{path}: {shape[axis]:,} layers by layer_axis = {axis}; at most {bounds.MOST_ARRAYS:,}"
+        )
     layers = {f"{stack}, layer {index + 1}": index for index in range(shape[axis])}
     one = ArrayShape((shape[1 - axis], shape[2]), shapes[stack].dtype)
 
@@ -178,13 +195,16 @@ def _number(
     if names is not None:
         for name in names:
             if name not in there:
-                raise DataError(f"{path}: no array {name!r}; it has: {', '.join(there[:12])}")
+                has = ", ".join(other[:_LONGEST_NAME] for other in there[:12])
+                raise DataError(f"{path}: no array {name!r}; it has: {has}")
         return dict(enumerate(names, start=1 if first_layer is None else first_layer))
     numbers: dict[int, str] = {}
     for name in there:
-        digits = re.findall(r"\d+", name)
+        shown, digits = name[:_LONGEST_NAME], re.findall(r"\d+", name)
         if not digits:
-            raise DataError(f"{path}: array {name!r} has no layer number in its name; set layers")
+            raise DataError(f"{path}: array {shown!r} has no layer number in its name; set layers")
+        if name != shown or int(digits[-1]) > MAX_LAYER:
+            raise DataError(f"{path}: array {shown!r} has no layer's number; set layers")
         if int(digits[-1]) in numbers:
             raise DataError(
                 f"{path}: arrays {numbers[int(digits[-1])]!r} and {name!r} have the same number; "
@@ -222,4 +242,9 @@ def _common(path: str, arrays: Mapping[str, Any]) -> tuple[tuple[int, int], str]
                     "must agree"
                 )
     rows, width = arrays[first].shape
+    if rows > bounds.MOST_SAMPLES or width > bounds.MOST_WIDTH:
+        raise DataError(
+            f"{path}: {rows:,} samples of width {width:,}; at most {bounds.MOST_SAMPLES:,} of "
+            f"width {bounds.MOST_WIDTH:,}"
+        )
     return (int(rows), int(width)), str(arrays[first].dtype)

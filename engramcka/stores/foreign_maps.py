@@ -15,8 +15,11 @@ from typing import Any
 
 import numpy as np
 
+from engramcka import others
 from engramcka.errors import EngramckaError
 from engramcka.results import CkaMap
+from engramcka.stores import foreign_bounds as bounds
+from engramcka.stores.foreign_numpy import mapped
 from engramcka.stores.foreign_sweeps import MAX_BYTES, read_text, refusal
 
 MATRICES = ("similarity", "ci_low", "ci_high")
@@ -52,8 +55,10 @@ def read_map_file(
     reader = readers.get(path.suffix.lower())
     if reader is None:
         raise refusal(f"{path}: no map by its name", f"allowed: {', '.join(readers)}")
-    if not path.is_file():
-        raise refusal(f"{path}: there is no such file")
+    try:
+        others.require_file(path)
+    except OSError as error:
+        raise refusal(f"{path}: cannot be read ({error.strerror or error})") from error
     if path.stat().st_size > MAX_BYTES:
         raise refusal(f"{path}: larger than {MAX_BYTES >> 20} MiB, no map of layers")
     parts = reader(path)
@@ -95,8 +100,8 @@ def _checked(where: str, values: Matrix, is_similarity: bool) -> Matrix:
 
 def _read_npy(path: Path) -> Parts:
     try:
-        return {"similarity": np.asarray(np.load(path, allow_pickle=False))}
-    except (ValueError, OSError, EOFError) as error:
+        return {"similarity": np.asarray(mapped(path))}
+    except Exception as error:  # NumPy's header is Python, which fails in many ways
         raise refusal(f"{path}: no plain .npy array ({_reason(error)})") from error
 
 
@@ -105,6 +110,7 @@ def _read_safetensors(path: Path) -> Parts:
     from safetensors.numpy import load_file
 
     try:
+        bounds.check_header(path)
         tensors = load_file(path)
     except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
         raise refusal(

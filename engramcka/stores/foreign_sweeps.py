@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -19,13 +18,17 @@ from typing import Any
 
 import numpy as np
 
+from engramcka import others
 from engramcka.errors import StoreError
+from engramcka.formulas import unguarded
+from engramcka.json_lines import BadLine, objects
 from engramcka.results import LossSweep
 from engramcka.results.statistics import mean_finite
 
 KINDS = ("layer", "baseline", "reference", "variant")
 COLUMNS = ("kind", "name", "layer", "seed", "loss")
 MAX_BYTES = 64 << 20  # of a table: no sweep is as large
+_LONGEST_LINE = 1 << 20  # bytes
 MAX_LAYER = 10_000
 
 
@@ -80,9 +83,8 @@ def read_text(path: Path) -> str:
         StoreError: it cannot be read, is absurdly large or no UTF-8.
     """
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise refusal(f"{path}: larger than {MAX_BYTES >> 20} MiB, no table of results")
-        return path.read_text(encoding="utf-8-sig")
+        text = others.read_file(path, MAX_BYTES).decode("utf-8-sig")
+        return text.replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
         raise refusal(f"{path}: not UTF-8 text (byte {error.start})") from error
     except OSError as error:
@@ -99,24 +101,22 @@ def _csv_rows(path: Path) -> Iterator[Row]:
             where = f"{path}, line {reader.line_num}"
             if None in values or None in values.values():
                 raise refusal(f"{where}: not as many values as the header has columns")
-            yield _row(where, {key: value.strip() for key, value in values.items()})
+            values = {key: value.strip() for key, value in values.items()}
+            yield _row(where, {**values, "name": unguarded(values.get("name", ""))})
     except csv.Error as error:
         raise refusal(f"{path}, line {reader.line_num}: no CSV ({error})") from error
 
 
 def _json_rows(path: Path) -> Iterator[Row]:
-    for number, line in enumerate(read_text(path).splitlines(), start=1):
-        where = f"{path}, line {number}"
-        if not line.strip():
-            continue
-        try:
-            values = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise refusal(f"{where}: no JSON ({error})") from error
-        if not isinstance(values, dict):
-            raise refusal(f"{where}: found {line[:40]!r}", "allowed: an object a line")
-        _check_columns(where, list(values))
-        yield _row(where, values)
+    try:
+        for number, values in objects(path, _LONGEST_LINE):
+            where = f"{path}, line {number}"
+            _check_columns(where, list(values))
+            yield _row(where, values)
+    except BadLine as error:
+        raise refusal(f"{path}, {error}") from error
+    except OSError as error:
+        raise refusal(f"{path}: cannot be read ({error.strerror or error})") from error
 
 
 def _check_columns(where: str | Path, names: list[str]) -> None:

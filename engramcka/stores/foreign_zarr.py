@@ -8,14 +8,18 @@ with one array is told in a line.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 
+from engramcka import others
 from engramcka.errors import StoreError
+from engramcka.stores import foreign_bounds as bounds
 from engramcka.stores import layout
 from engramcka.stores.foreign_arrays import ArrayShape, Opened
 from engramcka.stores.remote import RemotePath, is_url, remote_path
@@ -23,6 +27,8 @@ from engramcka.stores.remote import RemotePath, is_url, remote_path
 _BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 _ROOT = ("zarr.json", ".zarray", ".zgroup", ".zmetadata")
 _ARRAY = ("zarr.json", ".zarray")
+_INT64 = 1 << 63
+_LONGEST_NAME = 32  # of a data type
 _ABSENT = (FileNotFoundError, IsADirectoryError, NotADirectoryError, KeyError)  # of fsspec
 
 Metadata = Mapping[str, Any]  # of an array, as its document has it
@@ -53,8 +59,8 @@ def open_zarr(path: str) -> Opened:
             shapes[name] = _shape(metadata)
             if shapes[name].dtype.kind != "f" and shapes[name].dtype != _BFLOAT16:
                 continue  # no hidden states; refused by whoever asks for it
-            arrays[name] = _open(StorePath(store, inside), metadata)
-            _require_chunks(place, inside, name, arrays[name])
+            arrays[name], most = _open(StorePath(store, inside), metadata, shapes[name])
+            _require_chunks(place, inside, name, arrays[name], most)
         except StoreError:
             raise
         except Exception as error:  # of Zarr's own, and of whatever the document holds
@@ -130,23 +136,34 @@ def _parsed(place: Path | RemotePath, name: str, text: bytes) -> Metadata:
 
 def _children(place: Path | RemotePath) -> list[str]:
     if isinstance(place, Path):
-        return [child.name for child in place.iterdir() if child.is_dir()]
-    paths = place.files.ls(place.path, detail=False)
-    return [path.rstrip("/").rsplit("/", 1)[-1] for path in paths]
+        found = [child.name for child in place.iterdir() if child.is_dir()]
+    else:
+        paths = place.files.ls(place.path, detail=False)
+        found = [path.rstrip("/").rsplit("/", 1)[-1] for path in paths]
+    bounds.check_count(len(found))
+    return found
 
 
 def _read(place: Path | RemotePath, names: Sequence[str]) -> dict[str, bytes]:
     """The files of these names that are there, all requests at once."""
+    most = layout.MAX_METADATA
     if isinstance(place, Path):
-        return {name: (place / name).read_bytes() for name in names if (place / name).is_file()}
+        there = [name for name in names if (place / name).exists()]
+        return {name: others.read_file(place / name, most) for name in there}
     if not names:
         return {}
-    paths = {(place / name).path: name for name in names}
-    found = place.files.cat(list(paths), on_error="return")
-    for value in found.values():
-        if isinstance(value, Exception) and not isinstance(value, _ABSENT):
+    paths, count = [(place / name).path for name in names], len(names)
+    values = place.files.cat_ranges(paths, [0] * count, [most + 1] * count, on_error="return")
+    found = {}
+    for name, value in zip(names, values, strict=True):
+        if isinstance(value, _ABSENT):
+            continue
+        if isinstance(value, Exception):
             raise value
-    return {paths[path]: value for path, value in found.items() if not isinstance(value, Exception)}
+        if len(value) > most:
+            raise StoreError(f"{place / name}: larger than {most:,} bytes", exit_code=2)
+        found[name] = value
+    return found
 
 
 def _shape(metadata: Metadata) -> ArrayShape:
@@ -161,7 +178,10 @@ def _shape(metadata: Metadata) -> ArrayShape:
         dtype = _BFLOAT16
     else:
         dtype = _dtype(named)
-    return ArrayShape(tuple(map(int, metadata["shape"])), dtype)
+    shape = metadata["shape"]
+    if not isinstance(shape, list) or not all(type(n) is int and 0 <= n < _INT64 for n in shape):
+        raise ValueError(f"shape {str(shape)[:40]}")
+    return ArrayShape(tuple(shape), dtype)
 
 
 class _NoDtype(str):
@@ -171,46 +191,62 @@ class _NoDtype(str):
 
 
 def _dtype(named: Any) -> Any:
+    if not isinstance(named, str) or len(named) > _LONGEST_NAME:
+        return _NoDtype(str(named)[:_LONGEST_NAME])
     try:
-        return np.dtype(named).newbyteorder("=") if isinstance(named, str) else _NoDtype(named)
-    except TypeError:
+        return np.dtype(named).newbyteorder("=")
+    except (TypeError, ValueError, SyntaxError):
         return _NoDtype(named)
 
 
-def _open(path: Any, metadata: Metadata) -> Any:
-    """A Zarr array of these metadata; bfloat16 as the words that it is kept in."""
+def _open(path: Any, metadata: Metadata, shape: ArrayShape) -> tuple[Any, int]:
+    """A Zarr array of these metadata, and the most bytes a file of it can have; bfloat16 as the
+    words that it is kept in."""
     import zarr
 
-    for codec in (metadata.get("compressor"), *(metadata.get("filters") or ())):
-        if codec and codec.get("id") == "pickle":
-            raise ValueError("a codec that executes what it reads, pickle")
-    changed = dict(metadata)
+    from engramcka.stores.foreign_codecs import with_bounds
+
+    changed, most = with_bounds(metadata, shape.dtype.itemsize)
     for key, words in (("data_type", "uint16"), ("dtype", "<u2")):
         if metadata.get(key) == "bfloat16":
             changed |= {key: words, "fill_value": _word(metadata["fill_value"])}
-    return zarr.Array.from_dict(path, changed)
+    return zarr.Array.from_dict(path, changed), most
 
 
-def _require_chunks(place: Path | RemotePath, inside: str, name: str, array: Any) -> None:
-    """Refuse an array of which a chunk (a shard, if there are any) is not there and reads as zero.
+def _require_chunks(
+    place: Path | RemotePath, inside: str, name: str, array: Any, most: int
+) -> None:
+    """Refuse an array of which a chunk (a shard, if there are any) is not there and reads as zero,
+    or has more than ``most`` bytes.
 
     Counted here, since Zarr's own count takes shards at the edge for full ones.
     """
     sides = zip(array.shape, array.shards or array.chunks, strict=True)
     grid = [-(-length // side) for length, side in sides]
-    wanted = {array.metadata.encode_chunk_key(corner) for corner in np.ndindex(*grid)}
-    folder = place / inside if inside else place
+    there, key = 0, array.metadata.encode_chunk_key
+    for path, size in _files(place / inside if inside else place):
+        corner = tuple(map(int, re.findall(r"\d{1,18}", path)))
+        if len(corner) != len(grid) or not all(map(int.__lt__, corner, grid)):
+            continue
+        if path == key(corner):
+            there += 1
+            if size > most:
+                raise ValueError(f"{path} has {size:,} bytes, more than a chunk can hold")
+    wanted = math.prod(grid)
+    if there < wanted:
+        gone = f"{wanted - there} of {wanted} chunks are gone"
+        raise StoreError(f"{place}: array {name!r} cannot be read ({gone})", exit_code=2)
+
+
+def _files(folder: Path | RemotePath) -> Iterator[tuple[str, int]]:
+    """Path from the folder and bytes of every file."""
     if isinstance(folder, Path):
-        paths = [path.relative_to(folder).as_posix() for path in folder.rglob("*")]
-    else:
-        root = folder.path.rstrip("/") + "/"
-        paths = [path.removeprefix(root) for path in folder.files.find(folder.path)]
-    gone = len(wanted.difference(paths))
-    if gone:
-        raise StoreError(
-            f"{place}: array {name!r} cannot be read ({gone} of {len(wanted)} chunks are gone)",
-            exit_code=2,
-        )
+        for path, size in others.files_of(folder):
+            yield path.relative_to(folder).as_posix(), size
+        return
+    root = folder.path.rstrip("/") + "/"
+    for name, told in folder.files.find(folder.path, detail=True).items():
+        yield name.removeprefix(root), int(told.get("size") or 0)
 
 
 def _word(fill: Any) -> int | None:

@@ -29,6 +29,7 @@ from safetensors.torch import save_file
 
 from engramcka.errors import StoreError
 from engramcka.stores import layout, manifest
+from engramcka.stores.sealed import require_nothing_else
 from engramcka.training.record import Progress
 from engramcka.whole import discard, remove_scratch, whole
 
@@ -77,6 +78,7 @@ class WorkFolder:
         try:
             for path in sorted(self.folder.glob("step-*")):
                 manifest.require_whole(path, f"{self.unit.name}/{path.name}")
+                require_nothing_else(path)
         except StoreError as error:
             raise self._refused(error) from error
 

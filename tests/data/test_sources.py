@@ -137,8 +137,8 @@ def bad_row(tmp_path: Path, row: Any) -> str:
 @pytest.mark.parametrize(
     ("row", "key", "says"),
     [
-        ("{", "path", "bad.jsonl, line 2, is not JSON"),
-        ([1], "path", "line 2, is not a JSON object"),
+        ("{", "path", "bad.jsonl, line 2: no JSON"),
+        ([1], "path", "line 2: no JSON object"),
         ({"body": "x"}, "text_column", "no column 'text'; it has: 'body'"),
         ({"text": 3, "entities": []}, "text_column", "line 2, holds int in its place"),
         ({"text": "x"}, "entities_column", "no column 'entities'; it has: 'text'"),

@@ -71,7 +71,7 @@ def test_broken_weights(saved):
     weights.write_bytes(weights.read_bytes()[:100])
     with pytest.raises(StoreError) as error:
         load_model(str(saved))
-    assert "cannot be loaded" in one_line(error)
+    assert "the checkpoint is incomplete" in one_line(error)
 
 
 def test_missing_weights_are_not_made_up(saved):

@@ -248,10 +248,10 @@ def test_what_is_not_there_or_broken(tmp_path: Path) -> None:
     [
         ('{"document": "a", "start": 0}', "no column 'end'; it has: document, start"),
         ('{"document": "a", "start": 0.5, "end": 1}', "'start' holds no whole numbers"),
-        ('{"document": "a", "start": 0, "end": 1}\n[1]', "row 2: not an object"),
+        ('{"document": "a", "start": 0, "end": 1}\n[1]', "line 2: no JSON object"),
         ('{"document": "a", "start": 0, "end": 1, "x": [1]}', "'x' is not text or numbers"),
         ('{"document": "a", "start": 0, "end": 1}\n' * 3, "2 rows repeat the document"),
-        ("{", "cannot be read"),
+        ("{", "line 1: no JSON"),
         ("", "no column 'document'; it has: none"),
     ],
 )

@@ -1,0 +1,68 @@
+"""Files of a JSON object a line, read one line after another, none longer than it may be.
+
+Knows files and JSON, not what the objects mean.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from engramcka import others
+
+
+class BadLine(ValueError):
+    """A line that is no object, with its number and why."""
+
+    def __init__(self, number: int, reason: str) -> None:
+        super().__init__(f"line {number}: {reason}")
+
+
+def objects(path: Path, longest: int) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(line, its object) of every line that is not empty.
+
+    Args:
+        path: the file.
+        longest: bytes that a line may have.
+
+    Raises:
+        BadLine: it is too long, no UTF-8 or no JSON object.
+        OSError: the file cannot be read, or is none.
+    """
+    with others.open_file(path) as file:
+        number = 0
+        while line := file.readline(longest + 1):
+            number += 1
+            if number == 1:
+                line = line.removeprefix(codecs.BOM_UTF8)
+            if len(line) > longest:
+                raise BadLine(number, f"longer than {longest:,} bytes")
+            if line.strip():
+                yield number, _object(line, number)
+
+
+def _object(line: bytes, number: int) -> dict[str, Any]:
+    try:
+        found = json.loads(line.decode())
+    except UnicodeDecodeError as error:
+        raise BadLine(number, f"not UTF-8 text (byte {error.start})") from error
+    except RecursionError as error:
+        raise BadLine(number, "no JSON (brackets in brackets without end)") from error
+    except ValueError as error:  # also of a number of thousands of digits
+        raise BadLine(number, f"no JSON ({getattr(error, 'msg', None) or error})") from error
+    if not isinstance(found, dict):
+        raise BadLine(number, "no JSON object; allowed: an object a line")
+    if b"\\u" in line:
+        _require_text(found, number)
+    return found
+
+
+def _require_text(found: Any, number: int) -> None:
+    """Refuse half of a surrogate pair, which is in no text that can be written."""
+    try:
+        json.dumps(found, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise BadLine(number, "half of a surrogate pair, which is no character") from error
