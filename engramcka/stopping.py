@@ -49,17 +49,6 @@ def listen() -> None:
     sys.unraisablehook = _unraisable
 
 
-def end() -> None:
-    """Hear no more signals: the process ends, and its exit code is settled.
-
-    When one rank ends, its launcher sends the others a signal, and Python while it shuts down would
-    die of it.
-    """
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
-
-
 def check() -> None:
     """Stop here if a signal has asked for it.
 
@@ -77,7 +66,12 @@ def was_interrupted() -> bool:
 
 
 def end() -> None:
-    """Nothing is left to stop: a signal must not change the exit code of what has ended."""
+    """Nothing is left to stop: a signal must not change the exit code of what has ended.
+
+    When one rank ends, its launcher sends the others a signal, and Python while it shuts down would
+    die of it.
+    """
+    signal.setitimer(signal.ITIMER_REAL, 0)
     for number in SIGNALS:
         if signal.getsignal(number) in (_ask, _leave):
             signal.signal(number, signal.SIG_IGN)

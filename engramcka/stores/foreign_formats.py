@@ -17,7 +17,7 @@ import numpy as np
 from engramcka import others
 from engramcka.errors import StoreError
 from engramcka.stores import foreign_bounds as bounds
-from engramcka.stores import layout
+from engramcka.stores import layout, nodes
 from engramcka.stores.activations import ActivationStore, open_activations
 from engramcka.stores.foreign_arrays import ArrayShape, Opened
 from engramcka.stores.foreign_hdf5 import open_hdf5
@@ -38,7 +38,7 @@ def own_store(path: str) -> ActivationStore | None:
         return open_activations(path) if has_store(remote_path(path)) else None
     place = Path(path).expanduser()
     try:
-        node = json.loads(others.read_file(place / "zarr.json", layout.MAX_METADATA))
+        node = json.loads(others.read_file(place / "zarr.json", nodes.MOST_BYTES))
         if node["attributes"].get(layout.TYPE) != "activations":
             return None
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):

@@ -20,7 +20,7 @@ import numpy as np
 from engramcka import others
 from engramcka.errors import StoreError
 from engramcka.stores import foreign_bounds as bounds
-from engramcka.stores import layout
+from engramcka.stores import layout, nodes
 from engramcka.stores.foreign_arrays import ArrayShape, Opened
 from engramcka.stores.remote import RemotePath, is_url, remote_path
 
@@ -146,7 +146,7 @@ def _children(place: Path | RemotePath) -> list[str]:
 
 def _read(place: Path | RemotePath, names: Sequence[str]) -> dict[str, bytes]:
     """The files of these names that are there, all requests at once."""
-    most = layout.MAX_METADATA
+    most = nodes.MOST_BYTES
     if isinstance(place, Path):
         there = [name for name in names if (place / name).exists()]
         return {name: others.read_file(place / name, most) for name in there}
