@@ -6,7 +6,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -95,7 +95,8 @@ def command(
         results.open_root(target)
         results.write_result(target, called, result, {"imported": source})
         if is_finished:
-            inventory.take(into)
+            with suppress(OSError, StoreError):  # the next run takes it
+                inventory.take(into)
     print(f"Wrote {kind}/{called}. Look at it with: engramcka browse {into}")
 
 
