@@ -52,7 +52,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_bits(
     print(f"random moments from seed {seed}")
     moments = random.Random(seed)
     kills = 0
-    for turn in range(6 if full else 1):
+    for turn in range(17 if full else 1):
         folder = tmp_path / str(turn)
         folder.mkdir()
         (folder / "config.toml").write_text(CONFIG)
