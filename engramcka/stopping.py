@@ -73,7 +73,7 @@ def end() -> None:
     """
     signal.setitimer(signal.ITIMER_REAL, 0)
     for number in SIGNALS:
-        if signal.getsignal(number) in (_ask, _leave):
+        if signal.getsignal(number) in (_ask, _leave, _interrupt):
             signal.signal(number, signal.SIG_IGN)
 
 

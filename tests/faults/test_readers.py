@@ -80,7 +80,7 @@ def test_a_map_that_is_replaced_all_the_time_is_never_torn(tmp_path: Path, full:
     try:
         sizes, readings = set(), 0
         end = time.monotonic() + (60 if full else 2)
-        while time.monotonic() < end:
+        while time.monotonic() < end or (len(sizes) < 2 and time.monotonic() < end + 60):
             cka = read_result(results, "cka", "a")
             size = len(cka.similarity)
             assert (cka.similarity == size).all()
