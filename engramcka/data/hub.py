@@ -49,8 +49,16 @@ def few_nerd(table: DataTable) -> Iterator[Document]:
     fine = _tag_names(data, FINE)
     coarse = _tag_names(data, COARSE) if COARSE in data.column_names else None
     for number, row in enumerate(data):
-        words, tags = row[WORDS], [fine(tag) for tag in row[FINE]]
-        kinds = [coarse(tag) for tag in row[COARSE]] if coarse else [_kind(tag) for tag in tags]
+        try:
+            words, tags = row[WORDS], [fine(tag) for tag in row[FINE]]
+            kinds = [coarse(tag) for tag in row[COARSE]] if coarse else [_kind(tag) for tag in tags]
+            text = " ".join(words)
+        except (LookupError, TypeError) as error:
+            raise DataKeyError(
+                "path",
+                f"{table.place}, {table.chosen_split} row {number}, is not of Few-NERD's schema "
+                f"({_line(error)})",
+            ) from error
         if not len(words) == len(tags) == len(kinds):
             raise DataKeyError(
                 "path",
@@ -58,7 +66,6 @@ def few_nerd(table: DataTable) -> Iterator[Document]:
                 f"{len(tags)} fine and {len(kinds)} coarse tags",
                 "allowed: a tag a word",
             )
-        text = " ".join(words)
         if text.strip():
             entities = tuple(entities_of_tags(words, tags, kinds))
             yield Document(f"{table.chosen_split}:{number}", text, entities)

@@ -18,6 +18,7 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
+from engramcka import others
 from engramcka.errors import StoreError
 from engramcka.stores import manifest, nodes
 from engramcka.stores.remote import RemotePath, has_store, is_url, remote_path
@@ -73,7 +74,7 @@ def content_digest(files: Iterable[Path]) -> str | None:
 @lru_cache(maxsize=65_536)
 def _content_digest(path: str, size: int, time: int) -> str:
     """Of one file; its size and time are there to ask again when it has changed."""
-    with open(path, "rb", buffering=0) as file:
+    with others.open_file(Path(path)) as file:
         if size <= _BLOCK * _PLACES:
             return _hash(file.read())
         digest = hashlib.sha256()
@@ -106,7 +107,10 @@ def files_state(path: str, samples: str | None = None) -> dict[str, Any] | None:
 def _state(place: Path) -> dict[str, Any] | None:
     listing = place / manifest.GROUP / "zarr.json"
     if listing.is_file():
-        return {"manifest": _hash(listing.read_bytes())}
+        try:
+            return {"manifest": _hash(others.read_file(listing, layout.MAX_METADATA))}
+        except OSError as error:
+            raise StoreError(f"{listing}: cannot be read ({error.strerror or error})") from error
     found: Iterable[Path] = place.rglob("*")
     if not place.is_dir():
         found = [Path(name) for name in glob.glob(str(place), recursive=True)]

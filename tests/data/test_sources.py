@@ -191,3 +191,14 @@ def test_what_is_not_there_is_one_line(tmp_path: Path) -> None:
 def test_keys_that_do_not_go_together(table: dict[str, Any], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         DataTable(**table)
+
+
+def test_a_sentence_without_tags_is_one_line(tmp_path: Path) -> None:
+    folder = write_few_nerd(tmp_path / "data", "jsonl")
+    file = next(folder.rglob("*test*.jsonl"))
+    first, *rest = file.read_text().splitlines()
+    broken = {**json.loads(first), "fine_ner_tags": None}
+    file.write_text("\n".join([json.dumps(broken), *rest]))
+    key, said = line_of(source="few-nerd", path=str(folder))
+    assert key == "path"
+    assert "row 0, is not of Few-NERD's schema" in said

@@ -181,3 +181,10 @@ def test_a_sweeps_interval_is_in_its_tables_and_caption():
     text = sweep_caption(sweep)
     assert "bars the 95 % interval of the difference from baseline, over validation doc" in text
     assert "and seeds" not in sweep_caption(made_sweep(seeds=1, **ends))
+
+
+def test_a_name_is_no_argument_of_the_row_before_it():
+    table = to_latex(made_sweep(variants={"[3em] a": 1.5, "* b": 1.6}))
+    assert "\n[" not in table
+    assert "\n*" not in table
+    assert "{[}3em] a" in table

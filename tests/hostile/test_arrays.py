@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 import zarr
 from bounded import tried
+from command import here
 from safetensors.numpy import save_file
 
 MB = 1 << 20
@@ -259,7 +260,7 @@ def direct(data: bytes, **options: Any) -> Callable[[h5py.File], Any]:
     """A data set whose only chunk is ``data``, as it stands."""
 
     def make(file: h5py.File) -> None:
-        made = file.create_dataset("layer_1", (4, 2), "f4", chunks=(4, 2), **options)
+        made = file.create_dataset("layer_1", (4, 4096), "f4", chunks=(4, 4096), **options)
         made.id.write_direct_chunk((0, 0), data)
 
     return make
@@ -372,3 +373,43 @@ def test_arrays_of_a_stranger(name: str, outcomes: dict[str, tuple[str, int, str
     assert len(told) < 600
     assert "\n" not in told
     assert taken < MOST_MB
+
+
+CONFIG = """
+[run]
+dir = "run"
+device = "cpu"
+
+[models.a]
+source = "activations"
+path = "{path}"
+
+[models.b]
+source = "activations"
+path = "{path}"
+
+[[cka]]
+name = "map"
+y = "a"
+x = "b"
+batch_size = 4
+"""
+TOLD = [
+    "zarr 2, filter pickle", "zarr 2, zstd bomb", "zarr 3, a pipe as document", "npy, a pipe",
+    "npz, objects", "hdf5, an external link", "hdf5, a filter of a plugin", "hdf5, a bomb",
+    "safetensors, a header without end",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TOLD)
+def test_the_command_says_it_in_a_line(name: str, tmp_path: Path) -> None:
+    path = tmp_path / f"hostile{SUFFIXES[name.partition(',')[0].split()[0]]}"
+    ALL[name][0](path)
+    (tmp_path / "c.toml").write_text(CONFIG.format(path=path))
+    for command in ("check", "run"):
+        done = here(command, "c.toml", cwd=tmp_path)
+        assert "Traceback" not in done.stdout + done.stderr
+        if command == "run":
+            assert done.returncode in (1, 2)
+            assert re.search(ALL[name][1], done.stderr.splitlines()[-1])
+    assert not (tmp_path / "canary").exists()

@@ -243,7 +243,9 @@ models = ["a"]
 """
 
 
-@pytest.mark.parametrize("name", ["a pickle for weights", "code for an unknown model"])
+@pytest.mark.parametrize(
+    "name", ["a pickle for weights", "code for an unknown model", "weights that are a pipe"]
+)
 @pytest.mark.parametrize("command", ["check", "run"])
 def test_the_commands_say_it_in_a_line(command: str, name: str, checkpoint: Path) -> None:
     change, says = REFUSED[name]

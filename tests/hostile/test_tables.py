@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from bounded import tried
+from command import here
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.summary.writer.record_writer import RecordWriter
 
@@ -192,3 +193,18 @@ def test_tables_of_a_stranger(kind: str, name: str, outcomes: Any) -> None:
     assert len(told) < 600
     assert "\n" not in told
     assert taken < MOST_MB[kind]
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("sweep", "a tensor of 10^12"), ("sweep", "a record without end"), ("sweep", "a deep line"),
+     ("sweep", "CSV that is a pipe"), ("cka", "objects"), ("cka", "a giant shape"), ("cka", "a pipe")],
+)  # fmt: skip
+def test_import_says_it_in_a_line(kind: str, name: str, tmp_path: Path) -> None:
+    suffix, make, says = KINDS[kind][name]
+    make(tmp_path / f"a{suffix}")
+    done = here("import", f"a{suffix}", "--as", kind, "--into", "run", cwd=tmp_path)
+    assert done.returncode == 2
+    assert re.search(says, done.stderr)
+    assert len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "run").exists()
