@@ -108,7 +108,7 @@ def _state(place: Path) -> dict[str, Any] | None:
     listing = place / manifest.GROUP / "zarr.json"
     if listing.is_file():
         try:
-            return {"manifest": _hash(others.read_file(listing, layout.MAX_METADATA))}
+            return {"manifest": _hash(others.read_file(listing, nodes.MOST_BYTES))}
         except OSError as error:
             raise StoreError(f"{listing}: cannot be read ({error.strerror or error})") from error
     found: Iterable[Path] = place.rglob("*")

@@ -198,7 +198,8 @@ def test_tables_of_a_stranger(kind: str, name: str, outcomes: Any) -> None:
 @pytest.mark.parametrize(
     ("kind", "name"),
     [("sweep", "a tensor of 10^12"), ("sweep", "a record without end"), ("sweep", "a deep line"),
-     ("sweep", "CSV that is a pipe"), ("cka", "objects"), ("cka", "a giant shape"), ("cka", "a pipe")],
+     ("sweep", "CSV that is a pipe"), ("cka", "objects"), ("cka", "a giant shape"),
+     ("cka", "a pipe")],
 )  # fmt: skip
 def test_import_says_it_in_a_line(kind: str, name: str, tmp_path: Path) -> None:
     suffix, make, says = KINDS[kind][name]
