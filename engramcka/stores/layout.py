@@ -58,6 +58,7 @@ INPUTS = "inputs"  # attribute: everything the group was made from, as JSON
 KEEP_ZEROS = {"array.write_empty_chunks": True}
 
 _WORK = ".training"  # ends the name of the hidden folder of a training under way
+TRAINER = "trainer"  # in that, where the next state is being written; all else there is whole
 
 MAX_CHUNKS = 1 << 17  # of one store
 MAX_RESULT_BYTES = 1 << 30  # of one array of a result

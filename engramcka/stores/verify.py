@@ -129,7 +129,7 @@ def _check_run(run: Path) -> Iterator[Checked]:
         yield check_folder(checkpoint, checkpoint.name)
     for training in layout.work_folders(run):
         for part in _folders(training):
-            if manifest.is_sealed(part):  # not where a state is being written
+            if part.name != layout.TRAINER:
                 yield _check_state(part)
 
 

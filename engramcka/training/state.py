@@ -50,7 +50,7 @@ class WorkFolder:
         self.unit = unit
         self.folder = layout.work_folder(unit)
         self.state = self.folder / "state"
-        self.trainer = self.folder / "trainer"
+        self.trainer = self.folder / layout.TRAINER
         self._inputs = json.loads(json.dumps(inputs))
 
     def clear(self, kept: Sequence[int]) -> None:
