@@ -91,6 +91,8 @@ def test_whatever_happens_to_a_file_it_is_named(run: Path, full: bool) -> None:
     there = files(run)
     count = 10_000 if full else 60
     for seed in range(count):
+        if full and not seed % 500:
+            print(f"{seed} corruptions named", flush=True)
         random = np.random.default_rng(seed)
         # Every file once before any comes twice.
         name = there[seed % len(there)] if full else there[random.integers(len(there))]
