@@ -31,7 +31,7 @@ from engramcka.training.optimizer import make_optimizer
 from engramcka.training.record import Progress
 from engramcka.training.state import WorkFolder, save_weights
 
-_WRITERS = ("inline_container", "PytorchStreamWriter")  # in what torch.save says when it fails
+_WRITERS = ("inline_container", "iostream error", "PytorchStreamWriter")  # in what torch.save says when it fails
 
 
 @dataclass(frozen=True)
