@@ -31,7 +31,8 @@ from engramcka.training.optimizer import make_optimizer
 from engramcka.training.record import Progress
 from engramcka.training.state import WorkFolder, save_weights
 
-_WRITERS = ("inline_container", "iostream error", "PytorchStreamWriter")  # in what torch.save says when it fails
+# In what torch.save says when it fails.
+_WRITERS = ("inline_container", "iostream error", "PytorchStreamWriter")
 
 
 @dataclass(frozen=True)
