@@ -91,12 +91,14 @@ def command(
                 exit_code=2,
             )
         is_finished = inventory.is_current(into)
-        inventory.put_away(into)
-        results.open_root(target)
-        results.write_result(target, called, result, {"imported": source})
-        if is_finished:
-            with suppress(OSError, StoreError):  # the next run takes it
-                inventory.take(into)
+        try:
+            inventory.put_away(into)
+            results.open_root(target)
+            results.write_result(target, called, result, {"imported": source})
+        finally:
+            if is_finished:
+                with suppress(OSError, StoreError):  # else the next run takes it
+                    inventory.take(into)
     print(f"Wrote {kind}/{called}. Look at it with: engramcka browse {into}")
 
 

@@ -31,6 +31,9 @@ from engramcka.training.optimizer import make_optimizer
 from engramcka.training.record import Progress
 from engramcka.training.state import WorkFolder, save_weights
 
+# In what torch.save says when it fails.
+_WRITERS = ("inline_container", "iostream error", "PytorchStreamWriter")
+
 
 @dataclass(frozen=True)
 class Duties:
@@ -92,6 +95,16 @@ class _Trainer(Trainer):
         self.losses.append(loss.detach())
         extra = self._loads.auxiliary_loss()
         return loss if extra is None else loss + extra
+
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        """A state; what torch's own writer says of a full disk becomes the OSError that it is."""
+        try:
+            super()._save_checkpoint(*args, **kwargs)
+        except RuntimeError as error:
+            if not any(name in str(error) for name in _WRITERS):
+                raise
+            said = str(error).splitlines()[0][:200]
+            raise OSError(f"{self.args.output_dir}: a state cannot be written ({said})") from error
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Weights under the names that a resumption looks for."""

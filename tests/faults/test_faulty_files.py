@@ -169,7 +169,8 @@ def content(folder: Path) -> dict[str, bytes]:
     for path in folder.rglob("*"):
         name = path.relative_to(folder).as_posix()
         is_data = "/c/" in name or path.suffix in (".safetensors", ".csv")
-        if path.name not in ("log.jsonl", ".lock"):
+        # An inventory that an import could not take is taken by the next run.
+        if path.name not in ("log.jsonl", ".lock") and name != "run/manifest.json":
             found[name] = path.read_bytes() if is_data and path.is_file() else b""
     return found
 
