@@ -101,7 +101,6 @@ def extract(
     if world.first:
         make = partial(
             _create,
-            name=path.stem,
             look=look,
             passages=passages,
             layers=stored,
@@ -136,7 +135,6 @@ def extract(
 
 def _create(
     path: Path,
-    name: str,
     look: Callable[[], Mapping[int, torch.Tensor]],
     passages: Passages,
     layers: list[int],
@@ -159,7 +157,6 @@ def _create(
         inputs=inputs,
         readouts=readout.columns if readout is not None else {},
         compression=compression,
-        name=name,
     )
 
 

@@ -77,12 +77,7 @@ def store_attributes(path: Path, attributes: Mapping[str, Any]) -> StoreAttribut
         where = ".".join(str(part) for part in first["loc"])[:100]
         what = f"attribute {where}: {first['msg']}" if where else first["msg"]
         raise StoreError(f"{path}: not an activation store of ours ({what[:200]})") from error
-    is_scratch = path.name.startswith(".")
-    if (
-        path.parent.name == layout.ACTIVATIONS
-        and found.name not in ("", path.stem)
-        and not is_scratch
-    ):
+    if path.parent.name == layout.ACTIVATIONS and found.name not in ("", path.stem):
         raise StoreError(
             f"{path}: holds the hidden states of {found.name!r}, and not of {path.stem!r}: stores "
             "have changed places; give each its own name back"

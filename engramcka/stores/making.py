@@ -31,7 +31,6 @@ def create_activations(
     inputs: Mapping[str, Any],
     readouts: Mapping[str, int] | None = None,
     compression: Compression = "none",
-    name: str | None = None,
 ) -> ActivationStore:
     """Make an empty store for one model; it appears whole (all metadata and samples) or not at all.
 
@@ -45,7 +44,6 @@ def create_activations(
         inputs: JSON: all that the hidden states are made from.
         readouts: name -> columns of what is read off the same pass, kept as float32.
         compression: of the hidden states and read-outs; lossless.
-        name: of the store, where it will be moved to another path; the path's own if left out.
     """
     n_samples = len(next(iter(samples.values())))
     words = "uint16" if dtype == "bfloat16" else dtype
@@ -68,7 +66,7 @@ def create_activations(
             {
                 **layout.header("activations"),
                 **attributes,
-                "name": name or path.stem,
+                "name": path.stem,
                 "dtype": dtype,
                 "n_samples": n_samples,
                 "chunk_samples": rows,

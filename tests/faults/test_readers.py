@@ -38,6 +38,11 @@ def read_all(run: Path) -> None:
     assert json.loads(info.stdout)
     shown = here("browse", "run", "--once", cwd=run.parent)
     assert shown.returncode == 0 or "no result" in shown.stderr, shown.stderr
+    checked = here("verify", "run", cwd=run.parent)
+    assert checked.returncode == 0, checked.stdout
+    if "self" in found.cka:
+        what = ["--what", "cka/self", "-o", "run/figures/mine.csv"]
+        assert here("export", "run", *what, cwd=run.parent).returncode == 0
 
 
 def test_everything_is_read_while_a_run_writes_it(

@@ -33,7 +33,7 @@ def values(start: int, stop: int, layer: int) -> np.ndarray:
     return random.normal(size=(ROWS, WIDTH)).astype(np.float32)[start:stop]
 
 
-def make(path: Path, compression: str = "none", name: str | None = None) -> None:
+def make(path: Path, compression: str = "none") -> None:
     create_activations(
         path,
         layers=[1, 2],
@@ -47,7 +47,6 @@ def make(path: Path, compression: str = "none", name: str | None = None) -> None
         inputs=INPUTS,
         readouts={"kl": 2},
         compression=compression,
-        name=name,
     )
 
 
@@ -160,7 +159,7 @@ def check_and_mend(run: Path, name: str, expected: dict[str, np.ndarray], where:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(layout, "_CHUNK_SAMPLES", CHUNK)
         patch.setattr(layout, "_PART_SAMPLES", 4)
-        store = make_or_mend(path, lambda at: make(at, compression, name))
+        store = make_or_mend(path, lambda at: make(at, compression))
         assert len(fill(store)) <= 1
     assert broken(path) == []
     assert np.array_equal(read(open_run(run).activations(name))["layer 2"], expected["layer 2"])

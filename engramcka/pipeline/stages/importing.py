@@ -44,7 +44,6 @@ def import_states(
         own = {} if arrays.store is None else arrays.store.attributes
         make = partial(
             create_activations,
-            name=path.stem,
             layers=list(arrays.layers),
             width=width,
             dtype=arrays.dtype,
