@@ -63,7 +63,7 @@ def test_an_older_store_is_filled_up_as_it_was_begun_and_mended_whole(
         module = sys.modules["engramcka.extraction.extract"]
         older.setattr(module, "sample_counts", lambda _: {"skipped": 0})
         run(model, passages, tmp_path / "old.zarr")
-    old = open_activations(tmp_path / "old.zarr", "r+")
+    old = open_activations(tmp_path / "old.zarr")
     assert new.samples.keys() - old.samples.keys() == {"token", "token_index"}
     old.forget(1)
     filled = run(model, passages, tmp_path / "old.zarr")
