@@ -93,8 +93,9 @@ def remove_scratch(folder: Path, deep: bool = True) -> None:
         deep: look at every depth, and not only in the folder itself.
     """
     for root, names, _ in os.walk(folder):
-        for name in filter(is_scratch, names):
-            _remove_dead(Path(root, name))
+        for path in (Path(root, name) for name in filter(is_scratch, names)):
+            if is_folder(path):
+                _remove_dead(path)
         names[:] = [name for name in names if not is_scratch(name)] if deep else []
 
 

@@ -16,8 +16,10 @@ from typing import Annotated, Any
 import typer
 
 from engramcka.errors import ConfigError, StoreError, code_of
+from engramcka.others import open_file
 from engramcka.whole import folder_for
 
+_BLOCK = 1 << 20  # bytes read at once
 PATIENCE = 5.0  # seconds that a run at work is waited for
 
 
@@ -120,8 +122,8 @@ def _held_run(run: Path) -> Iterator[None]:
         ours = {layout.LOCK, layout.RESULTS}  # of another import that has just begun
         if run.is_dir() and not is_run(run) and not ours.issuperset(os.listdir(run)):
             raise StoreError(f"{run}: holds other things and is no run", exit_code=2)
-        is_new = not run.is_dir()
         with folder_for(run), hold(run, patience=PATIENCE):
+            is_new = {layout.LOCK}.issuperset(os.listdir(run))
             try:
                 yield
             except BaseException:
@@ -134,9 +136,10 @@ def _held_run(run: Path) -> Iterator[None]:
 
 
 def _digest(path: Path) -> str:
-    """SHA-256 of a file, or of all files of a folder in order."""
+    """SHA-256 of a file, or of all event files of a folder in order."""
     found = hashlib.sha256()
-    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-        if file.is_file():
-            found.update(file.read_bytes())
+    for file in sorted(path.rglob("*tfevents*")) if path.is_dir() else [path]:
+        with open_file(file) as content:
+            while block := content.read(_BLOCK):
+                found.update(block)
     return found.hexdigest()

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from engramcka.errors import ConfigError, EngramckaError
+from engramcka.errors import ConfigError, EngramckaError, code_of
 from engramcka.whole import folder_for, whole
 
 
@@ -40,5 +40,6 @@ def write_whole(target: Path, content: bytes) -> None:
     except OSError as error:
         reason = error.strerror or str(error)
         raise EngramckaError(
-            f"{target}: cannot be written ({reason}); choose another folder or file name"
+            f"{target}: cannot be written ({reason}); choose another folder or file name",
+            exit_code=code_of(error),
         ) from error

@@ -138,6 +138,7 @@ def _work_held(
     """Make what is left, between putting the run's inventory away and taking it anew."""
     world = context.world
     if world.first:
+        inventory.delete_changed_figures(context.run)
         inventory.put_away(context.run)
         _write_config(context.run, context.config, alone=share == WHOLE)
         _record_provenance(context, reporter, len(pieces))

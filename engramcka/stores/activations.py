@@ -12,6 +12,7 @@ torch.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Mapping
 from contextlib import suppress
@@ -23,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from engramcka.errors import StoreError
-from engramcka.regular import is_regular
+from engramcka.regular import check_way, is_regular
 from engramcka.stores import layout, manifest, nodes, samples
 from engramcka.stores.attributes import StoreAttributes, store_attributes
 from engramcka.stores.checksums import checksum
@@ -42,6 +43,7 @@ from engramcka.stores.together import local_threads, together
 from engramcka.whole import whole
 
 _WRITTEN = "written"
+_FULL = (None, errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # None: said in a library's own words
 _Row = list[tuple[int, int]]  # bytes and fingerprint of each file of a chunk
 _FACT_BYTES = 16  # of a file in a row of `written`: its size and its fingerprint
 
@@ -102,6 +104,7 @@ class ActivationStore:
 
     def missing(self) -> list[tuple[int, int]]:
         """Ranges (start, stop) of samples that are not written yet, a chunk each, in order."""
+        self._require_own(self._row_path(0))
         try:
             there = set(os.listdir(self._row_path(0).parents[2]))
         except FileNotFoundError:
@@ -133,6 +136,8 @@ class ActivationStore:
         assert values.keys() == self._arrays.keys()
         chunk = start // self.chunk_samples
         self.forget(chunk)
+        for name in self._arrays:
+            self._require_own(shard_path(self.path / name, chunk))
         try:
             row = together(
                 lambda item: write_shard(
@@ -149,7 +154,8 @@ class ActivationStore:
 
     def forget(self, chunk: int) -> None:
         """Mark a chunk as not written, so that it is made again; the store is open again too."""
-        for place in (self.path / manifest.GROUP / "zarr.json", self._row_path(chunk)):
+        for place in (self.path / manifest.GROUP / nodes.NAME, self._row_path(chunk)):
+            self._require_own(place)
             place.unlink(missing_ok=True)
         self._rows.pop(chunk, None)
 
@@ -285,11 +291,21 @@ class ActivationStore:
         with whole(path) as scratch:
             scratch.write_bytes(content + crc)
 
+    def _require_own(self, path: Path) -> None:
+        """Refuse a file of the store to which a link leads: it is another's, to keep as it is."""
+        try:
+            check_way(path, self.path)
+        except OSError as error:
+            raise StoreError(f"{error.filename}: {error.strerror}") from error
+
     def _is_data(self, name: str) -> bool:
         """Whether a file of the store is a chunk of hidden states or of a read-out."""
         return "/c/" in name and not name.startswith((f"{samples.NAME}/", f"{_WRITTEN}/"))
 
     def _no_room(self, error: OSError) -> StoreError:
+        """What could not be written, and where the disk is full how many bytes are missing."""
+        if error.errno not in _FULL:
+            return StoreError(f"{error.filename or self.path}: {error.strerror or error}")
         left = sum(stop - start for start, stop in self.missing())
         each = sum(array.grid.part_bytes / array.grid.part for array in self._arrays.values())
         found = os.statvfs(self.path)

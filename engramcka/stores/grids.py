@@ -15,6 +15,7 @@ from engramcka.stores.nodes import BYTES, CRC32C, SHARDING, ZSTD, ArrayNode
 
 CRC = 4  # bytes of a checksum
 _MOST_SHARD_BYTES = 1 << 32
+_MOST_PARTS = 1 << 16  # of a shard
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ def grid_of(node: ArrayNode) -> Grid:
     grid = Grid(
         n_samples, width, np.dtype(node.data_type), node.chunk_shape[0], inner[0], ZSTD in codecs
     )
-    if grid.rows * grid.width * grid.dtype.itemsize > _MOST_SHARD_BYTES:
+    too_large = grid.rows * grid.width * grid.dtype.itemsize > _MOST_SHARD_BYTES
+    if too_large or grid.parts > _MOST_PARTS:
         raise StoreError(f"{node.folder}: chunks larger than ours ever are")
     return grid

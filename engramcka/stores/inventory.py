@@ -47,16 +47,19 @@ def take(run: Path) -> None:
 
 
 def put_away(run: Path) -> None:
-    """Let a run count as not finished; for whoever holds its lock, before anything is changed.
-
-    Figures that changed since it ended are deleted, so that they are drawn again.
-    """
-    for name in _files(run):
-        if name.startswith(f"{layout.FIGURES}/") and differs(run, name):
-            (run / name).unlink(missing_ok=True)
+    """Let a run count as not finished; for whoever holds its lock, before anything is changed."""
     if is_finished(run):
         results.update_root(run / layout.RESULTS, **{FINISHED: False})
     manifest.unseal(run)
+
+
+def delete_changed_figures(run: Path) -> None:
+    """Delete figures that changed since the run ended, so that they are drawn again."""
+    figures = run / layout.FIGURES
+    for name in _listed(figures):
+        path = figures / name
+        if is_regular(path) and differs(run, path.relative_to(run).as_posix()):
+            path.unlink()
 
 
 def renew(path: Path) -> None:
@@ -67,12 +70,14 @@ def renew(path: Path) -> None:
     """
     path = path.absolute()
     run = path.parent.parent
-    name, listed = path.relative_to(run).as_posix(), _files(run)
-    if name not in listed:
+    name = path.relative_to(run).as_posix()
+    if name not in _files(run):
         return
     with suppress(OSError, StoreError), hold(run):
-        said, files = manifest.attributes(run), {**listed, name: manifest.facts(path, run)}
-        manifest.write(run, files, None, {key: said[key] for key in (_LOG, _FOLDERS)})
+        listed = _files(run)
+        if name in listed:  # still: no run has begun meanwhile
+            said, files = manifest.attributes(run), {**listed, name: manifest.facts(path, run)}
+            manifest.write(run, files, None, {key: said[key] for key in (_LOG, _FOLDERS)})
 
 
 def is_finished(run: Path) -> bool:
@@ -84,8 +89,16 @@ def is_finished(run: Path) -> bool:
 
 
 def is_current(run: Path) -> bool:
-    """Whether a run is finished and its inventory there, and config.toml as that has it."""
-    return is_finished(run) and layout.CONFIG in _files(run) and not differs(run, layout.CONFIG)
+    """Whether a run is finished and its inventory there, with config.toml and folders as it says.
+
+    Folders are gone that nobody makes again where the config names them no more.
+    """
+    if not is_finished(run) or layout.CONFIG not in _files(run) or differs(run, layout.CONFIG):
+        return False
+    try:
+        return all(is_folder(run / name) for name in _more(run)[1])
+    except StoreError:
+        return False
 
 
 def units(run: Path) -> list[Path]:
@@ -143,12 +156,11 @@ def _more(run: Path) -> tuple[tuple[int, int] | None, manifest.Files]:
     """The log's facts and those of folders, as an inventory has them; raises StoreError."""
     said = manifest.attributes(run)
     try:
-        log, folders = said[_LOG], said[_FOLDERS].items()
-        found = {str(name): (int(size), int(crc)) for name, (size, crc) in folders}
-        known = None if log is None else (int(log[0]), int(log[1]))
+        found = manifest.checked_files(said[_FOLDERS])
+        known = None if said[_LOG] is None else manifest.checked_files({layout.LOG: said[_LOG]})
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise StoreError(f"{run / manifest.PLAIN}: cannot be read (no inventory)") from error
-    return known, {name: facts for name, facts in found.items() if manifest.is_inside(name)}
+    return (None if known is None else known[layout.LOG]), found
 
 
 def _log_damage(run: Path, size: int, crc: int) -> str:

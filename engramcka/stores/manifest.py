@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 import google_crc32c
 
 from engramcka.errors import StoreError
-from engramcka.regular import is_regular, open_regular, read_regular
+from engramcka.regular import check_folder, is_folder, is_regular, open_regular, read_regular
 from engramcka.stores import layout, nodes
 from engramcka.whole import is_scratch, whole
 
@@ -36,6 +36,7 @@ Files = dict[str, tuple[int, int]]  # path from the folder -> bytes, crc32c as `
 
 def write_node(folder: Path, attributes: Mapping[str, Any]) -> None:
     """Write the metadata of a Zarr group that holds its own checksum."""
+    check_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with whole(folder / _METADATA) as scratch:
         scratch.write_bytes(_content(attributes))
@@ -96,7 +97,7 @@ def facts(path: Path, within: Path, most: int | None = None) -> tuple[int, int]:
 
 def is_sealed(folder: Path) -> bool:
     """Whether a folder has a manifest."""
-    return any(is_regular(path) for path in _places(folder))
+    return any(_is_there(path) for path in _places(folder))
 
 
 def files(folder: Path, name: str | None = None) -> Files:
@@ -120,25 +121,37 @@ def files(folder: Path, name: str | None = None) -> Files:
             "each its own name back, or delete it to make it anew"
         )
     try:
-        listed = said["files"]
-        found = {str(name): (int(size), int(crc)) for name, (size, crc) in listed.items()}
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        return checked_files(said["files"])
+    except KeyError as error:
         raise StoreError(f"{folder}: its manifest lists no files") from error
-    for path in found:
-        if not is_inside(path):
-            raise StoreError(f"{folder}: its manifest lists {path!r}, outside of it")
-    return found
+    except ValueError as error:
+        raise StoreError(f"{folder}: its manifest lists {error}") from error
 
 
-def is_inside(path: str) -> bool:
-    """Whether a path from a folder leads to something in it."""
-    return not (".." in Path(path).parts or Path(path).is_absolute() or "\0" in path)
+def checked_files(listed: Any) -> Files:
+    """Files as JSON lists them: a path that stays inside, and two whole numbers each.
+
+    Raises:
+        ValueError: in words, what is not so.
+    """
+    if not isinstance(listed, dict):
+        raise ValueError("no files")
+    for path, facts in listed.items():
+        if ".." in Path(path).parts or Path(path).is_absolute() or not path.isprintable():
+            raise ValueError(f"{path!a:.200}, outside of it")
+        if not (isinstance(facts, list | tuple) and len(facts) == 2 and all(map(_is_count, facts))):
+            raise ValueError(f"{path:.200} without its size and fingerprint")
+    return {path: (size, crc) for path, (size, crc) in listed.items()}
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 1 << 60
 
 
 def attributes(folder: Path) -> dict[str, Any]:
     """All that the manifest of a folder holds; raises as `files`."""
     group, plain = _places(folder)
-    is_group = is_regular(group) or (not is_regular(plain) and is_regular(folder / _METADATA))
+    is_group = _is_there(group) or (not is_regular(plain) and is_regular(folder / _METADATA))
     return _read(group if is_group else plain, folder)
 
 
@@ -198,7 +211,7 @@ def stamp(folder: Path) -> tuple[int, int] | None:
 def fingerprint(folder: Path) -> tuple[int, int]:
     """(bytes, crc32c) of the manifest of a folder that has one; raises StoreError."""
     group, plain = _places(folder)
-    place = group if is_regular(group) else plain
+    place = group if _is_there(group) else plain
     try:
         return facts(place, folder)
     except OSError as error:
@@ -208,7 +221,8 @@ def fingerprint(folder: Path) -> tuple[int, int]:
 def unseal(folder: Path) -> None:
     """Delete the manifest, so that the folder counts as not finished."""
     for place in _places(folder):
-        place.unlink(missing_ok=True)
+        if is_folder(place.parent):  # no link, through which another's would be deleted
+            place.unlink(missing_ok=True)
 
 
 def damage_of(path: Path, within: Path, size: int, crc: int, since: int | None = None) -> str:
@@ -231,6 +245,11 @@ def files_in(folder: Path) -> list[Path]:
     """Every file in a folder, at any depth; links are neither listed nor followed."""
     found = [Path(root, name) for root, _, names in os.walk(folder) for name in names]
     return sorted(path for path in found if is_regular(path))
+
+
+def _is_there(place: Path) -> bool:
+    """Whether a manifest is there, in a folder that is no link."""
+    return is_folder(place.parent) and is_regular(place)
 
 
 def _places(folder: Path) -> tuple[Path, Path]:

@@ -28,6 +28,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from engramcka.errors import StoreError
+from engramcka.regular import check_folder, read_regular
 from engramcka.stores import layout, manifest
 from engramcka.stores.sealed import require_nothing_else
 from engramcka.training.record import Progress
@@ -35,6 +36,7 @@ from engramcka.whole import discard, remove_scratch, whole
 
 _PROGRESS, _WEIGHTS = "progress.json", "model.safetensors"
 _TRAINER = "trainer_state.json"
+_MOST_BYTES = 1 << 30  # of a file of JSON
 _OPTIMIZER, _SCHEDULE, _RANDOM = "optimizer.pt", "scheduler.pt", "rng_state*.pth"  # pickles
 
 
@@ -54,7 +56,15 @@ class WorkFolder:
         self._inputs = json.loads(json.dumps(inputs))
 
     def clear(self, kept: Sequence[int]) -> None:
-        """Delete what a killed process left half-written, and a state that is of no use."""
+        """Delete what a killed process left half-written, and a state that is of no use.
+
+        Raises:
+            StoreError: the folder is a link, or no folder.
+        """
+        try:
+            check_folder(self.folder)
+        except OSError as error:
+            raise StoreError(f"{self.folder}: {error.strerror}") from error
         shutil.rmtree(self.trainer, ignore_errors=True)
         remove_scratch(self.folder)
         progress = self._read_progress()
@@ -89,7 +99,7 @@ class WorkFolder:
         if not self.state.exists():
             return None
         try:
-            found = json.loads((self.state / _PROGRESS).read_text(encoding="utf-8"))
+            found = json.loads(self._read(_PROGRESS))
             if found["inputs"] != self._inputs:
                 return None
             return Progress.from_json(found["progress"])
@@ -108,7 +118,7 @@ class WorkFolder:
             if there != wanted or not random:
                 raise ValueError(f"found {', '.join(sorted(there))}")
             manifest.require_whole(self.state)
-            found = json.loads((self.state / _TRAINER).read_text(encoding="utf-8"))
+            found = json.loads(self._read(_TRAINER))
             if found["global_step"] != step:
                 raise ValueError(f"{_TRAINER} is of step {found['global_step']}, not {step}")
             with safe_open(self.state / _WEIGHTS, framework="pt") as file:
@@ -121,6 +131,9 @@ class WorkFolder:
                     torch.load(self.state / name, "cpu", weights_only=True, mmap=True)
         except Exception as error:  # torch and safetensors raise many kinds
             raise self._refused(error) from error
+
+    def _read(self, name: str) -> bytes:
+        return read_regular(self.state / name, _MOST_BYTES, self.folder)
 
     def _refused(self, error: Exception) -> StoreError:
         return StoreError(

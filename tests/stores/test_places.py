@@ -15,6 +15,7 @@ from engramcka import cka_map, open_run
 from engramcka.errors import StoreError
 from engramcka.results import CkaMap
 from engramcka.stores import layout, open_activations, write_result
+from engramcka.stores.mending import make_or_mend
 from engramcka.stores.results import open_root
 from engramcka.stores.verify import verify
 
@@ -119,6 +120,25 @@ def test_folders_that_changed_places_are_named_and_refused(run: Path, what: str)
     read = stored.activations if "activations" in what else stored.cka.__getitem__
     with pytest.raises(StoreError, match="changed places"):
         read(one)
+
+
+@pytest.mark.parametrize("name", ["layer_01/c", "layer_01", "written/c", "written", "manifest"])
+def test_nothing_is_written_or_deleted_through_a_link(run: Path, tmp_path: Path, name: str) -> None:
+    store = run / "activations/a.zarr"
+    shutil.rmtree(store / "manifest")
+    (store / "written/c/1/0/0").unlink()
+    outside = tmp_path / "outside"
+    if name == "manifest":
+        (outside / "c").mkdir(parents=True)
+        (outside / "zarr.json").write_text("theirs")
+    else:
+        shutil.move(store / name, outside)
+    (store / name).symlink_to(outside)
+    before = {p: p.read_bytes() for p in outside.rglob("*") if p.is_file()}
+    assert before
+    with pytest.raises(StoreError, match=r"a link; a run holds none inside|cannot be read"):
+        fill(make_or_mend(store, make))
+    assert {p: p.read_bytes() for p in outside.rglob("*") if p.is_file()} == before
 
 
 def test_a_store_may_be_copied_out_under_another_name(run: Path, tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def read_inputs(folder: Path) -> dict[str, Any] | None:
         manifest.require_whole(folder, folder.name)
     except StoreError:
         return None
-    record = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
+    record = json.loads((folder / _RECORD).read_bytes())
     inputs: dict[str, Any] = record["inputs"]
     return inputs
 
