@@ -17,7 +17,6 @@ from textual.theme import Theme
 from engramcka.errors import EngramckaError
 from engramcka.tui import exporting
 from engramcka.tui.capabilities import Capabilities
-from engramcka.tui.driver import DiffDriver
 from engramcka.tui.exporting import Export, Subject
 from engramcka.tui.keys import KeysInTurn
 from engramcka.tui.memory import Memory
@@ -26,8 +25,6 @@ from engramcka.tui.terminal import clean, to_ascii
 from engramcka.tui.watch import PAUSE
 
 if TYPE_CHECKING:
-    from textual.driver import Driver
-
     from engramcka.tui.catalog import Place
 
 THEMES = (
@@ -83,11 +80,10 @@ class BrowseApp(KeysInTurn):
         capabilities: Capabilities,
         memory: Memory | None = None,
         pause: float = PAUSE,
-        driver_class: type[Driver] | None = None,
     ) -> None:
         self.capabilities = capabilities
         native = capabilities.colours in ("16", "none")
-        super().__init__(driver_class=driver_class, ansi_color=native)
+        super().__init__(ansi_color=native)
         memory = memory or Memory()
         self.left_off = memory
         self.browser = BrowseScreen(paths, places, capabilities, memory, pause)
@@ -119,17 +115,8 @@ class BrowseApp(KeysInTurn):
                 f"Theme: {theme}", "Colours of the app", lambda t=theme: setattr(self, "theme", t)
             )
 
-    def on_resize(self) -> None:
-        """What the terminal shows after a change of its size is its own affair."""
-        self._forget()
-
-    def _forget(self) -> None:
-        if isinstance(self._driver, DiffDriver):
-            self._driver.forget()
-
     def action_redraw(self) -> None:
         """Send every cell again, where another program has written over the screen."""
-        self._forget()
         self.screen.refresh()
 
     async def _act(self, action: str) -> None:

@@ -27,7 +27,7 @@ def after(*keys: str) -> Callable[[Pilot[None]], object]:
         browser = pilot.app.browser  # type: ignore[attr-defined]
         await until(pilot, lambda: browser.found is not None)
         previews = list(pilot.app.screen.query(Preview))
-        await until(pilot, lambda: all(preview._drawn for preview in previews))
+        await until(pilot, lambda: all(preview.pixels is not None for preview in previews))
 
     return press
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,9 +18,8 @@ from textual.widget import Widget
 from engramcka.tui import exporting
 from engramcka.tui.capabilities import Capabilities
 from engramcka.tui.exporting import VENUES, WIDTHS, Export, Subject
-from engramcka.tui.pictures import Pixels, pixels_of, protocol
 from engramcka.tui.terminal import clean
-from engramcka.tui.widgets.preview import Preview
+from engramcka.tui.widgets.preview import Pixels, Preview, pixels_of
 
 LEAST = 4  # lines of a preview that is worth drawing
 PAUSE = 0.15  # seconds without another answer before the figure is drawn
@@ -95,7 +93,6 @@ class Previewed(Message):
     """A preview was drawn, or could not be."""
 
     export: Export
-    png: bytes = b""
     pixels: Pixels | None = None
     sentence: str = ""
 
@@ -124,7 +121,7 @@ class ExportScreen(ModalScreen[Export | None]):
             yield Choice("venue", VENUES, id="venue")
             yield Choice("width", WIDTHS, id="width")
             yield Choice("ground", ("light", "dark"), id="ground")
-            yield Preview(self.capabilities, protocol(os.environ), id="preview")
+            yield Preview(self.capabilities, id="preview")
 
     def on_mount(self) -> None:
         """Draw the figure as it is asked for first, when it is known how much room there is."""
@@ -156,8 +153,8 @@ class ExportScreen(ModalScreen[Export | None]):
         if export != self.answers:
             return
         try:
-            png = exporting.preview(self.subject, export)
-            self.post_message(Previewed(export, png, pixels_of(png)))
+            pixels = pixels_of(exporting.preview(self.subject, export))
+            self.post_message(Previewed(export, pixels))
         except Exception as error:  # a figure may fail in ways that nobody foresaw
             self.post_message(Previewed(export, sentence=clean(error)))
 
@@ -168,7 +165,7 @@ class ExportScreen(ModalScreen[Export | None]):
         if message.pixels is None:
             self.query_one(Preview).say(message.sentence)
         else:
-            self.query_one(Preview).show(message.png, message.pixels)
+            self.query_one(Preview).show(message.pixels)
 
     def action_write(self) -> None:
         """Close with the answers."""

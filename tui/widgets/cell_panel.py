@@ -60,6 +60,8 @@ SPARK_WIDTH = 12
 class CellPanel(Readout):
     """The panel beside the map."""
 
+    PARTS = ((0, LABEL_WIDTH),)
+
     def pair(self, label: str, value: str) -> Line:
         """A label and its value."""
         room = max(0, self.size.width - LABEL_WIDTH)
