@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from rich.text import Text
 from textual import events
 from textual.app import ComposeResult
-from textual.binding import Binding
 from textual.containers import Vertical
 from textual.message import Message
 from textual.screen import ModalScreen
@@ -18,6 +17,7 @@ from textual.widget import Widget
 from engramcka.tui import exporting
 from engramcka.tui.capabilities import Capabilities
 from engramcka.tui.exporting import VENUES, WIDTHS, Export, Subject
+from engramcka.tui.keys import Shortcut
 from engramcka.tui.terminal import clean
 from engramcka.tui.widgets.preview import Pixels, Preview, pixels_of
 
@@ -38,10 +38,10 @@ class Choice(Widget, can_focus=True):
     """
 
     BINDINGS = [
-        Binding("left,h", "choose(-1)", show=False),
-        Binding("right,l,space", "choose(1)", show=False),
-        Binding("up,k", "app.focus_previous", show=False),
-        Binding("down,j", "app.focus_next", show=False),
+        Shortcut("left,h", "choose(-1)", show=False),
+        Shortcut("right,l,space", "choose(1)", show=False),
+        Shortcut("up,k", "app.focus_previous", show=False),
+        Shortcut("down,j", "app.focus_next", show=False),
     ]
 
     def __init__(self, question: str, answers: Sequence[str], *, id: str) -> None:
@@ -101,8 +101,8 @@ class ExportScreen(ModalScreen[Export | None]):
     """The dialog, with the figure as it will be; enter writes."""
 
     BINDINGS = [
-        Binding("enter", "write", "Write"),
-        Binding("escape,q", "dismiss", "Close"),
+        Shortcut("enter", "write", "Write"),
+        Shortcut("escape,q", "dismiss", "Close"),
     ]
 
     def __init__(self, subject: Subject, capabilities: Capabilities) -> None:
