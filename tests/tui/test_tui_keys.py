@@ -27,6 +27,7 @@ def burst(app, *keys):
         name = key
         if character and not key.isalnum():
             name = unicodedata.name(key).lower().replace(" ", "_").replace("-", "_")
+            name = name.replace("solidus", "slash")
         app.post_message(Key(name, character))
 
 
@@ -34,7 +35,7 @@ async def test_letters_right_after_the_slash_are_typed(run, make_app):
     app = make_app(run)
     async with app.run_test(size=(100, 30)) as pilot:
         await settle(pilot)
-        burst(app, "n", "slash", *"sweep", "enter", "right", "right")
+        burst(app, "n", "/", *"sweep/in", "enter", "right", "right")
         await until(pilot, lambda: app.browser.entry.kind == "sweep")
         await settle(pilot)
         await until(pilot, lambda: app.browser.sweep.plot.cursor == 2)

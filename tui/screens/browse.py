@@ -168,6 +168,10 @@ class BrowseScreen(ContentScreen):
         else:
             self.action_content()
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """While a name is typed, a slash is a part of it."""
+        return action != "find" or not isinstance(self.focused, Input)
+
     def _take_keys(self, widget: Widget) -> None:
         """From the next key on, also where a result that is being read was to get them."""
         self._focus_next = False
