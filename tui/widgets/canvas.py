@@ -6,7 +6,6 @@ from typing import ClassVar
 
 from rich.segment import Segment
 from rich.style import Style
-from textual.app import ComposeResult
 from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
@@ -28,11 +27,6 @@ class Canvas(Widget):
         super().__init__(id=id, classes=classes)
         self._part_styles: dict[str, Style] = {}
         self._strips: dict[int, Strip] = {}
-
-    def compose(self) -> ComposeResult:
-        """The parts."""
-        for gap, width in self.PARTS:
-            yield Part(self, gap, width)
 
     def draw_line(self, y: int) -> list[Segment]:
         """The segments of line ``y``; the rest of the line is filled with the ground."""
@@ -92,9 +86,11 @@ class Canvas(Widget):
         before = self._strips.pop(y, None)
         if before is None:
             self.refresh(Region(0, y, self.size.width, 1))
-        else:
-            for first, last in differing(before, self.strip(y)):
-                self.refresh(Region(first, y, last + 1 - first, 1))
+            return
+        for first, last in differing(before, self.strip(y)):
+            self.refresh(Region(first, y, last + 1 - first, 1))
+            if self.PARTS and not self.children:  # not for the first frame, which they would delay
+                self.mount(*(Part(self, gap, width) for gap, width in self.PARTS))
 
 
 class Part(Widget):

@@ -218,7 +218,7 @@ class Heatmap(Canvas):
         if geometry.middle_line(self._block(self.cursor)[0]) == line:
             style = self.part_style("heatmap--cursor")
             number = str(self.matrix.y_numbers[self.cursor[0]])
-            return [Segment(f"{pad}{number:>{room}}▸", style)]
+            return [Segment(pad), Segment(f"{number:>{room}}▸", style)]
         style = self.part_style("heatmap--axis")
         return [
             Segment(pad),
