@@ -1,9 +1,8 @@
 """Colour maps as RGB tables, and shade characters, for figures and screens alike.
 
-No matplotlib, and NumPy only for arrays: the terminal app draws its first frame without. The
-anchors are 33 samples of the perceptually uniform, colour-blind-safe maps of the same names
-(released to the public domain), interpolated to 256 entries, and of a symmetric blue-white-orange
-map for differences.
+No matplotlib, and NumPy only for arrays. The anchors are 33 samples of the perceptually uniform,
+colour-blind-safe maps of the same names (released to the public domain), interpolated to 256
+entries, and of a symmetric blue-white-orange map for differences.
 """
 
 from __future__ import annotations

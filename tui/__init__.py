@@ -10,14 +10,8 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from engramcka.errors import ConfigError
-
-if TYPE_CHECKING:
-    from engramcka.tui.catalog import Place
-    from engramcka.tui.first_frame import Taken
-    from engramcka.tui.memory import Memory
 
 __all__ = ["browse"]
 
@@ -44,21 +38,10 @@ def browse(paths: Sequence[Path], *, once: bool = False) -> None:
     if not sys.stdout.isatty() or not sys.stdin.isatty():
         raise ConfigError("browse needs a terminal; with --once it prints the first result instead")
     from engramcka.tui import memory
-    from engramcka.tui.first_frame import first_frame
-
-    left = memory.recall(paths, memory.state_file())
-    with first_frame(places, left) as taken:
-        left = _run(paths, places, left, taken)
-    memory.remember(paths, left, memory.state_file())
-
-
-def _run(paths: Sequence[Path], places: Sequence[Place], left: Memory, taken: Taken) -> Memory:
-    """Run the app, over what is drawn already; returns where the user left off."""
     from engramcka.tui.app import BrowseApp
     from engramcka.tui.capabilities import capabilities
-    from engramcka.tui.driver import driver_for
 
-    known = capabilities(os.environ)
-    app = BrowseApp(paths, places, known, left, driver_class=driver_for(taken))
+    left = memory.recall(paths, memory.state_file())
+    app = BrowseApp(paths, places, capabilities(os.environ), left)
     app.run()
-    return app.left_off
+    memory.remember(paths, app.left_off, memory.state_file())

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from rich.segment import Segment
-from textual.app import SystemCommand
-from textual.binding import Binding
+from textual.app import App, SystemCommand
 from textual.color import Color
+from textual.command import CommandPalette
 from textual.filter import LineFilter
 from textual.screen import Screen
 from textual.theme import Theme
@@ -17,17 +17,14 @@ from textual.theme import Theme
 from engramcka.errors import EngramckaError
 from engramcka.tui import exporting
 from engramcka.tui.capabilities import Capabilities
-from engramcka.tui.driver import DiffDriver
 from engramcka.tui.exporting import Export, Subject
-from engramcka.tui.keys import KeysInTurn
+from engramcka.tui.keys import Shortcut
 from engramcka.tui.memory import Memory
 from engramcka.tui.screens.browse import BrowseScreen
 from engramcka.tui.terminal import clean, to_ascii
 from engramcka.tui.watch import PAUSE
 
 if TYPE_CHECKING:
-    from textual.driver import Driver
-
     from engramcka.tui.catalog import Place
 
 THEMES = (
@@ -60,7 +57,7 @@ class AsciiFilter(LineFilter):
         return [Segment(to_ascii(text), style, control) for text, style, control in segments]
 
 
-class BrowseApp(KeysInTurn):
+class BrowseApp(App[None]):
     """Maps and sweeps in the terminal."""
 
     TITLE = "engramcka"
@@ -68,12 +65,8 @@ class BrowseApp(KeysInTurn):
     ENABLE_COMMAND_PALETTE = True
 
     BINDINGS = [
-        Binding("question_mark,f1", "help", "Help", key_display="?"),
-        Binding("colon", "command_palette", "Commands", show=False),
-        Binding("T", "theme", "Theme", show=False),
-        Binding("ctrl+l", "redraw", "Draw anew", show=False),
-        Binding("q", "quit", "Quit"),
-        Binding("ctrl+c", "quit", show=False, priority=True),
+        Shortcut("ctrl+l", "redraw", "Draw anew", show=False),
+        Shortcut("ctrl+c", "quit", show=False),
     ]
 
     def __init__(
@@ -83,11 +76,10 @@ class BrowseApp(KeysInTurn):
         capabilities: Capabilities,
         memory: Memory | None = None,
         pause: float = PAUSE,
-        driver_class: type[Driver] | None = None,
     ) -> None:
         self.capabilities = capabilities
         native = capabilities.colours in ("16", "none")
-        super().__init__(driver_class=driver_class, ansi_color=native)
+        super().__init__(ansi_color=native)
         memory = memory or Memory()
         self.left_off = memory
         self.browser = BrowseScreen(paths, places, capabilities, memory, pause)
@@ -95,11 +87,6 @@ class BrowseApp(KeysInTurn):
             self.register_theme(theme)
         self._themes = ["ansi-dark", "ansi-light"] if native else [theme.name for theme in THEMES]
         self.theme = memory.theme if memory.theme in self._themes else self._themes[0]
-
-    @property
-    def unsettled(self) -> bool:
-        """Whether a result is being read: keys behind the one that chose it are meant for it."""
-        return self.browser.shown != self.browser.entry
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         """Textual's filters, and ASCII where the terminal needs it."""
@@ -119,17 +106,8 @@ class BrowseApp(KeysInTurn):
                 f"Theme: {theme}", "Colours of the app", lambda t=theme: setattr(self, "theme", t)
             )
 
-    def on_resize(self) -> None:
-        """What the terminal shows after a change of its size is its own affair."""
-        self._forget()
-
-    def _forget(self) -> None:
-        if isinstance(self._driver, DiffDriver):
-            self._driver.forget()
-
     def action_redraw(self) -> None:
         """Send every cell again, where another program has written over the screen."""
-        self._forget()
         self.screen.refresh()
 
     async def _act(self, action: str) -> None:
@@ -143,11 +121,16 @@ class BrowseApp(KeysInTurn):
         self.left_off = self.browser.remembered()
         self.exit()
 
-    def action_help(self) -> None:
+    async def action_command_palette(self) -> None:  # type: ignore[override]
+        """All commands."""
+        if not isinstance(self.screen, CommandPalette):
+            await self.push_screen(CommandPalette())
+
+    async def action_help(self) -> None:
         """All keys."""
         from engramcka.tui.screens.help import HelpScreen
 
-        self.push_screen(HelpScreen())
+        await self.push_screen(HelpScreen())
 
     def action_theme(self) -> None:
         """The next theme."""
@@ -170,7 +153,7 @@ class BrowseApp(KeysInTurn):
         """Write what is on the screen as a PNG."""
         self.export(self.browser.subject(), Export())
 
-    def action_export_dialog(self) -> None:
+    async def action_export_dialog(self) -> None:
         """Ask for format, venue, width and ground, showing the figure, then write."""
         from engramcka.tui.screens.export import ExportScreen
 
@@ -178,7 +161,7 @@ class BrowseApp(KeysInTurn):
         if subject is None:
             self.notify(NO_FIGURE, severity="warning", markup=False)
             return
-        self.push_screen(
+        await self.push_screen(
             ExportScreen(subject, self.capabilities),
             lambda export: self.export(subject, export) if export else None,
         )

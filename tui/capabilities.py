@@ -1,7 +1,4 @@
-"""What the terminal can show, read from environment variables alone.
-
-Knows nothing of screens, and imports neither rich nor Textual: the first frame is drawn without.
-"""
+"""What the terminal can show, read from environment variables alone."""
 
 from __future__ import annotations
 

@@ -18,22 +18,19 @@ from engramcka.stores import nodes
 CRC_BYTES = 4
 
 
-def read_chunk(
-    folder: Path, most: int, within: Path, data_types: tuple[str, ...] = ("float64", "int64")
-) -> tuple[tuple[int, ...], str, bytes]:
+def read_chunk(folder: Path, most: int, within: Path) -> tuple[tuple[int, ...], str, bytes]:
     """(shape, data type, little-endian content in C order) of an array, its checksum verified.
 
     Args:
         folder: the array's.
         most: bytes that it may hold.
         within: the folder that it belongs to: no folder below it may be a link.
-        data_types: that it may hold.
 
     Raises:
         StoreError: not there, stored in another way than ours, larger, or its checksum is wrong.
     """
     node = nodes.read_array(folder, within)
-    nodes.require(node, (nodes.BYTES, nodes.CRC32C), data_types)
+    nodes.require(node, (nodes.BYTES, nodes.CRC32C), ("float64", "int64"))
     size = require_one_chunk(node, most)
     if size == 0:
         return node.shape, node.data_type, b""

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from time import monotonic
 
 import pytest
-from small_runs import is_calm, make_full_run, make_run
+from small_runs import make_full_run, make_run
 
 from engramcka.tui.app import BrowseApp
 from engramcka.tui.capabilities import Capabilities
@@ -26,7 +24,6 @@ def apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setenv("TZ", "UTC")
     monkeypatch.setenv("TEXTUAL_ANIMATIONS", "none")
-    monkeypatch.setenv("ENGRAMCKA_IMAGES", "none")
     monkeypatch.delenv("NO_COLOR", raising=False)
 
 
@@ -55,22 +52,8 @@ def run(apart: None, template: Path) -> Path:
 
 
 @pytest.fixture
-def make_app(monkeypatch: pytest.MonkeyPatch) -> MakeApp:
-    """An app on paths; looks at the disk once, or every ``pause`` seconds.
-
-    Textual's pilot waits after every key until the process uses no time; here until nothing is on
-    its way in the app, which is sooner.
-    """
-    made: list[BrowseApp] = []
-
-    async def idle(min_sleep: float = 0.0, max_sleep: float = 1.0) -> None:
-        ends, calm = monotonic() + max_sleep, 0
-        while calm < 2 and monotonic() < ends:
-            await asyncio.sleep(0.002)
-            calm = calm + 1 if made[-1].is_running and is_calm(made[-1]) else 0
-
-    for module in ("app", "pilot"):
-        monkeypatch.setattr(f"textual.{module}.wait_for_idle", idle)
+def make_app() -> MakeApp:
+    """An app on paths; looks at the disk once, or every ``pause`` seconds."""
 
     def make(
         *paths: Path,
@@ -79,7 +62,6 @@ def make_app(monkeypatch: pytest.MonkeyPatch) -> MakeApp:
         pause: float = 30.0,
     ) -> BrowseApp:
         known = capabilities or Capabilities()
-        made.append(BrowseApp(list(paths), find_places(paths), known, memory, pause=pause))
-        return made[-1]
+        return BrowseApp(list(paths), find_places(paths), known, memory, pause=pause)
 
     return make

@@ -11,7 +11,7 @@ from time import monotonic
 
 import numpy as np
 from textual.pilot import Pilot
-from textual.widgets import ContentSwitcher
+from textual.widgets import ContentSwitcher, Static
 
 from engramcka.results import (
     AllocationSweep,
@@ -28,6 +28,7 @@ from engramcka.stores import write_cka, write_sweep
 from engramcka.stores.results import open_root, write_result
 from engramcka.tui.app import BrowseApp
 from engramcka.tui.loading import Broken
+from engramcka.tui.widgets.run_tree import RunTree
 
 
 def diagonal_map(rows: int = 12, columns: int = 12, **fields: object) -> CkaMap:
@@ -181,15 +182,6 @@ def make_full_run(path: Path) -> Path:
     return path
 
 
-def is_calm(app: BrowseApp) -> bool:
-    """Whether no key, message or refresh is on its way."""
-    screen = app.screen
-    waiting = screen._layout_required or screen._repaint_required or screen._callbacks
-    if app._in_hand is not None or waiting or screen._dirty_widgets:
-        return False
-    return not any(pump.message_queue_size for pump in (app, *screen.walk_children(with_self=True)))
-
-
 async def until(pilot: Pilot[None], condition: Callable[[], bool]) -> None:
     """Wait for something that a worker brings about."""
     ends = monotonic() + 60
@@ -203,7 +195,7 @@ async def until(pilot: Pilot[None], condition: Callable[[], bool]) -> None:
 
 async def settle(pilot: Pilot[None]) -> None:
     """Wait until what the user wants to see has been read and is on the screen."""
-    await pilot.pause()
+    await pilot.pause(0)
     app = pilot.app
     assert isinstance(app, BrowseApp)
     browser = app.browser
@@ -211,7 +203,7 @@ async def settle(pilot: Pilot[None]) -> None:
     def shown() -> bool:
         found = browser.found
         if browser.entry is None:
-            return bool(browser.runs) or True
+            return isinstance(browser.focused, RunTree)
         if found is None or found.entry != browser.entry:
             return False
         if browser.second is not None:
@@ -221,4 +213,14 @@ async def settle(pilot: Pilot[None]) -> None:
         return focused and browser.query_one(ContentSwitcher).current == view
 
     await until(pilot, shown)
-    await pilot.pause()
+
+
+def screen_text(app: BrowseApp) -> list[str]:
+    """The lines of the screen."""
+    strips = app.screen._compositor.render_strips()  # Textual has no public way to them
+    return ["".join(segment.text for segment in strip) for strip in strips]
+
+
+def toasts(app: BrowseApp) -> list[str]:
+    """What the app says at the edge of the screen."""
+    return [str(toast.render()) for toast in app.screen.query("Toast").results(Static)]

@@ -17,7 +17,9 @@ from small_runs import (
     full_map,
     gates,
     lens_curve,
+    screen_text,
     settle,
+    toasts,
     training_curve,
     until,
     write_series,
@@ -34,13 +36,6 @@ from engramcka.tui.widgets.cell_panel import CellPanel, Readout
 from engramcka.tui.widgets.run_tree import RunTree, stops
 
 SIZE = (100, 30)
-
-
-def screen_text(app):
-    return "\n".join(
-        "".join(segment.text for segment in strip)
-        for strip in app.screen._compositor.render_strips()
-    )
 
 
 def title(app):
@@ -72,15 +67,15 @@ async def test_the_lens_shows_all_models_and_reads_the_layer_under_the_cursor(fu
         view = app.browser.view()
         await pilot.press("right", "l")
         await pilot.pause()
-        assert "● Engram" in screen_text(app)
-        assert "◆ MoE" in screen_text(app)
+        assert "● Engram" in "\n".join(screen_text(app))
+        assert "◆ MoE" in "\n".join(screen_text(app))
         assert "layer    3" in said(view)
         assert f"KL       {lens_curve('', 2.0).kl[2]:.3f}" in said(view)
         await pilot.press("y")
         assert float(app.clipboard) == lens_curve("", 2.0).kl[2]
         await pilot.press("r")
         await pilot.pause()
-        assert "entropy of the" in screen_text(app)
+        assert "entropy of the" in "\n".join(screen_text(app))
         await pilot.press("end", "z", "home", "m")
         await pilot.pause()
         assert view.plot.x == 8  # drawn from there on
@@ -98,11 +93,11 @@ async def test_a_lens_that_is_written_while_open_joins_the_plot(full, make_app):
         await pilot.press("right")
         assert app.browser.view().plot.x == 2, app.browser.focused
         write_result(full / "results.zarr", "third", lens_curve("Third", 1.0), {})
-        await until(pilot, lambda: "▲ Third" in screen_text(app))
+        await until(pilot, lambda: "▲ Third" in "\n".join(screen_text(app)))
         assert app.browser.view().plot.x == 2
         shutil.rmtree(full / "results.zarr" / "lens" / "moe" / "kl")
         await until(pilot, lambda: "moe/kl" in " ".join(app.browser.view().plotted.warnings))
-        assert "Traceback" not in screen_text(app)
+        assert "Traceback" not in "\n".join(screen_text(app))
 
 
 async def test_training_and_allocation(full, make_app):
@@ -134,7 +129,7 @@ async def test_gates_token_by_token_and_by_type(full, make_app):
         assert said(view)[0] == " Great"
         await pilot.press("m", "s", "s")
         await pilot.pause()
-        assert "layer 6  stream 2  text 1 of 2" in screen_text(app)
+        assert "layer 6  stream 2  text 1 of 2" in "\n".join(screen_text(app))
         assert f"gate     {alpha[3, 1, 1]:.3f}" in said(view)
         await pilot.press("down", "down")  # after the new line
         await pilot.pause()
@@ -143,7 +138,7 @@ async def test_gates_token_by_token_and_by_type(full, make_app):
         assert float(app.clipboard) == alpha[view.tokens.cursor, 1, 1]
         await pilot.press("right_square_bracket")
         await pilot.pause()
-        assert "text 2 of 2" in screen_text(app)
+        assert "text 2 of 2" in "\n".join(screen_text(app))
         await pilot.press("t", "down", "down")
         await pilot.pause()
         assert said(view)[:3] == ["type     person", "gate     0.700", "95 %     .670–.720"]
@@ -155,12 +150,12 @@ async def test_gates_without_colours_stand_above_shades(full, make_app):
     app = open_at(full, make_app, "gates/engram", capabilities=Capabilities("none", ascii=True))
     async with app.run_test(size=(40, 12)) as pilot:
         await settle(pilot)
-        text = screen_text(app)
+        text = "\n".join(screen_text(app))
         assert text.isascii()
         assert "Only Alexander" in text
         await pilot.press("down")
         await pilot.pause()
-        assert "***#" in screen_text(app)
+        assert "***#" in "\n".join(screen_text(app))
 
 
 async def test_the_memorys_worth(full, make_app):
@@ -311,22 +306,21 @@ async def test_a_screen_shrinks_to_nothing_and_comes_back(full, make_app, result
     app = open_at(full, make_app, result)
     async with app.run_test(size=(80, 24)) as pilot:
         await settle(pilot)
-        before = screen_text(app)
+        before = "\n".join(screen_text(app))
         await pilot.resize_terminal(20, 5)
         await pilot.pause()
-        assert "40 x 12" in " ".join(screen_text(app).split())
+        assert "40 x 12" in " ".join("\n".join(screen_text(app)).split())
         await pilot.resize_terminal(80, 24)
-        await until(pilot, lambda: screen_text(app) == before)
+        await until(pilot, lambda: "\n".join(screen_text(app)) == before)
 
 
 async def test_a_lens_is_exported(full, make_app):
     app = open_at(full, make_app, "lens/moe")
-    async with app.run_test(size=SIZE) as pilot:
+    async with app.run_test(size=SIZE, notifications=True) as pilot:
         await settle(pilot)
         await pilot.press("e")
         written = full / "figures" / "lens-moe.png"
-        await until(pilot, lambda: bool(list(app._notifications)))
-        assert any("figures" in str(toast.message) for toast in app._notifications)
+        await until(pilot, lambda: any("figures" in toast for toast in toasts(app)))
         assert (app.browser.entry.place.figures / written.name).is_file()
 
 
@@ -363,7 +357,7 @@ async def test_hostile_names_in_every_kind_are_plain_text(full, make_app, known)
         for _ in stops(app.browser.runs[0]):
             assert isinstance(app.browser.found, Loaded), app.browser.found
             await pilot.press("right", "t", "down", "n")
-            text = screen_text(app)
+            text = "\n".join(screen_text(app))
             assert not {"\x1b", "\x07", "\u202e", "\x00"} & set(text)
             assert text.isascii() or not known.ascii
             await settle(pilot)

@@ -1,9 +1,7 @@
-"""Pictures in the terminal: what is sent holds the picture, and is only sent where it is shown."""
+"""The preview of a figure in the export dialog, and what the dialog writes."""
 
 from __future__ import annotations
 
-import base64
-import re
 from io import BytesIO
 
 import numpy as np
@@ -13,109 +11,27 @@ from hypothesis import strategies as st
 from PIL import Image
 from small_runs import make_full_run, settle, until
 
-from engramcka.tui import exporting, pictures
+from engramcka.tui import exporting
 from engramcka.tui.capabilities import Capabilities
 from engramcka.tui.exporting import Export
 from engramcka.tui.screens.export import Choice, ExportScreen
-from engramcka.tui.widgets.preview import Preview, half_blocks, shaded
-
-KITTY = {"TERM": "xterm-kitty"}
-
-
-def png_of(pixels):
-    file = BytesIO()
-    Image.fromarray(pixels).save(file, "PNG")
-    return file.getvalue()
+from engramcka.tui.widgets.preview import Preview, half_blocks, resized, shaded
 
 
 def some_pixels(height=40, width=60, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3)).astype(np.uint8)
 
 
-@pytest.mark.parametrize(
-    ("environ", "expected"),
-    [
-        ({"TERM": "xterm-256color"}, ""),
-        (KITTY, "kitty"),
-        ({**KITTY, "TMUX": "/tmp/tmux-0/default,1,0"}, ""),
-        ({**KITTY, "NO_COLOR": "1"}, ""),
-        ({**KITTY, "ENGRAMCKA_IMAGES": "none"}, ""),
-        ({"TERM": "tmux-256color", "TERM_PROGRAM": "WezTerm"}, ""),
-        ({"TERM": "xterm-256color", "TERM_PROGRAM": "WezTerm"}, "iterm"),
-        ({"TERM": "xterm-256color", "LC_TERMINAL": "iTerm2"}, "iterm"),
-        ({"TERM": "foot"}, "sixel"),
-        ({"TERM": "xterm", "TMUX": "x", "ENGRAMCKA_IMAGES": "sixel"}, "sixel"),
-    ],
-)
-def test_only_terminals_known_to_show_images_get_them(environ, expected):
-    assert pictures.protocol(environ) == expected
-
-
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 50), st.integers(1, 50))
 def test_a_smaller_picture_is_of_means(height, width, rows, columns):
     pixels = some_pixels(height, width)
-    small = pictures.resized(pixels, columns, rows)
+    small = resized(pixels, columns, rows)
     assert small.shape == (min(rows, height), min(columns, width), 3)
     count = small.shape[0], small.shape[1]
     top, bottom = 0 * height // count[0], 1 * height // count[0]
     left, right = (count[1] - 1) * width // count[1], width
     expected = pixels[top:bottom, left:right].reshape(-1, 3).mean(axis=0)
     assert np.abs(small[0, -1] - expected).max() <= 0.5
-
-
-def test_kitty_gets_the_file_in_pieces():
-    png = png_of(some_pixels())
-    sent = pictures.kitty(png, 30, 10, 7)
-    parts = re.findall(r"\x1b_G([^;]*);([^\x1b]*)\x1b\\", sent)
-    assert "".join(f"\x1b_G{keys};{content}\x1b\\" for keys, content in parts) == sent
-    assert base64.b64decode("".join(content for _, content in parts)) == png
-    assert all(len(content) <= 4096 and len(content) % 4 == 0 for _, content in parts)
-    assert [keys.endswith("m=1") for keys, _ in parts] == [True] * (len(parts) - 1) + [False]
-    first = dict(pair.split("=") for pair in parts[0][0].split(","))
-    assert (first["c"], first["r"], first["i"], first["f"], first["q"]) == (
-        "30", "10", "7", "100", "2",
-    )  # fmt: skip
-
-
-def test_iterm_gets_the_file():
-    png = png_of(some_pixels())
-    options, content = re.fullmatch(
-        r"\x1b\]1337;File=([^:]*):(.*)\x07", pictures.iterm(png, 30, 10)
-    ).groups()
-    assert base64.b64decode(content) == png
-    assert f"size={len(png)}" in options
-
-
-def decoded(sequence):
-    """What a terminal draws of a Sixel sequence: colours in per cent, -1 where nothing is."""
-    sizes, body = re.fullmatch(r"\x1bP0;1q\"1;1;(\d+;\d+)(.*)\x1b\\", sequence, re.DOTALL).groups()
-    width, height = map(int, sizes.split(";"))
-    drawn = np.full((-(-height // 6) * 6, width, 3), -1)
-    table, colour, x, top = {}, None, 0, 0
-    tokens = r"#(\d+)(?:;2;(\d+);(\d+);(\d+))?|!(\d+)([?-~])|([?-~])|([$-])"
-    for number, red, green, blue, count, repeated, single, move in re.findall(tokens, body):
-        if red:
-            table[number] = (int(red), int(green), int(blue))
-        elif number:
-            colour = table[number]
-        elif move:
-            x, top = 0, top + 6 * (move == "-")
-        else:
-            bits, times = ord(repeated or single) - 63, int(count or 1)
-            for row in range(6):
-                if bits >> row & 1:
-                    drawn[top + row, x : x + times] = colour
-            x += times
-    return drawn[:height]
-
-
-@pytest.mark.parametrize("height", [1, 6, 20])
-def test_sixel_draws_every_pixel(height):
-    colours = some_pixels(1, 50)[0]
-    pixels = colours[np.random.default_rng(1).integers(0, 50, (height, 33))]
-    pixels[:, 5:25] = colours[3]
-    drawn = decoded(pictures.sixel(pixels))
-    assert np.abs(drawn - pixels / 255 * 100).max() <= 0.51
 
 
 def test_half_blocks_show_two_rows_a_line():
@@ -143,7 +59,7 @@ async def preview_of(pilot):
     app = pilot.app
     await until(pilot, lambda: isinstance(app.screen, ExportScreen))
     found = app.screen.query_one(Preview)
-    await until(pilot, lambda: found._pixels is not None)
+    await until(pilot, lambda: found.pixels is not None)
     await pilot.pause()
     return found
 
@@ -154,13 +70,13 @@ async def test_the_dialog_shows_the_figure_that_is_written(run, make_app):
         await settle(pilot)
         await pilot.press("E")
         light = await preview_of(pilot)
-        assert light._pixels.mean() > 128
+        assert light.pixels.mean() > 128
         lines = [light.render_line(y) for y in range(light.size.height)]
         assert {strip.cell_length for strip in lines} == {light.size.width}
         colours = {s.style.color for strip in lines for s in strip if "▀" in s.text}
         assert len(colours) > 50
         await pilot.press("up", "right")  # the ground, the last question
-        await until(pilot, lambda: light._pixels is not None and light._pixels.mean() < 128)
+        await until(pilot, lambda: light.pixels is not None and light.pixels.mean() < 128)
         await pilot.press("enter")
         written = run / "figures" / "cka-engram-vs-moe.png"
         await until(pilot, written.exists)
@@ -191,25 +107,6 @@ async def test_an_answer_that_is_chosen_is_on_the_screen_however_narrow(run, mak
         x = venue.render_line(0).text.index(" acl ")
         await pilot.click(venue, offset=(x + 1, 0))
         assert venue.answer == "acl"
-
-
-async def test_an_image_is_sent_to_its_place_and_taken_away(run, make_app, monkeypatch):
-    monkeypatch.setenv("ENGRAMCKA_IMAGES", "kitty")
-    app = make_app(run)
-    async with app.run_test(size=(100, 40)) as pilot:
-        await settle(pilot)
-        sent = []
-        monkeypatch.setattr(app._driver, "write", sent.append)
-        await pilot.press("E")
-        shown = await preview_of(pilot)
-        await until(pilot, lambda: any("\x1b_Ga=T" in text for text in sent))
-        (image,) = (text for text in sent if "\x1b_Ga=T" in text)
-        line, x = map(int, re.match(r"\x1b7\x1b\[(\d+);(\d+)H", image).groups())
-        assert shown.region.contains(x - 1, line - 1)
-        assert image.endswith("\x1b8")
-        assert not any("▀" in shown.render_line(y).text for y in range(shown.size.height))
-        await pilot.press("escape")
-        await until(pilot, lambda: any("\x1b_Ga=d" in text for text in sent))
 
 
 async def test_a_figure_that_cannot_be_drawn_is_a_sentence(run, make_app, monkeypatch):

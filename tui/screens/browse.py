@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from time import monotonic
+
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.color import Color
@@ -10,6 +13,7 @@ from textual.widget import Widget
 from textual.widgets import ContentSwitcher, Input, Static
 
 from engramcka.tui.catalog import Entry, chosen_entry, named
+from engramcka.tui.keys import Prompt, Shortcut
 from engramcka.tui.loading import glance
 from engramcka.tui.memory import Memory
 from engramcka.tui.messages import EntryRead, RunsChanged
@@ -18,14 +22,15 @@ from engramcka.tui.widgets.key_bar import KeyBar
 from engramcka.tui.widgets.run_tree import RunTree, stop_of, stops
 
 SMALLEST = (40, 12)
+PATIENCE = 0.3  # seconds that keys wait for the result that the key before asked for
 
 
-class FindField(Input):
+class FindField(Prompt):
     """The field below the runs; says which keys end the search."""
 
     BINDINGS = [
-        Binding("enter", "submit", "Open the first"),
-        Binding("escape", "screen.back", "Back"),
+        Shortcut("enter", "screen.take", "Open the first"),
+        Shortcut("escape", "screen.back", "Back"),
     ]
 
 
@@ -43,17 +48,21 @@ class BrowseScreen(ContentScreen):
     VERTICAL_BREAKPOINTS = [(0, "-flat"), (SMALLEST[1], "-low"), (20, "-high")]
 
     BINDINGS = [
-        Binding("tab", "switch", "Runs", show=False),
-        Binding("B", "runs", "Runs", show=False),
-        Binding("n", "step(1)", "Next", show=False),
-        Binding("N,p", "step(-1)", "Previous", show=False),
-        Binding("slash", "find", "Find"),
-        Binding("e", "app.export", "Export"),
-        Binding("E", "app.export_dialog", "Export as", show=False),
-        Binding("y", "app.copy('value')", "Copy"),
-        Binding("Y", "app.copy('row')", "Copy row", show=False),
-        Binding("ctrl+y", "app.copy('table')", "Copy table", show=False),
-        Binding("escape", "back", "Back", show=False),
+        Shortcut("tab", "switch", "Runs", show=False),
+        Shortcut("B", "runs", "Runs", show=False),
+        Shortcut("n", "step(1)", "Next", show=False),
+        Shortcut("N,p", "step(-1)", "Previous", show=False),
+        Shortcut("slash", "find", "Find"),
+        Shortcut("e", "app.export", "Export"),
+        Shortcut("E", "app.export_dialog", "Export as", show=False),
+        Shortcut("y", "app.copy('value')", "Copy"),
+        Shortcut("Y", "app.copy('row')", "Copy row", show=False),
+        Shortcut("ctrl+y", "app.copy('table')", "Copy table", show=False),
+        Shortcut("T", "app.theme", "Theme", show=False),
+        Shortcut("colon", "app.command_palette", "Commands", show=False),
+        Shortcut("question_mark,f1", "app.help", "Help", key_display="?"),
+        Shortcut("q", "app.quit", "Quit"),
+        Binding("escape", "back", "Back", show=False),  # after those of what has the focus
     ]
 
     def compose(self) -> ComposeResult:
@@ -159,6 +168,10 @@ class BrowseScreen(ContentScreen):
         else:
             self.action_content()
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """While a name is typed, a slash is a part of it."""
+        return action != "find" or not isinstance(self.focused, Input)
+
     def _take_keys(self, widget: Widget) -> None:
         """From the next key on, also where a result that is being read was to get them."""
         self._focus_next = False
@@ -172,7 +185,7 @@ class BrowseScreen(ContentScreen):
         else:
             self.action_switch()
 
-    def action_step(self, step: int) -> None:
+    async def action_step(self, step: int) -> None:
         """The next or previous screen of all runs; a series or a plot of curves is one."""
         runs = [run for run in self.runs if run.entries]
         if not runs:
@@ -188,19 +201,27 @@ class BrowseScreen(ContentScreen):
             here = stops(runs[(at + step) % len(runs)])
             place = 0 if step > 0 else -1
         self.choose(here[place], focus=True)
+        await self._arrival()
 
-    def action_series(self, step: int) -> None:
+    async def action_series(self, step: int) -> None:
         """From one map to the next of its series."""
         shown = self.map.map
         if self.entry is not None and self.entry.kind == "cka" and shown and shown.series:
             self.view_of("series").begin_at(self.entry.name, step)
             self.choose(Entry(self.entry.place, "series", shown.series), focus=True)
+            await self._arrival()
+
+    async def _arrival(self) -> None:
+        """Keep the next keys for what was chosen, unless reading it takes long."""
+        ends = monotonic() + PATIENCE
+        while self.shown != self.entry and monotonic() < ends:
+            await asyncio.sleep(0.005)
 
     def action_find(self) -> None:
         """Type parts of a name; the tree shows what has them."""
         if not self.query_one("#runs").display:
             self.toggle_class("-toggled")
-        field = self.query_one("#find", Input)
+        field = self.query_one(FindField)
         field.display = True
         self._take_keys(field)
 
@@ -208,22 +229,26 @@ class BrowseScreen(ContentScreen):
         """Filter while typing."""
         self.query_one(RunTree).set_pattern(event.value)
 
-    def on_input_submitted(self) -> None:
+    async def action_take(self) -> None:
         """Go to the first result that was found."""
-        entry = self.query_one(RunTree).first_match()
+        tree = self.query_one(RunTree)
+        tree.set_pattern(await self.query_one(FindField).typed())
+        entry = tree.first_match()
         self._end_find()
         self.action_content()
         if entry is not None:
             self.choose(entry, focus=True)
+            await self._arrival()
 
-    def action_back(self) -> None:
+    async def action_back(self) -> None:
         """Leave the search."""
-        if self.query_one("#find").display:
+        if self.query_one(FindField).display:
+            await self.query_one(FindField).typed()
             self._end_find()
             self.set_focus(self.query_one(RunTree))
 
     def _end_find(self) -> None:
-        field = self.query_one("#find", Input)
+        field = self.query_one(FindField)
         field.value = ""
         field.display = False
         if self.has_class("-small"):

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from textual.app import ComposeResult
-from textual.binding import Binding
 from textual.containers import Horizontal, Vertical
 from textual.widget import Widget
 
 from engramcka.tui.capabilities import Capabilities
 from engramcka.tui.charts import Plotted, plotted
+from engramcka.tui.keys import Shortcut
 from engramcka.tui.widgets.cell_panel import CellPanel, Line, Readout
 from engramcka.tui.widgets.chart_plot import ChartPlot
 
@@ -26,16 +26,16 @@ class ChartView(Widget, can_focus=True):
     """
 
     BINDINGS = [
-        Binding("left,h,up,k", "move(-1)", "Left", show=False),
-        Binding("right,l,down,j,space", "move(1)", "Right", show=False),
-        Binding("shift+left,H,b,pageup", "jump(-1)", "Far left", show=False),
-        Binding("shift+right,L,w,pagedown", "jump(1)", "Far right", show=False),
-        Binding("home,0,g", "place(0)", "First", show=False),
-        Binding("end,dollar_sign,G", "place(-1)", "Last", show=False),
-        Binding("r", "reading(1)", "Reading"),
-        Binding("R", "reading(-1)", "Reading before", show=False),
-        Binding("m", "best", "Best"),
-        Binding("z", "zoom", "Zoom"),
+        Shortcut("left,h,up,k", "move(-1)", "Left", show=False),
+        Shortcut("right,l,down,j,space", "move(1)", "Right", show=False),
+        Shortcut("shift+left,H,b,pageup", "jump(-1)", "Far left", show=False),
+        Shortcut("shift+right,L,w,pagedown", "jump(1)", "Far right", show=False),
+        Shortcut("home,0,g", "place(0)", "First", show=False),
+        Shortcut("end,dollar_sign,G", "place(-1)", "Last", show=False),
+        Shortcut("r", "reading(1)", "Reading"),
+        Shortcut("R", "reading(-1)", "Reading before", show=False),
+        Shortcut("m", "best", "Best"),
+        Shortcut("z", "zoom", "Zoom"),
     ]
 
     def __init__(self, capabilities: Capabilities, *, id: str | None = None) -> None:

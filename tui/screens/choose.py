@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 from rich.text import Text
 from textual.app import ComposeResult
-from textual.binding import Binding
 from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList
 from textual.widgets.option_list import Option
 
 from engramcka.tui.catalog import Entry
+from engramcka.tui.keys import Prompt, Shortcut
 from engramcka.tui.terminal import clean
 
 SHOWN = 200  # entries at once; typing finds the rest
@@ -22,34 +22,37 @@ class ChooseScreen(ModalScreen[Entry | None]):
     """A list of entries with a field to filter it."""
 
     BINDINGS = [
-        Binding("escape", "dismiss", "Close"),
-        Binding("down", "move(1)", show=False, priority=True),
-        Binding("up", "move(-1)", show=False, priority=True),
+        Shortcut("escape", "dismiss", "Close"),
+        Shortcut("down", "move(1)", show=False),
+        Shortcut("up", "move(-1)", show=False),
     ]
 
     def __init__(self, title: str, entries: Sequence[Entry]) -> None:
         super().__init__()
         self._title, self._entries = title, list(entries)
         self._shown: list[Entry] = []
+        self._pattern: str | None = None
 
     def compose(self) -> ComposeResult:
         """The field above the list."""
         with Vertical(id="choose") as box:
             box.border_title = self._title
             box.border_subtitle = "enter chooses, esc closes"
-            yield Input(placeholder="type to find", compact=True)
+            yield Prompt(placeholder="type to find", compact=True)
             yield OptionList(id="choices")
 
     def on_mount(self) -> None:
         """Show all."""
         self._fill("")
-        self.query_one(Input).focus()
 
     def on_input_changed(self, event: Input.Changed) -> None:
         """Filter while typing."""
         self._fill(event.value)
 
     def _fill(self, pattern: str) -> None:
+        if pattern == self._pattern:
+            return
+        self._pattern = pattern
         words = pattern.lower().split()
         found = [e for e in self._entries if all(word in label(e).lower() for word in words)]
         self._shown = found[:SHOWN]
@@ -65,8 +68,9 @@ class ChooseScreen(ModalScreen[Entry | None]):
             at = 0 if choices.highlighted is None else choices.highlighted
             choices.highlighted = (at + step) % len(self._shown)
 
-    def on_input_submitted(self) -> None:
+    async def action_take(self) -> None:
         """Take the one under the cursor."""
+        self._fill(await self.query_one(Prompt).typed())
         at = self.query_one(OptionList).highlighted
         if at is not None and self._shown:
             self.dismiss(self._shown[at])

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from textual.app import ComposeResult
-from textual.binding import Binding
 from textual.containers import Horizontal, Vertical
 from textual.widgets import Static
 
@@ -16,6 +15,7 @@ from engramcka.results import CkaMap
 from engramcka.tui import readout
 from engramcka.tui.capabilities import Capabilities
 from engramcka.tui.exporting import Part
+from engramcka.tui.keys import Shortcut
 from engramcka.tui.messages import CellMoved
 from engramcka.tui.screens.cursor import CursorView
 from engramcka.tui.screens.map import look_for
@@ -71,13 +71,13 @@ class CompareView(CursorView):
     """
 
     BINDINGS = [
-        Binding("d", "difference", "Difference"),
-        Binding("a", "alignment", "Alignment"),
-        Binding("c", "palette", "Colours"),
-        Binding("v", "numbers", "Values"),
-        Binding("z,plus,equals_sign", "zoom(1)", "Zoom"),
-        Binding("Z,minus", "zoom(-1)", "Zoom out", show=False),
-        Binding("escape", "screen.leave_compare", "One map"),
+        Shortcut("d", "difference", "Difference"),
+        Shortcut("a", "alignment", "Alignment"),
+        Shortcut("c", "palette", "Colours"),
+        Shortcut("v", "numbers", "Values"),
+        Shortcut("z,plus,equals_sign", "zoom(1)", "Zoom"),
+        Shortcut("Z,minus", "zoom(-1)", "Zoom out", show=False),
+        Shortcut("escape", "screen.leave_compare", "One map"),
     ]
 
     def __init__(self, capabilities: Capabilities, *, id: str | None = None) -> None:

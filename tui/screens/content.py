@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from textual.widget import Widget
-from textual.widgets import ContentSwitcher, Static
+from textual.widgets import ContentSwitcher, Input, Static
 
 from engramcka.tui.capabilities import Capabilities
 from engramcka.tui.catalog import Entry, facts
@@ -90,7 +90,8 @@ class ContentScreen(ReadingScreen):
     # What is on screen
 
     def choose(self, entry: Entry, focus: bool = False, read: bool = True) -> None:
-        """Show an entry, reading it if it is not the one on screen."""
+        """Show an entry, reading it if it is not the one on screen; a prompt keeps the keys."""
+        focus = focus and not isinstance(self.focused, Input)
         self.entry, self.second = entry, None
         self.query_one(RunTree).select_entry(entry)
         self._focus_next = focus or self._in_content
@@ -184,7 +185,7 @@ class ContentScreen(ReadingScreen):
 
     # Two maps
 
-    def action_compare(self) -> None:
+    async def action_compare(self) -> None:
         """Choose a second map, and show both."""
         others = [e for run in self.runs for e in by_step(run.entries) if e.kind == "cka"]
         shown = self._map_shown(self.found) if isinstance(self.found, Loaded) else None
@@ -196,7 +197,7 @@ class ContentScreen(ReadingScreen):
         else:
             from engramcka.tui.screens.choose import ChooseScreen
 
-            self.app.push_screen(ChooseScreen("compare with", others), self._compare_with)
+            await self.app.push_screen(ChooseScreen("compare with", others), self._compare_with)
 
     def _compare_with(self, entry: Entry | None) -> None:
         if entry is not None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from textual.binding import Binding
 from textual.widget import Widget
+
+from engramcka.tui.keys import Shortcut
 
 JUMP = 5  # layers that a jump moves the cursor
 
@@ -12,18 +13,18 @@ class CursorView(Widget, can_focus=True):
     """A view with a cursor on cells; rows and columns count from 0 at the lower left."""
 
     BINDINGS = [
-        Binding("left,h", "move(0,-1)", "Left", show=False),
-        Binding("right,l", "move(0,1)", "Right", show=False),
-        Binding("up,k", "move(1,0)", "Up", show=False),
-        Binding("down,j", "move(-1,0)", "Down", show=False),
-        Binding("shift+left,H,b", f"move(0,-{JUMP})", "5 left", show=False),
-        Binding("shift+right,L,w", f"move(0,{JUMP})", "5 right", show=False),
-        Binding("shift+up,K,pageup,ctrl+u", f"move({JUMP},0)", "5 up", show=False),
-        Binding("shift+down,J,pagedown,ctrl+d,space", f"move(-{JUMP},0)", "5 down", show=False),
-        Binding("home,0", "column(0)", "First column", show=False),
-        Binding("end,dollar_sign", "column(-1)", "Last column", show=False),
-        Binding("g", "row(-1)", "Top row", show=False),
-        Binding("G", "row(0)", "Bottom row", show=False),
+        Shortcut("left,h", "move(0,-1)", "Left", show=False),
+        Shortcut("right,l", "move(0,1)", "Right", show=False),
+        Shortcut("up,k", "move(1,0)", "Up", show=False),
+        Shortcut("down,j", "move(-1,0)", "Down", show=False),
+        Shortcut("shift+left,H,b", f"move(0,-{JUMP})", "5 left", show=False),
+        Shortcut("shift+right,L,w", f"move(0,{JUMP})", "5 right", show=False),
+        Shortcut("shift+up,K,pageup,ctrl+u", f"move({JUMP},0)", "5 up", show=False),
+        Shortcut("shift+down,J,pagedown,ctrl+d,space", f"move(-{JUMP},0)", "5 down", show=False),
+        Shortcut("home,0", "column(0)", "First column", show=False),
+        Shortcut("end,dollar_sign", "column(-1)", "Last column", show=False),
+        Shortcut("g", "row(-1)", "Top row", show=False),
+        Shortcut("G", "row(0)", "Bottom row", show=False),
     ]
 
     @property

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rich.text import Text
 from textual import events
 from textual.app import ComposeResult
-from textual.binding import Binding
 from textual.containers import Vertical
 from textual.message import Message
 from textual.screen import ModalScreen
@@ -19,9 +17,9 @@ from textual.widget import Widget
 from engramcka.tui import exporting
 from engramcka.tui.capabilities import Capabilities
 from engramcka.tui.exporting import VENUES, WIDTHS, Export, Subject
-from engramcka.tui.pictures import Pixels, pixels_of, protocol
+from engramcka.tui.keys import Shortcut
 from engramcka.tui.terminal import clean
-from engramcka.tui.widgets.preview import Preview
+from engramcka.tui.widgets.preview import Pixels, Preview, pixels_of
 
 LEAST = 4  # lines of a preview that is worth drawing
 PAUSE = 0.15  # seconds without another answer before the figure is drawn
@@ -40,10 +38,10 @@ class Choice(Widget, can_focus=True):
     """
 
     BINDINGS = [
-        Binding("left,h", "choose(-1)", show=False),
-        Binding("right,l,space", "choose(1)", show=False),
-        Binding("up,k", "app.focus_previous", show=False),
-        Binding("down,j", "app.focus_next", show=False),
+        Shortcut("left,h", "choose(-1)", show=False),
+        Shortcut("right,l,space", "choose(1)", show=False),
+        Shortcut("up,k", "app.focus_previous", show=False),
+        Shortcut("down,j", "app.focus_next", show=False),
     ]
 
     def __init__(self, question: str, answers: Sequence[str], *, id: str) -> None:
@@ -95,7 +93,6 @@ class Previewed(Message):
     """A preview was drawn, or could not be."""
 
     export: Export
-    png: bytes = b""
     pixels: Pixels | None = None
     sentence: str = ""
 
@@ -104,8 +101,8 @@ class ExportScreen(ModalScreen[Export | None]):
     """The dialog, with the figure as it will be; enter writes."""
 
     BINDINGS = [
-        Binding("enter", "write", "Write"),
-        Binding("escape,q", "dismiss", "Close"),
+        Shortcut("enter", "write", "Write"),
+        Shortcut("escape,q", "dismiss", "Close"),
     ]
 
     def __init__(self, subject: Subject, capabilities: Capabilities) -> None:
@@ -124,7 +121,7 @@ class ExportScreen(ModalScreen[Export | None]):
             yield Choice("venue", VENUES, id="venue")
             yield Choice("width", WIDTHS, id="width")
             yield Choice("ground", ("light", "dark"), id="ground")
-            yield Preview(self.capabilities, protocol(os.environ), id="preview")
+            yield Preview(self.capabilities, id="preview")
 
     def on_mount(self) -> None:
         """Draw the figure as it is asked for first, when it is known how much room there is."""
@@ -156,8 +153,8 @@ class ExportScreen(ModalScreen[Export | None]):
         if export != self.answers:
             return
         try:
-            png = exporting.preview(self.subject, export)
-            self.post_message(Previewed(export, png, pixels_of(png)))
+            pixels = pixels_of(exporting.preview(self.subject, export))
+            self.post_message(Previewed(export, pixels))
         except Exception as error:  # a figure may fail in ways that nobody foresaw
             self.post_message(Previewed(export, sentence=clean(error)))
 
@@ -168,7 +165,7 @@ class ExportScreen(ModalScreen[Export | None]):
         if message.pixels is None:
             self.query_one(Preview).say(message.sentence)
         else:
-            self.query_one(Preview).show(message.png, message.pixels)
+            self.query_one(Preview).show(message.pixels)
 
     def action_write(self) -> None:
         """Close with the answers."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from textual.app import ComposeResult
-from textual.binding import Binding
 from textual.containers import Horizontal, Vertical
 from textual.widgets import Static
 
@@ -14,6 +13,7 @@ from engramcka.tui import readout
 from engramcka.tui.bars import gate_rows
 from engramcka.tui.capabilities import Capabilities
 from engramcka.tui.exporting import Part
+from engramcka.tui.keys import Shortcut
 from engramcka.tui.screens.memory import RowsView
 from engramcka.tui.terminal import clean, cut
 from engramcka.tui.widgets.bar_list import BarList
@@ -31,16 +31,16 @@ class GatesView(RowsView):
     """
 
     BINDINGS = [
-        Binding("t", "types", "Types"),
-        Binding("m", "module(1)", "Module"),
-        Binding("s", "stream(1)", "Stream"),
-        Binding("right_square_bracket", "text(1)", "Text", key_display="]"),
-        Binding("left_square_bracket", "text(-1)", "Text before", show=False),
-        Binding("c", "palette", "Colours", show=False),
-        Binding("left,h", "token(-1)", show=False),
-        Binding("right,l", "token(1)", show=False),
-        Binding("shift+left,H", "token(-10)", show=False),
-        Binding("shift+right,L", "token(10)", show=False),
+        Shortcut("t", "types", "Types"),
+        Shortcut("m", "module(1)", "Module"),
+        Shortcut("s", "stream(1)", "Stream"),
+        Shortcut("right_square_bracket", "text(1)", "Text", key_display="]"),
+        Shortcut("left_square_bracket", "text(-1)", "Text before", show=False),
+        Shortcut("c", "palette", "Colours", show=False),
+        Shortcut("left,h", "token(-1)", show=False),
+        Shortcut("right,l", "token(1)", show=False),
+        Shortcut("shift+left,H", "token(-10)", show=False),
+        Shortcut("shift+right,L", "token(10)", show=False),
     ]
 
     def __init__(self, capabilities: Capabilities, *, id: str | None = None) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from rich.table import Table
 from rich.text import Text
 from textual.app import ComposeResult
-from textual.binding import Binding
 from textual.containers import VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Static
+
+from engramcka.tui.keys import Shortcut
 
 KEYS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
     (
@@ -97,7 +98,7 @@ def keys_table() -> Table:
 class HelpScreen(ModalScreen[None]):
     """The page; any of the keys that open or leave things closes it."""
 
-    BINDINGS = [Binding("escape,q,question_mark,enter", "dismiss", "Close")]
+    BINDINGS = [Shortcut("escape,q,question_mark,enter", "dismiss", "Close")]
 
     def compose(self) -> ComposeResult:
         """The table in a box."""

@@ -12,11 +12,11 @@ from typing import Any
 
 from rich.text import Text
 from textual.app import ComposeResult
-from textual.binding import Binding
 from textual.containers import VerticalScroll
 from textual.widgets import Static
 
 from engramcka.tui.capabilities import Capabilities
+from engramcka.tui.keys import Shortcut
 from engramcka.tui.terminal import clean, cut, fixed
 
 _BAR = 16  # characters of a progress bar
@@ -136,12 +136,12 @@ class LogView(VerticalScroll, can_focus=True):
     """The screen of a run's log; it follows the end while it is there."""
 
     BINDINGS = [
-        Binding("j", "scroll_down", show=False),
-        Binding("k", "scroll_up", show=False),
-        Binding("g,home", "scroll_home", "Top", key_display="g"),
-        Binding("G,end", "scroll_end", "End", key_display="G"),
-        Binding("space,ctrl+f", "page_down", show=False),
-        Binding("b,ctrl+b", "page_up", show=False),
+        Shortcut("j", "scroll_down", show=False),
+        Shortcut("k", "scroll_up", show=False),
+        Shortcut("g,home", "scroll_home", "Top", key_display="g"),
+        Shortcut("G,end", "scroll_end", "End", key_display="G"),
+        Shortcut("space,ctrl+f", "page_down", show=False),
+        Shortcut("b,ctrl+b", "page_up", show=False),
     ]
 
     def __init__(self, capabilities: Capabilities, *, id: str | None = None) -> None:

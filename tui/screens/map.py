@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from textual.app import ComposeResult
-from textual.binding import Binding
 from textual.containers import Horizontal, Vertical
 
 from engramcka import palettes
 from engramcka.tui import readout
 from engramcka.tui.capabilities import Capabilities
+from engramcka.tui.keys import Shortcut
 from engramcka.tui.messages import CellMoved
 from engramcka.tui.screens.cursor import CursorView
 from engramcka.tui.widgets.cell_panel import CellPanel, Readout, cell_line, cell_lines
@@ -43,19 +43,19 @@ class MapView(CursorView):
     """
 
     BINDINGS = [
-        Binding("a", "alignment", "Alignment"),
-        Binding("c", "palette", "Colours"),
-        Binding("v", "numbers", "Values"),
-        Binding("z,plus,equals_sign", "zoom(1)", "Zoom"),
-        Binding("Z,minus", "zoom(-1)", "Zoom out", show=False),
-        Binding("d", "screen.compare", "Compare"),
-        Binding("m", "maximum", "Column max", show=False),
-        Binding("right_square_bracket", "screen.series(1)", "Later", show=False),
-        Binding("left_square_bracket", "screen.series(-1)", "Earlier", show=False),
-        Binding("r", "range", "Range", show=False),
-        Binding("R", "range_dialog", "Range ..", show=False),
-        Binding("comma", "neighbours(-1)", "Fewer rows in the alignment", show=False),
-        Binding("full_stop", "neighbours(1)", "More rows in the alignment", show=False),
+        Shortcut("a", "alignment", "Alignment"),
+        Shortcut("c", "palette", "Colours"),
+        Shortcut("v", "numbers", "Values"),
+        Shortcut("z,plus,equals_sign", "zoom(1)", "Zoom"),
+        Shortcut("Z,minus", "zoom(-1)", "Zoom out", show=False),
+        Shortcut("d", "screen.compare", "Compare"),
+        Shortcut("m", "maximum", "Column max", show=False),
+        Shortcut("right_square_bracket", "screen.series(1)", "Later", show=False),
+        Shortcut("left_square_bracket", "screen.series(-1)", "Earlier", show=False),
+        Shortcut("r", "range", "Range", show=False),
+        Shortcut("R", "range_dialog", "Range ..", show=False),
+        Shortcut("comma", "neighbours(-1)", "Fewer rows in the alignment", show=False),
+        Shortcut("full_stop", "neighbours(1)", "More rows in the alignment", show=False),
     ]
 
     def __init__(self, capabilities: Capabilities, *, id: str | None = None) -> None:
@@ -191,12 +191,12 @@ class MapView(CursorView):
             look = replace(look, low=0.0, high=1.0)
         self.heatmap.set_look(look)
 
-    def action_range_dialog(self) -> None:
+    async def action_range_dialog(self) -> None:
         """Ask for the values of the first and the last colour."""
         from engramcka.tui.screens.range import RangeScreen
 
         look = self.heatmap.look
-        self.app.push_screen(RangeScreen(look.low, look.high), self.use_range)
+        await self.app.push_screen(RangeScreen(look.low, look.high), self.use_range)
 
     def use_range(self, ends: tuple[float, float] | None) -> None:
         """Draw with colours from one value to another."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from textual.app import ComposeResult
-from textual.binding import Binding
 from textual.containers import Horizontal, Vertical
 from textual.widget import Widget
 
 from engramcka.tui.bars import memory_rows, rows_table
 from engramcka.tui.capabilities import Capabilities
+from engramcka.tui.keys import Shortcut
 from engramcka.tui.loading import Several
 from engramcka.tui.terminal import clean, fitting
 from engramcka.tui.widgets.bar_list import BarList
@@ -26,12 +26,12 @@ class RowsView(Widget, can_focus=True):
     """
 
     BINDINGS = [
-        Binding("up,k,left,h", "move(-1)", "Up", show=False),
-        Binding("down,j,right,l", "move(1)", "Down", show=False),
-        Binding("pageup,b,ctrl+u", "move(-10)", "Up", show=False),
-        Binding("pagedown,space,ctrl+d", "move(10)", "Down", show=False),
-        Binding("home,g", "move(-9999)", "Top", show=False),
-        Binding("end,G", "move(9999)", "Bottom", show=False),
+        Shortcut("up,k,left,h", "move(-1)", "Up", show=False),
+        Shortcut("down,j,right,l", "move(1)", "Down", show=False),
+        Shortcut("pageup,b,ctrl+u", "move(-10)", "Up", show=False),
+        Shortcut("pagedown,space,ctrl+d", "move(10)", "Down", show=False),
+        Shortcut("home,g", "move(-9999)", "Top", show=False),
+        Shortcut("end,G", "move(9999)", "Bottom", show=False),
     ]
 
     def __init__(self, capabilities: Capabilities, *, id: str | None = None) -> None:

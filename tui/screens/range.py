@@ -5,10 +5,11 @@ from __future__ import annotations
 from math import isfinite
 
 from textual.app import ComposeResult
-from textual.binding import Binding
 from textual.containers import Vertical
 from textual.screen import ModalScreen
-from textual.widgets import Input, Static
+from textual.widgets import Static
+
+from engramcka.tui.keys import Prompt, Shortcut
 
 
 def ends_of(text: str) -> tuple[float, float] | str:
@@ -26,7 +27,7 @@ def ends_of(text: str) -> tuple[float, float] | str:
 class RangeScreen(ModalScreen[tuple[float, float] | None]):
     """One field for both ends; enter takes them."""
 
-    BINDINGS = [Binding("escape", "dismiss", "Close")]
+    BINDINGS = [Shortcut("escape", "dismiss", "Close")]
 
     def __init__(self, low: float, high: float) -> None:
         super().__init__()
@@ -37,13 +38,12 @@ class RangeScreen(ModalScreen[tuple[float, float] | None]):
         with Vertical(id="range") as box:
             box.border_title = "colours from .. to"
             box.border_subtitle = "enter takes, esc closes"
-            yield Input(self._text, compact=True)
+            yield Prompt(self._text, compact=True)
             yield Static("Values outside get the first or the last colour.", markup=False)
 
-    def on_input_submitted(self, event: Input.Submitted) -> None:
+    async def action_take(self) -> None:
         """Close with the numbers, or say what is wrong with them."""
-        event.stop()
-        ends = ends_of(event.value)
+        ends = ends_of(await self.query_one(Prompt).typed())
         if isinstance(ends, str):
             self.query_one(Static).update(ends)
         else:

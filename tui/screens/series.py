@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from textual.binding import Binding
 from textual.timer import Timer
 
 from engramcka.results import CkaMap
 from engramcka.tui.capabilities import Capabilities
 from engramcka.tui.exporting import Part
+from engramcka.tui.keys import Shortcut
 from engramcka.tui.loading import Several
 from engramcka.tui.messages import TitleChanged
 from engramcka.tui.screens.map import MapView
@@ -20,11 +20,11 @@ class SeriesView(MapView):
     """The map of one checkpoint, and the keys to the others; the cursor stays on its cell."""
 
     BINDINGS = [
-        Binding("space", "play", "Play"),
-        Binding("right_square_bracket", "checkpoint(1)", "Later", key_display="]"),
-        Binding("left_square_bracket", "checkpoint(-1)", "Earlier", key_display="["),
-        Binding("left_curly_bracket", "checkpoint(-9999)", "First", show=False),
-        Binding("right_curly_bracket", "checkpoint(9999)", "Last", show=False),
+        Shortcut("space", "play", "Play"),
+        Shortcut("right_square_bracket", "checkpoint(1)", "Later", key_display="]"),
+        Shortcut("left_square_bracket", "checkpoint(-1)", "Earlier", key_display="["),
+        Shortcut("left_curly_bracket", "checkpoint(-9999)", "First", show=False),
+        Shortcut("right_curly_bracket", "checkpoint(9999)", "Last", show=False),
     ]
 
     def __init__(self, capabilities: Capabilities, *, id: str | None = None) -> None:

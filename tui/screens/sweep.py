@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from textual.app import ComposeResult
-from textual.binding import Binding
 from textual.containers import Horizontal, Vertical
 from textual.widget import Widget
 
 from engramcka.tui import readout
 from engramcka.tui.capabilities import Capabilities
+from engramcka.tui.keys import Shortcut
 from engramcka.tui.terminal import clean, fitting
 from engramcka.tui.widgets.cell_panel import CellPanel, Line, Readout
 from engramcka.tui.widgets.curve import SweepPlot
@@ -29,12 +29,12 @@ class SweepView(Widget, can_focus=True):
     """
 
     BINDINGS = [
-        Binding("left,h,up,k,b", "move(-1)", "Left", show=False),
-        Binding("right,l,down,j,w,space", "move(1)", "Right", show=False),
-        Binding("home,0,g", "point(0)", "First", show=False),
-        Binding("end,dollar_sign,G", "point(-1)", "Last", show=False),
-        Binding("m", "best", "Best layer"),
-        Binding("z", "close", "Axis"),
+        Shortcut("left,h,up,k,b", "move(-1)", "Left", show=False),
+        Shortcut("right,l,down,j,w,space", "move(1)", "Right", show=False),
+        Shortcut("home,0,g", "point(0)", "First", show=False),
+        Shortcut("end,dollar_sign,G", "point(-1)", "Last", show=False),
+        Shortcut("m", "best", "Best layer"),
+        Shortcut("z", "close", "Axis"),
     ]
 
     def __init__(self, capabilities: Capabilities, *, id: str | None = None) -> None:

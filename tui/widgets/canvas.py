@@ -1,6 +1,8 @@
-"""A widget drawn line by line, that keeps its lines and draws anew only those that changed."""
+"""A widget drawn line by line, that keeps its lines and sends only the cells that changed."""
 
 from __future__ import annotations
+
+from typing import ClassVar
 
 from rich.segment import Segment
 from rich.style import Style
@@ -8,13 +10,18 @@ from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
 
+_GAP = 6  # characters that stay are sent again where fewer lie between two that change
+
 
 class Canvas(Widget):
     """Base of widgets that are lines of segments: implement `draw_line`, call `change`."""
 
-    DEFAULT_CSS = "Canvas { width: 1fr; height: 1fr; }"
+    DEFAULT_CSS = "Canvas { width: 1fr; height: 1fr; layout: horizontal; }"
 
     ALLOW_SELECT = False
+
+    PARTS: ClassVar[tuple[tuple[int, int], ...]] = ()
+    """(characters to the left, width) of the parts of a line, see `Part`."""
 
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
@@ -75,6 +82,52 @@ class Canvas(Widget):
         self.refresh()
 
     def change_line(self, y: int) -> None:
-        """Line ``y`` may have changed."""
-        self._strips.pop(y, None)
-        self.refresh(Region(0, y, self.size.width, 1))
+        """Line ``y`` may have changed: send the cells that did."""
+        before = self._strips.pop(y, None)
+        if before is None:
+            self.refresh(Region(0, y, self.size.width, 1))
+            return
+        for first, last in differing(before, self.strip(y)):
+            self.refresh(Region(first, y, last + 1 - first, 1))
+            if self.PARTS and not self.children:  # not for the first frame, which they would delay
+                self.mount(*(Part(self, gap, width) for gap, width in self.PARTS))
+
+
+class Part(Widget):
+    """Some characters of every line of a canvas, drawn as the canvas draws them.
+
+    Of a line, Textual sends all from where a widget begins to the last cell that changed. With
+    parts in a canvas that is not the whole line.
+    """
+
+    DEFAULT_CSS = "Part { height: 1fr; }"
+
+    ALLOW_SELECT = False
+
+    def __init__(self, canvas: Canvas, gap: int, width: int) -> None:
+        super().__init__()
+        self._canvas = canvas
+        self.styles.width, self.styles.margin = width, (0, 0, 0, gap)
+
+    def render_lines(self, crop: Region) -> list[Strip]:
+        """The canvas's lines where this part is."""
+        return self._canvas.render_lines(crop.translate(self.virtual_region.offset))
+
+
+def differing(before: Strip, after: Strip) -> list[tuple[int, int]]:
+    """(first, last) of the cells that differ, with those that lie close together in one."""
+    old, new = (_cells(strip) for strip in (before, after))
+    width = max(before.cell_length, after.cell_length)
+    if len(old) != width or len(new) != width:  # a character of two cells, or of none
+        return [] if before == after else [(0, width - 1)]
+    found: list[tuple[int, int]] = []
+    for x in (x for x in range(width) if old[x] != new[x]):
+        if found and x - found[-1][1] <= _GAP:
+            found[-1] = (found[-1][0], x)
+        else:
+            found.append((x, x))
+    return found
+
+
+def _cells(strip: Strip) -> list[tuple[str, Style | None]]:
+    return [(character, style) for text, style, _ in strip for character in text]

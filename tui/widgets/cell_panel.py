@@ -41,7 +41,10 @@ class Readout(Canvas):
         """Show these lines; only what differs is redrawn."""
         pairs = enumerate(zip_longest(self._lines, lines))
         changed = [y for y, (before, after) in pairs if before != after]
-        self._lines = lines
+        first, self._lines = not self._lines, lines
+        if first:
+            self.change()
+            return
         for y in changed:
             if y < self.size.height:
                 self.change_line(y)
@@ -59,6 +62,8 @@ SPARK_WIDTH = 12
 
 class CellPanel(Readout):
     """The panel beside the map."""
+
+    PARTS = ((0, LABEL_WIDTH),)
 
     def pair(self, label: str, value: str) -> Line:
         """A label and its value."""

@@ -47,6 +47,8 @@ class Heatmap(Canvas):
 
     COMPONENT_CLASSES = {"heatmap--axis", "heatmap--cursor"}
 
+    PARTS = ((6, 6),) * 4
+
     DEFAULT_CSS = """
     Heatmap > .heatmap--axis { color: $foreground 60%; }
     Heatmap > .heatmap--cursor { color: $accent; }
@@ -158,7 +160,7 @@ class Heatmap(Canvas):
         return "default" if colour is None else colour.name
 
     def move(self, row: int, column: int) -> None:
-        """Put the cursor on a cell, and redraw only what that changes."""
+        """Put the cursor on a cell, and send only what that changes."""
         before, self.cursor = self.cursor, (row, column)
         if self._field is None or before == self.cursor:
             return
@@ -182,11 +184,11 @@ class Heatmap(Canvas):
         line = y - self._top
         if 0 <= line < geometry.used_lines:
             return [*self._y_axis(line), *self._field.line(line, self._block(self.cursor))]
-        axis = self.part_style("heatmap--axis")
-        indent = Segment(" " * (self._left + self._gutter))
         below = line - geometry.used_lines
         if below == 0:
-            return [indent, *self._x_mark(geometry)]
+            return [self._x_mark(geometry)]
+        axis = self.part_style("heatmap--axis")
+        indent = Segment(" " * (self._left + self._gutter))
         if below == 1:
             return [indent, Segment(self._numbers_line, axis)]
         if below == 2 and self._bar_lines:
@@ -216,14 +218,14 @@ class Heatmap(Canvas):
         if geometry.middle_line(self._block(self.cursor)[0]) == line:
             style = self.part_style("heatmap--cursor")
             number = str(self.matrix.y_numbers[self.cursor[0]])
-            return [Segment(f"{pad}{number:>{room}}▸", style)]
+            return [Segment(pad), Segment(f"{number:>{room}}▸", style)]
         style = self.part_style("heatmap--axis")
         return [
             Segment(pad),
             Segment(f"{self._labels.get(line, ''):>{room}}{self._more(line)}", style),
         ]
 
-    def _x_mark(self, geometry: Geometry) -> list[Segment]:
+    def _x_mark(self, geometry: Geometry) -> Segment:
         style: Style = self.part_style("heatmap--cursor")
         line = [" "] * geometry.used_width
         if geometry.first_column > 0:
@@ -236,7 +238,7 @@ class Heatmap(Canvas):
         if note and (at > len(note) + 1 or at < start - 1):
             line[start : start + len(note)] = note
         line[at] = "▲"
-        return [Segment("".join(line), style)]
+        return Segment(" " * (self._left + self._gutter) + "".join(line), style)
 
     def _note(self) -> str:
         """That what is drawn are no single cells."""

@@ -11,7 +11,7 @@ from textual.screen import Screen
 
 from engramcka.tui.widgets.canvas import Canvas
 
-LAST = ("help", "quit")  # actions whose keys are there however little room there is
+LAST = ("app.help", "app.quit")  # actions whose keys are there however little room there is
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from rich.style import Style
 from rich.text import Text
-from textual.binding import Binding
 from textual.widgets import Tree
 from textual.widgets.tree import TreeNode
 
 from engramcka.tui.catalog import TOGETHER, Entry, RunFacts, series_of
+from engramcka.tui.keys import Shortcut
 from engramcka.tui.messages import EntryChosen
 from engramcka.tui.terminal import clean, shorten
 
@@ -30,12 +30,12 @@ class RunTree(Tree[Data]):
     ICON_NODE_EXPANDED = "▾ "
 
     BINDINGS = [
-        Binding("j", "cursor_down", show=False),
-        Binding("k", "cursor_up", show=False),
-        Binding("l,right", "open", "Open", show=False),
-        Binding("h,left", "close", "Close", show=False),
-        Binding("g,home", "scroll_home", show=False),
-        Binding("G,end", "scroll_end", show=False),
+        Shortcut("j", "cursor_down", show=False),
+        Shortcut("k", "cursor_up", show=False),
+        Shortcut("l,right", "open", "Open", show=False),
+        Shortcut("h,left", "close", "Close", show=False),
+        Shortcut("g,home", "scroll_home", show=False),
+        Shortcut("G,end", "scroll_end", show=False),
     ]
 
     def __init__(self, *, id: str | None = None) -> None:
