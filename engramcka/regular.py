@@ -2,8 +2,9 @@
 
 A link could lead anywhere, a pipe never ends, a device does things when it is opened: what is no
 regular file, or is reached through a link below the folder it belongs to, is refused with an
-OSError in words. Every reader of a run, a store or a checkpoint goes through here, and every writer
-that opens a file which may be there already (others: `engramcka.whole`). Knows no formats.
+OSError in words. Readers of a run, a store or a checkpoint go through here, and writers that open a
+file which may be there already (others: `engramcka.whole`); what libraries open by themselves is
+looked at first, see `engramcka.stores.sealed`. Knows no formats.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from command import CONFIG, start, unconnected
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side, a core each
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored, here and in what we start
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

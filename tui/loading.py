@@ -1,6 +1,6 @@
 """Reading one result or log for the screen; what cannot be read becomes a sentence.
 
-Runs in a worker thread. zarr is imported here, for results that cannot be read without.
+Runs in a worker thread.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ _WORK = ".training"  # ends the name of the hidden folder of a training under wa
 TRAINER = "trainer"  # in that, where the next state is being written; all else there is whole
 
 MAX_CHUNKS = 1 << 17  # of one store
-MAX_RESULT_BYTES = 1 << 30  # of one array of a result
+MAX_RESULT_BYTES = 1 << 30  # of all arrays of a result
 
 _PART_SAMPLES = 512  # rows that are read at once: half of the usual batch of a map
 _CHUNK_SAMPLES = 2048  # rows a chunk, which is a file a layer: 4 MB at width 1024 in 16 bits

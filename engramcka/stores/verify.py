@@ -168,7 +168,7 @@ def _check_state(folder: Path) -> Checked:
     while folder.exists():
         before = manifest.stamp(folder)
         found = check_folder(folder)
-        if not found.broken or manifest.stamp(folder) == before is not None:
+        if not found.broken or manifest.stamp(folder) == before:
             return found
     return Checked(folder)
 
