@@ -1,7 +1,8 @@
 """Files and folders that appear whole or not at all.
 
 Writers fill a scratch beside the target, then rename; all but those of the log, and of hidden
-states, where a chunk counts when its row in `written` is there. A scratch is a hidden folder that says whether its maker lives, so that nobody deletes it before:
+states, where a chunk counts when its row in `written` is there. A scratch is a hidden folder that
+says whether its maker lives, so that nobody deletes it before:
 
     .HEX.tmp/lock       locked (flock) while the scratch is filled
     .HEX.tmp/new/NAME   what is being written, under the name it will have
