@@ -78,7 +78,7 @@ def _column(folder: Path, count: int, store: Path) -> np.ndarray[Any, Any]:
     elif count:
         content = checked(content, path, None if is_text else size)
     if is_text:
-        return np.array(_strings(content, path, count), dtype=object)
+        return np.array(_strings(content, path, count), dtype=np.dtypes.StringDType())
     if len(content) != size:
         raise StoreError(f"{path}: cannot be read ({len(content):,} bytes, not {size:,})")
     return np.frombuffer(content, np.dtype(node.data_type).newbyteorder("<")).copy()
