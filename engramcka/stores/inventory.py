@@ -104,12 +104,12 @@ def is_current(run: Path) -> bool:
 def units(run: Path) -> list[Path]:
     """Folders of a run that have a manifest each when they are whole: stores, results, models."""
     places = (run / layout.ACTIVATIONS, *(run / layout.RESULTS / kind for kind in KINDS))
-    return [
-        place / name
-        for place in (*places, run / layout.CHECKPOINTS)
-        for name in _listed(place)
-        if name[0] != "." and is_folder(place / name)
-    ]
+    return [folder for place in (*places, run / layout.CHECKPOINTS) for folder in folders_in(place)]
+
+
+def folders_in(place: Path) -> list[Path]:
+    """Folders in a folder, by name; hidden ones and links are passed by."""
+    return [place / name for name in _listed(place) if name[0] != "." and is_folder(place / name)]
 
 
 def differs(run: Path, name: str) -> bool:

@@ -21,6 +21,7 @@ import google_crc32c
 from engramcka.errors import StoreError
 from engramcka.regular import check_folder, is_folder, is_regular, open_regular, read_regular
 from engramcka.stores import layout, nodes
+from engramcka.stores.chunk import CRC_BYTES
 from engramcka.whole import is_scratch, whole
 
 GROUP = "manifest"
@@ -29,7 +30,6 @@ _METADATA = nodes.NAME
 _NAME = "name"
 _CHECKSUM = "checksum"
 _BLOCK = 16 << 20  # bytes read at once
-_CRC_BYTES = 4
 
 Files = dict[str, tuple[int, int]]  # path from the folder -> bytes, crc32c as `_file_crc` has it
 
@@ -299,7 +299,7 @@ def _file_crc(file: BinaryIO, size: int) -> int:
     Of a file that ends in its own crc32c, as a Zarr chunk does, the plain one would be the same
     whatever it holds.
     """
-    rest = max(0, size - _CRC_BYTES)
+    rest = max(0, size - CRC_BYTES)
     file.seek(rest)
     found = _crc(file.read(size - rest))
     file.seek(0)

@@ -121,14 +121,14 @@ def check_remote(url: str) -> Checked:
 
 def _check_run(run: Path) -> Iterator[Checked]:
     yield _check_inventory(run)
-    for store in _folders(run / layout.ACTIVATIONS):
+    for store in inventory.folders_in(run / layout.ACTIVATIONS):
         yield check_store(store)
     if is_folder(run / layout.RESULTS):
         yield from _check_results(run / layout.RESULTS)
-    for checkpoint in _folders(run / layout.CHECKPOINTS):
+    for checkpoint in inventory.folders_in(run / layout.CHECKPOINTS):
         yield check_folder(checkpoint, checkpoint.name)
     for training in layout.work_folders(run):
-        for part in _folders(training):
+        for part in inventory.folders_in(training):
             if part.name != layout.TRAINER:
                 yield _check_state(part)
 
@@ -184,15 +184,5 @@ def _check_results(folder: Path) -> Iterator[Checked]:
         root.broken += _odd(place)
     yield root
     for kind in KINDS:
-        for result in _folders(folder / kind):
+        for result in inventory.folders_in(folder / kind):
             yield check_folder(result, f"{kind}/{result.name}")
-
-
-def _folders(folder: Path) -> list[Path]:
-    if not is_folder(folder):
-        return []
-    return [folder / name for name in sorted(os.listdir(folder)) if _is_unit(folder / name)]
-
-
-def _is_unit(path: Path) -> bool:
-    return path.name[0] != "." and is_folder(path)
