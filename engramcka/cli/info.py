@@ -10,6 +10,8 @@ import typer
 
 from engramcka.errors import StoreError
 
+_DEPTH, _LENGTH = 6, 2000  # of names in names, and characters of one
+
 
 def command(
     path: Annotated[
@@ -83,13 +85,15 @@ def _describe_store(store: Any) -> dict[str, Any]:
     }
 
 
-def _flat(facts: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+def _flat(facts: dict[str, Any], prefix: str = "", depth: int = _DEPTH) -> list[tuple[str, str]]:
+    """Rows of a table; what a stranger's store holds deeper, or longer, is cut."""
     rows: list[tuple[str, str]] = []
     for key, value in facts.items():
-        if isinstance(value, dict):
-            rows += _flat(value, f"{prefix}{key} ")
+        name = f"{prefix}{key[:_LENGTH]}"
+        if isinstance(value, dict) and depth:
+            rows += _flat(value, f"{name} ", depth - 1)
         else:
-            rows.append((f"{prefix}{key}", str(value)))
+            rows.append((name, str(value)[:_LENGTH]))
     return rows
 
 

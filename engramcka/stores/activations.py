@@ -360,6 +360,8 @@ def _shard_damage(file: _File) -> StoreError | None:
     """What is wrong with a file."""
     path, (size, crc) = shard_path(file.array.folder, file.chunk), file.facts
     try:
+        if isinstance(path, Path):
+            check_way(path, file.array.folder)
         found = path.lstat()
     except FileNotFoundError:
         return StoreError(f"{path}: cannot be read (the file is gone)")

@@ -140,8 +140,14 @@ def damage(run: Path) -> Iterator[StoreError]:
         folder = run / name
         if not os.path.lexists(folder):
             yield StoreError(f"{folder}: cannot be read (the folder is gone)")
-        elif manifest.is_sealed(folder) and manifest.fingerprint(folder) != facts:
-            yield StoreError(f"{folder}: cannot be read (not what the run ended with)")
+        elif manifest.is_sealed(folder):
+            try:
+                same = manifest.fingerprint(folder) == facts
+            except StoreError as error:
+                yield error
+                continue
+            if not same:
+                yield StoreError(f"{folder}: cannot be read (not what the run ended with)")
 
 
 def _files(run: Path) -> manifest.Files:

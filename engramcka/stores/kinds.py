@@ -79,10 +79,11 @@ class Kind:
         for key in _TUPLES & values.keys():
             values[key] = tuple(np.asarray(values[key]).tolist())
         hints = get_type_hints(self.result)
-        for key in set(self.attributes) & values.keys():
-            if not _fits(values[key], hints[key]):
-                raise ValueError(f"{key} = {repr(values[key])[:60]} is no {hints[key]}")
-        return {**values, **self.less(arrays, attributes)}
+        found = {**values, **self.less(arrays, attributes)}
+        for key, value in found.items():
+            if not isinstance(value, np.ndarray) and not _fits(value, hints[key]):
+                raise ValueError(f"{key} = {repr(value)[:60]} is no {hints[key]}")
+        return found
 
 
 def _fits(value: Any, hint: Any) -> bool:
@@ -97,7 +98,10 @@ def _fits(value: Any, hint: Any) -> bool:
     if origin is tuple:
         return isinstance(value, tuple) and all(_fits(entry, arguments[0]) for entry in value)
     if origin is not None:
-        return isinstance(value, Mapping)
+        key, inside = arguments if len(arguments) == 2 else (Any, Any)
+        return isinstance(value, Mapping) and all(
+            _fits(name, key) and _fits(entry, inside) for name, entry in value.items()
+        )
     if hint is float:
         return isinstance(value, int | float) and not isinstance(value, bool)
     if hint is int and isinstance(value, bool):
@@ -185,11 +189,15 @@ def _pack_gates(gates: GateMap) -> Pack:
 
 
 def _unpack_gates(arrays: Mapping[str, Array], attributes: Mapping[str, Any]) -> dict[str, Any]:
-    texts = [
-        GateText(tuple(tokens), arrays[f"text_{index:03d}"])
-        for index, tokens in enumerate(attributes.get("texts", []))
-    ]
-    return {"texts": tuple(texts)}
+    texts = attributes.get("texts", [])
+    if not all(_fits(token, str) for tokens in texts for token in tokens):
+        raise ValueError("tokens that are no text")
+    return {
+        "texts": tuple(
+            GateText(tuple(tokens), arrays[f"text_{index:03d}"])
+            for index, tokens in enumerate(texts)
+        )
+    }
 
 
 _READINGS = ("kl", "entropy", "top1")

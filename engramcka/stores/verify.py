@@ -128,6 +128,7 @@ def _check_run(run: Path) -> Iterator[Checked]:
     for checkpoint in inventory.folders_in(run / layout.CHECKPOINTS):
         yield check_folder(checkpoint, checkpoint.name)
     for training in layout.work_folders(run):
+        yield Checked(training, broken=_odd(training))
         for part in inventory.folders_in(training):
             if part.name != layout.TRAINER:
                 yield _check_state(part)

@@ -96,15 +96,22 @@ class WorkFolder:
         return all((self.folder / layout.step_name(k)).is_dir() for k in kept if k <= step)
 
     def _read_progress(self) -> Progress | None:
-        if not self.state.exists():
+        if not os.path.lexists(self.state):
             return None
         try:
+            # Held first: a damaged one is refused, and not taken for another config's.
+            manifest.require_file(self.state, _PROGRESS, self._name)
             found = json.loads(self._read(_PROGRESS))
             if found["inputs"] != self._inputs:
                 return None
             return Progress.from_json(found["progress"])
-        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        except (OSError, StoreError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise self._refused(error) from error
+
+    @property
+    def _name(self) -> str:
+        """That the manifest of the state has."""
+        return f"{self.unit.name}/{self.state.name}"
 
     def _check(self, model: Any, step: int) -> None:
         """Refuse a state that Trainer would not take whole: it passes over weights it misses."""
@@ -117,7 +124,7 @@ class WorkFolder:
             wanted.add(manifest.PLAIN)
             if there != wanted or not random:
                 raise ValueError(f"found {', '.join(sorted(there))}")
-            manifest.require_whole(self.state)
+            manifest.require_whole(self.state, self._name)
             found = json.loads(self._read(_TRAINER))
             if found["global_step"] != step:
                 raise ValueError(f"{_TRAINER} is of step {found['global_step']}, not {step}")
@@ -145,7 +152,7 @@ class WorkFolder:
         """Let what Trainer has written take the place of the state before, at once."""
         text = json.dumps({"inputs": self._inputs, "progress": progress.to_json()})
         (written / _PROGRESS).write_text(text, encoding="utf-8")
-        manifest.seal(written)
+        manifest.seal(written, self._name)
         with whole(self.state) as scratch:
             os.replace(written, scratch)
 
