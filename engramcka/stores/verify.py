@@ -53,6 +53,8 @@ def verify(path: Path | str) -> Iterator[Checked]:
         yield from _check_results(path)
     elif any(is_folder(path / part) for part in ("written", samples.NAME)):
         yield check_store(path)
+    elif path.parent.name in KINDS and path.parent.parent.name == layout.RESULTS:
+        yield _check_result(path, None)
     elif manifest.is_sealed(path) or is_regular(path / nodes.NAME):
         yield check_folder(path)
     else:
@@ -94,6 +96,8 @@ def check_store(folder: Path) -> Checked:
         found.files, found.bytes = found.files + len(sizes), found.bytes + sum(sizes)
         if not found.samples_missing and not store.sealed:
             found.broken += check_folder(folder).broken
+    for place, _, _ in os.walk(folder):
+        found.broken += _odd(Path(place))
     found.broken = list(dict.fromkeys(found.broken))
     return found
 
@@ -186,4 +190,15 @@ def _check_results(folder: Path) -> Iterator[Checked]:
     yield root
     for kind in KINDS:
         for result in inventory.folders_in(folder / kind):
-            yield check_folder(result, f"{kind}/{result.name}")
+            yield _check_result(result, f"{kind}/{result.name}")
+
+
+def _check_result(folder: Path, name: str | None) -> Checked:
+    """Hold its bytes against its manifest, and what they say against what a result can be."""
+    found = check_folder(folder, name)
+    if not found.broken:
+        try:
+            results.read_result(folder.parent.parent, folder.parent.name, folder.name)
+        except StoreError as error:
+            found.broken.append(str(error))
+    return found

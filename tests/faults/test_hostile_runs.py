@@ -21,7 +21,8 @@ from numcodecs.pickles import Pickle
 from numcodecs.registry import register_codec
 from numcodecs.zstd import Zstd
 
-from engramcka.stores import manifest
+from engramcka.results import LossSweep
+from engramcka.stores import manifest, write_result
 
 COMMANDS = (["info"], ["verify"], ["browse", "--once"])
 READING = """
@@ -105,15 +106,14 @@ def test_a_store_of_format_2_executes_nothing(tmp_path: Path, name: str) -> None
     assert not canary.exists()
 
 
-def attributes(**values: Any) -> Change:
-    """Change attributes of a store, and seal it again so that no checksum is in the way."""
+def attributes(where: str = "activations/moe.zarr", **values: Any) -> Change:
+    """Change attributes of a store or result, and seal it again so that no checksum helps."""
 
     def change(run: Path) -> None:
-        store = run / "activations/moe.zarr"
-        node = json.loads((store / "zarr.json").read_text())
+        node = json.loads((run / where / "zarr.json").read_text())
         node["attributes"].update(values)
-        (store / "zarr.json").write_text(json.dumps(node))
-        (store / "manifest/zarr.json").unlink()
+        (run / where / "zarr.json").write_text(json.dumps(node))
+        reseal(run / where)
 
     return change
 
@@ -159,6 +159,18 @@ def sample_bomb(run: Path) -> None:
     array("activations/moe.zarr/samples/start", codecs=[LITTLE, zstd])(run)
 
 
+def odd_sweep(**values: Any) -> Change:
+    """A sweep that somebody made to fit, with attributes of other types."""
+
+    def change(run: Path) -> None:
+        lines = {"reference": {"dense": 1.5}, "variants": {"no gate": 1.25}}
+        sweep = LossSweep((1, 2), np.ones((2, 1)), np.ones(1), **lines)
+        write_result(run / "results.zarr", "odd", sweep, {})
+        attributes(where="results.zarr/sweep/odd", **values)(run)
+
+    return change
+
+
 LITTLE = {"name": "bytes", "configuration": {"endian": "little"}}
 SIMILARITY = "results.zarr/cka/self/similarity"
 LAYER = "activations/moe.zarr/layer_01"
@@ -180,6 +192,9 @@ HOSTILE: dict[str, Change] = {
     "inputs that are a list": attributes(inputs=[1]),
     "a model that is a number": attributes(model=7),
     "a label without end": attributes(label="x" * 1_000_000),
+    "references that are a list": odd_sweep(reference=["x"]),
+    "references that are text": odd_sweep(reference={"dense": "low"}),
+    "ablations that are numbers": odd_sweep(variants=[7]),
     "counts that are text": attributes(left_out={"cut_off": "many"}),
     "a zstd bomb in a result": bomb,
     "a zstd bomb in the samples": sample_bomb,
@@ -216,6 +231,17 @@ def test_a_bomb_swells_nothing(run: Path, change: Change) -> None:
     before = peak()
     change(run)
     assert peak() - before < SWOLLEN // 4
+
+
+def test_names_in_names_in_names_swell_nothing(run: Path) -> None:
+    """300 of 15,000 characters, each in the one before: 4.5 MB that once became 670 MB."""
+    model: dict[str, Any] = {}
+    for _ in range(300):
+        model = {"k" * 15_000: model, "l": 1}
+    attributes(model=model)(run)
+    result = bounded("info", "run/activations/moe.zarr", cwd=run.parent)
+    assert not refused(result)
+    assert len(result.stdout) < 100_000
 
 
 ODD: dict[str, Change] = {

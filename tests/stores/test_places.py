@@ -141,6 +141,25 @@ def test_nothing_is_written_or_deleted_through_a_link(run: Path, tmp_path: Path,
     assert {p: p.read_bytes() for p in outside.rglob("*") if p.is_file()} == before
 
 
+def test_a_whole_chunk_behind_a_link_is_damage(run: Path, tmp_path: Path) -> None:
+    chunks = run / "activations/a.zarr/layer_01/c"
+    shutil.move(chunks, tmp_path / "outside")
+    chunks.symlink_to(tmp_path / "outside")
+    found = open_run(run).activations("a").damaged()
+    assert [chunk for chunk, _ in found] == [0, 1, 2]
+    assert all("a link; a run holds none inside" in str(error) for _, error in found)
+
+
+def test_a_store_whose_manifest_is_a_link_does_not_end_the_check(run: Path, tmp_path: Path) -> None:
+    shutil.move(run / "activations/a.zarr/manifest", tmp_path / "outside")
+    (run / "activations/a.zarr/manifest").symlink_to(tmp_path / "outside")
+    path = run / "results.zarr/cka/second/similarity/c/0/0"
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    named = broken(run)
+    assert any("a.zarr/manifest" in line for line in named)
+    assert any("cka/second/similarity/c/0/0" in line for line in named)
+
+
 def test_a_store_may_be_copied_out_under_another_name(run: Path, tmp_path: Path) -> None:
     shutil.copytree(run / "activations/a.zarr", tmp_path / "other.zarr")
     store = open_activations(tmp_path / "other.zarr")

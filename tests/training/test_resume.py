@@ -189,6 +189,38 @@ def test_a_flipped_bit_in_a_state_is_named(
         train_once(tokenizer, tmp_path / "unit", steps=4)
 
 
+def test_a_damaged_state_is_not_taken_for_that_of_another_config(
+    tokenizer, stopped: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(stopped, tmp_path / stopped.name)
+    path = tmp_path / stopped.name / "state/progress.json"
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b'"seed"', b'"seee"', 1))
+    assert path.read_bytes() != content
+    with pytest.raises(StoreError, match=r"cannot be read .* delete .* to train from the start"):
+        train_once(tokenizer, tmp_path / "unit", steps=4)
+    assert path.is_file()
+
+
+@pytest.mark.parametrize("name", ["state", "step-000002"])
+def test_a_state_that_is_a_link_or_has_no_manifest_is_named(
+    stopped: Path, tmp_path: Path, name: str
+) -> None:
+    work = tmp_path / "run/checkpoints" / stopped.name
+    shutil.copytree(stopped, work)
+    (tmp_path / "run/activations").mkdir()
+    shutil.copytree(work / "state", tmp_path / "outside")
+    shutil.rmtree(work / name, ignore_errors=True)
+    (work / name).symlink_to(tmp_path / "outside")
+    named = [line for checked in verify(tmp_path / "run") for line in checked.broken]
+    assert [line for line in named if f"{work / name}: cannot be read" in line]
+    (work / name).unlink()
+    shutil.copytree(tmp_path / "outside", work / name)
+    (work / name / "manifest.json").unlink()
+    named = [line for checked in verify(tmp_path / "run") for line in checked.broken]
+    assert [line for line in named if f"{work / name}" in line]
+
+
 def test_a_loss_that_is_no_number_keeps_the_state_before(tokenizer, tmp_path: Path) -> None:
     model = build_model("moe-tiny", None, tokenizer, seed=0)
 
