@@ -12,7 +12,7 @@ from typing import Any
 from engramcka.errors import EngramckaError, StoreError
 from engramcka.regular import is_regular
 from engramcka.stores import nodes
-from engramcka.tui.catalog import TOGETHER, Entry, members, read_tail, signature
+from engramcka.tui.catalog import Entry, members, read_tail, signature
 from engramcka.tui.terminal import clean
 
 LOG_BYTES = 512_000  # of a log, from its end; a long training writes a line a second
@@ -80,7 +80,7 @@ def load(entry: Entry) -> Loaded | Broken:
 def _read(entry: Entry) -> Any:
     if entry.kind == "log":
         return read_tail(entry.path, LOG_BYTES)
-    if entry.kind == "series" or entry.kind in TOGETHER:
+    if entry.kind == "series" or entry.is_together:
         return _read_several(entry)
     return _read_one(entry)
 

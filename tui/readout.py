@@ -156,9 +156,6 @@ def result_facts(value: object) -> str:
         return facts(value)
     if isinstance(value, LossSweep):
         return sweep_facts(value)
-    if isinstance(value, AllocationSweep):
-        seeds = len(value.seeds)
-        return f"{len(value.rho)} points  {seeds} seed{'s' * (seeds != 1)}  {value.unit}"
     if isinstance(value, GateMap):
         counts = (len(value.layers), value.alpha.shape[2], len(value.texts))
         names = ("module", "stream", "text")
@@ -171,6 +168,9 @@ def _several_facts(values: Sequence[object]) -> str:
     first = values[0] if values else None
     if isinstance(first, CkaMap):
         return f"{len(values)} checkpoints  {facts(first)}"
+    if isinstance(first, AllocationSweep):
+        seeds = len(first.seeds)
+        return f"{len(first.rho)} points  {seeds} seed{'s' * (seeds != 1)}  {first.unit}"
     models = f"{len(values)} model{'s' * (len(values) != 1)}"
     if isinstance(first, LensCurve) and first.n_tokens:
         return f"{models}  {len(first.layers)} layers  n={first.n_tokens}"

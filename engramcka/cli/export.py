@@ -11,7 +11,7 @@ import typer
 from engramcka.errors import ConfigError
 
 if TYPE_CHECKING:
-    from engramcka.pipeline.subjects import Look, Subject
+    from engramcka.figures.subjects import DrawOptions, Subject
     from engramcka.stores import Run
 
 
@@ -99,32 +99,32 @@ def command(
 ) -> None:
     """Draw results of RUN into a file, or write their numbers."""
     from engramcka import figures
-    from engramcka.pipeline import subjects
+    from engramcka.figures import subjects
     from engramcka.stores import inventory, open_run
 
     stored = open_run(run)
     chosen = subjects.choose(stored, what)
     form = output.suffix.lower().lstrip(".")
     readings = figures.READINGS if reading is ReadingChoice.all else (reading.value,)
-    look = subjects.Look(
+    how = subjects.DrawOptions(
         figures.Style.named(style.value, width=_width(width, chosen), dark=dark),
         {"palette": palette.value, "k": k, "first_layer": first_layer, "log": log,
          "readings": readings, "map_interval": not no_interval},
     )  # fmt: skip
     if minus is not None:
-        _subtract(stored, chosen, minus, output, look, dpi)
+        _subtract(stored, chosen, minus, output, how, dpi)
     elif form in figures.TABLE_FORMATS:
         figures.write_text(output, subjects.table(stored, chosen, form, k=k))
     elif form in figures.MOVIES:
-        subjects.animate(stored, chosen, look, output, seconds)
+        subjects.animate(stored, chosen, how, output, seconds)
     else:
         figures.check_format(output)
-        figures.save_figure(subjects.draw(stored, chosen, look), output, dpi=dpi)
+        figures.save_figure(subjects.draw(stored, chosen, how), output, dpi=dpi)
     inventory.renew(output)
     print(f"Wrote {output}")
     if with_caption and minus is None and form not in figures.TABLE_FORMATS:
         beside = output.with_suffix(".txt")
-        figures.write_text(beside, subjects.caption(stored, chosen, look) + "\n")
+        figures.write_text(beside, subjects.caption(stored, chosen, how) + "\n")
         inventory.renew(beside)
         print(f"Wrote {beside}")
 
@@ -139,10 +139,12 @@ def _width(width: str | None, chosen: Subject) -> Any:
         return width
 
 
-def _subtract(stored: Run, chosen: Subject, minus: str, output: Path, look: Look, dpi: int) -> None:
+def _subtract(
+    stored: Run, chosen: Subject, minus: str, output: Path, how: DrawOptions, dpi: int
+) -> None:
     """One map less another, as a figure or as cells."""
     from engramcka import figures
-    from engramcka.pipeline import subjects
+    from engramcka.figures import subjects
 
     other = subjects.choose(stored, minus)
     for subject in (chosen, other):
@@ -153,7 +155,7 @@ def _subtract(stored: Run, chosen: Subject, minus: str, output: Path, look: Look
         figures.save_table(figures.map_difference(first, second), output)
         return
     figures.check_format(output)
-    options = {"first_layer": look.options["first_layer"]}
+    options = {"first_layer": how.options["first_layer"]}
     figures.save_figure(
-        figures.difference_figure(first, second, look.style, **options), output, dpi=dpi
+        figures.difference_figure(first, second, how.style, **options), output, dpi=dpi
     )

@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from engramcka.errors import ConfigError, EngramckaError
 from engramcka.figures.files import checked_extension, write_whole
 from engramcka.figures.heatmap import plot_cka_map
-from engramcka.figures.series import in_order, step_title
+from engramcka.figures.panels import in_order, step_title
 from engramcka.figures.style import Style, as_style, compose, new_figure
 from engramcka.figures.training import plot_training
 from engramcka.results import CkaMap, TrainingCurve

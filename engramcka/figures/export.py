@@ -1,6 +1,6 @@
 """Figures into files: PNG, PDF or SVG, the same bytes every time.
 
-Knows the output file and no other path. There is no timestamp in any format, ids in SVG come from a
+There is no timestamp in any format, ids in SVG come from a
 fixed salt, fonts are embedded (Type 42 in PDF, outlines in SVG). The file appears when it is whole.
 """
 

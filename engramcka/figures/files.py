@@ -1,7 +1,4 @@
-"""Writing one output file: its extension checked, its content whole or not there.
-
-Knows the output file and no other path.
-"""
+"""Writing one output file: its extension checked, its content whole or not there."""
 
 from __future__ import annotations
 

@@ -1,12 +1,9 @@
-"""Several maps in one figure, with one colour bar: pairs of models, series over checkpoints.
-
-Knows results, no files. Rows of panels share their y axis and columns their x axis where these
-show the same layers of the same model.
-"""
+"""Several maps as panels with one colour bar: of several pairs of models, or over training."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -14,7 +11,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from engramcka.errors import ConfigError
+from engramcka.errors import ComparisonError, ConfigError
 from engramcka.figures.heatmap import (
     CkaMapArtists,
     draw_colour_bar,
@@ -25,6 +22,7 @@ from engramcka.figures.heatmap import (
 from engramcka.figures.labels import size_in_points
 from engramcka.figures.style import Style, as_style, compose, new_figure
 from engramcka.results import CkaMap
+from engramcka.results.base import one_line
 
 _NARROWEST = 1.05  # inches a panel needs for its ticks and title
 
@@ -137,3 +135,54 @@ def _widths(maps: Sequence[CkaMap], columns: int) -> list[float]:
     if len(maps) > columns:
         return [1.0] * columns
     return [map_shape(cka) for cka in maps]
+
+
+MOST_PANELS = 12
+"""Panels a figure of a series has at most; of a longer one, evenly spaced maps are shown."""
+
+
+def series_figure(
+    maps: Sequence[CkaMap], style: Style | str = "plain", *, most: int = MOST_PANELS, **options: Any
+) -> Figure:
+    """Small multiples of a series, earliest checkpoint first, the step above each.
+
+    Args:
+        maps: of one pair of models, with their ``step``.
+        style: a `Style` or the name of one.
+        most: panels at most; the first and the last map are always shown.
+        options: those of `cka_panels`, but ``titles``.
+
+    Raises:
+        ComparisonError: there are no maps, one has no step, or a step occurs twice.
+    """
+    ordered = in_order(maps)
+    shown = np.unique(np.linspace(0, len(ordered) - 1, min(most, len(ordered))).round().astype(int))
+    chosen = [ordered[index] for index in shown]
+    return cka_panels(chosen, style, titles=[step_title(cka) for cka in chosen], **options)
+
+
+def in_order(maps: Sequence[CkaMap]) -> list[CkaMap]:
+    """The maps by step.
+
+    Raises:
+        ComparisonError: as `series_figure`.
+    """
+    if not maps:
+        raise ComparisonError("a series needs at least one map")
+    for cka in maps:
+        if cka.step is None:
+            raise ComparisonError(
+                f"the map of {one_line(cka.y_label)} and {one_line(cka.x_label)} has no training "
+                "step, which a series is ordered by"
+            )
+    ordered = sorted(maps, key=lambda cka: cka.step or 0)
+    steps = [cka.step for cka in ordered]
+    for before, after in pairwise(steps):
+        if before == after:
+            raise ComparisonError(f"two maps of the series are of step {after}")
+    return ordered
+
+
+def step_title(cka: CkaMap) -> str:
+    """As it stands above a map."""
+    return f"step {cka.step:,}"

@@ -31,8 +31,8 @@ from engramcka.results import (
     MemoryAblation,
     TrainingCurve,
 )
+from engramcka.results.kinds import KINDS
 from engramcka.stores import activations, layout, nodes, results
-from engramcka.stores.kinds import KINDS
 from engramcka.stores.remote import is_url
 
 T = TypeVar("T")
@@ -67,7 +67,7 @@ class Run:
     path: Path
 
     def results(self, kind: str) -> Results[Any]:
-        """Results of one kind by name; a kind is a key of `engramcka.stores.kinds.KINDS`."""
+        """Results of one kind by name; a kind is a key of `engramcka.results.kinds.KINDS`."""
         return Results(self.path / layout.RESULTS, kind)
 
     @property

@@ -1,7 +1,7 @@
-"""Curves that are told apart without colour too, with bands and a legend of plain names.
+"""Curves with bands, and losses of several seeds as points: what all line figures share.
 
-Knows axes and values, no results. Colours are those of Okabe and Ito, which the colour-blind tell
-apart; each comes with a marker and, past the first round, with dashes.
+Colours, markers and dashes of several results in one figure, and their legend. A point is a mean
+over seeds with one standard deviation, each seed a faint dot.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
+from matplotlib.container import ErrorbarContainer
 from matplotlib.font_manager import FontProperties
 from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 
 from engramcka.figures.labels import as_plain, elided, size_in_points, text_width, tick_size
-from engramcka.figures.plain import plain
+from engramcka.results.base import one_line
 
 Float = npt.NDArray[np.float64]
 
@@ -33,7 +34,7 @@ _MOST_ROWS = 0.8  # and in two
 
 
 @dataclass(frozen=True)
-class Look:
+class LineStyle:
     """How one of several curves is drawn."""
 
     colour: str
@@ -41,7 +42,7 @@ class Look:
     dashes: str = "-"
 
     @classmethod
-    def of(cls, index: int, dashes: str | None = None) -> Look:
+    def of(cls, index: int, dashes: str | None = None) -> LineStyle:
         """The look of curve ``index`` among several."""
         turn = index // len(COLOURS)
         return cls(
@@ -51,7 +52,7 @@ class Look:
         )
 
 
-def draw_curve(ax: Axes, x: Float, y: Float, look: Look, *, marked: bool = True) -> Line2D:
+def draw_curve(ax: Axes, x: Float, y: Float, look: LineStyle, *, marked: bool = True) -> Line2D:
     """A line through (points,) values; gaps where there is none, markers where there is room."""
     room = size_in_points(ax)[0] / max(len(x), 1)
     alone = np.isfinite(y).sum() == 1
@@ -64,7 +65,7 @@ def draw_curve(ax: Axes, x: Float, y: Float, look: Look, *, marked: bool = True)
 
 
 def draw_band(
-    ax: Axes, x: Float, low: Float | None, high: Float | None, look: Look
+    ax: Axes, x: Float, low: Float | None, high: Float | None, look: LineStyle
 ) -> PolyCollection | None:
     """The interval of a curve, or None where it has none. Both ends are (points,)."""
     if low is None or high is None or not np.isfinite(low + high).any():
@@ -93,7 +94,8 @@ def draw_legend(
     room = _NAME_SHARE * width if columns == 1 else 0.5 * width - 4 * size
     most = max(4, 2 * int(_MOST_ROWS * height / (1.3 * size)))
     shown = [
-        elided(plain(name), font, room - text_width(after, font)) + after for name, after in names
+        elided(one_line(name), font, room - text_width(after, font)) + after
+        for name, after in names
     ]
     if len(shown) > most and not outside:
         handles = [*handles[: most - 1], Line2D([], [], linestyle="none")]
@@ -109,3 +111,54 @@ def draw_legend(
     legend.set_zorder(4)
     as_plain(legend.get_texts())
     return legend
+
+
+def draw_points(
+    ax: Axes, x: Float, loss: Float, look: LineStyle, half: Float | None = None
+) -> tuple[ErrorbarContainer, Line2D | None]:
+    """Means of (points, seeds) losses at ``x``, joined by a line; gaps where there is none.
+
+    Args:
+        ax: where.
+        x: (points,).
+        loss: (points, seeds).
+        look: colour and marker.
+        half: (points,) half the length of each bar; one standard deviation where it is left out.
+
+    Returns:
+        The means with their bars, where there are any, and the faint dots of several seeds.
+    """
+    there = np.isfinite(loss)
+    mean = np.where(there, loss, 0.0).sum(axis=1) / np.where(
+        there.any(axis=1), there.sum(axis=1), np.nan
+    )
+    seeded = loss.shape[1] > 1
+    dots = None
+    if seeded:
+        (dots,) = ax.plot(
+            np.repeat(x, loss.shape[1]), loss.ravel(), linestyle="none", marker="o",
+            markersize=2.0, color=look.colour, alpha=0.4, markeredgewidth=0.0, zorder=2,
+        )  # fmt: skip
+    if half is None and seeded:
+        half = deviation(loss)
+    points = ax.errorbar(
+        x, mean, half, color=look.colour, marker=look.marker,
+        linestyle=look.dashes, markersize=min(3.5, 0.75 * size_in_points(ax)[0] / len(x)),
+        linewidth=1.1, elinewidth=0.8, capsize=1.6, zorder=3,
+    )  # fmt: skip
+    return points, dots
+
+
+def deviation(loss: Float) -> Float:
+    """(points, seeds) -> (points,) sample standard deviation; NaN with fewer than two seeds."""
+    there = np.isfinite(loss)
+    count = there.sum(axis=1)
+    mean = np.where(there, loss, 0.0).sum(axis=1) / np.maximum(count, 1)
+    squares = (np.where(there, loss - mean[:, None], 0.0) ** 2).sum(axis=1)
+    return np.where(count > 1, np.sqrt(squares / np.maximum(count - 1, 1)), np.nan)
+
+
+def loss_label(ax: Axes, unit: str, room: float, what: str = "validation loss") -> str:
+    """What is measured, with its unit where that fits in ``room`` points."""
+    full = f"{what} ({one_line(unit)})"
+    return full if text_width(full, ax.yaxis.label.get_fontproperties()) <= room else what

@@ -13,17 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from engramcka.errors import ConfigError, StoreError
 from engramcka.results import CkaMap
+from engramcka.results.kinds import KINDS
 from engramcka.stores import Run, layout
-from engramcka.stores.kinds import KINDS
 from engramcka.stores.results import read_attributes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from engramcka.figures import Style
-
-TOGETHER = ("lens", "training", "allocation", "memory")
-"""Kinds whose results stand in one figure when the kind is named alone."""
 
 _COMPOSED = ("lens", "cka", "sweep")  # what the paper's figure is made of
 
@@ -51,7 +48,7 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class Look:
+class DrawOptions:
     """How everything is drawn; each drawing takes of the options what it knows.
 
     ``map_interval`` says of maps alone whether their alignment's interval is drawn; curves have
@@ -67,7 +64,7 @@ def subjects(run: Run) -> dict[str, Subject]:
     found = [
         Subject(f"{kind}/{name}", ((kind, name),)) for kind in KINDS for name in run.results(kind)
     ]
-    for kind in TOGETHER:
+    for kind in (kind.name for kind in KINDS.values() if kind.together):
         names = _in_config_order(run, run.results(kind))
         if names:
             found.append(Subject(kind, tuple((kind, name) for name in names)))
@@ -141,7 +138,7 @@ def read(run: Run, subject: Subject) -> list[Any]:
     return [run.results(kind)[name] for kind, name in subject.sources]
 
 
-def draw(run: Run, subject: Subject, look: Look) -> Figure:
+def draw(run: Run, subject: Subject, how: DrawOptions) -> Figure:
     """The figure of a subject.
 
     Raises:
@@ -149,21 +146,20 @@ def draw(run: Run, subject: Subject, look: Look) -> Figure:
     """
     from engramcka import figures
 
-    results = _shown(read(run, subject), look)
+    results = _shown(read(run, subject), how)
     if subject.kind == "paper":
-        return _compose(subject, results, look)
+        return _compose(subject, results, how)
     if subject.kind == "series":
-        options = _known({"first_layer", "palette", "k"}, look)
-        return figures.series_figure(results, look.style, **options)
+        options = _known({"first_layer", "palette", "k"}, how)
+        return figures.series_figure(results, how.style, **options)
     if subject.kind == "text":
-        options = _known({"first_layer"}, look)
-        return figures.gate_text_figure(results[0], look.style, **options)
-    return figures.result_figure(
-        results, look.style, **_known(figures.known_options(type(results[0])), look)
-    )
+        options = _known({"first_layer"}, how)
+        return figures.gate_text_figure(results[0], how.style, **options)
+    known = _known(figures.known_options(subject.sources[0][0]), how)
+    return figures.result_figure(results, how.style, **known)
 
 
-def animate(run: Run, subject: Subject, look: Look, path: Path, seconds: float = 0.5) -> None:
+def animate(run: Run, subject: Subject, how: DrawOptions, path: Path, seconds: float = 0.5) -> None:
     """Write a series as a moving picture, with the loss of its models beside it.
 
     Raises:
@@ -174,40 +170,32 @@ def animate(run: Run, subject: Subject, look: Look, path: Path, seconds: float =
 
     if subject.kind != "series":
         raise ConfigError(f"{subject.name}: only series/NAME is written as a moving picture")
-    maps = _shown(read(run, subject), look)
+    maps = _shown(read(run, subject), how)
     labels = {label for cka in maps for label in (cka.y_label, cka.x_label)}
     curves = [
         curve
         for name in _in_config_order(run, run.training)
         if (curve := run.training[name]).label in labels
     ]
-    options = _known({"first_layer", "palette", "k"}, look)
-    figures.save_animation(maps, path, look.style, training=curves, seconds=seconds, **options)
+    options = _known({"first_layer", "palette", "k"}, how)
+    figures.save_animation(maps, path, how.style, training=curves, seconds=seconds, **options)
 
 
-def caption(run: Run, subject: Subject, look: Look) -> str:
+def caption(run: Run, subject: Subject, how: DrawOptions) -> str:
     """What a reader must know to read the figure of a subject."""
     from engramcka import figures
 
-    of: dict[str, list[Any]] = {}
-    for (kind, _), result in zip(subject.sources, _shown(read(run, subject), look), strict=True):
-        of.setdefault(kind, []).append(result)
-    on_maps = _known({"first_layer", "k"}, look)
-    layers = _known({"first_layer"}, look)
+    results = _shown(read(run, subject), how)
     if subject.kind == "series":
-        return figures.series_caption(of["cka"], **on_maps)
+        return figures.series_caption(results, **_known({"first_layer", "k"}, how))
     if subject.kind == "text":
-        return figures.gate_text_caption(of["gates"][0], look.style)
-    captions = {
-        "lens": lambda found: [figures.lens_caption(found, **layers)],
-        "cka": lambda found: [figures.cka_caption(cka, **on_maps) for cka in found],
-        "sweep": lambda found: [figures.sweep_caption(sweep) for sweep in found],
-        "allocation": lambda found: [figures.allocation_caption(found)],
-        "training": lambda found: [figures.training_caption(found)],
-        "memory": lambda found: [figures.memory_caption(found)],
-        "gates": lambda found: [figures.gates_caption(gates) for gates in found],
-    }
-    parts = [part for kind in captions if kind in of for part in captions[kind](of[kind])]
+        return figures.gate_text_caption(results[0], how.style)
+    of = _by_kind(subject, results)
+    parts = [
+        part
+        for kind in dict.fromkeys((*_COMPOSED, *of))
+        for part in figures.captions(kind, of.get(kind, []), how.options)
+    ]
     if len(parts) == 1:
         return parts[0]
     return " ".join(f"({chr(ord('a') + index)}) {part}" for index, part in enumerate(parts))
@@ -233,13 +221,13 @@ def table(run: Run, subject: Subject, form: str, k: int = 5) -> str:
     if subject.kind == "text":
         if form != "csv":
             raise ConfigError(f"{subject.name}: gates of a text are written as .csv")
-        return figures.rows_to_csv(figures.text_rows(results[0]))
+        return figures.rows_to_csv(results[0].text_rows())
     return figures.to_csv(results) if form == "csv" else figures.to_latex(results, k=k)
 
 
-def _shown(results: Sequence[Any], look: Look) -> list[Any]:
+def _shown(results: Sequence[Any], how: DrawOptions) -> list[Any]:
     """The results as they are drawn and described: maps without a jackknife have no interval."""
-    if look.options.get("map_interval", True):
+    if how.options.get("map_interval", True):
         return list(results)
     return [
         replace(result, jackknife=None) if isinstance(result, CkaMap) else result
@@ -247,22 +235,27 @@ def _shown(results: Sequence[Any], look: Look) -> list[Any]:
     ]
 
 
-def _known(names: Any, look: Look) -> dict[str, Any]:
-    return {name: value for name, value in look.options.items() if name in names}
+def _known(names: Any, how: DrawOptions) -> dict[str, Any]:
+    return {name: value for name, value in how.options.items() if name in names}
 
 
-def _compose(subject: Subject, results: Sequence[Any], look: Look) -> Figure:
+def _by_kind(subject: Subject, results: Sequence[Any]) -> dict[str, list[Any]]:
+    of: dict[str, list[Any]] = {}
+    for (kind, _), result in zip(subject.sources, results, strict=True):
+        of.setdefault(kind, []).append(result)
+    return of
+
+
+def _compose(subject: Subject, results: Sequence[Any], how: DrawOptions) -> Figure:
     from engramcka import figures
 
-    of: dict[str, list[Any]] = {kind: [] for kind in _COMPOSED}
-    for (kind, _), result in zip(subject.sources, results, strict=True):
-        of[kind].append(result)
+    of = {**{kind: [] for kind in _COMPOSED}, **_by_kind(subject, results)}
     if len(of["sweep"]) > 1:
         names = ", ".join(f"sweep/{name}" for kind, name in subject.sources if kind == "sweep")
         raise ConfigError(f"one sweep stands in this figure, found {names}; name one with --what")
     sweep = of["sweep"][0] if of["sweep"] else None
-    options = _known({"first_layer", "log", "palette", "k"}, look)
-    return figures.paper_figure(of["cka"], sweep, look.style, lens=of["lens"], **options)
+    options = _known({"first_layer", "log", "palette", "k"}, how)
+    return figures.paper_figure(of["cka"], sweep, how.style, lens=of["lens"], **options)
 
 
 def _paper_sources(run: Run) -> tuple[tuple[str, str], ...]:
