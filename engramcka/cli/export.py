@@ -2,45 +2,17 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from engramcka.errors import ConfigError
+from engramcka.figures.choices import Palette, Reading, Venue
 
 if TYPE_CHECKING:
     from engramcka.figures.subjects import DrawOptions, Subject
     from engramcka.stores import Run
-
-
-class StyleChoice(StrEnum):
-    """The venues whose widths and font sizes are known."""
-
-    plain = "plain"
-    neurips = "neurips"
-    icml = "icml"
-    iclr = "iclr"
-    acl = "acl"
-    nature = "nature"
-
-
-class PaletteChoice(StrEnum):
-    """The colour maps, all safe for the colour-blind."""
-
-    magma = "magma"
-    viridis = "viridis"
-    cividis = "cividis"
-
-
-class ReadingChoice(StrEnum):
-    """What of a lens curve is drawn."""
-
-    kl = "kl"
-    entropy = "entropy"
-    top1 = "top1"
-    all = "all"
 
 
 def command(
@@ -68,7 +40,7 @@ def command(
         str | None,
         typer.Option(metavar="cka/NAME", help="Subtract this map from the one of --what."),
     ] = None,
-    style: Annotated[StyleChoice, typer.Option(help="Venue.")] = StyleChoice.plain,
+    style: Annotated[Venue, typer.Option(help="Venue.")] = "plain",
     width: Annotated[
         str | None,
         typer.Option(
@@ -76,7 +48,7 @@ def command(
         ),
     ] = None,
     dark: Annotated[bool, typer.Option("--dark", help="Light on dark ground.")] = False,
-    palette: Annotated[PaletteChoice, typer.Option(help="Colours of maps.")] = PaletteChoice.magma,
+    palette: Annotated[Palette, typer.Option(help="Colours of maps.")] = "magma",
     k: Annotated[int, typer.Option(min=1, help="Rows the soft alignment averages.")] = 5,
     no_interval: Annotated[
         bool,
@@ -87,8 +59,8 @@ def command(
     ] = 1,
     log: Annotated[bool, typer.Option("--log", help="Logarithmic axis of lens curves.")] = False,
     reading: Annotated[
-        ReadingChoice, typer.Option(help="What of lens curves: a panel each.")
-    ] = ReadingChoice.kl,
+        Literal[Reading, "all"], typer.Option(help="What of lens curves: a panel each.")
+    ] = "kl",
     dpi: Annotated[int, typer.Option(min=50, max=1200, help="Dots an inch of a .png.")] = 300,
     seconds: Annotated[
         float, typer.Option(min=0.02, max=60, help="How long a .gif or .mp4 shows a map.")
@@ -105,10 +77,10 @@ def command(
     stored = open_run(run)
     chosen = subjects.choose(stored, what)
     form = output.suffix.lower().lstrip(".")
-    readings = figures.READINGS if reading is ReadingChoice.all else (reading.value,)
+    readings = figures.READINGS if reading == "all" else (reading,)
     how = subjects.DrawOptions(
-        figures.Style.named(style.value, width=_width(width, chosen), dark=dark),
-        {"palette": palette.value, "k": k, "first_layer": first_layer, "log": log,
+        figures.Style.named(style, width=_width(width, chosen), dark=dark),
+        {"palette": palette, "k": k, "first_layer": first_layer, "log": log,
          "readings": readings, "map_interval": not no_interval},
     )  # fmt: skip
     if minus is not None:

@@ -2,9 +2,12 @@ from .allocation import AllocationArtists as AllocationArtists
 from .allocation import allocation_caption as allocation_caption
 from .allocation import allocation_figure as allocation_figure
 from .allocation import plot_allocation as plot_allocation
-from .animation import MOVIES as MOVIES
 from .animation import save_animation as save_animation
 from .animation import series_frames as series_frames
+from .choices import FORMATS as FORMATS
+from .choices import MOVIES as MOVIES
+from .choices import READINGS as READINGS
+from .choices import TABLE_FORMATS as TABLE_FORMATS
 from .cka import cka_caption as cka_caption
 from .cka import series_caption as series_caption
 from .difference import difference_figure as difference_figure
@@ -13,7 +16,6 @@ from .difference import plot_cka_difference as plot_cka_difference
 from .draw import captions as captions
 from .draw import known_options as known_options
 from .draw import result_figure as result_figure
-from .export import FORMATS as FORMATS
 from .export import check_format as check_format
 from .export import figure_bytes as figure_bytes
 from .export import notebook_png as notebook_png
@@ -33,7 +35,6 @@ from .gates import plot_gates as plot_gates
 from .heatmap import CkaMapArtists as CkaMapArtists
 from .heatmap import cka_figure as cka_figure
 from .heatmap import plot_cka_map as plot_cka_map
-from .lens import READINGS as READINGS
 from .lens import LensArtists as LensArtists
 from .lens import lens_caption as lens_caption
 from .lens import lens_figure as lens_figure
@@ -52,7 +53,6 @@ from .sweep import SweepArtists as SweepArtists
 from .sweep import plot_sweep as plot_sweep
 from .sweep import sweep_caption as sweep_caption
 from .sweep import sweep_figure as sweep_figure
-from .tables import TABLE_FORMATS as TABLE_FORMATS
 from .tables import rows_to_csv as rows_to_csv
 from .tables import save_table as save_table
 from .tables import to_csv as to_csv

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from matplotlib.figure import Figure
 
 from engramcka.errors import ConfigError, EngramckaError
+from engramcka.figures.choices import MOVIES
 from engramcka.figures.files import checked_extension, write_whole
 from engramcka.figures.heatmap import plot_cka_map
 from engramcka.figures.panels import in_order, step_title
@@ -29,8 +30,6 @@ from engramcka.results import CkaMap, TrainingCurve
 
 Frame = npt.NDArray[np.uint8]  # (height, width, 3) RGB, both sides even
 
-MOVIES = ("gif", "mp4")
-"""File extensions that a series can be written with as a moving picture."""
 
 MOVIE_DPI = 150
 _LAST = 4  # times as long as the others the last frame of a GIF stays

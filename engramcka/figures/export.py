@@ -15,13 +15,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from engramcka.errors import ConfigError
+from engramcka.figures.choices import FORMATS
 from engramcka.figures.draw import result_figure
 from engramcka.figures.files import checked_extension, write_whole
 from engramcka.figures.style import PNG_DPI, Style, settings_for
 from engramcka.results import CkaMap, LossSweep
-
-FORMATS = ("png", "pdf", "svg")
-"""File extensions that a figure can be written with."""
 
 _NOTEBOOK_DPI = 150
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ from matplotlib.ticker import NullLocator
 
 from engramcka.errors import ComparisonError, ConfigError
 from engramcka.figures.broken import set_ticks
+from engramcka.figures.choices import READINGS, Reading
 from engramcka.figures.draw import Drawing
 from engramcka.figures.labels import (
     as_plain,
@@ -36,11 +37,6 @@ from engramcka.results import LensCurve
 from engramcka.results.base import one_line
 
 Float = npt.NDArray[np.float64]
-Reading = Literal["kl", "entropy", "top1"]
-
-READINGS: tuple[Reading, ...] = ("kl", "entropy", "top1")
-"""What a lens curve may hold: KL divergence, entropy and agreement of the first guess."""
-
 _LOWEST = 1e-3  # of the largest value: what a logarithmic axis goes down to
 _WIDE = 6.0  # inches; narrower, panels stand under each other
 _HIGH = 0.62  # height over width of a panel

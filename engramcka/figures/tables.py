@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from engramcka.errors import ConfigError, EngramckaError
+from engramcka.figures.choices import TABLE_FORMATS
 from engramcka.figures.draw import drawing_of
 from engramcka.figures.files import checked_extension, write_whole
 from engramcka.figures.latex import booktabs
@@ -27,9 +28,6 @@ from engramcka.results.kinds import kind_of
 
 if TYPE_CHECKING:
     import xarray
-
-TABLE_FORMATS = ("csv", "tex")
-"""File extensions that a table can be written with."""
 
 _LABELS = {  # dimension -> the result's field that names its entries
     "variant": "variants",

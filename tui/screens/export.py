@@ -14,9 +14,10 @@ from textual.screen import ModalScreen
 from textual.timer import Timer
 from textual.widget import Widget
 
+from engramcka.figures.choices import VENUES, WIDTHS
 from engramcka.tui import exporting
 from engramcka.tui.capabilities import Capabilities
-from engramcka.tui.exporting import VENUES, WIDTHS, Export, Subject
+from engramcka.tui.exporting import Export, Subject
 from engramcka.tui.keys import Shortcut
 from engramcka.tui.terminal import clean
 from engramcka.tui.widgets.preview import Pixels, Preview, pixels_of
