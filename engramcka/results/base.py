@@ -47,6 +47,11 @@ def along(*dimensions: str, name: str | None = None) -> dict[str, Any]:
     return {"dimensions": dimensions, "name": name}
 
 
+def count(number: int, noun: str) -> str:
+    """The number with its noun, in the plural where it should be."""
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
 def one_line(name: str) -> str:
     """A name on one line, without control, format and surrogate characters.
 
@@ -66,6 +71,9 @@ class Result:
     beside: ClassVar[tuple[str, ...]] = ()
     """Fields that `_pack_more` and `_unpack_more` take care of."""
 
+    noun: ClassVar[str] = "model"
+    """What there are several of where several results stand together."""
+
     label: str
     warnings: tuple[str, ...] = ()
 
@@ -79,6 +87,10 @@ class Result:
     def summary(self) -> str:
         """What it found, in one sentence."""
         raise NotImplementedError
+
+    def size(self) -> str:
+        """How large it is and how it was made, for a header; parts stand two spaces apart."""
+        return ""
 
     @property
     def doubts(self) -> tuple[str, ...]:

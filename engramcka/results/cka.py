@@ -52,6 +52,7 @@ class CkaMap(Result):
     where they are drawn. A cell that no estimate exists for (a constant layer) is NaN.
     """
 
+    noun: ClassVar[str] = "checkpoint"
     beside: ClassVar[tuple[str, ...]] = ("y_diagnostics", "x_diagnostics")
 
     similarity: Float = field(metadata=along(*_CELL))  # (y layers, x layers)
@@ -204,6 +205,16 @@ class CkaMap(Result):
         if self.y_layers == self.x_layers and np.isfinite(np.diag(self.similarity)).any():
             text += f"; mean on the diagonal {np.nanmean(np.diag(self.similarity)):.3f}"
         return f"{text}; {self.depth_shift().sentence}"
+
+    def size(self) -> str:
+        """Its layers, estimator and samples."""
+        rows, columns = self.similarity.shape
+        parts = [f"{rows} x {columns}", self.estimator]
+        if self.kernel != "linear":
+            parts.append(self.kernel)
+        if self.n_samples:
+            parts.append(f"n={self.n_samples}")
+        return "  ".join(parts)
 
     def _pack_more(self) -> Pack:
         """The soft alignment, so that other tools need not compute it, and the diagnostics."""

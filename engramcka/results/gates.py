@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from engramcka.errors import ComparisonError
-from engramcka.results.base import Array, Arrays, Pack, Result, Row, along, fits, one_line
+from engramcka.results.base import Array, Arrays, Pack, Result, Row, along, count, fits, one_line
 from engramcka.results.statistics import Float
 
 _TYPE = ("type", "layer", "stream")
@@ -101,6 +101,15 @@ class GateMap(Result):
                 text += f", {share:.0%} of the value by {order}-grams"
             modules.append(text)
         return f"{self.label}, {'; '.join(modules)}"
+
+    def size(self) -> str:
+        """Its modules, streams and texts."""
+        counts = (
+            (len(self.layers), "module"),
+            (self.alpha.shape[2], "stream"),
+            (len(self.texts), "text"),
+        )
+        return "  ".join(count(number, noun) for number, noun in counts)
 
     def _pack_more(self) -> Pack:
         arrays: Arrays = {

@@ -65,6 +65,10 @@ class LensCurve(Result):
                    "direction": self.direction, "layer": layer,
                    **{name: float(values[index]) for name, values in there.items()}}  # fmt: skip
 
+    def size(self) -> str:
+        """Its layers and tokens."""
+        return f"{len(self.layers)} layers  n={self.n_tokens}" if self.n_tokens else ""
+
     def summary(self) -> str:
         """The divergence early and halfway, and where guesses agree."""
         middle = (len(self.layers) - 1) // 2

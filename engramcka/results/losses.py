@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 
 from engramcka.errors import ComparisonError
-from engramcka.results.base import Result
+from engramcka.results.base import Result, count
 from engramcka.results.statistics import Float, deviation, mean_finite
 
 
 class SeedSweep(Result):
     """Losses (points, seeds), NaN where a point is not (yet) there; nats a token."""
+
+    noun: ClassVar[str] = "sweep"
 
     loss: Float
     seeds: tuple[int, ...]
@@ -52,9 +56,14 @@ class SeedSweep(Result):
         found = deviation(losses)
         return f" (s.d. {found:.3f})" if np.isfinite(found) else ""
 
+    def size(self) -> str:
+        """Its points, seeds and unit."""
+        points, seeds = count(len(self.loss), "point"), count(len(self.seeds), "seed")
+        return f"{points}  {seeds}  {self.unit}"
+
     def _sentence(self, parts: list[str]) -> str:
-        """The summary: unit and seeds, what was found, and what is missing."""
-        seeds = f"{len(self.seeds)} seed{'s' * (len(self.seeds) > 1)}"
+        """The summary: unit and seeds, then what was found."""
+        seeds = count(len(self.seeds), "seed")
         return f"validation loss in {self.unit}, {seeds}: {', '.join(parts)}"
 
     def _missing(self) -> str:

@@ -122,6 +122,10 @@ class LossSweep(SeedSweep):
         ablations = f"; {', '.join(there)}" if there else ""
         return self._sentence(parts) + ablations + self._missing()
 
+    def size(self) -> str:
+        """Its layers, seeds and unit."""
+        return super().size().replace("point", "layer", 1)
+
     def _gain(self, point: int) -> str:
         """A layer's difference from the baseline with its interval, where that is known."""
         low, high = self.difference_low, self.difference_high
