@@ -36,7 +36,7 @@ def test_choices_on_the_command_line_are_those_there_are() -> None:
     from engramcka import palettes
     from engramcka.cli.run import StageChoice
     from engramcka.figures import STYLES
-    from engramcka.figures.choices import Palette, Venue
+    from engramcka.figures.options import Palette, Venue
     from engramcka.pipeline import STAGES
 
     assert [choice.value for choice in StageChoice] == list(STAGES)

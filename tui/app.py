@@ -15,7 +15,7 @@ from textual.screen import Screen
 from textual.theme import Theme
 
 from engramcka.errors import EngramckaError
-from engramcka.figures.choices import MOVIES
+from engramcka.figures.options import MOVIES
 from engramcka.tui import exporting
 from engramcka.tui.capabilities import Capabilities
 from engramcka.tui.exporting import Export, Subject

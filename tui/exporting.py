@@ -11,7 +11,7 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal
 
-from engramcka.figures.choices import FORMATS, MOVIES
+from engramcka.figures.options import FORMATS, MOVIES
 from engramcka.tui.catalog import Entry, members
 
 if TYPE_CHECKING:

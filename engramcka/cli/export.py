@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from engramcka.errors import ConfigError
-from engramcka.figures.choices import Palette, Reading, Venue
+from engramcka.figures.options import Palette, Reading, Venue
 
 if TYPE_CHECKING:
     from engramcka.figures.subjects import DrawOptions, Subject

@@ -20,9 +20,8 @@ import numpy.typing as npt
 from matplotlib.figure import Figure
 
 from engramcka.errors import ConfigError, EngramckaError
-from engramcka.figures.choices import MOVIES
-from engramcka.figures.files import checked_extension, write_whole
 from engramcka.figures.heatmap import plot_cka_map
+from engramcka.figures.options import MOVIES, checked_extension, write_whole
 from engramcka.figures.panels import in_order, step_title
 from engramcka.figures.style import Style, as_style, compose, new_figure
 from engramcka.figures.training import plot_training

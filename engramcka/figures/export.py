@@ -15,9 +15,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from engramcka.errors import ConfigError
-from engramcka.figures.choices import FORMATS
 from engramcka.figures.draw import result_figure
-from engramcka.figures.files import checked_extension, write_whole
+from engramcka.figures.options import FORMATS, checked_extension, write_whole
 from engramcka.figures.style import PNG_DPI, Style, settings_for
 from engramcka.results import CkaMap, LossSweep
 

@@ -20,7 +20,6 @@ from matplotlib.ticker import NullLocator
 
 from engramcka.errors import ComparisonError, ConfigError
 from engramcka.figures.broken import set_ticks
-from engramcka.figures.choices import READINGS, Reading
 from engramcka.figures.draw import Drawing
 from engramcka.figures.labels import (
     as_plain,
@@ -32,6 +31,7 @@ from engramcka.figures.labels import (
 )
 from engramcka.figures.latex import Table, escaped, interval, number
 from engramcka.figures.lines import LineStyle, draw_band, draw_curve, draw_legend
+from engramcka.figures.options import READINGS, Reading
 from engramcka.figures.style import Style, as_style, compose, new_figure, on_own_axes
 from engramcka.results import LensCurve
 from engramcka.results.base import one_line

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import fontManager
 
 from engramcka.errors import ConfigError
-from engramcka.figures.choices import WIDTHS, Width
+from engramcka.figures.options import WIDTHS, Width
 
 _SERIF = ("STIXGeneral", "DejaVu Sans")  # Times-like, as these venues set their text
 _SANS = ("DejaVu Sans",)

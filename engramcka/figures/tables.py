@@ -17,10 +17,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from engramcka.errors import ConfigError, EngramckaError
-from engramcka.figures.choices import TABLE_FORMATS
 from engramcka.figures.draw import drawing_of
-from engramcka.figures.files import checked_extension, write_whole
 from engramcka.figures.latex import booktabs
+from engramcka.figures.options import TABLE_FORMATS, checked_extension, write_whole
 from engramcka.formulas import guarded
 from engramcka.results import CkaMap, LossSweep, Result
 from engramcka.results.base import Row

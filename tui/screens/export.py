@@ -14,7 +14,7 @@ from textual.screen import ModalScreen
 from textual.timer import Timer
 from textual.widget import Widget
 
-from engramcka.figures.choices import VENUES, WIDTHS
+from engramcka.figures.options import VENUES, WIDTHS
 from engramcka.tui import exporting
 from engramcka.tui.capabilities import Capabilities
 from engramcka.tui.exporting import Export, Subject
