@@ -1,7 +1,7 @@
 """Results as matplotlib figures, ready for a camera-ready PDF.
 
-Knows results and the one output file; nothing of models, runs or other paths. Names load on first
-use (PEP 562) from where `__init__.pyi` says: importing this package imports no matplotlib.
+Names load on first use (PEP 562) from where `__init__.pyi` says: importing this package imports no
+matplotlib.
 
 `plot_cka_map` and the other ``plot_`` functions draw on the caller's axes and return the artists.
 `cka_figure` and the like make a whole figure in the style of a venue, `result_figure` that of any

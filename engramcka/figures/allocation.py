@@ -1,7 +1,7 @@
 """The U-curve: validation loss against the share of sparse parameters that experts keep.
 
-Knows results, no files. The Engram paper's Figure 3 (left): rho = 1 is the mixture of experts
-alone, a smaller rho gives more to memory. The lowest mean is ringed.
+The Engram paper's Figure 3 (left): rho = 1 is the mixture of experts alone, a smaller rho gives
+more to memory. The lowest mean is ringed.
 """
 
 from __future__ import annotations

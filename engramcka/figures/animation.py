@@ -1,7 +1,7 @@
 """A series of maps over training as a moving picture: GIF, or MP4 where there is an ffmpeg.
 
-Knows results and the one output file. The step stands above the map; the loss curves, where there
-are any, stand beside it with what is still to come faint. A GIF has the same bytes every time.
+The step stands above the map; the loss curves, where there are any, stand beside it with what is
+still to come faint. A GIF has the same bytes every time.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Text with each token on a ground coloured by its gate: the Engram paper's Figure 7, any script.
 
-Knows results, no files. The paler a token's ground, the less the memory adds there. A character
-that no font of this machine has is drawn as its number and named by `gate_text_caption`.
+The paler a token's ground, the less the memory adds there. A character that no font of this machine
+has is drawn as its number and named by `gate_text_caption`.
 """
 
 from __future__ import annotations

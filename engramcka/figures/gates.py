@@ -1,7 +1,7 @@
 """Gates of every Engram module by entity type, and which n-gram order answers.
 
-Knows results, no files. A dot is one residual stream's mean gate over the tokens of a type, with
-its 95 % interval; a colour is one module.
+A dot is one residual stream's mean gate over the tokens of a type, with its 95 % interval; a colour
+is one module.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """LogitLens curves of several models, with bands: the Engram paper's Figure 4 (a).
 
-Knows results, no files. A curve without memory is dashed, in the colour of its model.
+A curve without memory is dashed, in the colour of its model.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What is left with the memory switched off: bars by token class (Engram paper, section 6.3).
 
-Knows results, no files. A bar is the share of a token's likelihood that is kept,
-exp(loss with memory - loss without); the difference in nats stands beside it.
+A bar is the share of a token's likelihood that is kept, exp(loss with memory - loss without); the
+difference in nats stands beside it.
 """
 
 from __future__ import annotations

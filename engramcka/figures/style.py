@@ -1,8 +1,8 @@
 """The look of a figure: widths and font sizes of venues, light and dark.
 
-Knows nothing of results. Settings reach matplotlib through a context only; the caller's rcParams
-are never changed. Fonts are those that come with matplotlib, so that a figure is the same on every
-machine; name another one with ``font``.
+Settings reach matplotlib through a context only; the caller's rcParams are never changed. Fonts are
+those that come with matplotlib, so that a figure is the same on every machine; name another one
+with ``font``.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """A layer sweep: validation loss against the layer of the memory module, as the paper's Figure 5.
 
-Knows no files. Points are means over seeds, each seed a faint dot; bars are the 95 % interval of
-the difference from the baseline where it is known, else one standard deviation over seeds. Baseline
-and references are horizontal lines; ablations are crosses on the right, past a dotted line. The y
-axis is broken where the baseline is far from everything else.
+Points are means over seeds, each seed a faint dot; bars are the 95 % interval of the difference
+from the baseline where it is known, else one standard deviation over seeds. Baseline and references
+are horizontal lines; ablations are crosses on the right, past a dotted line. The y axis is broken
+where the baseline is far from everything else.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Training curves of several models: training loss thin, validation loss on top with markers.
-
-Knows results, no files.
-"""
+"""Training curves of several models: training loss thin, validation loss on top with markers."""
 
 from __future__ import annotations
 
