@@ -7,8 +7,7 @@ Importing this registers the grafted model with transformers, so that
 from engramcka.models.configs import EngramModelConfig
 from engramcka.models.engram.analysis import memory_off, read_gates
 from engramcka.models.engram.compression import token_map
-from engramcka.models.engram.graft import graft
-from engramcka.models.engram.model import EngramForCausalLM
+from engramcka.models.engram.model import EngramForCausalLM, graft
 from engramcka.models.engram.module import Engram
 from engramcka.models.engram.parameters import is_table_parameter, parameter_groups
 
