@@ -1,8 +1,4 @@
-"""What stands in the config.json of our two architectures.
-
-They load none of transformers' models, so that `engramcka.models.registration` can make them known
-while transformers itself is still being imported.
-"""
+"""What stands in the config.json of our two architectures."""
 
 from __future__ import annotations
 
@@ -14,7 +10,6 @@ from transformers.models.auto.configuration_auto import AutoConfig
 from transformers.models.deepseek_v3.configuration_deepseek_v3 import DeepseekV3Config
 
 from engramcka.config.schema import EngramConfig
-from engramcka.models.registration import register_architectures
 
 
 class EngramModelConfig(PreTrainedConfig):
@@ -87,6 +82,3 @@ class HyperDeepseekConfig(DeepseekV3Config):
     hc_mult: int = 4
     hc_sinkhorn_iters: int = 20
     hc_eps: float = 1.0e-6
-
-
-register_architectures()

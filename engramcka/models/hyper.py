@@ -5,7 +5,7 @@ hyper-connections (mHC) around them are its DeepSeek-V4's. Only the order in whi
 them is ours. The residual is M parallel streams, (batch, tokens, M, hidden), from the embedding,
 which starts them all alike, to the head that makes them one before the final norm.
 
-Importing this registers the architecture with transformers.
+Importing this module registers the architecture with transformers.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 from transformers import initialization as init
 from transformers.cache_utils import Cache, DynamicCache
 from transformers.masking_utils import create_causal_mask
@@ -183,4 +183,5 @@ class HyperDeepseekForCausalLM(HyperDeepseekPreTrainedModel, v3.DeepseekV3ForCau
         self.post_init()
 
 
+AutoConfig.register(HyperDeepseekConfig.model_type, HyperDeepseekConfig, exist_ok=True)
 AutoModelForCausalLM.register(HyperDeepseekConfig, HyperDeepseekForCausalLM, exist_ok=True)

@@ -11,8 +11,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-import engramcka.models.engram
-import engramcka.models.hyper  # noqa: F401  (both register architectures)
+import engramcka.models.engram  # noqa: F401  (registers our architectures)
 from engramcka.errors import ConfigError, StoreError
 from engramcka.models.checkpoint_files import check_files, check_size
 from engramcka.models.tensor_parallel import require_sharing

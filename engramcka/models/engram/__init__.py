@@ -1,7 +1,8 @@
 """The Engram module and how it is grafted onto a decoder.
 
-Importing this registers the grafted model with transformers, so that
-``AutoModelForCausalLM.from_pretrained`` opens its checkpoints.
+Importing this package registers our two architectures with transformers. Write
+``import engramcka.models.engram`` before ``AutoModelForCausalLM.from_pretrained`` to open a
+checkpoint of a model trained here.
 """
 
 from engramcka.models.configs import EngramModelConfig

@@ -26,6 +26,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     GenerationMixin,
     PreTrainedModel,
@@ -34,6 +35,7 @@ from transformers import initialization as init
 from transformers.cache_utils import Cache
 from transformers.utils.generic import can_return_tuple
 
+import engramcka.models.hyper  # noqa: F401  (registers the backbone with hyper-connections)
 from engramcka.config.schema import EngramConfig
 from engramcka.errors import ConfigError
 from engramcka.models.blocks import find_blocks
@@ -328,4 +330,5 @@ def graft(
     return model.train(backbone.training)
 
 
+AutoConfig.register(EngramModelConfig.model_type, EngramModelConfig, exist_ok=True)
 AutoModelForCausalLM.register(EngramModelConfig, EngramForCausalLM, exist_ok=True)
