@@ -32,7 +32,7 @@ from engramcka.data import Passages, Samples
 from engramcka.data.candidates import Row
 from engramcka.extraction import extract
 from engramcka.extraction.forward import ForwardPass
-from engramcka.extraction.hooks import ResidualStream
+from engramcka.extraction.residual_stream import ResidualStream
 from engramcka.models.points import capture_points
 from engramcka.stores import ActivationStore, create_activations, open_activations, together
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from engramcka.extraction.hooks import ResidualStream
+from engramcka.extraction.residual_stream import ResidualStream
 from engramcka.lens.divergence import read_layers
 from engramcka.lens.head import read_head
 from engramcka.models import find_blocks

@@ -25,9 +25,10 @@ from engramcka.distributed import ALONE, World
 from engramcka.errors import DataError
 from engramcka.extraction.agreement import require_agreement
 from engramcka.extraction.forward import Chunk, ForwardPass, Readout
-from engramcka.extraction.hooks import STREAMS, ResidualStream
+from engramcka.extraction.residual_stream import STREAMS, ResidualStream
 from engramcka.extraction.writer import Writer
-from engramcka.models.points import Point, capture_points
+from engramcka.models.hooks import CapturePoint
+from engramcka.models.points import capture_points
 from engramcka.stores import ActivationStore, create_activations, open_activations
 from engramcka.stores.mending import make_or_mend
 
@@ -46,7 +47,7 @@ def extract(
     attributes: Mapping[str, Any],
     inputs: Mapping[str, Any],
     on_rows: Callable[[int, int], None],
-    points: Mapping[int, Point] | None = None,
+    points: Mapping[int, CapturePoint] | None = None,
     streams: str = STREAMS,
     layers: Collection[int] | None = None,
     readout: Readout | None = None,

@@ -8,7 +8,6 @@ a batch gives is sent to the host while the next one runs. Knows nothing of file
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -20,10 +19,10 @@ from engramcka.data import Passages
 from engramcka.distributed import ALONE, World
 from engramcka.errors import DataError
 from engramcka.extraction.batching import length_batches, pad
-from engramcka.extraction.hooks import ResidualStream
-from engramcka.extraction.rows import BlockRows
+from engramcka.extraction.residual_stream import ResidualStream
 from engramcka.memory import out_of_memory
 from engramcka.models import find_blocks
+from engramcka.models.hooks import PassHooks
 
 TOKEN_BUDGET = {"cpu": 4096, "cuda": 65536}  # padded tokens a forward pass, to begin with
 _SHARED_BUDGET = 16384  # at most, through a model that ranks hold as one
@@ -82,7 +81,8 @@ class ForwardPass:
         self._model, self._passages, self._pad_id = model, passages, pad_id
         self._readout = readout
         self._stream = stream
-        self._rows = BlockRows(find_blocks(model).modules) if readout is not None else None
+        blocks = find_blocks(model).modules if readout is not None else ()
+        self._blocks = dict(enumerate(blocks, start=1))  # what the read-out reads
         self._device = next(model.parameters()).device
         self._copies = torch.cuda.Stream(self._device) if self._device.type == "cuda" else None
         self.budget = TOKEN_BUDGET[self._device.type]
@@ -153,21 +153,35 @@ class ForwardPass:
         ids, mask = pad([self._passages.ids[number] for number in numbers.tolist()], self._pad_id)
         batch = {"input_ids": self._to(ids), "attention_mask": self._to(mask), "use_cache": False}
         with torch.no_grad():
-            before = nullcontext() if self._rows is None else self._rows.capture(*spans[::2])
-            with before, self._stream.capture(*spans):
+            outputs = self._block_outputs(*spans[::2])
+            with outputs, self._stream.capture(*spans):
                 self._model(**batch)
-            read = self._read(batch, *spans[::2])
+            if not outputs.complete:  # what is stored ended the pass before the last block
+                outputs = self._block_outputs(*spans[::2], end=True)
+                with outputs:
+                    self._model(**batch)
+            read = {} if self._readout is None else self._readout(outputs.found)
         return self._to_host(torch.from_numpy(rows), self._stream.selected, read)
 
-    def _read(
-        self, batch: Mapping[str, Any], sequence: torch.Tensor, token: torch.Tensor
-    ) -> dict[str, torch.Tensor]:
-        if self._readout is None or self._rows is None:
-            return {}
-        if not self._rows.complete:  # what is stored ended the pass before the last block
-            with self._rows.capture(sequence, token, stop=True):
-                self._model(**batch)
-        return dict(self._readout(self._rows.selected))
+    def _block_outputs(
+        self, sequence: torch.Tensor, token: torch.Tensor, *, end: bool = False
+    ) -> PassHooks[int, torch.Tensor]:
+        """Hooks that keep each block's output at single tokens, as the next block takes it.
+
+        (rows, width), or (rows, streams, width), whatever the store keeps. No hooks where nothing
+        is read out.
+
+        Args:
+            sequence: (rows,) int64, index in the batch.
+            token: (rows,) int64, its token.
+            end: end the pass after the last block.
+        """
+
+        def select(_number: int, hidden: torch.Tensor) -> torch.Tensor:
+            here = hidden.device
+            return hidden.detach()[sequence.to(here), token.to(here)]
+
+        return PassHooks(self._blocks, select, end=end)
 
     def _to_host(
         self,

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from engramcka.data import Passages
 from engramcka.distributed import ALONE, World
 from engramcka.extraction.forward import Chunk, ForwardPass, Readout
-from engramcka.extraction.hooks import ResidualStream
+from engramcka.extraction.residual_stream import ResidualStream
 from engramcka.models import find_blocks
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 
 from engramcka.errors import ConfigError
 from engramcka.models import find_blocks
+from engramcka.models.hooks import PassHooks
 
 PROBE_TOKENS = 32
 """Tokens on which the read-out is held against the model's own logits."""
@@ -113,7 +114,7 @@ def read_head(model: Any, ids: Tensor) -> Head:
         raise ConfigError(f"{name}: its LM head is offloaded, and the lens needs it in memory")
     weight, bias = _whole(linear.weight), _whole(linear.bias)
     head = Head(blocks.final_norm, weight, bias, blocks.collapse)
-    hidden, logits = _probe(model, blocks.modules[-1], ids[None, :PROBE_TOKENS])
+    hidden, logits = _last_hidden_and_logits(model, blocks.modules[-1], ids[None, :PROBE_TOKENS])
     if not logits.isfinite().all():
         raise ConfigError(f"{name}: its logits are NaN or infinite, so no lens can be read off it")
     normed = head.project(hidden)
@@ -150,19 +151,11 @@ def _difference(head: Head, normed: Tensor, logits: Tensor) -> float:
     return math.sqrt(apart / size) if size > 0 else math.inf
 
 
-def _probe(model: Any, block: nn.Module, ids: Tensor) -> tuple[Tensor, Tensor]:
+def _last_hidden_and_logits(model: Any, block: nn.Module, ids: Tensor) -> tuple[Tensor, Tensor]:
     """The last block's output at every token, (tokens, ..., width), and the model's logits."""
-    seen: list[Tensor] = []
-
-    def keep(module: nn.Module, inputs: Any, output: Any) -> None:
-        seen.append((output[0] if isinstance(output, tuple) else output)[0])
-
-    handle = block.register_forward_hook(keep)
-    try:
+    with PassHooks({"last": block}, lambda _, hidden: cast(Tensor, hidden)) as hooks:
         logits = model(input_ids=ids, use_cache=False).logits[0]
-    finally:
-        handle.remove()
-    return seen[0], logits
+    return hooks.found["last"][0], logits
 
 
 def _candidates(

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from torch import nn
 
 from engramcka.errors import ConfigError
 from engramcka.models.blocks import find_blocks
+from engramcka.models.hooks import CapturePoint
 from engramcka.models.own_code import OwnModel
 
 BLOCK, ATTENTION, MLP = "block", "attention", "mlp"
@@ -28,17 +28,9 @@ _PARTS = {
 _NOT_PARTS = re.compile(r"norm|_ln|ln_|hyper|_hc$|dropout", re.IGNORECASE)
 
 
-@dataclass(frozen=True)
-class Point:
-    """One place: what leaves a module, or what enters it."""
-
-    module: nn.Module
-    side: Literal["output", "input"] = "output"
-
-
 def capture_points(
     model: Any, points: str = BLOCK, *, blocks: str | None = None, embedding: bool = False
-) -> dict[int, Point]:
+) -> dict[int, CapturePoint]:
     """Layer number -> where its hidden state is.
 
     Args:
@@ -56,17 +48,17 @@ def capture_points(
     model = model.inner if isinstance(model, OwnModel) else model
     found = _blocks(model, blocks)
     engrams = getattr(model, "engrams", {})
-    chosen: dict[int, Point] = {}
+    chosen: dict[int, CapturePoint] = {}
     if embedding:
         first = engrams["1"] if "1" in engrams else found[1]
-        chosen[0] = Point(first, "input")
+        chosen[0] = CapturePoint(first, "input")
     if points in (ENGRAM_IN, ENGRAM_OUT):
         for name in sorted(engrams, key=int):
             inside = points == ENGRAM_IN
-            chosen[int(name)] = Point(engrams[name] if inside else found[int(name)], "input")
+            chosen[int(name)] = CapturePoint(engrams[name] if inside else found[int(name)], "input")
     else:
         chosen |= {
-            number: Point(part)
+            number: CapturePoint(part)
             for number, block in found.items()
             for part in _part(block, points, number)
         }

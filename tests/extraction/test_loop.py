@@ -19,7 +19,7 @@ from engramcka.errors import DataError, StoreError
 from engramcka.extraction import extract
 from engramcka.extraction.extract import _check_finite
 from engramcka.extraction.forward import ForwardPass
-from engramcka.extraction.hooks import ResidualStream
+from engramcka.extraction.residual_stream import ResidualStream
 from engramcka.extraction.writer import Writer
 from engramcka.models.points import capture_points
 from engramcka.stores import layout, open_activations

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from torch import Tensor, nn
 
-from engramcka.models.engram.module import Engram, EngramGate
+from engramcka.models.engram.module import Engram
+from engramcka.models.hooks import PassHooks
 
 
 def engram_modules(model: nn.Module) -> dict[int, Engram]:
@@ -43,19 +43,10 @@ def read_gates(model: nn.Module) -> Iterator[dict[int, list[Tensor]]]:
     out (paper, figure 7).
     """
     gates: dict[int, list[Tensor]] = defaultdict(list)
-    handles = []
-
-    def record(layer: int, gate: EngramGate) -> None:
-        def hook(_module: nn.Module, _args: tuple[Any, ...], alpha: Tensor) -> None:
-            gates[layer].append(alpha.detach())
-
-        handles.append(gate.register_forward_hook(hook))
-
-    try:
-        for layer, module in engram_modules(model).items():
-            if module.gate is not None:
-                record(layer, module.gate)
+    points = {
+        layer: module.gate
+        for layer, module in engram_modules(model).items()
+        if module.gate is not None
+    }
+    with PassHooks(points, lambda layer, alpha: gates[layer].append(alpha.detach())):
         yield gates
-    finally:
-        for handle in handles:
-            handle.remove()
