@@ -33,7 +33,7 @@ from engramcka.data.candidates import Row
 from engramcka.extraction import extract
 from engramcka.extraction.forward import ForwardPass
 from engramcka.extraction.residual_stream import ResidualStream
-from engramcka.models.points import capture_points
+from engramcka.models.blocks import capture_points
 from engramcka.stores import ActivationStore, create_activations, open_activations, together
 
 VOCABULARY = 8192

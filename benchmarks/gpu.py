@@ -33,7 +33,7 @@ from engramcka.data.candidates import Row
 from engramcka.extraction import extract
 from engramcka.extraction.batching import length_batches, pad
 from engramcka.extraction.forward import TOKEN_BUDGET
-from engramcka.models.counting import count_parameters, meta_model
+from engramcka.models.build import count_parameters, meta_model
 from engramcka.models.engram import EngramForCausalLM, EngramModelConfig
 from engramcka.models.presets import find_preset, preset_config
 from engramcka.stores import open_activations

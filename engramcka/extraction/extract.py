@@ -27,8 +27,8 @@ from engramcka.extraction.agreement import require_agreement
 from engramcka.extraction.forward import Chunk, ForwardPass, Readout
 from engramcka.extraction.residual_stream import STREAMS, ResidualStream
 from engramcka.extraction.writer import Writer
+from engramcka.models.blocks import capture_points
 from engramcka.models.hooks import CapturePoint
-from engramcka.models.points import capture_points
 from engramcka.stores import ActivationStore, create_activations, open_activations
 from engramcka.stores.mending import make_or_mend
 

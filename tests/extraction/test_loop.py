@@ -21,7 +21,7 @@ from engramcka.extraction.extract import _check_finite
 from engramcka.extraction.forward import ForwardPass
 from engramcka.extraction.residual_stream import ResidualStream
 from engramcka.extraction.writer import Writer
-from engramcka.models.points import capture_points
+from engramcka.models.blocks import capture_points
 from engramcka.stores import layout, open_activations
 
 COUNT = 60

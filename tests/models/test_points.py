@@ -11,8 +11,8 @@ from engramcka.config import EngramConfig
 from engramcka.errors import ConfigError
 from engramcka.extraction.residual_stream import ResidualStream
 from engramcka.models import find_blocks, graft
+from engramcka.models.blocks import capture_points, matches
 from engramcka.models.hooks import CapturePoint
-from engramcka.models.points import capture_points, matches
 
 IDS = torch.arange(3, 15).reshape(2, 6)
 ROWS = (torch.tensor([0, 1, 1]), torch.tensor([5, 0, 3]), torch.tensor([5, 0, 3]))

@@ -17,11 +17,12 @@ own). A hook that is called outside this model's forward has no token ids and ra
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -33,18 +34,79 @@ from transformers import (
 )
 from transformers import initialization as init
 from transformers.cache_utils import Cache
+from transformers.configuration_utils import PreTrainedConfig, SubConfigSpec
 from transformers.utils.generic import can_return_tuple
 
 import engramcka.models.hyper  # noqa: F401  (registers the backbone with hyper-connections)
 from engramcka.config.schema import EngramConfig
 from engramcka.errors import ConfigError
 from engramcka.models.blocks import find_blocks
-from engramcka.models.cache_names import CACHE_NAMES, cache_name, given_cache, returned_cache
-from engramcka.models.configs import EngramModelConfig
-from engramcka.models.engram.cache import find_layer, store_layer
-from engramcka.models.engram.compression import token_map
-from engramcka.models.engram.hashing import NgramHash
+from engramcka.models.caches import (
+    CACHE_NAMES,
+    cache_name,
+    find_layer,
+    given_cache,
+    returned_cache,
+    store_layer,
+)
+from engramcka.models.engram.hashing import NgramHash, token_map
 from engramcka.models.engram.module import Engram
+
+
+class EngramModelConfig(PreTrainedConfig):
+    """Config of `EngramForCausalLM`.
+
+    The backbone's config is called ``text_config``, the name under which transformers looks for
+    the decoder in a composite config (generation, caches, Trainer).
+
+    Attributes:
+        text_config: the backbone's config, of its own class.
+        engram: the fields of `EngramConfig`.
+        n_canonical_ids: canonical ids after tokenizer compression.
+        pad_canonical_id: the one that stands before the start and under padding.
+    """
+
+    model_type = "engramcka"
+    keys_to_ignore_at_inference: ClassVar[list[str]] = ["past_key_values", "cache"]
+    sub_configs_defaults: ClassVar[dict[str, SubConfigSpec]] = {
+        "text_config": SubConfigSpec(config_class=AutoConfig, model_type="llama")
+    }
+
+    text_config: dict[str, Any] | PreTrainedConfig | None = None
+    engram: dict[str, Any] | None = None
+    n_canonical_ids: int = 0
+    pad_canonical_id: int = 0
+    tie_word_embeddings: bool = False
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        # Left to itself, the base class sets both to None, on the backbone's config too.
+        kwargs.setdefault("attn_implementation", {})
+        kwargs.setdefault("experts_implementation", {})
+        super().__post_init__(**kwargs)
+
+    @property
+    def modules(self) -> EngramConfig:
+        """The Engram modules' numbers as a validated object."""
+        return EngramConfig.model_validate_json(json.dumps(self.engram))
+
+    def backbone(self, name: str, default: Any = None) -> Any:
+        """A value of the backbone's config."""
+        return getattr(self.text_config, name, default)
+
+    @property
+    def vocab_size(self) -> int:
+        """The backbone's."""
+        return self.backbone("vocab_size")
+
+    @property
+    def hidden_size(self) -> int:
+        """The backbone's."""
+        return self.backbone("hidden_size")
+
+    @property
+    def num_hidden_layers(self) -> int:
+        """The backbone's."""
+        return self.backbone("num_hidden_layers")
 
 
 @dataclass

@@ -19,7 +19,7 @@ from transformers import initialization as init
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from engramcka.config.schema import EngramConfig
-from engramcka.models.engram.memory import EngramMemory
+from engramcka.models.engram.tables import EngramMemory
 
 NORM_EPSILON = 1e-6
 SCORE_FLOOR = 1e-6

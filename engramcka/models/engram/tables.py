@@ -1,19 +1,88 @@
-"""Table rows from host memory: fetched for a batch while the GPU is busy with earlier blocks.
+"""The tables of one Engram module: row numbers in, vectors out.
 
-Addresses depend on token ids alone, so the rows a module needs are known when the forward pass
-starts (paper, section 6.4). A worker thread waits for the row numbers, gathers the rows into
-pinned memory and copies them on a side stream; the module waits for that copy, no one else does.
-Knows nothing of what the rows are for.
+All tables of a module are one matrix, one below the other. It may stay in host memory: row numbers
+depend on token ids alone, so the rows that a module needs are known when the forward pass starts
+(paper, section 6.4), and are fetched while the GPU is busy with earlier blocks. A worker thread
+waits for the row numbers, gathers the rows into pinned memory and copies them on a side stream;
+only the module waits for that copy.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from typing import Any
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, distributed, nn
+from torch.distributed.tensor import DTensor
+
+
+class EngramMemory(nn.Module):
+    """Rows of every order and head of one module (paper, equations 1 and 2).
+
+    Args:
+        n_rows: rows of all tables together.
+        row_width: columns of a row, d_mem / (orders x heads).
+        on_host: keep the matrix in host memory wherever the model goes; ``.to("cuda")`` then moves
+            everything else. Trains on one GPU; DistributedDataParallel wants all on the GPU.
+    """
+
+    def __init__(self, n_rows: int, row_width: int, on_host: bool = False) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(n_rows, row_width))
+        self.on_host = on_host
+        self._fetch: Fetch | None = None
+
+    def prefetch(self, rows: Tensor) -> None:
+        """Start fetching rows; does nothing where the matrix is on the rows' own device."""
+        if rows.device != self.weight.device:
+            self._fetch = Fetch(self.weight, rows)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """The memory e_t of each token, (B, T, d_mem), from row numbers (B, T, P)."""
+        if isinstance(self.weight, DTensor):
+            return _from_all_ranks(self.weight, rows).flatten(-2)
+        if rows.device == self.weight.device:
+            return F.embedding(rows, self.weight).flatten(-2)
+        fetch, self._fetch = self._fetch, None
+        if fetch is None or fetch.rows is not rows:  # recomputed under gradient checkpointing
+            fetch = Fetch(self.weight, rows)
+        found: Tensor = HostLookup.apply(self.weight, *fetch.result())
+        return found.flatten(-2)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        if not self.on_host:
+            return super()._apply(fn, recurse)
+
+        def stay(tensor: Tensor) -> Tensor:
+            """Only what ``fn`` does to the dtype, learnt without moving the matrix."""
+            probe = fn(tensor.new_empty(0))
+            if probe.is_meta:
+                return fn(tensor)
+            if tensor.is_meta:
+                return torch.empty_like(tensor, dtype=probe.dtype, device="cpu")
+            return tensor.to(dtype=probe.dtype)
+
+        return super()._apply(stay, recurse)
+
+
+def _from_all_ranks(weight: DTensor, rows: Tensor) -> Tensor:
+    """Rows (..., row width) of a matrix whose rows ranks hold in order, as many each.
+
+    Each looks up what it holds, and zeros are added to it: the same bits as from the whole matrix.
+    For inference: it has no gradient.
+    """
+    own = weight.to_local()
+    mesh = weight.device_mesh
+    start = -(-weight.shape[0] // mesh.size()) * mesh.get_local_rank()
+    place = rows - start
+    is_own = (place >= 0) & (place < len(own))
+    found = F.embedding(torch.where(is_own, place, 0), own) * is_own[..., None]
+    distributed.all_reduce(found, group=mesh.get_group())
+    return found
 
 
 @cache
