@@ -29,7 +29,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from engramcka.data import Passages, Samples
-from engramcka.data.candidates import Row
+from engramcka.data.samples import Row
 from engramcka.extraction import extract
 from engramcka.extraction.forward import ForwardPass
 from engramcka.extraction.residual_stream import ResidualStream

@@ -29,10 +29,9 @@ from transformers.initialization import no_init_weights
 
 from engramcka import cka_map
 from engramcka.data import Passages, Samples
-from engramcka.data.candidates import Row
+from engramcka.data.samples import Row
 from engramcka.extraction import extract
-from engramcka.extraction.batching import length_batches, pad
-from engramcka.extraction.forward import TOKEN_BUDGET
+from engramcka.extraction.forward import TOKEN_BUDGET, length_batches, pad
 from engramcka.models.build import count_parameters, meta_model
 from engramcka.models.engram import EngramForCausalLM, EngramModelConfig
 from engramcka.models.presets import find_preset, preset_config

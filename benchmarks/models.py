@@ -41,8 +41,7 @@ from transformers.trainer_callback import PrinterCallback
 from engramcka.config import EngramConfig, TrainingTable
 from engramcka.models.engram import EngramForCausalLM, EngramModelConfig
 from engramcka.models.presets import find_preset, preset_config, preset_engram
-from engramcka.training.allocator import freed_memory_kept
-from engramcka.training.loop import Duties, fit
+from engramcka.training.loop import Duties, fit, freed_memory_kept
 from engramcka.training.record import Progress
 from engramcka.training.state import WorkFolder
 

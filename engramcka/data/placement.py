@@ -1,7 +1,4 @@
-"""Samples, which are spans of characters, to the tokens that a model reads them as.
-
-Takes tokenizers as arguments and knows nothing of models.
-"""
+"""From samples, which are spans of characters, to the tokens that a model reads them as."""
 
 from __future__ import annotations
 
@@ -12,11 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from engramcka.data.candidates import Row
 from engramcka.data.corpora import Corpus
 from engramcka.data.documents import DataKeyError
-from engramcka.data.lots import lots
-from engramcka.data.samples import Samples, too_few
+from engramcka.data.samples import Row, Samples, keyed_random, too_few
 
 Ints = npt.NDArray[np.int64]
 
@@ -133,9 +128,10 @@ def place_samples(
     Positions "mean" takes all tokens of the sample, first to last. Positions "all" makes passages
     into tokens, in order, until there are ``count``: a sample then is the last character of a
     token, so that tokenizers share the places where both end a token. Where a passage may give
-    only so many (`Samples.most`), they are drawn by `lots` of the seed and of the characters, so
-    that tokenizers draw the same ones of the places that they share. All others take the token of
-    the sample's last character; "last" and "random" the one before it if no token covers it.
+    only so many (`Samples.most`), they are drawn by `keyed_random` numbers of the seed and the
+    characters, so that tokenizers draw the same ones of the places that they share. All others
+    take the token of the sample's last character; "last" and "random" the one before it if no
+    token covers it.
 
     Args:
         tokenizer: a fast Hugging Face tokenizer (one that gives character offsets).
@@ -246,7 +242,8 @@ def _all_tokens(
         tokens = tokens[tokens >= begin]
         if samples.most is not None:
             ends = first + encoded.spans[tokens, 1]
-            order = lots(seed, "token", document, np.column_stack([ends - 1, ends])).argsort()
+            places = np.column_stack([ends - 1, ends])
+            order = keyed_random(seed, "token", document, places).argsort()
             tokens = tokens[np.sort(order[: samples.most[index]])]
         for token in tokens.tolist():
             start, end = encoded.spans[token].tolist()

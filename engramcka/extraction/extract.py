@@ -10,10 +10,13 @@ at a time, whatever the number of samples: one that is gathered, two that are wr
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Literal
 
 import numpy as np
@@ -26,7 +29,7 @@ from engramcka.errors import DataError
 from engramcka.extraction.agreement import require_agreement
 from engramcka.extraction.forward import Chunk, ForwardPass, Readout
 from engramcka.extraction.residual_stream import STREAMS, ResidualStream
-from engramcka.extraction.writer import Writer
+from engramcka.models import find_blocks
 from engramcka.models.blocks import capture_points
 from engramcka.models.hooks import CapturePoint
 from engramcka.stores import ActivationStore, create_activations, open_activations
@@ -203,3 +206,86 @@ def _words(value: torch.Tensor) -> npt.NDArray[np.generic]:
     """A CPU tensor as NumPy; bfloat16, which NumPy lacks, as its 16-bit words."""
     value = value.contiguous()
     return value.view(torch.uint16).numpy() if value.dtype == torch.bfloat16 else value.numpy()
+
+
+WAITING = 2  # jobs under way or waiting: what bounds the host memory that they hold
+
+
+class Writer:
+    """A pool of threads with back-pressure; use it as a context manager, which waits at its end."""
+
+    def __init__(self, threads: int = 1) -> None:
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="engramcka-writer")
+        self._room = threading.Semaphore(WAITING)
+        self._jobs: list[Future[None]] = []
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._pool.shutdown(wait=True)
+        if error is None:
+            self._raise_finished()
+
+    def submit(self, job: Callable[[], None]) -> None:
+        """Run a job when a thread is free; waits while `WAITING` are under way.
+
+        Raises:
+            Exception: what an earlier job raised.
+        """
+        self._room.acquire()
+        self._raise_finished()
+
+        def run() -> None:
+            try:
+                job()
+            finally:
+                self._room.release()
+
+        self._jobs.append(self._pool.submit(run))
+
+    def _raise_finished(self) -> None:
+        done = [job for job in self._jobs if job.done()]
+        self._jobs = [job for job in self._jobs if job not in done]
+        for job in done:
+            job.result()
+
+
+def read_passages(
+    model: Any,
+    passages: Passages,
+    readout: Readout,
+    *,
+    pad_id: int,
+    on_rows: Callable[[int, int], None],
+    as_one: World = ALONE,
+) -> dict[str, npt.NDArray[np.float32]]:
+    """What a read-out gives at every sample, in the samples' order.
+
+    Args:
+        model: a causal LM in eval mode, on its device.
+        passages: placed samples.
+        readout: what is read; its batches are those of an extraction.
+        pad_id: token id to pad with (it is masked).
+        on_rows: called with (rows done, rows in all).
+        as_one: the ranks that hold the model as one; all of them read all samples.
+
+    Returns:
+        Array name -> (samples, columns).
+    """
+    blocks = find_blocks(model).modules
+    last = ResidualStream({len(blocks): blocks[-1]})
+    forward = ForwardPass(model, passages, last, pad_id, readout, as_one)
+    total = len(passages.samples)
+    chunk, done = Chunk(total), 0
+    for rows in forward.run(0, total):
+        chunk.add(rows)
+        done += len(rows.index)
+        on_rows(done, total)
+    _, read = chunk.gather()
+    return {name: value.float().numpy() for name, value in read.items()}

@@ -7,7 +7,7 @@ a batch gives is sent to the host while the next one runs. Knows nothing of file
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -18,11 +18,45 @@ import torch
 from engramcka.data import Passages
 from engramcka.distributed import ALONE, World
 from engramcka.errors import DataError
-from engramcka.extraction.batching import length_batches, pad
 from engramcka.extraction.residual_stream import ResidualStream
 from engramcka.memory import out_of_memory
 from engramcka.models import find_blocks
 from engramcka.models.hooks import PassHooks
+
+
+def length_batches(lengths: Sequence[int], token_budget: int) -> Iterator[npt.NDArray[np.int64]]:
+    """Indices of sequences, longest first, in batches of at most ``token_budget`` padded tokens.
+
+    Args:
+        lengths: tokens of each sequence.
+        token_budget: longest sequence of a batch x sequences in it; one that is longer by itself
+            is a batch of its own.
+    """
+    order = np.argsort(-np.asarray(lengths), kind="stable")
+    start = 0
+    while start < len(order):
+        longest = max(1, int(lengths[order[start]]))
+        size = max(1, token_budget // longest)
+        yield order[start : start + size]
+        start += size
+
+
+def pad(
+    ids: Sequence[npt.NDArray[np.int64]], pad_id: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Sequences side by side, padded on the right.
+
+    Returns:
+        Token ids and attention mask (1 on real tokens), both (batch, longest) int64.
+    """
+    longest = max(len(one) for one in ids)
+    padded = np.full((len(ids), longest), pad_id, dtype=np.int64)
+    mask = np.zeros((len(ids), longest), dtype=np.int64)
+    for row, one in enumerate(ids):
+        padded[row, : len(one)] = one
+        mask[row, : len(one)] = 1
+    return padded, mask
+
 
 TOKEN_BUDGET = {"cpu": 4096, "cuda": 65536}  # padded tokens a forward pass, to begin with
 _SHARED_BUDGET = 16384  # at most, through a model that ranks hold as one

@@ -5,10 +5,12 @@ Knows nothing of a run's layout, nor of what becomes of the model.
 
 from __future__ import annotations
 
+import ctypes
 import math
+import platform
 import time
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,7 +27,6 @@ from transformers.trainer_callback import PrinterCallback
 from engramcka.config import TrainingTable
 from engramcka.errors import Interrupted, TrainingError
 from engramcka.training import ranks
-from engramcka.training.allocator import freed_memory_kept
 from engramcka.training.balancing import ExpertLoads
 from engramcka.training.optimizer import make_optimizer
 from engramcka.training.record import Progress
@@ -276,3 +277,25 @@ def _arguments(
         ddp_find_unused_parameters=False,  # stacked experts: all of them have gradients
         dataloader_pin_memory=device == "cuda",
     )
+
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4  # names of mallopt(3)
+_AFTER = {_TRIM_THRESHOLD: 64 << 20, _MMAP_THRESHOLD: 32 << 20, _MMAP_MAX: 65_536}
+"""glibc's own for a process that has handled large pieces: bytes, bytes, pieces."""
+
+
+@contextmanager
+def freed_memory_kept() -> Iterator[None]:
+    """Nothing freed goes back to the system inside; all of it does at the end."""
+    if platform.libc_ver()[0] != "glibc":
+        yield
+        return
+    libc = ctypes.CDLL(None)
+    libc.mallopt(_MMAP_MAX, 0)
+    libc.mallopt(_TRIM_THRESHOLD, -1)
+    try:
+        yield
+    finally:
+        for parameter, value in _AFTER.items():
+            libc.mallopt(parameter, value)
+        libc.malloc_trim(0)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engramcka.data import Document, common_rows, draw_samples
-from engramcka.data.candidates import candidates, passages
+from engramcka.data.samples import candidates, passages
 from engramcka.errors import DataError
 
 CODE = "import os\nx = os.path.join(a, b)  # e.g. here\nself.value = cls.other\nsys.exit(1.5)\n"

@@ -10,7 +10,7 @@ import torch
 from families import FAMILIES, tiny
 
 from engramcka.data import Passages, Samples
-from engramcka.data.candidates import Row
+from engramcka.data.samples import Row
 from engramcka.extraction import extract
 from engramcka.models import find_blocks
 

@@ -13,14 +13,13 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from engramcka.data import Passages, Samples
-from engramcka.data.candidates import Row
+from engramcka.data.samples import Row
 from engramcka.distributed import World
 from engramcka.errors import DataError, StoreError
 from engramcka.extraction import extract
-from engramcka.extraction.extract import _check_finite
+from engramcka.extraction.extract import Writer, _check_finite
 from engramcka.extraction.forward import ForwardPass
 from engramcka.extraction.residual_stream import ResidualStream
-from engramcka.extraction.writer import Writer
 from engramcka.models.blocks import capture_points
 from engramcka.stores import layout, open_activations
 
