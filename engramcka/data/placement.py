@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from engramcka.data.corpora import Corpus
 from engramcka.data.documents import DataKeyError
-from engramcka.data.samples import Row, Samples, keyed_random, too_few
+from engramcka.data.samples import SampleRow, Samples, keyed_random, too_few
 
 Ints = npt.NDArray[np.int64]
 
@@ -229,7 +229,7 @@ def _all_tokens(
     """The first ``count`` tokens of the passages, in order; fewer if there are not so many."""
     texts = [_text(corpus, samples, row) for row in range(len(samples))]
     ids: list[Ints] = []
-    rows: list[Row] = []
+    rows: list[SampleRow] = []
     where: list[tuple[int, int]] = []
     passed_over = 0
     for index, encoded in enumerate(_encode(tokenizer, texts, max_length)):
@@ -248,7 +248,9 @@ def _all_tokens(
         for token in tokens.tolist():
             start, end = encoded.spans[token].tolist()
             text = texts[index][start:end]
-            rows.append(Row(document, first + end - 1, first + end, first, stop, text, "", ""))
+            rows.append(
+                SampleRow(document, first + end - 1, first + end, first, stop, text, "", "")
+            )
             where.append((index, token))
         if count is not None and len(rows) >= count:
             break

@@ -40,7 +40,7 @@ _ENTITIES = ("entity-last", "mean")
 _STEP = 0x9E3779B97F4A7C15  # of SplitMix64: 2**64 over the golden ratio
 
 
-class Row(NamedTuple):
+class SampleRow(NamedTuple):
     """A row of `Samples`, whose columns say what each field is."""
 
     document: str
@@ -77,13 +77,13 @@ class Samples:
         return Samples(**columns, most=None if self.most is None else self.most[rows])
 
     @classmethod
-    def of(cls, rows: Sequence[Row]) -> Samples:
+    def of(cls, rows: Sequence[SampleRow]) -> Samples:
         """A table of rows, at least one."""
         return cls(*(np.array(column) for column in zip(*rows, strict=True)))
 
     def columns(self) -> dict[str, npt.NDArray[Any]]:
         """Column name -> (n,) array."""
-        return {name: getattr(self, name) for name in Row._fields}
+        return {name: getattr(self, name) for name in SampleRow._fields}
 
     def spread(self) -> tuple[int, int]:
         """Documents that samples are of, and the largest number of samples in one of them."""
@@ -193,7 +193,7 @@ def _rows(
     chosen: Ints,
     positions: str,
     passage_length: int | None,
-) -> Iterator[tuple[int, Row]]:
+) -> Iterator[tuple[int, SampleRow]]:
     """(number, row) of the chosen candidates, counted through all documents in order."""
     ends = np.cumsum(counts)
     cuts = np.searchsorted(chosen, ends)
@@ -207,7 +207,9 @@ def _rows(
         before = cut
 
 
-def candidates(document: Document, positions: str, passage_length: int | None) -> Iterator[Row]:
+def candidates(
+    document: Document, positions: str, passage_length: int | None
+) -> Iterator[SampleRow]:
     """Every place of a document that could be a sample, in order.
 
     "entity-last" and "mean": an entity. "last": the last character of a passage that is not a
@@ -220,13 +222,13 @@ def candidates(document: Document, positions: str, passage_length: int | None) -
         passage_length: characters of a passage at most, whole lines; None for the whole document.
     """
     places = entities_between if positions in _ENTITIES else _PLACES[positions]
-    for first, last in passages(document.text, passage_length):
+    for first, last in passage_spans(document.text, passage_length):
         for start, end, fine, kind in places(document, first, last):
             text = "" if positions == "all" else document.text[start:end]
-            yield Row(document.id, start, end, first, last, text, kind, fine)
+            yield SampleRow(document.id, start, end, first, last, text, kind, fine)
 
 
-def passages(text: str, length: int | None) -> Iterator[tuple[int, int]]:
+def passage_spans(text: str, length: int | None) -> Iterator[tuple[int, int]]:
     """Character spans of consecutive whole lines of at most ``length`` characters.
 
     A line that is longer by itself is a passage of its own.

@@ -1,4 +1,4 @@
-"""Forward passes to the hidden states asked for to a store; knows nothing of their use."""
+"""Forward passes of a model: hidden states into a store, read-outs into memory."""
 
 from engramcka.extraction.extract import extract, read_passages, sample_counts
 

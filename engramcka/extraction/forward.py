@@ -1,8 +1,10 @@
 """Forward passes over the passages of a range of samples: rows of hidden states, and read-outs.
 
-A batch that does not fit the device's memory is halved, and so are those after it; where ranks hold
-the model as one it cannot be, since the others would wait within it, and batches are smaller. What
-a batch gives is sent to the host while the next one runs. Knows nothing of files.
+Passages of similar length go through the model together, under a budget of tokens. The order
+follows from the lengths alone, so that a run that was stopped and started again makes the same
+batches. A batch that does not fit the device's memory is halved, and so are those after it. Under
+tensor parallelism it cannot be halved, since the other ranks would wait within it; batches are
+smaller there from the start. The rows of a batch are copied to the host while the next one runs.
 """
 
 from __future__ import annotations
@@ -61,13 +63,13 @@ def pad(
 TOKEN_BUDGET = {"cpu": 4096, "cuda": 65536}  # padded tokens a forward pass, to begin with
 _SHARED_BUDGET = 16384  # at most, through a model that ranks hold as one
 
-_LOOK = 2  # tokens that a hidden state's width and dtype are read off
+_PROBE_TOKENS = 2  # of the pass that shows a hidden state's width and dtype
 
 Indices = npt.NDArray[np.int64]
 
 
 class Readout(Protocol):
-    """Something read off hidden states on the device, in the pass that makes them."""
+    """Something computed from hidden states on the device, in the pass that makes them."""
 
     columns: Mapping[str, int]  # array name -> columns
 
@@ -82,7 +84,7 @@ class Readout(Protocol):
 
 
 @dataclass(frozen=True)
-class Rows:
+class BatchRows:
     """What one batch gives, on its way to the host."""
 
     index: torch.Tensor  # (rows,) places in the range of samples
@@ -96,7 +98,7 @@ class ForwardPass:
 
     Args:
         model: a causal LM in eval mode, on its device.
-        passages: placed samples.
+        passages: samples with their tokens.
         stream: the hooks that take hidden states out of it.
         pad_id: token id to pad with (it is masked).
         readout: what else is read; None for hidden states alone.
@@ -124,7 +126,7 @@ class ForwardPass:
         if as_one.size > 1:
             self.budget = min(self.budget, _SHARED_BUDGET)
 
-    def run(self, start: int, stop: int) -> Iterator[Rows]:
+    def run(self, start: int, stop: int) -> Iterator[BatchRows]:
         """The samples from start to stop, a batch at a time, in an order that lengths decide.
 
         Raises:
@@ -150,9 +152,11 @@ class ForwardPass:
             else:
                 yield rows
 
-    def look(self) -> dict[int, torch.Tensor]:
-        """Each point's (1, width) at the first sample's first token: its width and dtype."""
-        ids, mask = pad([self._passages.ids[self._passages.passage[0]][:_LOOK]], self._pad_id)
+    def probe(self) -> dict[int, torch.Tensor]:
+        """Each point's hidden state, (1, width), at one token, to learn its width and dtype."""
+        ids, mask = pad(
+            [self._passages.ids[self._passages.passage[0]][:_PROBE_TOKENS]], self._pad_id
+        )
         first = torch.zeros(1, dtype=torch.int64)
         with torch.no_grad(), self._stream.capture(first, first, first):
             self._model(input_ids=self._to(ids), attention_mask=self._to(mask), use_cache=False)
@@ -178,7 +182,7 @@ class ForwardPass:
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _forward(self, numbers: Indices, wanted: Indices, start: int) -> Rows:
+    def _forward(self, numbers: Indices, wanted: Indices, start: int) -> BatchRows:
         place = {number: index for index, number in enumerate(numbers.tolist())}
         rows = np.flatnonzero(np.isin(wanted, numbers))
         sequence = np.array([place[number] for number in wanted[rows].tolist()], dtype=np.int64)
@@ -222,14 +226,14 @@ class ForwardPass:
         index: torch.Tensor,
         hidden: Mapping[int, torch.Tensor],
         read: Mapping[str, torch.Tensor],
-    ) -> Rows:
+    ) -> BatchRows:
         if self._copies is None:
-            return Rows(index, dict(hidden), dict(read), None)
+            return BatchRows(index, dict(hidden), dict(read), None)
         self._copies.wait_stream(torch.cuda.current_stream(self._device))
         with torch.cuda.stream(self._copies):
             host_hidden = {layer: self._pinned(value) for layer, value in hidden.items()}
             host_read = {name: self._pinned(value) for name, value in read.items()}
-            return Rows(index, host_hidden, host_read, self._copies.record_event())
+            return BatchRows(index, host_hidden, host_read, self._copies.record_event())
 
     def _pinned(self, value: torch.Tensor) -> torch.Tensor:
         assert self._copies is not None
@@ -252,11 +256,11 @@ class Chunk:
 
     def __init__(self, size: int, layers: Collection[int] = ()) -> None:
         self._size, self._layers = size, layers
-        self._arriving: Rows | None = None
+        self._arriving: BatchRows | None = None
         self._hidden: dict[int, torch.Tensor] = {}
         self._readouts: dict[str, torch.Tensor] = {}
 
-    def add(self, rows: Rows) -> None:
+    def add(self, rows: BatchRows) -> None:
         """Take a batch's rows, which need not have arrived: those of the one before are placed."""
         self._place()
         self._arriving = rows

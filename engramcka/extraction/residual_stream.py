@@ -23,9 +23,9 @@ STREAMS = "mean"
 
 
 class Spans:
-    """Spans of tokens in a padded batch, to average hidden states over on the device.
+    """Spans of tokens in a padded batch; averages hidden states over them on the device.
 
-    Made from tensors on the CPU, so that the device need not be waited for.
+    Made from tensors on the CPU, so that nothing waits for the device.
 
     Args:
         sequence: (rows,) int64, index in the batch.

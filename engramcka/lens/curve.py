@@ -1,4 +1,4 @@
-"""Lens readings of single tokens as a curve over layers with intervals. Knows no torch."""
+"""Lens readings of single tokens as a curve over layers with intervals. Needs no torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Gates and losses of single tokens as means by class with intervals. Knows no torch."""
+"""Gates and losses of single tokens as means by class with intervals; the tokens and their classes.
+
+The class of a token is the kind of the entity it stands in. Needs no torch.
+"""
 
 from __future__ import annotations
 

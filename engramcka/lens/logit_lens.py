@@ -1,8 +1,12 @@
-"""How far each block's prediction is from the model's own, in pieces over the vocabulary.
+"""LogitLens: how far each block's prediction is from the model's own.
 
-The logits of all blocks and many tokens never stand in memory together: a few thousand entries of
-the vocabulary at a time leave sums relative to their own largest logit, which are then put
-together as a running log-sum-exp would. Knows nothing of models but their `Head`.
+`read_head` takes a model's final norm and LM head apart, so that logits can be computed a part of
+the vocabulary at a time. What a model does to its logits (a scale, a soft cap) is learnt from its
+own forward pass on a few tokens; a model whose logits are not reproduced is refused.
+
+`read_layers` never has the logits of all blocks and many tokens in memory together: it takes a few
+thousand vocabulary entries at a time, keeps their sums relative to their own largest logit, and
+combines the sums as a running log-sum-exp does.
 
 Letters: R rows (tokens), L blocks, V vocabulary entries.
 """
@@ -24,12 +28,22 @@ from engramcka.errors import ConfigError
 from engramcka.models import find_blocks
 from engramcka.models.hooks import PassHooks
 
-PROBE_TOKENS = 32
-"""Tokens on which the read-out is held against the model's own logits."""
+READINGS = ("kl_final_layer", "kl_layer_final", "entropy", "top1")
+"""What is read of every row and block."""
 
-_SLACK = 4  # roundings of the model's dtype that the two may be apart, root mean square over both
+ELEMENTS = {"cpu": 4 << 20, "cuda": 32 << 20}
+"""Logits that stand in memory at once, in three buffers of that many float32."""
+
+PREFIX = "lens_"
+"""What the names of its arrays in a store begin with."""
+
+PROBE_TOKENS = 32
+"""Tokens on which the head is compared with the model's own logits."""
+
+_SLACK = 4  # roundings of the model's dtype that the two may differ by, root mean square over both
 _LEAST = 1e-5  # and at least this share: sums in another order
-_COMPARED = 8192  # entries compared at once
+_COMPARED = 8192  # vocabulary entries compared at once
+_LEAST_CHUNK = 2048  # vocabulary entries of a chunk at least
 
 
 @dataclass(frozen=True)
@@ -186,15 +200,6 @@ def _candidates(
     yield from ((scale, cap) for scale in scales for cap in reversed(caps))
 
 
-READINGS = ("kl_final_layer", "kl_layer_final", "entropy", "top1")
-"""What is read of every row and block."""
-
-ELEMENTS = {"cpu": 4 << 20, "cuda": 32 << 20}
-"""Logits that stand in memory at once, in three buffers of that many float32."""
-
-_LEAST_CHUNK = 2048  # vocabulary entries a piece at least
-
-
 def read_layers(
     hidden: Mapping[int, Tensor], head: Head, elements: int | None = None
 ) -> dict[str, Tensor]:
@@ -220,16 +225,16 @@ def read_layers(
         elements = ELEMENTS.get(layers[0].device.type, ELEMENTS["cpu"])
     step = max(1, min(len(layers[0]), elements // (_LEAST_CHUNK * len(layers))))
     size = min(head.vocabulary, max(_LEAST_CHUNK, elements // (step * len(layers))))
-    room = _Room(step * len(layers) * size, head.weight)
+    buffers = _Buffers(step * len(layers) * size, head.weight)
     found = torch.empty(len(READINGS), len(layers[0]), len(layers), dtype=torch.float64)
     for start in range(0, len(layers[0]), step):
         normed = torch.stack([head.project(one[start : start + step]) for one in layers], dim=1)
-        found[:, start : start + step] = _join(_read_rows(normed, head, size, room))
+        found[:, start : start + step] = _combine(_read_rows(normed, head, size, buffers))
     return dict(zip(READINGS, found.to(layers[0].device), strict=True))
 
 
-class _Room:
-    """Buffers that every piece uses again: fresh ones each time would pile up in the allocator."""
+class _Buffers:
+    """Buffers that every chunk uses again: new ones each time would pile up in the allocator."""
 
     def __init__(self, elements: int, weight: Tensor) -> None:
         wide = torch.promote_types(weight.dtype, torch.float32)
@@ -240,49 +245,49 @@ class _Room:
         return self._flat[number, : math.prod(shape)].view(shape)
 
 
-def _read_rows(normed: Tensor, head: Head, size: int, room: _Room) -> Tensor:
-    """`_piece` of every piece of the vocabulary for (R, L, width): (6, pieces, R, L) float64."""
+def _read_rows(normed: Tensor, head: Head, size: int, buffers: _Buffers) -> Tensor:
+    """`_chunk_sums` of all chunks, (6, chunks, R, L) float64, for (R, L, width)."""
     starts = range(0, head.vocabulary, size)
     shape = normed.shape[:2]
     sums = torch.empty(6, len(starts), *shape, dtype=torch.float64, device=normed.device)
     for number, start in enumerate(starts):
         stop = min(start + size, head.vocabulary)
-        logits = head.logits(normed, start, stop, out=room.take(0, (*shape, stop - start)))
-        _piece(logits, sums[:, number], room)
+        logits = head.logits(normed, start, stop, out=buffers.take(0, (*shape, stop - start)))
+        _chunk_sums(logits, sums[:, number], buffers)
     return sums
 
 
-def _piece(logits: Tensor, out: Tensor, room: _Room) -> None:
-    """Sums over one piece of the vocabulary, relative to each block's largest logit in it.
+def _chunk_sums(logits: Tensor, out: Tensor, buffers: _Buffers) -> None:
+    """Sums over one chunk of the vocabulary, relative to each block's largest logit in it.
 
     With a block's logits y, the last block's z, largest my and mz, and weights ey = exp(y - my),
     what is written is my, y at z's largest entry, and the sums of ey, of ey (y - my), of
     ey (z - mz) and of ez (y - my).
 
     Args:
-        logits: (R, L, piece); overwritten.
+        logits: (R, L, chunk); overwritten.
         out: (6, R, L), filled.
-        room: buffers 1 and 2 are used.
+        buffers: buffers 1 and 2 are used.
     """
     guess = logits[:, -1].argmax(-1)
     out[1] = logits.gather(-1, guess[:, None, None].expand(-1, logits.shape[1], 1))[..., 0]
     top = logits.amax(-1)
     logits -= top[..., None]
     shape = tuple(logits.shape)
-    weights = torch.exp(logits, out=room.take(1, shape))
+    weights = torch.exp(logits, out=buffers.take(1, shape))
     last, last_weights = logits[:, -1, :, None], weights[:, -1, :, None]
     out[0] = top
     out[2] = weights.sum(-1)
-    out[3] = torch.mul(weights, logits, out=room.take(2, shape)).sum(-1)
+    out[3] = torch.mul(weights, logits, out=buffers.take(2, shape)).sum(-1)
     out[4] = torch.bmm(weights, last)[..., 0]
     out[5] = torch.bmm(logits, last_weights)[..., 0]
 
 
-def _join(sums: Tensor) -> Tensor:
-    """Readings of the whole vocabulary, (4, R, L), from `_piece`'s sums, (6, pieces, R, L)."""
+def _combine(sums: Tensor) -> Tensor:
+    """Readings of the whole vocabulary, (4, R, L), from `_chunk_sums`'s sums, (6, chunks, R, L)."""
     part_top, part_at_guess, part_total, part_own, part_final, part_under_final = sums
     top = part_top.amax(0)
-    down = part_top - top  # of each piece's largest logit below the largest of all
+    down = part_top - top  # of each chunk's largest logit below the largest of all
     share = down.exp()
     last_down, last_share, last_total = down[..., -1:], share[..., -1:], part_total[..., -1:]
     total = (share * part_total).sum(0)
@@ -295,14 +300,10 @@ def _join(sums: Tensor) -> Tensor:
     forward = (own[:, -1:] - log[:, -1:]) - (under_final - log)
     backward = (own - log) - (final - log[:, -1:])
     forward[:, -1] = backward[:, -1] = 0.0  # the same distribution, summed in two ways
-    best = part_top[..., -1].argmax(0)  # the piece with the last block's largest logit, (R,)
+    best = part_top[..., -1].argmax(0)  # the chunk with the last block's largest logit, (R,)
     at_guess = part_at_guess.gather(0, best[None, :, None].expand(1, -1, top.shape[1]))[0]
     readings = torch.stack([forward, backward, log - own, (at_guess == top).double()])
     return readings.where(log.isfinite() & log[:, -1:].isfinite(), torch.nan)
-
-
-PREFIX = "lens_"
-"""What the names of its arrays in a store begin with."""
 
 
 class LensReadout:
@@ -310,7 +311,7 @@ class LensReadout:
 
     Args:
         model: a causal LM in eval mode, on its device.
-        ids: (tokens,) of some text, to hold the read-out against the model's own logits.
+        ids: (tokens,) of some text, on which the head is compared with the model's own logits.
 
     Raises:
         ConfigError: as `engramcka.lens.logit_lens.read_head`.
@@ -324,9 +325,7 @@ class LensReadout:
         }
 
     @torch.no_grad()
-    def __call__(
-        self, hidden: Mapping[int, Tensor], ids: Tensor | None = None
-    ) -> dict[str, Tensor]:
+    def __call__(self, hidden: Mapping[int, Tensor]) -> dict[str, Tensor]:
         """Readings of the rows, name -> (rows, layers) float32.
 
         Args:

@@ -1,4 +1,5 @@
-"""What one forward pass gives at every token: gates, shares of the orders, next-token losses.
+"""What a model gives at every token of a text: gates, shares of the n-gram orders, next-token
+losses, and how many n-grams share a row of the tables.
 
 Letters: B sequences, T tokens, L modules, M streams, O n-gram orders.
 """
@@ -165,6 +166,6 @@ def collision_shares(hashing: NgramHash, passages: Sequence[Ints]) -> npt.NDArra
 
 
 def _shared(rows: Ints) -> float:
-    """Share of entries that are equal to another one."""
+    """Share of the entries that are equal to another entry."""
     _, counts = np.unique(rows, return_counts=True)
     return float(counts[counts > 1].sum() / len(rows))

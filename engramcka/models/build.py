@@ -146,7 +146,7 @@ def count_parameters(model: PreTrainedModel) -> ParameterCount:
 
 
 def _inactive_experts(module: nn.Module, model: PreTrainedModel) -> int:
-    """Parameters of a stack of experts (experts, out, in) that one token passes by."""
+    """Parameters of a stack of experts (experts, out, in) that one token does not use."""
     stacked = [p for p in module.parameters(recurse=False) if p.dim() == 3]
     if len(stacked) < 2 or not hasattr(module, "num_experts"):
         return 0
