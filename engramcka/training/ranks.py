@@ -38,12 +38,10 @@ def sum_over_ranks(values: Tensor) -> Tensor:
 
 
 def any_rank(flag: bool, device: torch.device) -> bool:
-    """Whether it is so on any rank."""
-    return (
-        flag
-        if not is_distributed()
-        else bool(sum_over_ranks(torch.tensor(int(flag), device=device)))
-    )
+    """Whether the flag is set on any rank."""
+    if not is_distributed():
+        return flag
+    return bool(sum_over_ranks(torch.tensor(int(flag), device=device)))
 
 
 def barrier() -> None:
