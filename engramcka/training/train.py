@@ -16,7 +16,7 @@ from engramcka.errors import DataError, TrainingError
 from engramcka.stores import layout, manifest
 from engramcka.training import ranks
 from engramcka.training.loop import StepCallbacks, fit
-from engramcka.training.record import TrainingRecord
+from engramcka.training.record import Progress, TrainingRecord
 from engramcka.training.state import WorkFolder
 from engramcka.whole import whole
 
@@ -94,21 +94,14 @@ def train_model(
             model, training, options, seed=seed, device=device,
             work=work, progress=progress, callbacks=callbacks,
         )  # fmt: skip
-        losses = sequence_losses(model, validation, options.batch_size)
-        loss = float(losses.mean())
-        if not math.isfinite(loss):
-            raise TrainingError(f"the validation loss is {loss} after step {options.steps}")
-        record = TrainingRecord(
-            validation_loss=loss,
-            training_loss=tuple(progress.training_loss),
-            validation_losses=(*progress.validation_losses, (options.steps, loss)),
-            expert_imbalance=tuple(progress.expert_imbalance),
-            steps=options.steps,
+        record = _record(
+            options,
+            progress,
+            sequence_losses(model, validation, options.batch_size),
             tokens=options.steps * options.batch_size * training.shape[1],
             parameters=sum(p.numel() for p in model.parameters()),
             device=device,
             seconds=seconds,
-            sequence_losses=tuple(losses.tolist()),
             sequence_documents=(
                 () if validation_documents is None else tuple(validation_documents.tolist())
             ),
@@ -125,6 +118,34 @@ def train_model(
         if first:
             work.close()
     return record
+
+
+def _record(
+    options: TrainingTable, progress: Progress, losses: npt.NDArray[np.float64], **fields: Any
+) -> TrainingRecord:
+    """The record of a finished training.
+
+    Args:
+        options: of the training.
+        progress: what was recorded on the way.
+        losses: of each validation sequence after the last step.
+        **fields: the other fields of the record.
+
+    Raises:
+        TrainingError: the validation loss is not a number.
+    """
+    loss = float(losses.mean())
+    if not math.isfinite(loss):
+        raise TrainingError(f"the validation loss is {loss} after step {options.steps}")
+    return TrainingRecord(
+        validation_loss=loss,
+        training_loss=tuple(progress.training_loss),
+        validation_losses=(*progress.validation_losses, (options.steps, loss)),
+        expert_imbalance=tuple(progress.expert_imbalance),
+        steps=options.steps,
+        sequence_losses=tuple(losses.tolist()),
+        **fields,
+    )
 
 
 def validation_loss(model: Any, sequences: npt.NDArray[np.int64], batch_size: int) -> float:
