@@ -17,7 +17,7 @@ _DOTTED_NAME = re.compile(
 
 
 class DataKeyError(DataError):
-    """The data does not fit one key of ``[data]``; whoever knows the file adds where it stands."""
+    """The data does not fit one key of ``[data]``; the caller adds the config's file and line."""
 
     def __init__(self, key: str, problem: str, allowed: str = "") -> None:
         self.key, self.problem, self.allowed = key, problem, allowed

@@ -20,9 +20,9 @@ _AT_ONCE = 1024  # passages tokenised together: bounds the memory that offsets t
 
 @dataclass(frozen=True)
 class LeftOut:
-    """How many samples are not stored, by the reason; each has one."""
+    """How many samples are not stored, by reason; each is counted once."""
 
-    cut_off: int = 0  # behind the last of ``max_length`` tokens
+    cut_off: int = 0  # after the last of ``max_length`` tokens
     no_token: int = 0  # in no token
     first_tokens: int = 0  # among the first ``skip_first`` tokens of their passage
     repeated: int = 0  # in the tokens of another sample
@@ -88,7 +88,7 @@ class _Encoded:
         return self.cut and character >= int(self.spans[:, 1].max(initial=0))
 
     def begin(self, skip_first: int) -> int:
-        """Index of the first token behind so many that stand for characters; or all there are."""
+        """Index of the first token after ``skip_first`` with characters; the count if too few."""
         if not skip_first:
             return 0
         full = np.flatnonzero(self._full)

@@ -101,7 +101,7 @@ def _check_config(path: str, config: Any, trust_remote_code: bool) -> None:
 
 
 def _entries(value: Any) -> Iterator[tuple[str, Any]]:
-    """(key, value) of all tables in one another; of a list the key that it stands under."""
+    """(key, value) of all nested tables; items of a list have the key of the list."""
     waiting = [("", value)]
     while waiting:
         key, found = waiting.pop()

@@ -70,10 +70,10 @@ class EngramMemory(nn.Module):
 
 
 def _from_all_ranks(weight: DTensor, rows: Tensor) -> Tensor:
-    """Rows (..., row width) of a matrix whose rows ranks hold in order, as many each.
+    """Rows (..., row width) of a matrix whose rows are split evenly over the ranks, in order.
 
-    Each looks up what it holds, and zeros are added to it: the same bits as from the whole matrix.
-    For inference: it has no gradient.
+    Each rank looks up the rows it holds, and the sum over the ranks adds only zeros to them: the
+    same bits as from the whole matrix. For inference: it has no gradient.
     """
     own = weight.to_local()
     mesh = weight.device_mesh
