@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from engramcka.lazy import attach
-from engramcka.models.registration import register_architectures
 
 if TYPE_CHECKING:
     from engramcka.results import CkaMap, LossSweep
@@ -29,5 +28,3 @@ _HOMES = {
 __all__ = ["CkaMap", "LossSweep", "Run", "__version__", "cka_map", "open_run"]
 
 __getattr__, __dir__ = attach(__name__, __all__, _HOMES)
-
-register_architectures()

@@ -32,9 +32,13 @@ def test_imports_are_lazy(code: str, free_of: tuple[str, ...]) -> None:
     assert result.stdout.split() == []
 
 
-def test_transformers_imports_as_ever_after_engramcka() -> None:
-    """A hook of ours once made the first import of a model class circular."""
-    code = "import engramcka; from transformers import LlamaForCausalLM, Trainer"
+def test_importing_engramcka_leaves_the_import_system_alone() -> None:
+    """A hook of ours once made the first import of a model class of transformers circular."""
+    code = (
+        "import sys; before = list(sys.meta_path), list(sys.path_hooks);"
+        "import engramcka, engramcka.models;"
+        "assert before == (sys.meta_path, sys.path_hooks), sys.meta_path"
+    )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from engramcka.models.blocks import Blocks, find_blocks
     from engramcka.models.build import build_model
     from engramcka.models.engram import EngramForCausalLM, graft, memory_off, read_gates
-    from engramcka.models.engram.parameters import parameter_groups
+    from engramcka.models.engram.analysis import parameter_groups
     from engramcka.models.loading import load_model
     from engramcka.models.presets import PRESETS, preset_config, preset_layers
 

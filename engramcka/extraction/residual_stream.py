@@ -3,33 +3,29 @@
 Captured by forward hooks. After a block that is what leaves it and enters the next, never the
 output of the model's final norm (which is what the last entry of transformers' `hidden_states`
 is). Nothing after the last of these points is run: neither the blocks behind it, nor the final
-norm, nor the LM head, whose product over the vocabulary can cost as much as several blocks. Knows
-nothing of files or samples.
+norm, nor the LM head, whose product over the vocabulary can cost as much as several blocks.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 
 from engramcka.errors import ConfigError
-from engramcka.models.points import Point
+from engramcka.models.hooks import CapturePoint, PassHooks
 
 STREAMS = "mean"
 """What is made of a model's parallel residual streams, where it has several."""
 
 
-class _SeenAll(Exception):
-    """All points asked for have been passed."""
-
-
 class Spans:
-    """Spans of tokens in a padded batch, to average hidden states over on the device.
+    """Spans of tokens in a padded batch; averages hidden states over them on the device.
 
-    Made from tensors on the CPU, so that the device need not be waited for.
+    Made from tensors on the CPU, so that nothing waits for the device.
 
     Args:
         sequence: (rows,) int64, index in the batch.
@@ -82,13 +78,9 @@ class ResidualStream:
     """
 
     def __init__(
-        self, points: Mapping[int, Point | torch.nn.Module], streams: str = STREAMS
+        self, points: Mapping[int, CapturePoint | torch.nn.Module], streams: str = STREAMS
     ) -> None:
-        self._points = {
-            number: point if isinstance(point, Point) else Point(point)
-            for number, point in points.items()
-        }
-        self._streams = streams
+        self._points, self._streams = points, streams
         self.selected: dict[int, torch.Tensor] = {}
 
     @contextmanager
@@ -108,38 +100,21 @@ class ResidualStream:
         Raises:
             ConfigError: what passes a point has another shape, or the pass did not come there.
         """
-        self.selected = {}
-        spans = Spans(sequence, first, last)
-        handles = [self._hook(number, spans) for number in self._points]
-        try:
-            with suppress(_SeenAll):
-                yield
-                self._require_all()
-        finally:
-            for handle in handles:
-                handle.remove()
+        select = partial(self._select, spans=Spans(sequence, first, last))
+        hooks = PassHooks(self._points, select, end=True)
+        self.selected = hooks.found
+        with hooks:
+            yield
+            self._require_all()
 
-    def _hook(self, number: int, spans: Spans) -> Any:
-        point = self._points[number]
-
-        def keep(hidden: Any) -> None:
-            if number in self.selected:
-                raise ConfigError(f"layer {number}: its module runs more than once in a pass")
-            hidden = hidden[0] if isinstance(hidden, tuple) else hidden
-            _check_shape(number, hidden, spans)
-            rows = spans.mean_of(hidden.detach())
-            rows = _one_stream(rows, self._streams) if rows.dim() == 3 else rows
-            first = next(iter(self.selected.values()), rows)
-            self.selected[number] = rows.to(first.device)  # of a model on several devices, one
-            if len(self.selected) == len(self._points):
-                raise _SeenAll
-
-        if point.side == "output":
-            return point.module.register_forward_hook(lambda module, inputs, out: keep(out))
-        return point.module.register_forward_pre_hook(
-            lambda module, args, kwargs: keep(args if args else kwargs.get("hidden_states")),
-            with_kwargs=True,
-        )
+    def _select(self, number: int, hidden: Any, spans: Spans) -> torch.Tensor:
+        if number in self.selected:
+            raise ConfigError(f"layer {number}: its module runs more than once in a pass")
+        _check_shape(number, hidden, spans)
+        rows = spans.mean_of(hidden.detach())
+        rows = _one_stream(rows, self._streams) if rows.dim() == 3 else rows
+        first = next(iter(self.selected.values()), rows)
+        return rows.to(first.device)  # of a model on several devices, one
 
     def _require_all(self) -> None:
         unseen = [str(number) for number in self._points if number not in self.selected]
