@@ -1,8 +1,6 @@
 import subprocess
 import sys
 
-import engramcka.figures
-
 
 def test_importing_the_package_loads_no_matplotlib_and_tables_need_none():
     code = """
@@ -18,9 +16,3 @@ assert "torch" not in sys.modules, "torch"
 """
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
-
-
-def test_every_public_name_is_there():
-    assert len(engramcka.figures.__all__) == len(set(engramcka.figures.__all__)) > 15
-    for name in engramcka.figures.__all__:
-        assert getattr(engramcka.figures, name) is not None
