@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from engramcka.pipeline import Piece
+    from engramcka.pipeline import Task
     from engramcka.pipeline.estimate import Cost
 
 
@@ -27,11 +27,10 @@ def command(
 
     from engramcka.config import load_config
     from engramcka.pipeline import make_plan
-    from engramcka.pipeline.advice import advice
+    from engramcka.pipeline.checks import advice
     from engramcka.pipeline.context import Context
-    from engramcka.pipeline.estimate import drawn, estimate, shared_out
+    from engramcka.pipeline.estimate import check_room, drawn, estimate, shared_out
     from engramcka.pipeline.plan import unnamed_models
-    from engramcka.pipeline.room import check_room
 
     loaded = load_config(config, set_ or [])
     pieces = make_plan(loaded)
@@ -70,7 +69,7 @@ def command(
     check_room(loaded, pieces)
 
 
-def _totals(pieces: Sequence[Piece], costs: Sequence[Cost]) -> Iterator[str]:
+def _totals(pieces: Sequence[Task], costs: Sequence[Cost]) -> Iterator[str]:
     """A line a stage of several pieces: what they cost together, and what of it is left."""
     for stage in dict.fromkeys(piece.stage for piece in pieces):
         mine = [pair for pair in zip(pieces, costs, strict=True) if pair[0].stage == stage]
@@ -83,7 +82,7 @@ def _totals(pieces: Sequence[Piece], costs: Sequence[Cost]) -> Iterator[str]:
         yield ", ".join(filter(None, (told, size)))
 
 
-def _left_by_others(run: Path, pieces: Sequence[Piece]) -> Iterator[str]:
+def _left_by_others(run: Path, pieces: Sequence[Task]) -> Iterator[str]:
     """A line for each training that was begun under another config: its state may be large."""
     from engramcka.stores import layout
 

@@ -17,22 +17,10 @@ import tomli_w
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from engramcka.config.schema import (
-    Config,
-    ImportedModel,
-    LoadedModel,
-    PythonModel,
-    TrainedModel,
-)
+from engramcka.config.model_tables import MODEL_TABLES
+from engramcka.config.schema import Config
 from engramcka.config.source import ConfigSource, KeyPath, find_lines
 from engramcka.errors import ConfigError
-
-MODEL_KINDS: dict[str, type[BaseModel]] = {
-    "train": TrainedModel,
-    "hf": LoadedModel,
-    "python": PythonModel,
-    "activations": ImportedModel,
-}
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
@@ -104,8 +92,7 @@ def _check_names(config: Config) -> None:
 
 def _check_swept(config: Config, path: KeyPath, name: str) -> None:
     _check_trained(config, path, name)
-    model = config.models[name]
-    if not isinstance(model, TrainedModel) or model.engram is None:
+    if config.trained(name).engram is None:
         raise config.error(
             path,
             f"{name!r} has no Engram module to move",
@@ -116,7 +103,7 @@ def _check_swept(config: Config, path: KeyPath, name: str) -> None:
 def _check_trained(config: Config, path: KeyPath, name: str) -> None:
     if name not in config.models:
         raise config.error(path, f"no model {name!r}", _choices(name, config.models))
-    if not isinstance(config.models[name], TrainedModel):
+    if config.models[name].source != "train":
         raise config.error(
             path, f"{name!r} is not trained here", "allowed: a model with source = 'train'"
         )
@@ -167,7 +154,7 @@ def _explain(
         at = (*path, "source") if kind == "union_tag_invalid" else path
         return source.error(at, f"found {found!r}", _choices(str(found), names))
     if kind == "union_tag_not_found":
-        return source.error((*path, "source"), "this key is missing", _choices("", MODEL_KINDS))
+        return source.error((*path, "source"), "this key is missing", _choices("", MODEL_TABLES))
     message = details["msg"].removeprefix("Value error, ")
     if kind == "value_error":
         return source.error(path, message)
@@ -215,7 +202,7 @@ def _table(path: KeyPath, values: dict[str, Any]) -> type[BaseModel] | None:
             continue
         if position == 1 and path[0] == "models":
             source = values["models"][part].get("source")
-            kind = MODEL_KINDS.get(str(source), TrainedModel)
+            kind = MODEL_TABLES.get(str(source), MODEL_TABLES["train"])
             continue
         if part == "models" or kind is None:
             continue

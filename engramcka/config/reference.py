@@ -13,16 +13,14 @@ import annotated_types
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from engramcka.config.model_tables import MODEL_TABLES
 from engramcka.config.schema import (
     AllocationTable,
     CkaTable,
     DataTable,
     EngramConfig,
     GatesTable,
-    ImportedModel,
     LensTable,
-    LoadedModel,
-    PythonModel,
     RunTable,
     SweepTable,
     Table,
@@ -35,9 +33,7 @@ _TABLES: tuple[type[Table], ...] = (
     DataTable,
     TrainedModel,
     EngramConfig,
-    LoadedModel,
-    PythonModel,
-    ImportedModel,
+    *(table for table in MODEL_TABLES.values() if table is not TrainedModel),
     TrainingTable,
     CkaTable,
     LensTable,

@@ -1,4 +1,4 @@
-"""What the pieces of one run share: its folder, its device, and text that is read once.
+"""What the tasks of one run share: its folder, its device, and text that is read once.
 
 Heavy things are made when they are first asked for.
 """

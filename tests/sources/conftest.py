@@ -19,7 +19,7 @@ from engramcka.stores.run import Run
 def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     torch.set_num_threads(1)
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
-    monkeypatch.setattr("engramcka.pipeline.plan.figure_pieces", lambda config, run: [])
+    monkeypatch.setattr("engramcka.pipeline.plan.figure_tasks", lambda config, run: [])
     monkeypatch.chdir(tmp_path)
 
 

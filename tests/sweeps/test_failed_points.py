@@ -15,7 +15,7 @@ from rich.console import Console
 from engramcka import open_run, training
 from engramcka.config import load_config
 from engramcka.errors import StoreError, TrainingError
-from engramcka.pipeline import Outcome, Piece, findings, run_config, runner
+from engramcka.pipeline import Outcome, Task, findings, run_config, runner
 from engramcka.progress import Reporter
 
 TABLES = """
@@ -132,13 +132,13 @@ def plan(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """A plan of pieces that write their names here; the training of `a` fails."""
     made: list[str] = []
 
-    def piece(stage: Any, name: str, **facts: Any) -> Piece:
+    def piece(stage: Any, name: str, **facts: Any) -> Task:
         def work(context: Any, task: Any) -> None:
             if (stage, name) == ("train", "a"):
                 raise TrainingError("the training loss is nan at step 2")
             made.append(f"{stage} {name}")
 
-        return Piece(stage, name, 1, "steps", {}, lambda: False, work, **facts)
+        return Task(stage, name, 1, "steps", {}, lambda: False, work, **facts)
 
     pieces = [
         piece("train", "a", ranks="each", makes="unit-a"),
@@ -167,7 +167,7 @@ def test_a_full_disk_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     def full(context: Any, task: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    piece = Piece("train", "a", 1, "steps", {}, lambda: False, full, ranks="each")
+    piece = Task("train", "a", 1, "steps", {}, lambda: False, full, ranks="each")
     monkeypatch.setattr(runner, "make_plan", lambda config: [piece])
     with pytest.raises(StoreError, match="No space left"):
         run(tmp_path)
