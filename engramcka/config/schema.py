@@ -107,7 +107,11 @@ class Config(Table):
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for TOML or JSON, defaults written out, keys without a value left out."""
-        return self.model_dump(mode="json", exclude_none=True)
+        values = self.model_dump(mode="json", exclude_none=True)
+        for table in (*values["cka"], *values["lens"]):
+            if not table["where"]:
+                del table["where"]
+        return values
 
     def error(self, path: KeyPath, problem: str, allowed: str = "") -> ConfigError:
         """An error about the value at ``path``, with the file and line where it stands."""

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from engramcka.config import CkaTable, Config
+from engramcka.config.analysis_tables import where_text
 from engramcka.errors import ComparisonError
 from engramcka.memory import out_of_memory
 from engramcka.pipeline.context import Context
@@ -31,6 +32,7 @@ def cka_tasks(spec: RunSpec, cka: CkaTable) -> Iterator[Task]:
             "y": pair.y.inputs,
             "x": pair.x.inputs,
             **cka.model_dump(mode="json", exclude={"name", "y", "x"}),
+            "where": where_text(cka.where),
             "seed": config.run.seed,
             "labels": [config.label(cka.y), config.label(cka.x)],
             **({} if pair.step is None else {"step": pair.step}),
@@ -115,7 +117,7 @@ def compute_map(
     facts["device"] = context.device
     facts["unmatched_samples"] = lost
     left_out = _left_out(context.config, cka, stores, lost)
-    result = replace(result, provenance=facts, where=cka.where, left_out=left_out)
+    result = replace(result, provenance=facts, where=where_text(cka.where), left_out=left_out)
     if pair.step is not None:
         result = replace(result, series=cka.name, step=pair.step)
     write_cka(context.results, pair.name, result, inputs)
@@ -194,7 +196,7 @@ def _require_same_samples(cka: CkaTable, y: Any, x: Any) -> None:
 def _require_samples(cka: CkaTable, found: int) -> None:
     """Refuse too few samples in the words of the config, before the maths does in its own."""
     if found < FEWEST:
-        where = f" where {cka.where}" if cka.where else ""
+        where = f" where {where_text(cka.where)}" if cka.where else ""
         raise ComparisonError(
             f"cka {cka.name}: {cka.y} and {cka.x} share {found} samples{where}; at least {FEWEST} "
             "are needed"

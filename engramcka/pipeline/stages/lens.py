@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from engramcka.config import GatesTable, LensTable
+from engramcka.config.analysis_tables import where_text
 from engramcka.errors import StoreError
 from engramcka.pipeline.context import Context
 from engramcka.pipeline.sources import Checkpoint, OpenModel
@@ -52,7 +53,7 @@ def lens_tasks(spec: RunSpec, lens: LensTable) -> Iterator[Task]:
         inputs = {
             "model": checkpoint.inputs,
             "direction": lens.direction,
-            "where": lens.where,
+            "where": where_text(lens.where),
             "memory": curve.memory,
             "label": curve.label,
             "version": READINGS_VERSION,
@@ -98,7 +99,7 @@ def compute_curve(
         direction=lens.direction,
         label=curve.label,
         memory=curve.memory,
-        where=lens.where,
+        where=where_text(lens.where),
         provenance={**facts, "versions": provenance.versions()},
     )
     results.write_result(context.results, curve.name, result, inputs)
