@@ -1,6 +1,8 @@
 """Reading config.toml: the standard library's parser, then the schema, with errors that point.
 
 A mistake is one line: file, line, key, what was found, what is allowed and the nearest valid name.
+tomllib gives values without positions: the line of a key is found by reading the file's headers and
+``key =`` lines, which is enough for a message and is never used for the values themselves.
 """
 
 from __future__ import annotations
@@ -19,8 +21,14 @@ from pydantic_core import ErrorDetails
 
 from engramcka.config.model_tables import MODEL_TABLES
 from engramcka.config.schema import Config
-from engramcka.config.source import ConfigSource, KeyPath, find_lines
+from engramcka.config.tables import ConfigSource, KeyPath
 from engramcka.errors import ConfigError
+
+_KEY = r"""(?:[A-Za-z0-9_-]+|"[^"\n]*"|'[^'\n]*')"""
+_DOTTED = rf"{_KEY}(?:\s*\.\s*{_KEY})*"
+_HEADER = re.compile(rf"^\s*(\[\[?)\s*({_DOTTED})\s*\]\]?")
+_ASSIGNMENT = re.compile(rf"^\s*({_DOTTED})\s*=(.*)$")
+_MULTILINE = re.compile(r"\"\"\"|'''")
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
@@ -70,7 +78,7 @@ def dump_config(config: Config) -> str:
 
 
 def _check_names(config: Config) -> None:
-    """What only the whole file can tell: references, and names that are used once."""
+    """What only the whole file shows: references, and names that are used twice."""
     for table in ("cka", "sweep", "allocation"):
         names = [entry.name for entry in getattr(config, table)]
         for index, name in enumerate(names):
@@ -258,3 +266,52 @@ def _toml_value(text: str) -> Any:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
+
+
+def find_lines(text: str) -> dict[KeyPath, int]:
+    """The line (from 1) of every table header and every ``key =`` of a valid TOML document."""
+    lines: dict[KeyPath, int] = {}
+    counts: dict[KeyPath, int] = {}
+    table: KeyPath = ()
+    closing, depth = "", 0
+    for number, line in enumerate(text.splitlines(), start=1):
+        if closing:  # inside a multi-line string
+            closing = "" if closing in line else closing
+            continue
+        if depth > 0:  # inside a multi-line array
+            depth += _depth(line)
+            continue
+        if header := _HEADER.match(line):
+            table = _resolve(_parts(header[2]), counts, is_list=header[1] == "[[")
+            lines.setdefault(table, number)
+        elif assignment := _ASSIGNMENT.match(line):
+            path = table + tuple(_parts(assignment[1]))
+            for length in range(len(table) + 1, len(path) + 1):
+                lines.setdefault(path[:length], number)
+            value = assignment[2]
+            quotes = _MULTILINE.findall(value)
+            closing = quotes[0] if len(quotes) == 1 else ""
+            depth = 0 if closing else max(0, _depth(value))
+    return lines
+
+
+def _parts(dotted: str) -> list[str]:
+    return [part.strip("\"'") for part in re.findall(_KEY, dotted)]
+
+
+def _resolve(parts: Sequence[str], counts: dict[KeyPath, int], *, is_list: bool) -> KeyPath:
+    """A header's path with list indices: the second [[cka]] is ("cka", 1)."""
+    path: KeyPath = ()
+    for index, part in enumerate(parts):
+        path += (part,)
+        if is_list and index == len(parts) - 1:
+            counts[path] = counts.get(path, -1) + 1
+        if path in counts:
+            path += (counts[path],)
+    return path
+
+
+def _depth(value: str) -> int:
+    """Brackets opened less brackets closed on a line, strings and comments left out."""
+    bare = re.sub(r"\"(?:[^\"\\]|\\.)*\"|'[^']*'", "", value).split("#")[0]
+    return bare.count("[") - bare.count("]")

@@ -21,8 +21,7 @@ from engramcka.config.model_tables import (
     PythonModel,
     TrainedModel,
 )
-from engramcka.config.source import ConfigSource, KeyPath
-from engramcka.config.tables import Name, Place, Seed, Table
+from engramcka.config.tables import ConfigSource, KeyPath, Name, Place, Seed, Table
 from engramcka.config.training_tables import AllocationTable, SweepTable, TrainingTable
 from engramcka.errors import ConfigError
 

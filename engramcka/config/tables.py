@@ -1,14 +1,21 @@
-"""What every table of the config is made of: a strict base class, names, labels, layers, seeds."""
+"""What every table of the config is made of: a strict base class, names, labels, layers, seeds.
+
+And where its values stand in the file, so that an error can say so.
+"""
 
 from __future__ import annotations
 
 import os
 import re
 import unicodedata
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from engramcka.errors import ConfigError
+
+KeyPath = tuple[str | int, ...]  # keys and list indices from the top of the file
 _MOST_BYTES = 255  # of one name in a path
 
 
@@ -48,3 +55,35 @@ class Table(BaseModel):
     """A table of the config: frozen, strict about types, no unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, protected_namespaces=())
+
+
+@dataclass(frozen=True)
+class ConfigSource:
+    """A config file's name and the line of each of its keys; a value set elsewhere has none."""
+
+    name: str = "config"
+    lines: dict[KeyPath, int] = field(default_factory=dict)
+    overrides: dict[KeyPath, str] = field(default_factory=dict)  # path -> the --set that set it
+
+    def where(self, path: KeyPath) -> str:
+        """`FILE, line N, key a.b` for a path, or the nearest table that holds it."""
+        shown = key_text(path)
+        for length in range(len(path), 0, -1):
+            if path[:length] in self.overrides:
+                return f"--set {self.overrides[path[:length]]}"
+            if path[:length] in self.lines:
+                return f"{self.name}, line {self.lines[path[:length]]}, {shown}"
+        return f"{self.name}, {shown}" if shown else self.name
+
+    def error(self, path: KeyPath, problem: str, allowed: str = "") -> ConfigError:
+        """One line: where, what was found, what is allowed."""
+        text = f"{self.where(path)}: {problem}"
+        return ConfigError(f"{text}; {allowed}" if allowed else text)
+
+
+def key_text(path: KeyPath) -> str:
+    """A path as a person writes it: ``cka[0].batch_size`` (lists count from 0, as in --set)."""
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text

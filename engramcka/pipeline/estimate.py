@@ -36,7 +36,7 @@ _SMALLEST = 64  # batch size that a message advises
 
 @dataclass(frozen=True)
 class Cost:
-    """Leading-order cost of one piece; 0 where nothing to speak of."""
+    """Leading-order cost of one task; 0 where it is negligible."""
 
     flops: float = 0.0
     bytes: float = 0.0
@@ -246,7 +246,7 @@ def _check_table(spec: RunSpec, index: int, table: CkaTable, samples: int) -> No
 
 
 def _empty_tensor(config: Config) -> Any:
-    """An empty tensor where maps are computed, as far as this machine tells."""
+    """An empty tensor where maps are computed, as far as this machine shows."""
     import torch
 
     gpu = config.run.device != "cpu" and torch.cuda.is_available()

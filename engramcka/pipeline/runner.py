@@ -17,9 +17,8 @@ from engramcka import stopping
 from engramcka.config import Config, dump_config
 from engramcka.distributed import ALONE, World
 from engramcka.errors import EngramckaError, Interrupted, StoreError, in_words
-from engramcka.pipeline.context import Context
+from engramcka.pipeline.context import Context, cannot_write, check_parts, clear, make_folders
 from engramcka.pipeline.estimate import check_room
-from engramcka.pipeline.folders import cannot_write, check_parts, clear, make_folders
 from engramcka.pipeline.plan import make_plan
 from engramcka.pipeline.spec import RunSpec
 from engramcka.pipeline.tasks import Failed, Failures, Stage, Task, failure

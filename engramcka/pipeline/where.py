@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from engramcka.config import Config
 from engramcka.config.analysis_tables import ColumnTest, column_tests
-from engramcka.config.source import KeyPath
+from engramcka.config.tables import KeyPath
 
 _SHOWN = 12  # values named in a message at most
 

@@ -82,7 +82,7 @@ class Source(ABC):
         """Its checkpoints, by training step; one where it is no series.
 
         Raises:
-            ConfigError: a series without checkpoints, or without a number to tell them by.
+            ConfigError: a series without checkpoints, or without a number to order them by.
         """
         return (Checkpoint(self, self.table, self.name),)
 
@@ -109,7 +109,7 @@ class Source(ABC):
         """
 
     def tells_samples(self) -> bool | None:
-        """Whether the rows of its store say which samples they are; None: cannot be told yet."""
+        """Whether the rows of its store say which samples they are; None: not known yet."""
         return True
 
     def samples(self, checkpoint: Checkpoint) -> int:

@@ -27,7 +27,7 @@ _LOAD_KEYS = (
     "attn_implementation",
     "quantization",
 )
-_RANKS_NAMED = 5  # numbers of ranks that a model's memory is said for
+_RANKS_NAMED = 5  # numbers of ranks for which a model's memory is printed
 
 
 class HfSource(Source):

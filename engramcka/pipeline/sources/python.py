@@ -1,4 +1,7 @@
-"""``source = "python"``: a model that the user's own function makes."""
+"""``source = "python"``: a model that the user's own function makes.
+
+The function runs when the model is opened, and never before: a plan only reads the module's file.
+"""
 
 from __future__ import annotations
 

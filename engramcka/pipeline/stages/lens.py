@@ -1,6 +1,6 @@
 """Stage lens: LogitLens curves, gates of Engram modules, and losses without memory.
 
-A curve is made from what the extraction has read off. Where a store holds no read-outs, because the
+A curve is made from the read-outs that the extraction has stored. Where a store holds no read-outs, because the
 lens came into the config later, or where the memory is silenced, the samples go through the model
 once more; the stored hidden states stay as they are.
 
