@@ -86,7 +86,6 @@ DIGESTS = {  # what a task makes -> a digest of what that is made from
     "sweep/where": "c48fdf2d",
     "moe-tiny-experts5-engram1-seed3-2ab8013e": "2ab8013e",
     "allocation/shares": "107c6a79",
-    "figures/all": "44136fa3",
 }
 HUB = {  # what the hidden states of a model of source "hf" are made from
     "model": {

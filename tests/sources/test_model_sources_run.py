@@ -16,8 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from engramcka.config import load_config
 from engramcka.errors import EngramckaError
 from engramcka.pipeline import make_plan
-from engramcka.pipeline.estimate import estimate, shared_out
-from engramcka.pipeline.identity import content_digest
+from engramcka.pipeline.estimate import estimate
 from engramcka.stores.run import Run
 
 HEAD = """
@@ -98,32 +97,6 @@ points = "mlp"
     assert list(done.activations("b").layers) == [1, 2, 3]
     cka = done.cka["map"]
     assert (cka.y_layers, cka.x_layers, cka.n_samples) == ((0, 1, 2, 3), (1, 2, 3), 40)
-
-
-def test_check_says_what_each_of_several_ranks_would_hold(sources: Path, tmp_path: Path) -> None:
-    models = """
-[models.a]
-source = "hf"
-path = "{sources}/first"
-parallel = "tp"
-
-[models.b]
-source = "hf"
-path = "{sources}/second"
-"""
-    text = config_text(sources, models)
-    (tmp_path / "c.toml").write_text(text)
-    (line,) = shared_out(load_config(tmp_path / "c.toml"))
-    model = AutoModelForCausalLM.from_pretrained(sources / "first")
-    norms = sum(p.numel() for name, p in model.named_parameters() if "norm" in name)
-    held = norms + (sum(p.numel() for p in model.parameters()) - norms) / 2
-    assert line == (
-        "a: parallel = 'tp', all ranks hold it as one; weights a rank: 2 ranks "
-        f"{4 * held / 1e9:.3g} GB (num_attention_heads 2, num_key_value_heads 2, "
-        "self_attn.q_proj 16)"
-    )
-    says = refusal(tmp_path, text, "models.a.quantization=8bit")
-    assert "parallel = 'tp' does not share out weights that bitsandbytes quantises" in says
 
 
 OWN = """
@@ -303,32 +276,6 @@ path = "model"
     assert "a.zarr: made with data.content = " in refusal(tmp_path, text)
 
 
-def test_a_large_file_is_told_by_what_it_holds(tmp_path: Path) -> None:
-    file, other = tmp_path / "a.bin", tmp_path / "b" / "a.bin"
-    content = np.random.default_rng(0).integers(0, 256, 3_000_000, dtype=np.uint8)
-    file.write_bytes(content.tobytes())
-    other.parent.mkdir()
-    shutil.copyfile(file, other)
-    digest = content_digest([file])
-    assert digest == content_digest([other])
-    for start, stop in ((0, 1), (content.size - 1, content.size), (1_000_000, 1_100_000)):
-        changed = content.copy()
-        changed[start:stop] ^= 1
-        other.write_bytes(changed.tobytes())
-        assert content_digest([other]) != digest
-    other.write_bytes(content[:-1].tobytes())
-    assert content_digest([other]) != digest
-    many = [tmp_path / f"{number}.txt" for number in range(600)]
-    for one in many:
-        one.write_text(one.name)
-    digest = content_digest(many)
-    assert digest == content_digest(reversed(many))
-    sorted(many)[-1].write_text("longer than it was")  # every size counts
-    assert content_digest(many) != digest
-    assert content_digest([]) is None
-    assert content_digest([tmp_path / "gone"]) is None
-
-
 def test_files_that_change_after_their_import_are_noticed(
     sources: Path, run: RunConfig, tmp_path: Path
 ) -> None:
@@ -485,40 +432,3 @@ checkpoints = true
     }
     first, last = (done.activations(name).layers[0][0:16] for name in ("m.step-000001", "m"))
     assert not np.allclose(first, last)
-
-
-def test_a_model_that_is_no_causal_lm_is_refused_before_anything_is_done(
-    sources: Path, tmp_path: Path
-) -> None:
-    from transformers import BertConfig, BertModel
-
-    small = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
-    BertModel(BertConfig(**small, vocab_size=50, intermediate_size=16)).save_pretrained("bert")
-    text = config_text(sources, '[models.a]\nsource = "hf"\npath = "bert"\n', cka="")
-    line = refusal(tmp_path, text)
-    assert "models.a.path: 'bert' was saved as BertModel, which is not a causal LM" in line
-
-
-@pytest.mark.parametrize(
-    ("override", "says"),
-    [
-        ("models.a.quantization=4bit", "found '4bit', bitsandbytes is not installed here"),
-        ("models.a.attn_implementation=flash_attention_2", "flash_attn is not installed here"),
-        ("models.a.streams=middle", "found 'middle'; allowed: 'mean', 'sum', 'concat', or a str"),
-        ("models.a.path=./nowhere", "no model in './nowhere'"),
-        ("data.split=none", None),
-        ("data.path=./nowhere", "no folder './nowhere'"),
-    ],
-)
-def test_what_the_config_alone_can_tell(
-    override: str, says: str | None, sources: Path, tmp_path: Path
-) -> None:
-    model = '[models.a]\nsource = "hf"\npath = "{sources}/first"\n'
-    text = config_text(sources, model, cka="")
-    if says is not None:
-        assert says in refusal(tmp_path, text, override)
-        return
-    (tmp_path / "c.toml").write_text(text)
-    loaded = load_config(tmp_path / "c.toml", [override])
-    with pytest.raises(EngramckaError, match="has no split 'none'; allowed: 'train', 'test'"):
-        estimate(loaded, make_plan(loaded))

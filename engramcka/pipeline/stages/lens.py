@@ -1,8 +1,8 @@
 """Stage lens: LogitLens curves, gates of Engram modules, and losses without memory.
 
-A curve is made from the read-outs that the extraction has stored. Where a store holds no read-outs, because the
-lens came into the config later, or where the memory is silenced, the samples go through the model
-once more; the stored hidden states stay as they are.
+A curve is made from the read-outs that the extraction has stored. Where a store has none, because
+the lens came into the config later, or where the memory is silenced, the samples go through the
+model once more; the stored hidden states stay as they are.
 
 Gates and losses are read token by token, of some whole passages that the run's samples stand in.
 """

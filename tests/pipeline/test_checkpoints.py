@@ -6,7 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from engramcka.config import Config
-from engramcka.pipeline.sources import Checkpoint
+from engramcka.config.model_tables import MODEL_TABLES
+from engramcka.pipeline.sources import SOURCES, Checkpoint
 from engramcka.pipeline.spec import RunSpec
 
 
@@ -55,6 +56,10 @@ def test_maps_are_named_by_step_and_the_last_by_itself() -> None:
         ("m", "one", "hub.step-001000", 1000),
     ]
     assert [(p.name, p.step) for p in spec.pairs(two)] == [("n", 20)]
+
+
+def test_every_source_of_the_config_has_its_class() -> None:
+    assert list(SOURCES) == list(MODEL_TABLES)
 
 
 def test_a_glob_and_revisions_are_refused_together() -> None:
