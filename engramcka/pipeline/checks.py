@@ -50,7 +50,7 @@ def _check_sweeps(config: Config) -> None:
 def _check_pairs(spec: RunSpec) -> None:
     """Both sides of a map must identify samples in the same way: by text, or by row."""
     for index, cka in enumerate(spec.config.cka):
-        known = {name: spec.models[name].tells_samples() for name in (cka.y, cka.x)}
+        known = {name: spec.models[name].identifies_samples() for name in (cka.y, cka.x)}
         if None not in known.values() and known[cka.y] != known[cka.x]:
             side = "x" if known[cka.y] else "y"
             name = getattr(cka, side)

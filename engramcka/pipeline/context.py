@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from engramcka.config import Config
 from engramcka.distributed import ALONE, World
 from engramcka.errors import StoreError, code_of
+from engramcka.pipeline.trainings import TOKENIZER
 from engramcka.stores import layout, manifest
 from engramcka.stores.run import check_frame
 from engramcka.stores.sealed import require_nothing_else
@@ -47,7 +48,7 @@ class Context:
     @property
     def tokenizer_folder(self) -> Path:
         """Where the tokenizer of the models trained here is."""
-        return self.run / layout.CHECKPOINTS / "tokenizer"
+        return self.run / layout.CHECKPOINTS / TOKENIZER
 
     @cached_property
     def device(self) -> str:

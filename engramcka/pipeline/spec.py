@@ -20,7 +20,7 @@ from engramcka.stores import layout, results
 
 
 @dataclass(frozen=True)
-class Pair:
+class CheckpointPair:
     """Two checkpoints that are compared, and what the map is called."""
 
     name: str
@@ -30,7 +30,7 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Curve:
+class CurveSpec:
     """A lens curve: what it is called, and of which checkpoint, with its memory or without."""
 
     name: str
@@ -70,7 +70,7 @@ class RunSpec:
         """Whether a result is there that was made from these inputs."""
         return bool(results.read_inputs(self.run / layout.RESULTS, kind, name) == inputs)
 
-    def pairs(self, cka: CkaTable) -> list[Pair]:
+    def pairs(self, cka: CkaTable) -> list[CheckpointPair]:
         """What a map compares: in a series, one pair a step, the last under the map's own name.
 
         Raises:
@@ -78,7 +78,7 @@ class RunSpec:
         """
         ys, xs = self.models[cka.y].checkpoints, self.models[cka.x].checkpoints
         if len(ys) == len(xs) == 1 and ys[0].step is None and xs[0].step is None:
-            return [Pair(cka.name, ys[0], xs[0])]
+            return [CheckpointPair(cka.name, ys[0], xs[0])]
         y_steps = {checkpoint.step: checkpoint for checkpoint in ys}
         x_steps = {checkpoint.step: checkpoint for checkpoint in xs}
         if None in y_steps:
@@ -93,7 +93,7 @@ class RunSpec:
                 "two series are paired by step and need one in common",
             )
         return [
-            Pair(
+            CheckpointPair(
                 cka.name if step == steps[-1] else step_store(cka.name, step),
                 y_steps[step],
                 x_steps[step],
@@ -102,15 +102,15 @@ class RunSpec:
             for step in steps
         ]
 
-    def curves(self, lens: LensTable) -> list[Curve]:
+    def curves(self, lens: LensTable) -> list[CurveSpec]:
         """The curves of a table; of a series that of the last checkpoint, or of all if asked."""
         found = []
         for name, (model, memory) in lens.curves.items():
             *before, last = self.models[model].checkpoints
             for checkpoint in before if lens.checkpoints else ():
                 assert checkpoint.step is not None, "a series has steps"
-                found.append(Curve(step_store(name, checkpoint.step), checkpoint, memory))
-            found.append(Curve(name, last, memory))
+                found.append(CurveSpec(step_store(name, checkpoint.step), checkpoint, memory))
+            found.append(CurveSpec(name, last, memory))
         return found
 
 

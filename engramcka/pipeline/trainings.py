@@ -19,6 +19,9 @@ _WITHOUT_EFFECT = {"checkpoints", "save_every", "data_parallel"}
 _STEP_DECAY = {"decay_at", "decay_factor"}  # nor do these, under another schedule
 
 
+TOKENIZER = "tokenizer"  # folder of the run's tokenizer, beside those of its trainings
+
+
 @dataclass(frozen=True)
 class TrainingSpec:
     """One training: a preset, with Engram modules or without, under one seed."""

@@ -29,7 +29,7 @@ class ActivationsSource(Source):
         """It has no modules at all."""
         return False
 
-    def tells_samples(self) -> bool | None:
+    def identifies_samples(self) -> bool | None:
         """See `Source`."""
         return tells_samples(self.config, self.name, self.table)
 

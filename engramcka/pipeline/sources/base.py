@@ -108,7 +108,7 @@ class Source(ABC):
             ConfigError: names the key and what is allowed.
         """
 
-    def tells_samples(self) -> bool | None:
+    def identifies_samples(self) -> bool | None:
         """Whether the rows of its store say which samples they are; None: not known yet."""
         return True
 

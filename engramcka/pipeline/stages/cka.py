@@ -12,7 +12,7 @@ from engramcka.config.analysis_tables import where_text
 from engramcka.errors import ComparisonError
 from engramcka.memory import out_of_memory
 from engramcka.pipeline.context import Context
-from engramcka.pipeline.spec import Pair, RunSpec
+from engramcka.pipeline.spec import CheckpointPair, RunSpec
 from engramcka.pipeline.stages.extract import finished_store, left_out_words, noticing_damage
 from engramcka.pipeline.stages.importing import BY_ROW, BY_SPAN, IDENTITY
 from engramcka.pipeline.tasks import Task
@@ -55,7 +55,7 @@ def compute_map(
     progress: TaskProgress,
     *,
     cka: CkaTable,
-    pair: Pair,
+    pair: CheckpointPair,
     inputs: Mapping[str, Any],
 ) -> None:
     """Compute one CKA map from two activation stores and store it."""

@@ -21,7 +21,7 @@ from engramcka.config.analysis_tables import where_text
 from engramcka.errors import StoreError
 from engramcka.pipeline.context import Context
 from engramcka.pipeline.sources import Checkpoint, OpenModel
-from engramcka.pipeline.spec import Curve, RunSpec
+from engramcka.pipeline.spec import CurveSpec, RunSpec
 from engramcka.pipeline.stages.extract import (
     READINGS_ATTRIBUTE,
     READINGS_VERSION,
@@ -76,7 +76,7 @@ def compute_curve(
     progress: TaskProgress,
     *,
     lens: LensTable,
-    curve: Curve,
+    curve: CurveSpec,
     inputs: Mapping[str, Any],
 ) -> None:
     """Make one curve of a checkpoint's samples and store it."""
@@ -119,7 +119,7 @@ def _stored_readings(store: Any) -> dict[str, Any] | None:
     }
 
 
-def _read(context: Context, progress: TaskProgress, store: Any, curve: Curve) -> dict[str, Any]:
+def _read(context: Context, progress: TaskProgress, store: Any, curve: CurveSpec) -> dict[str, Any]:
     """The same readings in a pass of its own."""
     from engramcka.extraction import read_passages
     from engramcka.lens import PREFIX, LensReadout

@@ -282,8 +282,18 @@ def _collect_sweep(
     )
 
 
-# At every rho the division and the trainings; None: all parameters to the experts.
-AllocationPoints = dict[float, tuple[Allocation | None, list[TrainingSpec]]]
+@dataclass(frozen=True)
+class AllocationPoint:
+    """One share of the sparse parameters that experts keep, and the trainings there."""
+
+    rho: float  # as the config asks for it
+    division: Allocation | None  # None: all of them to the experts
+    trainings: list[TrainingSpec]  # one for each seed
+
+    @property
+    def name(self) -> str:
+        """The point in messages."""
+        return f"rho {self.rho:g}"
 
 
 def allocation_tasks(spec: RunSpec, table: AllocationTable) -> Iterator[Task]:
@@ -293,23 +303,22 @@ def allocation_tasks(spec: RunSpec, table: AllocationTable) -> Iterator[Task]:
         ConfigError: the model has no experts to give up, or a rho leaves no room for memory.
     """
     points = _allocation_points(spec.config, table)
-    named = {_rho_name(rho): trainings for rho, (_, trainings) in points.items()}
+    named = {point.name: point.trainings for point in points}
     collect = partial(_collect_allocation, table=table, points=points)
     return _point_tasks(spec, table, named, "allocation", collect)
 
 
-def _allocation_points(config: Config, table: AllocationTable) -> AllocationPoints:
+def _allocation_points(config: Config, table: AllocationTable) -> list[AllocationPoint]:
     preset, _ = _swept(config, table)
-    points: AllocationPoints = {}
+    points = []
     for rho in table.rho:
         division = None if rho == 1.0 else _divide(config, table, rho)
         engram, experts = (division.engram, division.experts) if division else (None, None)
-        seeds = config.seeds(table)
-        points[rho] = (
-            division,
-            [training_spec(config, preset, engram, seed, experts) for seed in seeds],
-        )
-    kept = [division.experts for division, _ in points.values() if division]
+        trainings = [
+            training_spec(config, preset, engram, seed, experts) for seed in config.seeds(table)
+        ]
+        points.append(AllocationPoint(rho, division, trainings))
+    kept = [point.division.experts for point in points if point.division]
     if len(set(kept)) < len(kept):
         raise config.error(
             ("allocation", config.allocation.index(table), "rho"),
@@ -328,12 +337,8 @@ def _divide(config: Config, table: AllocationTable, rho: float) -> Allocation:
         raise config.error(path, str(error)) from error
 
 
-def _rho_name(rho: float) -> str:
-    return f"rho {rho:g}"
-
-
 def _collect_allocation(
-    context: Context, losses: Losses, *, table: AllocationTable, points: AllocationPoints
+    context: Context, losses: Losses, *, table: AllocationTable, points: Sequence[AllocationPoint]
 ) -> Any:
     """The losses of an allocation sweep's trainings as a result, by the rho that resulted."""
     import numpy as np
@@ -341,16 +346,16 @@ def _collect_allocation(
     from engramcka.results import AllocationSweep
 
     numbers = find_preset(_swept(context.config, table)[0]).numbers
-    divisions = [division for division, _ in points.values()]
+    divisions = [point.division for point in points]
     return AllocationSweep(
         rho=np.array([ratio(numbers, division) if division else 1.0 for division in divisions]),
-        loss=np.array([losses.by_point[_rho_name(rho)] for rho in points]),
+        loss=np.array([losses.by_point[point.name] for point in points]),
         seeds=context.config.seeds(table),
         experts=tuple(
             division.experts if division else numbers["n_routed_experts"] for division in divisions
         ),
-        parameters=tuple(losses.parameters[_rho_name(rho)] for rho in points),
+        parameters=tuple(losses.parameters[point.name] for point in points),
         label=context.config.label(table.model),
         warnings=losses.warnings,
-        provenance={**losses.provenance, "rho_asked_for": list(points)},
+        provenance={**losses.provenance, "rho_asked_for": [point.rho for point in points]},
     )

@@ -20,7 +20,12 @@ from engramcka.memory import out_of_memory
 from engramcka.pipeline.context import Context
 from engramcka.pipeline.spec import RunSpec
 from engramcka.pipeline.tasks import Stage, Task, refuse_other_inputs
-from engramcka.pipeline.trainings import TrainingSpec, retraining_damaged, tokenizer_inputs
+from engramcka.pipeline.trainings import (
+    TOKENIZER,
+    TrainingSpec,
+    retraining_damaged,
+    tokenizer_inputs,
+)
 from engramcka.progress import TaskProgress
 from engramcka.stores import layout, manifest, provenance, results
 from engramcka.whole import whole
@@ -33,7 +38,7 @@ def tokenizer_task(spec: RunSpec) -> Task:
 
     One that is damaged counts as none: the same text gives the same tokenizer.
     """
-    folder = spec.run / layout.CHECKPOINTS / "tokenizer"
+    folder = spec.run / layout.CHECKPOINTS / TOKENIZER
     inputs = tokenizer_inputs(spec.config)
     found = _read_inputs(folder)
     if found is not None:
