@@ -10,9 +10,43 @@ from small_sources import RunConfig, save_tiny_llama, write_few_nerd
 
 from engramcka import open_run
 from engramcka.config import load_config
-from engramcka.pipeline import run_config
+from engramcka.errors import EngramckaError
+from engramcka.pipeline import make_plan, run_config
 from engramcka.progress import Reporter
 from engramcka.stores.run import Run
+
+HEAD = """
+[run]
+dir = "run"
+device = "cpu"
+
+[data]
+source = "few-nerd"
+path = "{sources}/few-nerd"
+samples = 40
+positions = "{positions}"
+"""
+CKA = """
+[[cka]]
+name = "map"
+y = "a"
+x = "b"
+batch_size = 20
+"""
+
+
+def config_text(sources: Path, models: str, positions: str = "entity-last", cka: str = CKA) -> str:
+    return (HEAD + models + cka).format(sources=sources, positions=positions)
+
+
+def refusal(tmp_path: Path, text: str, *overrides: str) -> str:
+    """The one line that a plan of this config is refused with."""
+    (tmp_path / "c.toml").write_text(text)
+    with pytest.raises(EngramckaError) as error:
+        make_plan(load_config(tmp_path / "c.toml", overrides))
+    assert "\n" not in str(error.value)
+    assert error.value.exit_code == 2
+    return str(error.value)
 
 
 @pytest.fixture(autouse=True)

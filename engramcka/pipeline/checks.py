@@ -100,10 +100,11 @@ def _check_lens(spec: RunSpec) -> None:
     """A lens reads models that run here."""
     for index, lens in enumerate(spec.config.lens):
         for name in lens.models:
-            if not spec.models[name].runs_here:
+            source = spec.models[name]
+            if not source.runs_here:
                 raise spec.config.error(
                     ("lens", index, "models"),
-                    f"{name!r} has source = 'activations', so there is no LM head",
+                    f"{name!r} has source = {source.table.source!r}, so there is no LM head",
                     "allowed: models that run here",
                 )
 

@@ -5,37 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from run_fixtures import config_text, refusal
 from transformers import AutoModelForCausalLM
 
 from engramcka.config import load_config
 from engramcka.errors import EngramckaError
 from engramcka.pipeline import make_plan
 from engramcka.pipeline.estimate import estimate, shared_out
-
-HEAD = """
-[run]
-dir = "run"
-device = "cpu"
-
-[data]
-source = "few-nerd"
-path = "{sources}/few-nerd"
-samples = 40
-"""
-
-
-def config_text(sources: Path, models: str) -> str:
-    return (HEAD + models).format(sources=sources)
-
-
-def refusal(tmp_path: Path, text: str, *overrides: str) -> str:
-    """The one line that a plan of this config is refused with."""
-    (tmp_path / "c.toml").write_text(text)
-    with pytest.raises(EngramckaError) as error:
-        make_plan(load_config(tmp_path / "c.toml", overrides))
-    assert "\n" not in str(error.value)
-    assert error.value.exit_code == 2
-    return str(error.value)
 
 
 def test_check_says_what_each_of_several_ranks_would_hold(sources: Path, tmp_path: Path) -> None:
@@ -49,7 +25,7 @@ parallel = "tp"
 source = "hf"
 path = "{sources}/second"
 """
-    text = config_text(sources, models)
+    text = config_text(sources, models, cka="")
     (tmp_path / "c.toml").write_text(text)
     (line,) = shared_out(load_config(tmp_path / "c.toml"))
     model = AutoModelForCausalLM.from_pretrained(sources / "first")
@@ -71,7 +47,7 @@ def test_a_model_that_is_no_causal_lm_is_refused_before_anything_is_done(
 
     small = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
     BertModel(BertConfig(**small, vocab_size=50, intermediate_size=16)).save_pretrained("bert")
-    text = config_text(sources, '[models.a]\nsource = "hf"\npath = "bert"\n')
+    text = config_text(sources, '[models.a]\nsource = "hf"\npath = "bert"\n', cka="")
     line = refusal(tmp_path, text)
     assert "models.a.path: 'bert' was saved as BertModel, which is not a causal LM" in line
 
@@ -91,7 +67,7 @@ def test_what_the_config_alone_can_tell(
     override: str, says: str | None, sources: Path, tmp_path: Path
 ) -> None:
     model = '[models.a]\nsource = "hf"\npath = "{sources}/first"\n'
-    text = config_text(sources, model)
+    text = config_text(sources, model, cka="")
     if says is not None:
         assert says in refusal(tmp_path, text, override)
         return
