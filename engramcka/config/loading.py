@@ -7,7 +7,6 @@ tomllib gives values without positions: the line of a key is found by reading th
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 import tomllib
@@ -21,7 +20,7 @@ from pydantic_core import ErrorDetails
 
 from engramcka.config.model_tables import MODEL_TABLES
 from engramcka.config.schema import Config
-from engramcka.config.tables import ConfigSource, KeyPath
+from engramcka.config.tables import ConfigSource, KeyPath, did_you_mean
 from engramcka.errors import ConfigError
 
 _KEY = r"""(?:[A-Za-z0-9_-]+|"[^"\n]*"|'[^'\n]*')"""
@@ -180,8 +179,7 @@ def _short(value: Any) -> str:
 def _choices(found: str, allowed: Any) -> str:
     """`did you mean X? allowed: A, B` for a name that is none of the allowed."""
     names = [str(name) for name in allowed]
-    near = difflib.get_close_matches(found, names, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}? " if near else ""
+    hint = did_you_mean(found, names, cutoff=0.5)
     return f"{hint}allowed: {', '.join(repr(name) for name in names) or 'none'}"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy.typing as npt
 
 from engramcka.config import Config
 from engramcka.config.analysis_tables import ColumnTest, column_tests
-from engramcka.config.tables import KeyPath
+from engramcka.config.tables import KeyPath, did_you_mean
 
 _SHOWN = 12  # values named in a message at most
 
@@ -46,7 +45,7 @@ def _check(
     """A misspelt column or value would choose nothing, or everything, without a message."""
     for table in tables:
         if test.column not in table:
-            hint = _nearest(test.column, list(table))
+            hint = did_you_mean(test.column, table)
             allowed = f"{hint}allowed: {', '.join(table)}"
             raise config.error(path, f"no column {test.column!r}", allowed)
         is_number = np.asarray(table[test.column]).dtype.kind in "iuf"
@@ -63,11 +62,6 @@ def _check(
             raise config.error(
                 path,
                 f"no sample has {test.column} = {value!r}",
-                f"{_nearest(str(value), names)}there are: "
+                f"{did_you_mean(str(value), names)}there are: "
                 f"{', '.join(map(repr, names[:_SHOWN]))}{more}",
             )
-
-
-def _nearest(found: str, names: Sequence[str]) -> str:
-    near = difflib.get_close_matches(found, names, n=1)
-    return f"did you mean {near[0]!r}? " if near else ""
