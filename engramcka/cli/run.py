@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class StageChoice(StrEnum):
-    """The stages a run may be confined to."""
+    """The stages that --only may name."""
 
     tokenizer = "tokenizer"
     train = "train"
