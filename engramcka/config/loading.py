@@ -78,7 +78,7 @@ def dump_config(config: Config) -> str:
 
 def _check_names(config: Config) -> None:
     """What only the whole file shows: references, and names that are used twice."""
-    for table in ("cka", "sweep", "allocation"):
+    for table in ("cka", "sweep", "allocation", "slots"):
         names = [entry.name for entry in getattr(config, table)]
         for index, name in enumerate(names):
             if name in names[:index]:
@@ -90,11 +90,10 @@ def _check_names(config: Config) -> None:
                     ("cka", index, side), f"no model {name!r}", _choices(name, config.models)
                 )
     _check_lists_of_models(config)
-    for kind in ("sweep", "allocation"):
-        for index, sweep in enumerate(getattr(config, kind)):
-            _check_swept(config, (kind, index, "model"), sweep.model)
-            for number, name in enumerate(getattr(sweep, "references", ())):
-                _check_trained(config, (kind, index, "references", number), name)
+    for kind, index, sweep in config.sweeps:
+        _check_swept(config, (kind, index, "model"), sweep.model)
+        for number, name in enumerate(getattr(sweep, "references", ())):
+            _check_trained(config, (kind, index, "references", number), name)
 
 
 def _check_swept(config: Config, path: KeyPath, name: str) -> None:

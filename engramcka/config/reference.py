@@ -22,6 +22,7 @@ from engramcka.config.schema import (
     GatesTable,
     LensTable,
     RunTable,
+    SlotsTable,
     SweepTable,
     Table,
     TrainedModel,
@@ -40,6 +41,7 @@ _TABLES: tuple[type[Table], ...] = (
     GatesTable,
     SweepTable,
     AllocationTable,
+    SlotsTable,
 )
 
 

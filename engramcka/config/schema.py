@@ -22,7 +22,13 @@ from engramcka.config.model_tables import (
     TrainedModel,
 )
 from engramcka.config.tables import ConfigSource, KeyPath, Name, Place, Seed, Table
-from engramcka.config.training_tables import AllocationTable, SweepTable, TrainingTable
+from engramcka.config.training_tables import (
+    AllocationTable,
+    RetrainedTable,
+    SlotsTable,
+    SweepTable,
+    TrainingTable,
+)
 from engramcka.errors import ConfigError
 
 __all__ = [
@@ -38,6 +44,7 @@ __all__ = [
     "LoadedModel",
     "PythonModel",
     "RunTable",
+    "SlotsTable",
     "SweepTable",
     "Table",
     "TrainedModel",
@@ -82,6 +89,7 @@ class Config(Table):
     gates: tuple[GatesTable, ...] = Field((), description="gates of Engram modules")
     sweep: tuple[SweepTable, ...] = Field((), description="layer sweeps")
     allocation: tuple[AllocationTable, ...] = Field((), description="allocation sweeps")
+    slots: tuple[SlotsTable, ...] = Field((), description="sweeps over the size of the memory")
 
     _source: ConfigSource = PrivateAttr(default_factory=ConfigSource)
 
@@ -89,7 +97,16 @@ class Config(Table):
         """What a model is called on axes and in tables."""
         return self.models[model].label or model
 
-    def seeds(self, sweep: SweepTable | AllocationTable) -> tuple[int, ...]:
+    @property
+    def sweeps(self) -> list[tuple[str, int, RetrainedTable]]:
+        """All sweeps over trainings: key of the table, index there, table."""
+        return [
+            (kind, index, table)
+            for kind in ("sweep", "allocation", "slots")
+            for index, table in enumerate(getattr(self, kind))
+        ]
+
+    def seeds(self, sweep: RetrainedTable) -> tuple[int, ...]:
         """The seeds of a sweep: its own, or the run's."""
         return sweep.seeds or (self.run.seed,)
 

@@ -3,18 +3,6 @@
 Making a plan loads neither torch nor transformers; working it off does.
 """
 
-from engramcka.pipeline.findings import Finding, findings
-from engramcka.pipeline.plan import make_plan
-from engramcka.pipeline.runner import Outcome, run_config
-from engramcka.pipeline.tasks import STAGES, Stage, Task
+import lazy_loader
 
-__all__ = [
-    "STAGES",
-    "Finding",
-    "Outcome",
-    "Stage",
-    "Task",
-    "findings",
-    "make_plan",
-    "run_config",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

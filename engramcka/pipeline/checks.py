@@ -32,19 +32,18 @@ def check(spec: RunSpec) -> None:
 
 def _check_sweeps(config: Config) -> None:
     """A sweep moves a module of the config over a plain preset's layers."""
-    for kind in ("sweep", "allocation"):
-        for index, sweep in enumerate(getattr(config, kind)):
-            preset = config.trained(sweep.model).preset
-            if preset_engram(preset) is not None:
-                raise config.error(
-                    (kind, index, "model"),
-                    f"preset {preset} brings Engram modules of its own, so it has no baseline",
-                    "allowed: a model whose preset is a plain one, with an engram table",
-                )
-            for key in ("layers", "split"):
-                layers = getattr(sweep, key, None)
-                if isinstance(layers, tuple):
-                    check_layers(config, (kind, index, key), preset, layers)
+    for kind, index, sweep in config.sweeps:
+        preset = config.trained(sweep.model).preset
+        if preset_engram(preset) is not None:
+            raise config.error(
+                (kind, index, "model"),
+                f"preset {preset} brings Engram modules of its own, so it has no baseline",
+                "allowed: a model whose preset is a plain one, with an engram table",
+            )
+        for key in ("layers", "split"):
+            layers = getattr(sweep, key, None)
+            if isinstance(layers, tuple):
+                check_layers(config, (kind, index, key), preset, layers)
 
 
 def _check_pairs(spec: RunSpec) -> None:

@@ -15,7 +15,7 @@ from engramcka.pipeline.stages.cka import cka_tasks
 from engramcka.pipeline.stages.extract import extract_tasks
 from engramcka.pipeline.stages.figures import figure_tasks
 from engramcka.pipeline.stages.lens import gates_tasks, lens_tasks
-from engramcka.pipeline.stages.sweeps import allocation_tasks, sweep_tasks
+from engramcka.pipeline.stages.sweeps import allocation_tasks, slots_tasks, sweep_tasks
 from engramcka.pipeline.stages.train import tokenizer_task, train_tasks
 from engramcka.pipeline.tasks import Task
 
@@ -49,6 +49,8 @@ def _tasks(spec: RunSpec) -> Iterator[Task]:
         yield from sweep_tasks(spec, sweep)
     for allocation in config.allocation:
         yield from allocation_tasks(spec, allocation)
+    for slots in config.slots:
+        yield from slots_tasks(spec, slots)
 
 
 def _each_training_once(tasks: Iterable[Task]) -> Iterator[Task]:
@@ -72,8 +74,8 @@ def unnamed_models(config: Config) -> list[str]:
     """The models that no table of the config names: what is wanted of them is hidden states."""
     named = _compared(config)
     named |= {name for gates in config.gates for name in gates.models}
-    named |= {name for sweep in config.sweep for name in (sweep.model, *sweep.references)}
-    named |= {allocation.model for allocation in config.allocation}
+    named |= {sweep.model for _, _, sweep in config.sweeps}
+    named |= {name for sweep in config.sweep for name in sweep.references}
     return [name for name in config.models if name not in named]
 
 

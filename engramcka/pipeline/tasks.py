@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from engramcka.progress import TaskProgress
 
 Ranks = Literal["first", "all", "each", "as one"]
-Stage = Literal["tokenizer", "train", "extract", "cka", "lens", "sweep", "allocation", "figures"]
+Stage = Literal[
+    "tokenizer", "train", "extract", "cka", "lens", "sweep", "allocation", "slots", "figures"
+]
 STAGES: tuple[Stage, ...] = get_args(Stage)
 
 
