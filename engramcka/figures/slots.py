@@ -16,7 +16,7 @@ from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from engramcka.errors import ComparisonError, ConfigError
 from engramcka.figures.broken import set_ticks, span_of
@@ -126,10 +126,11 @@ def _limits(ax: Axes, sweeps: Sequence[SlotSweep]) -> None:
     ax.set_xlim(float(slots.min()) / 1.4, float(slots.max()) * 1.4)
     if slots.max() < 10 * slots.min():  # less than a decade: the points' own numbers
         inside = sorted(set(slots.tolist()))
-        ax.set_xticks(inside, [f"{tick:,.0f}" for tick in inside])
+        ax.set_xticks(inside, [short_count(tick) for tick in inside])
         ax.xaxis.set_minor_locator(NullLocator())
     else:
         ax.xaxis.set_major_locator(LogLocator(10))
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_count(value)))
         ax.xaxis.set_minor_formatter(NullFormatter())
     ends = [np.nan_to_num(deviation(sweep.loss)) for sweep in sweeps]
     values = np.concatenate(
@@ -146,6 +147,14 @@ def _limits(ax: Axes, sweeps: Sequence[SlotSweep]) -> None:
     limits = float(values.min()) - room, float(values.max()) + room
     ax.set_ylim(*limits)
     set_ticks(ax, (limits,))
+
+
+def short_count(value: float) -> str:
+    """A number of slots as on an axis: 240, 1k, 8.4k, 10M."""
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:.3g}{letter}"
+    return f"{value:.3g}"
 
 
 def slots_caption(sweeps: Sequence[SlotSweep]) -> str:
