@@ -29,7 +29,7 @@ from engramcka.extraction.hooks import STREAMS, ResidualStream
 from engramcka.extraction.writer import Writer
 from engramcka.models.points import Point, capture_points
 from engramcka.stores import ActivationStore, create_activations, open_activations
-from engramcka.stores.mending import make_or_mend
+from engramcka.stores.open import open_or_create
 
 Nonfinite = Literal["error", "keep"]
 Compression = Literal["none", "zstd"]
@@ -109,7 +109,7 @@ def extract(
             readout=readout,
             compression=compression,
         )
-        make_or_mend(path, make)
+        open_or_create(path, make)
     # The first rank's word: another might look when a chunk has been written already.
     missing = world.meet(
         open_activations(path).missing() if world.first else None, lambda by_rank: by_rank[0]

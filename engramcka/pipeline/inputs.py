@@ -29,7 +29,7 @@ from engramcka.pipeline.members import Member, last_member
 from engramcka.pipeline.pieces import refuse_other_inputs
 from engramcka.pipeline.units import Unit
 from engramcka.stores import layout
-from engramcka.stores.mending import stored_attributes
+from engramcka.stores.open import stored_attributes
 
 _MODEL_FILES = ("*.safetensors", "*.bin", "config.json", "tokenizer.*", "*.py")
 # Keys of [models.NAME] that leave the hidden states as they are, but for rounding.

@@ -11,12 +11,10 @@ from typing import TYPE_CHECKING
 from engramcka.lazy import attach
 
 if TYPE_CHECKING:
-    from engramcka.stores.activations import (
-        ActivationStore,
-        open_activations,
-    )
+    from engramcka.stores.activations import ActivationStore
     from engramcka.stores.layer_arrays import LayerArray
     from engramcka.stores.making import create_activations
+    from engramcka.stores.open import open_activations
     from engramcka.stores.results import (
         read_cka,
         read_result,
@@ -33,7 +31,7 @@ _HOMES = {
     "Run": "run",
     "create_activations": "making",
     "is_run": "run",
-    "open_activations": "activations",
+    "open_activations": "open",
     "open_run": "run",
     "read_cka": "results",
     "read_result": "results",

@@ -316,30 +316,12 @@ class ActivationStore:
         )
 
 
-def open_activations(path: Path | str) -> ActivationStore:
-    """Open one model's hidden states; of a finished store, all but the data are checked.
-
-    Args:
-        path: the store; a URL that fsspec knows, as s3://bucket/moe.zarr, is opened for reading.
+def open_unsealed(path: Path) -> ActivationStore:
+    """Open a store in a folder without reading its manifest, if it has one.
 
     Raises:
-        StoreError: nothing there, not such a store, of another format version, or a file of a
-            finished store is damaged.
+        StoreError: nothing there, not such a store, or of another format version.
     """
-    if isinstance(path, str):
-        from engramcka.stores.remote import is_url, open_remote  # which imports this module
-
-        if is_url(path):
-            return open_remote(path)
-        path = Path(path)
-    if manifest.is_sealed(path):
-        layout.check_store(path)
-        manifest.require_whole(path)
-    return open_unsealed(path)
-
-
-def open_unsealed(path: Path) -> ActivationStore:
-    """Open a store whose manifest, if there is one, is not asked; raises as `open_activations`."""
     layout.check_store(path)
     attributes = nodes.read_group(path, path)
     return ActivationStore(path, attributes, store_attributes(path, attributes))

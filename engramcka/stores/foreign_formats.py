@@ -18,11 +18,12 @@ from engramcka import others
 from engramcka.errors import StoreError
 from engramcka.stores import foreign_bounds as bounds
 from engramcka.stores import layout, nodes
-from engramcka.stores.activations import ActivationStore, open_activations
+from engramcka.stores.activations import ActivationStore
 from engramcka.stores.foreign_arrays import ArrayShape, Opened
 from engramcka.stores.foreign_hdf5 import open_hdf5
 from engramcka.stores.foreign_numpy import mapped, open_npz
 from engramcka.stores.foreign_zarr import has_arrays, open_zarr
+from engramcka.stores.open import open_activations
 from engramcka.stores.remote import has_store, is_url, remote_path
 
 FORMATS = (".npy", ".npz", ".safetensors", ".h5", ".hdf5", ".zarr")

@@ -11,7 +11,8 @@ import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from engramcka.stores import layout
-from engramcka.stores.activations import ActivationStore, open_activations
+from engramcka.stores.activations import ActivationStore
+from engramcka.stores.open import open_activations
 from engramcka.stores.samples import write_samples
 from engramcka.stores.shards import LEVEL
 from engramcka.whole import whole

@@ -33,6 +33,7 @@ from engramcka.results import (
 )
 from engramcka.stores import activations, layout, nodes, results
 from engramcka.stores.kinds import KINDS
+from engramcka.stores.open import open_activations
 from engramcka.stores.remote import is_url
 
 T = TypeVar("T")
@@ -143,7 +144,7 @@ class Run:
 
     def activations(self, model: str) -> activations.ActivationStore:
         """One model's hidden states."""
-        return activations.open_activations(self.path / layout.ACTIVATIONS / f"{model}.zarr")
+        return open_activations(self.path / layout.ACTIVATIONS / f"{model}.zarr")
 
     def log(self) -> list[dict[str, Any]]:
         """The events of log.jsonl, oldest first; a line cut off by a kill is passed over."""

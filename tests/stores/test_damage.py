@@ -19,7 +19,7 @@ from engramcka import open_run
 from engramcka.errors import StoreError
 from engramcka.results import CkaMap
 from engramcka.stores import create_activations, layout, manifest, open_activations, write_cka
-from engramcka.stores.mending import make_or_mend, stored_attributes
+from engramcka.stores.open import open_or_create, stored_attributes
 from engramcka.stores.results import open_root, read_inputs, update_root
 from engramcka.stores.verify import verify
 
@@ -159,7 +159,7 @@ def check_and_mend(run: Path, name: str, expected: dict[str, np.ndarray], where:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(layout, "_CHUNK_SAMPLES", CHUNK)
         patch.setattr(layout, "_PART_SAMPLES", 4)
-        store = make_or_mend(path, lambda at: make(at, compression))
+        store = open_or_create(path, lambda at: make(at, compression))
         assert len(fill(store)) <= 1
     assert broken(path) == []
     assert np.array_equal(read(open_run(run).activations(name))["layer 2"], expected["layer 2"])

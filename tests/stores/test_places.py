@@ -15,7 +15,7 @@ from engramcka import cka_map, open_run
 from engramcka.errors import StoreError
 from engramcka.results import CkaMap
 from engramcka.stores import layout, open_activations, write_result
-from engramcka.stores.mending import make_or_mend
+from engramcka.stores.open import open_or_create
 from engramcka.stores.results import open_root
 from engramcka.stores.verify import verify
 
@@ -137,7 +137,7 @@ def test_nothing_is_written_or_deleted_through_a_link(run: Path, tmp_path: Path,
     before = {p: p.read_bytes() for p in outside.rglob("*") if p.is_file()}
     assert before
     with pytest.raises(StoreError, match=r"a link; a run holds none inside|cannot be read"):
-        fill(make_or_mend(store, make))
+        fill(open_or_create(store, make))
     assert {p: p.read_bytes() for p in outside.rglob("*") if p.is_file()} == before
 
 

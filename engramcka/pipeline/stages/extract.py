@@ -25,7 +25,7 @@ from engramcka.pipeline.stages.models import (
 from engramcka.pipeline.units import Unit
 from engramcka.progress import Task
 from engramcka.stores import layout, open_activations, provenance
-from engramcka.stores.mending import stored_attributes
+from engramcka.stores.open import stored_attributes
 
 READINGS_VERSION = 1
 """Grows when what a lens reads changes, so that older read-outs and curves are made anew."""

@@ -1,4 +1,4 @@
-"""Making again what is damaged in an activation store, and only that. Knows no models."""
+"""Open an activation store: for reading, or for writing what is missing or damaged in it."""
 
 from __future__ import annotations
 
@@ -11,16 +11,37 @@ from typing import Any
 from engramcka.errors import StoreError
 from engramcka.regular import is_folder
 from engramcka.stores import layout, manifest, nodes, samples
-from engramcka.stores.activations import ActivationStore, open_activations
+from engramcka.stores.activations import ActivationStore, open_unsealed
 from engramcka.stores.attributes import store_attributes
+from engramcka.stores.remote import is_url, open_remote
 from engramcka.whole import whole
 
 
-def stored_attributes(path: Path) -> dict[str, Any]:
-    """Attributes of a store, its inputs among them, also where some file of it is damaged.
+def open_activations(path: Path | str) -> ActivationStore:
+    """Open one model's hidden states; of a finished store, all but the data are checked.
+
+    Args:
+        path: the store; a URL that fsspec knows, as s3://bucket/moe.zarr, is opened for reading.
 
     Raises:
-        StoreError: not such a store, or damaged so that it cannot be told.
+        StoreError: nothing there, not such a store, of another format version, or a file of a
+            finished store is damaged.
+    """
+    if isinstance(path, str):
+        if is_url(path):
+            return open_remote(path)
+        path = Path(path)
+    if manifest.is_sealed(path):
+        layout.check_store(path)
+        manifest.require_whole(path)
+    return open_unsealed(path)
+
+
+def stored_attributes(path: Path) -> dict[str, Any]:
+    """Attributes of a store, its inputs among them, also where some of its files are damaged.
+
+    Raises:
+        StoreError: not such a store, or both copies of the attributes are damaged.
     """
     layout.check_store(path)
     try:
@@ -40,24 +61,25 @@ def stored_attributes(path: Path) -> dict[str, Any]:
         return attributes
 
 
-def make_or_mend(path: Path, make: Callable[[Path], Any]) -> ActivationStore:
-    """Open a store to fill it up: made if it is not there, without the chunks that are damaged.
+def open_or_create(path: Path, create: Callable[[Path], Any]) -> ActivationStore:
+    """Open a store for writing: created if it is not there, its damaged chunks marked as missing.
 
-    Where its metadata or its samples are damaged they are made again, and whole chunks are kept.
+    Where its metadata or its sample table are damaged, they are written again and intact chunks
+    are kept.
 
     Args:
         path: the store.
-        make: makes an empty store at a path, the same one every time, under the path's own name.
+        create: creates an empty store at a path, always the same one, under the path's own name.
     """
     if not os.path.lexists(path):
-        make(path)
+        create(path)
     layout.check_store(path)
     try:
         store = open_activations(path)
     except StoreError:
         if not is_folder(path / "written"):  # not a store, or of another format version
             raise
-        _remake(path, make)
+        _recreate(path, create)
         store = open_activations(path)
         store.forget_damaged(every_byte=True)
     else:
@@ -65,10 +87,10 @@ def make_or_mend(path: Path, make: Callable[[Path], Any]) -> ActivationStore:
     return store
 
 
-def _remake(path: Path, make: Callable[[Path], Any]) -> None:
-    """An empty store in place of another, with the other's chunks."""
+def _recreate(path: Path, create: Callable[[Path], Any]) -> None:
+    """Replace a store by an empty one that takes over the old one's chunks."""
     with whole(path) as scratch:
-        make(scratch)
+        create(scratch)
         for old in manifest.files_in(path):
             name = old.relative_to(path)
             if "c" in name.parts and name.parts[0] != samples.NAME:
