@@ -22,12 +22,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from crc32c import crc32c
 
 from engramcka.errors import StoreError
 from engramcka.regular import check_way, is_regular
 from engramcka.stores import layout, manifest, nodes, samples
 from engramcka.stores.attributes import StoreAttributes, store_attributes
-from engramcka.stores.checksums import checksum
 from engramcka.stores.chunk import CRC_BYTES, checked, read_file
 from engramcka.stores.grids import grid_of
 from engramcka.stores.layer_arrays import LayerArray
@@ -287,7 +287,7 @@ class ActivationStore:
     def _write_row(self, chunk: int, content: bytes) -> None:
         path = self._row_path(chunk)
         path.parent.mkdir(parents=True, exist_ok=True)
-        crc = checksum(np.frombuffer(content, np.uint8)).to_bytes(CRC_BYTES, "little")
+        crc = crc32c(content).to_bytes(CRC_BYTES, "little")
         with whole(path) as scratch:
             scratch.write_bytes(content + crc)
 

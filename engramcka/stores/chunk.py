@@ -11,6 +11,8 @@ import math
 import sys
 from pathlib import Path
 
+from crc32c import crc32c
+
 from engramcka.errors import StoreError
 from engramcka.regular import read_regular
 from engramcka.stores import nodes
@@ -75,11 +77,9 @@ def checked(content: bytes, path: Path, size: int | None = None) -> bytes:
     Raises:
         StoreError: it is not what was written.
     """
-    import google_crc32c
-
     body, checksum = content[:-CRC_BYTES], int.from_bytes(content[-CRC_BYTES:], "little")
     if len(content) < CRC_BYTES or (size is not None and len(body) != size):
         raise StoreError(f"{path}: cannot be read ({len(content):,} bytes)")
-    if google_crc32c.value(body) != checksum:
+    if crc32c(body) != checksum:
         raise StoreError(f"{path}: cannot be read (not what was written)")
     return body

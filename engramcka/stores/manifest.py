@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import google_crc32c
+from crc32c import crc32c
 
 from engramcka.errors import StoreError
 from engramcka.regular import check_folder, is_folder, is_regular, open_regular, read_regular
@@ -266,7 +266,7 @@ def _content(attributes: Mapping[str, Any]) -> bytes:
     """The one form of a file: attributes as JSON without spaces, with their own checksum."""
     plain = {key: value for key, value in attributes.items() if key != _CHECKSUM}
     node = {
-        "attributes": {**plain, _CHECKSUM: _crc(_json(plain))},
+        "attributes": {**plain, _CHECKSUM: crc32c(_json(plain))},
         "node_type": "group",
         "zarr_format": 3,
     }
@@ -301,14 +301,9 @@ def _file_crc(file: BinaryIO, size: int) -> int:
     """
     rest = max(0, size - CRC_BYTES)
     file.seek(rest)
-    found = _crc(file.read(size - rest))
+    found = crc32c(file.read(size - rest))
     file.seek(0)
     while rest > 0 and (block := file.read(min(_BLOCK, rest))):
-        found = google_crc32c.extend(found, block)
+        found = crc32c(block, found)
         rest -= len(block)
-    return found
-
-
-def _crc(content: bytes) -> int:
-    found: int = google_crc32c.value(content)
     return found

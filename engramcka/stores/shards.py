@@ -17,11 +17,11 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
+from crc32c import crc32c
 from numcodecs.zstd import Zstd
 
 from engramcka.errors import StoreError
 from engramcka.regular import check_way, open_regular
-from engramcka.stores.checksums import checksum
 from engramcka.stores.grids import CRC, Grid
 from engramcka.stores.together import local_threads, together
 
@@ -66,12 +66,12 @@ def write_shard(path: Path, values: Words, grid: Grid, salt: bytes = b"") -> tup
         with path.open("xb", buffering=0) as file:
             for number, start in enumerate(range(0, len(values), grid.part)):
                 data = _encode(values[start : start + grid.part], grid)
-                sums.append(checksum(data))
+                sums.append(crc32c(data.data))
                 index[number] = (file.tell(), len(data) + CRC)
                 _write_all(file, data)
                 file.write(sums[-1].to_bytes(CRC, "little"))
             flat = index.reshape(-1).view(np.uint8)
-            sums.append(checksum(flat))
+            sums.append(crc32c(flat.data))
             _write_all(file, flat)
             file.write(sums[-1].to_bytes(CRC, "little"))
             size = file.tell()
@@ -99,8 +99,8 @@ def check_shard(path: Place, grid: Grid, within: Place, salt: bytes = b"") -> in
         index = _read_index(file, path, grid)
         for number in range(grid.parts):
             if index[number, 0] != _ABSENT:
-                sums.append(checksum(_read_part(file, path, index[number], grid)))
-        sums.append(checksum(index.reshape(-1).view(np.uint8)))
+                sums.append(crc32c(_read_part(file, path, index[number], grid).data))
+        sums.append(crc32c(index.reshape(-1).view(np.uint8).data))
     return _fingerprint(sums, salt)
 
 
@@ -193,7 +193,7 @@ class ShardedArray:
         there = index[index[:, 0] != _ABSENT]
         ends = [int(offset) + int(size) - CRC for offset, size in there]
         sums = [int.from_bytes(found, "little") for found in _read_places(file, path, ends)]
-        sums.append(checksum(index.reshape(-1).view(np.uint8)))
+        sums.append(crc32c(index.reshape(-1).view(np.uint8).data))
         for anew in (False, True):
             crc, salt = self.expected(shard, anew)
             if _fingerprint(sums, salt) == crc:
@@ -295,7 +295,7 @@ def _read_part(
     flat = target.reshape(-1).view(np.uint8)
     _read_bytes(file, path, offset, flat)
     stored = file.read(CRC)
-    if checksum(flat).to_bytes(CRC, "little") != stored:
+    if crc32c(flat.data).to_bytes(CRC, "little") != stored:
         raise _broken(path, "a part is not what was written")
     return flat
 
@@ -319,7 +319,7 @@ def _read_bytes(
 def _checked(data: npt.NDArray[np.uint8], path: Place, what: str) -> npt.NDArray[np.uint8]:
     """The bytes before a trailing checksum, if it is theirs."""
     body = data[:-CRC]
-    if checksum(body).to_bytes(CRC, "little") != data[-CRC:].tobytes():
+    if crc32c(body.data).to_bytes(CRC, "little") != data[-CRC:].tobytes():
         raise _broken(path, f"{what} is not what was written")
     return body
 
@@ -331,8 +331,7 @@ def _write_all(file: BinaryIO, data: npt.NDArray[np.uint8]) -> None:
 
 
 def _fingerprint(sums: list[int], salt: bytes) -> int:
-    words = np.array(sums, dtype="<u4").view(np.uint8)
-    return checksum(np.concatenate([words, np.frombuffer(salt, np.uint8)]))
+    return crc32c(np.array(sums, dtype="<u4").tobytes() + salt)
 
 
 def _broken(path: Place, what: str) -> StoreError:
