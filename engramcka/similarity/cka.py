@@ -15,18 +15,20 @@ import torch
 from engramcka.errors import ComparisonError
 from engramcka.results import CkaMap
 from engramcka.similarity import estimators
-from engramcka.similarity.diagnostics import layer_diagnostics
+from engramcka.similarity.across_documents import all_pairs
+from engramcka.similarity.diagnostics import layer_diagnostics, layer_warnings, map_warnings
 from engramcka.similarity.documents import MIN_BATCH, document_numbers, share_within
-from engramcka.similarity.inputs import Layers, check_pair, choose_device, load_if_it_fits
-from engramcka.similarity.look import first_look
-from engramcka.similarity.massive import drop_massive_samples
+from engramcka.similarity.hsic import ratio, ratios
+from engramcka.similarity.layers import Layers, check_pair, choose_device, load_if_it_fits
+from engramcka.similarity.parallel import Share, full_precision
 from engramcka.similarity.permutation import Shuffles
-from engramcka.similarity.prepare import drop_nonfinite, normalize_rms, standardize_features
-from engramcka.similarity.shares import Share
-from engramcka.similarity.uncertainty import ratio, ratios
-from engramcka.similarity.warnings import layer_warnings, map_warnings
-from engramcka.similarity.within import all_pairs
-from engramcka.similarity.workers import full_precision
+from engramcka.similarity.prepare import (
+    drop_massive_samples,
+    drop_nonfinite,
+    first_look,
+    normalize_rms,
+    standardize_features,
+)
 
 Estimator = Literal["minibatch", "debiased", "biased"]
 Kernel = Literal["linear", "rbf"]

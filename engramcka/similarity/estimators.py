@@ -17,12 +17,11 @@ import torch
 from engramcka.results import Float
 from engramcka.similarity import documents as grouping
 from engramcka.similarity import feature_route, gram_route, hsic
-from engramcka.similarity.across import estimate_across, pose_across, sets_of_four
-from engramcka.similarity.diagnostics import Moments
+from engramcka.similarity.across_documents import estimate_across, pose_across, sets_of_four
 from engramcka.similarity.documents import MIN_BATCH, Ints
-from engramcka.similarity.full import BLOCK, Progress, estimate, pose
-from engramcka.similarity.inputs import Layers
-from engramcka.similarity.kernels import median_distances
+from engramcka.similarity.exact import BLOCK, Progress, estimate, pose, row_pass
+from engramcka.similarity.gram_tiles import Moments
+from engramcka.similarity.layers import Layers
 from engramcka.similarity.massive import Heavy, heavy_samples
 from engramcka.similarity.minibatch import (
     Batch,
@@ -31,9 +30,9 @@ from engramcka.similarity.minibatch import (
     batch_portions,
     smallest_left,
 )
+from engramcka.similarity.parallel import Share, consecutive
 from engramcka.similarity.permutation import Shuffles, full_null, minibatch_null
-from engramcka.similarity.rows import row_pass
-from engramcka.similarity.shares import Share, consecutive
+from engramcka.similarity.prepare import median_distances
 
 _FULL_GROUPS = 32  # of documents that are left out in turn, over all samples; twice for many
 _MANY = 8192  # samples

@@ -14,11 +14,9 @@ import numpy as np
 import torch
 
 from engramcka.results import Float
-from engramcka.similarity.centring import centred_layer
-from engramcka.similarity.full import CALL_OPERATIONS, GroupProducts, Problem, Progress
-from engramcka.similarity.shares import Share, consecutive
-from engramcka.similarity.sums import all_products
-from engramcka.similarity.workers import ordered_map
+from engramcka.similarity.exact import CALL_OPERATIONS, GroupProducts, Problem, Progress
+from engramcka.similarity.gram_tiles import all_products, centred_layer
+from engramcka.similarity.parallel import Share, consecutive, ordered_map
 
 _PRODUCT_BYTES = 192 * 2**20  # of X_g' Y_g held for all groups; wide layers are cut into columns
 _LAYER_BYTES = 256 * 2**20  # a layer up to this size is held while its pairs are made

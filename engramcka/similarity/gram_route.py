@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from engramcka.results import Float
-from engramcka.similarity.full import (
+from engramcka.similarity.exact import (
     BLOCK,
     CALL_OPERATIONS,
     GroupProducts,
@@ -21,10 +21,8 @@ from engramcka.similarity.full import (
     Progress,
     Result,
 )
-from engramcka.similarity.kernels import linear_tile
-from engramcka.similarity.shares import Share, spread
-from engramcka.similarity.sums import pair_products, sides
-from engramcka.similarity.workers import ordered_map
+from engramcka.similarity.gram_tiles import linear_tile, pair_products, sides
+from engramcka.similarity.parallel import Share, ordered_map, spread
 
 _MAX_PORTIONS = 96  # of the work: every number of processes up to 8 gets nearly equal shares
 _MIN_PORTIONS = 8

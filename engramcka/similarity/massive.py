@@ -8,24 +8,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from engramcka.results import Float
 from engramcka.similarity.documents import Ints
-from engramcka.similarity.full import Problem
-from engramcka.similarity.inputs import Layers
-from engramcka.similarity.look import first_look
-from engramcka.similarity.prepare import keep_only
-from engramcka.similarity.workers import each_layer
+from engramcka.similarity.exact import Problem
+from engramcka.similarity.prepare import FAR
 
-FAR = 10.0  # times the layer's median distance from its centre: from there a sample is massive
 TOP = 0.01  # share of the samples that a layer should not rest on
 _MOST_TOP = 256  # samples of them that are followed over all samples
-_BLOCK = 1024  # samples read at once
 
 
 @dataclass(frozen=True)
@@ -183,31 +176,3 @@ def _rows_at(problem: Problem, where: torch.Tensor) -> list[torch.Tensor]:
                 first += 1
             runs.append(torch.stack(layers))
     return runs
-
-
-def drop_massive_samples(y: Layers, x: Layers, like: torch.Tensor, seed: int) -> int:
-    """Leave every sample that is massive in any layer of either model out of both.
-
-    Returns:
-        How many were left out.
-
-    Raises:
-        ComparisonError: fewer than 4 samples are left.
-    """
-    first_look((y, x), like, seed)
-    keep = np.ones(y.n_samples, dtype=bool)
-    for side in (y, x):
-        for far in each_layer(partial(_far, side, like), len(side), like.device):
-            keep &= ~far
-    instead = '; massive = "keep" compares all of them'
-    return keep_only(y, x, keep, "are massive in no layer", instead)
-
-
-def _far(side: Layers, like: torch.Tensor, index: int) -> npt.NDArray[np.bool_]:
-    """(samples,) whether each is massive in one layer."""
-    n, centre = side.n_samples, side.centres[index].to(like)
-    parts = [
-        torch.linalg.vector_norm(side.values(index, a, min(a + _BLOCK, n), like) - centre, dim=1)
-        for a in range(0, n, _BLOCK)
-    ]
-    return (torch.cat(parts) > FAR * side.distances[index]).cpu().numpy()

@@ -19,14 +19,13 @@ import torch
 from engramcka.errors import ComparisonError
 from engramcka.memory import GIB, free_bytes
 from engramcka.similarity import hsic
-from engramcka.similarity.diagnostics import Moments, collect
 from engramcka.similarity.documents import Ints
-from engramcka.similarity.inputs import Layers
-from engramcka.similarity.massive import FAR, Heavy
-from engramcka.similarity.strips import Sums
-from engramcka.similarity.sums import pair_sums
-from engramcka.similarity.workers import Scratch, ordered_map
-from engramcka.similarity.workspace import Filled, Workspace, workspace_bytes
+from engramcka.similarity.gram_blocks import Filled, Sums, Workspace, workspace_bytes
+from engramcka.similarity.gram_tiles import Moments, collect, pair_sums
+from engramcka.similarity.layers import Layers
+from engramcka.similarity.massive import Heavy
+from engramcka.similarity.parallel import Scratch, ordered_map
+from engramcka.similarity.prepare import FAR
 
 _CHECKED = 256 * 2**20  # bytes from which a batch is held against the memory that is free
 _MAKING = threading.Lock()  # two threads that only make views would wait for each other at each

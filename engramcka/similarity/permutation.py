@@ -18,16 +18,12 @@ import torch
 
 from engramcka.results import Float
 from engramcka.similarity import hsic
-from engramcka.similarity.centring import centred_at
-from engramcka.similarity.full import Problem
+from engramcka.similarity.exact import Problem, whole_rows
 from engramcka.similarity.gram_route import TileRow, each_row, row_costs, row_portions, tiles
-from engramcka.similarity.inputs import Ints, Layers
-from engramcka.similarity.kernels import hollow_tiles, tile_size
+from engramcka.similarity.gram_tiles import centred_at, cross_products, hollow_tiles, tile_size
+from engramcka.similarity.layers import Ints, Layers
 from engramcka.similarity.minibatch import batch_portions, held_windows
-from engramcka.similarity.rows import whole_rows
-from engramcka.similarity.shares import Share, consecutive, spread
-from engramcka.similarity.sums import cross_products
-from engramcka.similarity.workers import ordered_map
+from engramcka.similarity.parallel import Share, consecutive, ordered_map, spread
 
 _MAX_PORTIONS = 64
 _MIN_PORTIONS = 8

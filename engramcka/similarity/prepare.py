@@ -1,24 +1,39 @@
-"""Before any comparison: samples that are left out, and features that are changed on purpose.
+"""Before any comparison: samples that are left out, features that are changed, and scaling.
 
-Each reads all samples once, a block at a time, and only where an option asks for it. Knows
-nothing of kernels or estimators.
+Each step reads all samples once, a block at a time, and only where an option asks for it; scaling
+looks at a few samples.
 """
 
 from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from engramcka.errors import ComparisonError
-from engramcka.similarity.centring import overall_means
 from engramcka.similarity.documents import MIN_BATCH
-from engramcka.similarity.inputs import Change, Layers
-from engramcka.similarity.workers import each_layer
+from engramcka.similarity.gram_tiles import centre, overall_means
+from engramcka.similarity.layers import Change, Ints, Layers
+from engramcka.similarity.parallel import each_layer
 
+FAR = 10.0  # times the layer's median distance from its centre: from there a sample is massive
+MEDIAN_SAMPLES = 1024  # samples whose distances decide the bandwidth of the RBF kernel
 MASSIVE = 100.0  # times the median variance: from there a dimension counts as massive
 RMS_EPSILON = 1e-6  # added to the mean square, as Llama's norm does
 _BLOCK = 1024  # samples read at once
+_SAMPLES = 128  # looked at
+_EVERY = 8  # of them is enough for a centre, whose medians cost more than all the rest
+RUN = 16  # neighbouring samples, of those looked at, which a store has together
+_PART_BYTES = 2**21  # of features looked at at once
+_POWER_STEPS = 3
+_TINY = 1e-30
+_FEW = 16  # samples below which their median distance says little
+_SCALE_FROM = 2.0**12  # a layer larger than this, or smaller than its inverse, is scaled
 
 
 def drop_nonfinite(y: Layers, x: Layers) -> int:
@@ -148,3 +163,150 @@ def _only(kept: torch.Tensor) -> Change:
 
 def _ranges(n: int) -> list[tuple[int, int]]:
     return [(start, min(start + _BLOCK, n)) for start in range(0, n, _BLOCK)]
+
+
+def some_samples(n: int, count: int, seed: int) -> Ints:
+    """(count,) samples, increasing: runs of neighbours at random places; all there are of few."""
+    if n <= count:
+        return np.arange(n)
+    runs = np.random.default_rng(seed).permutation(n // RUN)[: count // RUN]
+    return (np.sort(runs)[:, None] * RUN + np.arange(RUN)).ravel()
+
+
+def first_look(sides: Sequence[Layers], like: torch.Tensor, seed: int) -> None:
+    """Set one power of two, one direction, one centre and one distance a layer of each model.
+
+    The scale keeps products of products in float32's range. CKA does not depend on it, and a
+    product with a power of two is exact. Layers of ordinary size keep 1. Where later samples leave
+    the range after all, float64 is used.
+
+    The direction comes by a few steps of the power method from the dimension with the largest
+    variance, which is where a massive activation sits. The centre is the median of each dimension,
+    which no few samples move, and the distance the median of the samples' from it: infinite where
+    that is 0, since most samples being the same makes the others no massive ones, and where there
+    are too few samples for a median.
+
+    Args:
+        sides: the models.
+        like: a tensor of the dtype and on the device to compute with.
+        seed: of the samples looked at.
+    """
+    samples = some_samples(sides[0].n_samples, _SAMPLES, seed)
+    for layers in sides:
+        layers.scales = [1.0] * len(layers)
+        layers.directions, layers.centres, layers.distances = [], [], []
+        for part in layers.parts(_SAMPLES * 4, _PART_BYTES):
+            seen = _look(layers, part, samples, like)
+            layers.scales[part.start : part.stop] = seen.scales
+            layers.directions += seen.directions
+            layers.centres += seen.centres
+            layers.distances += seen.distances
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """Of a few equally wide layers, one each."""
+
+    scales: list[float]
+    directions: list[torch.Tensor]
+    centres: list[torch.Tensor]
+    distances: list[float]
+
+
+def _look(layers: Layers, part: range, samples: Ints, like: torch.Tensor) -> _Seen:
+    features = torch.stack([layers.values_at(index, samples, like) for index in part])
+    step = _EVERY if len(samples) == _SAMPLES else 1
+    centres = features[:, ::step].median(1, keepdim=True).values
+    means = features.mean(1, keepdim=True)
+    features -= centres
+    distances = torch.linalg.vector_norm(features, dim=2).median(1).values
+    features += centres - means
+    squares = features.square().sum(1)
+    scales = [1.0] * len(part)
+    if not all(_SCALE_FROM**-2 < largest < _SCALE_FROM**2 for largest in squares.amax(1).tolist()):
+        scales = [_scale(largest) for largest in features.abs().amax((1, 2)).tolist()]
+        features *= features.new_tensor(scales)[:, None, None]
+        squares = features.square().sum(1)
+    centred = [centre[0] * scale for centre, scale in zip(centres.unbind(), scales, strict=True)]
+    far = [one * scale or math.inf for one, scale in zip(distances.tolist(), scales, strict=True)]
+    if len(samples) < _FEW:
+        far = [math.inf] * len(part)
+    return _Seen(scales, _directions(features, squares), centred, far)
+
+
+def _scale(largest: float) -> float:
+    ordinary = 1 / _SCALE_FROM < largest < _SCALE_FROM
+    if ordinary or largest == 0 or not math.isfinite(largest):
+        return 1.0
+    return 2.0 ** -math.frexp(largest)[1]
+
+
+def _directions(features: torch.Tensor, squares: torch.Tensor) -> list[torch.Tensor]:
+    """(width,) unit vector of each layer.
+
+    Args:
+        features: (layers, samples, width), centred.
+        squares: (layers, width), their sums of squares.
+    """
+    largest = squares.argmax(1)[:, None, None]
+    # Divided by the trace, no step of the power method leaves float32's range.
+    inverse = squares.sum(1).clamp(min=_TINY).reciprocal()[:, None, None]
+    along = features.gather(2, largest.expand(-1, features.shape[1], 1))
+    vectors = torch.bmm(along.mT, features).mul_(inverse)
+    for _ in range(_POWER_STEPS - 1):
+        along = torch.bmm(features, vectors.mT)
+        vectors = torch.bmm(along.mT, features).mul_(inverse)
+    lengths = torch.linalg.vector_norm(vectors, dim=2, keepdim=True).clamp_(min=_TINY)
+    return list((vectors / lengths)[:, 0])
+
+
+def drop_massive_samples(y: Layers, x: Layers, like: torch.Tensor, seed: int) -> int:
+    """Leave every sample that is massive in any layer of either model out of both.
+
+    Returns:
+        How many were left out.
+
+    Raises:
+        ComparisonError: fewer than 4 samples are left.
+    """
+    first_look((y, x), like, seed)
+    keep = np.ones(y.n_samples, dtype=bool)
+    for side in (y, x):
+        for far in each_layer(partial(_far, side, like), len(side), like.device):
+            keep &= ~far
+    instead = '; massive = "keep" compares all of them'
+    return keep_only(y, x, keep, "are massive in no layer", instead)
+
+
+def _far(side: Layers, like: torch.Tensor, index: int) -> npt.NDArray[np.bool_]:
+    """(samples,) whether each is massive in one layer."""
+    n, centre = side.n_samples, side.centres[index].to(like)
+    parts = [
+        torch.linalg.vector_norm(side.values(index, a, min(a + _BLOCK, n), like) - centre, dim=1)
+        for a in range(0, n, _BLOCK)
+    ]
+    return (torch.cat(parts) > FAR * side.distances[index]).cpu().numpy()
+
+
+def median_distances(layers: Layers, like: torch.Tensor, seed: int) -> torch.Tensor:
+    """(layers,) median distance between two of up to `MEDIAN_SAMPLES` samples; float64.
+
+    Raises:
+        ComparisonError: more than half of the pairs of some layer are at distance zero, but not
+            all of them: there is no bandwidth to be had from them.
+    """
+    samples = some_samples(layers.n_samples, MEDIAN_SAMPLES, seed)
+
+    def median_distance(index: int) -> torch.Tensor:
+        rest = layers.values_at(index, samples, like.double())
+        centre(rest, rest)
+        distances = torch.pdist(rest) if rest.device.type == "cpu" else torch.cdist(rest, rest)
+        median = distances.flatten().median()
+        if median == 0 and distances.max() > 0:
+            raise ComparisonError(
+                f"{layers.name(index)}: more than half of its samples are the same, so that the "
+                'RBF kernel has no bandwidth; use kernel = "linear"'
+            )
+        return median if median > 0 else torch.ones_like(median)
+
+    return torch.stack(each_layer(median_distance, len(layers), like.device))

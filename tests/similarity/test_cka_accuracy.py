@@ -7,7 +7,7 @@ import torch
 from hidden_states import KINDS, Blocks, as_is, drawn, huge_samples, layers, massive
 
 from engramcka import cka_map
-from engramcka.similarity import feature_route, gram_route, inputs
+from engramcka.similarity import feature_route, gram_route, layers
 
 TOLERANCE = 1e-6
 
@@ -124,7 +124,7 @@ def test_drop_massive_records_what_it_drops(rng):
 
 @pytest.mark.parametrize("estimator", ["minibatch", "debiased", "biased"])
 def test_arrays_of_every_kind_give_the_same(rng, estimator, monkeypatch):
-    monkeypatch.setattr(inputs, "_HELD_BLOCK", 2**16)  # of 1,024 samples
+    monkeypatch.setattr(layers, "_HELD_BLOCK", 2**16)  # of 1,024 samples
     y, x = both(rng, as_is, 1500, (16,), (24, 24))
     plain = cka_map(y, x, estimator=estimator).similarity
     tensors = cka_map([torch.from_numpy(a) for a in y], x, estimator=estimator).similarity

@@ -8,10 +8,10 @@ from hidden_states import layers
 from engramcka import cka_map
 from engramcka.errors import ComparisonError
 from engramcka.similarity import feature_route, gram_route, hsic
-from engramcka.similarity.full import pose
-from engramcka.similarity.inputs import Layers
+from engramcka.similarity.exact import pose
+from engramcka.similarity.layers import Layers
 from engramcka.similarity.minibatch import batch_portions
-from engramcka.similarity.shares import Share, consecutive, spread
+from engramcka.similarity.parallel import Share, consecutive, spread
 
 RANKS = [1, 2, 3, 4, 8]
 DOCUMENTS = np.random.default_rng(5).integers(0, 60, 420)  # of each sample, in no order

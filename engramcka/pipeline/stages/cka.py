@@ -65,7 +65,7 @@ def compute_map(
 
     from engramcka.data import common_rows
     from engramcka.similarity import cka_map
-    from engramcka.similarity.shares import Share
+    from engramcka.similarity.parallel import Share
     from engramcka.stores import write_cka
 
     y = finished_store(context, cka.y, pair.y)

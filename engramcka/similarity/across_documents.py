@@ -15,6 +15,8 @@ over the number of such sets, w_ab = n'^2 - q' - 2 n' (s_a + s_b) + 2 (s_a^2 + s
 being how many pairs complete (i, j) to one. Primed sums are those of L. C and B are Gram matrices
 of samples and documents, whose features are the sums over their samples: all are tiles of one Gram
 matrix of samples and documents together.
+
+`all_pairs` estimates what the pairs of one document, which are left out here, would have changed.
 """
 
 from __future__ import annotations
@@ -31,20 +33,22 @@ import torch
 from engramcka.errors import ComparisonError
 from engramcka.results import Float
 from engramcka.similarity import hsic
-from engramcka.similarity.diagnostics import Moments
-from engramcka.similarity.documents import Ints
-from engramcka.similarity.full import (
+from engramcka.similarity.documents import Ints, pairs_within, share_within
+from engramcka.similarity.exact import (
     GroupProducts,
     Problem,
     all_and_without,
+    block_moments,
     finite_means,
     grouped_blocks,
 )
-from engramcka.similarity.inputs import Layers
-from engramcka.similarity.rows import block_moments
+from engramcka.similarity.gram_tiles import Moments
+from engramcka.similarity.hsic import Hsic, ratio
+from engramcka.similarity.layers import Layers
 
 FEWEST = 4  # documents
 _KINDS = 6  # samples against samples: 3; samples against documents: 2; documents: 1
+_PAIRS = 512  # of one document that are looked at
 
 
 @dataclass(frozen=True)
@@ -300,3 +304,45 @@ def _totals(problem: Across) -> tuple[tuple[list[torch.Tensor], list[torch.Tenso
         plain.append(both[:, 0])
         by_size.append(both[:, 1])
     return (plain, by_size), Moments(problem.n - 1, found.columns, found.along)
+
+
+def all_pairs(
+    y: Layers, x: Layers, documents: Ints, whole: Hsic, seed: int, like: torch.Tensor
+) -> Float:
+    """The similarity that all pairs of samples would give, those of one document among them.
+
+    HSIC of all pairs is the mean of K_ij L_ij over pairs of different documents and over those of
+    one, weighted by how many there are; the latter is estimated from a draw of them, alike, on
+    features less the mean of the samples drawn.
+
+    Args:
+        y: one model.
+        x: the other.
+        documents: (samples,) number of each sample's document.
+        whole: HSIC of pairs of different documents, with the linear kernel.
+        seed: of the draw.
+        like: a tensor of the dtype and on the device to compute with.
+
+    Returns:
+        (y layers, x layers).
+    """
+    share, pairs = share_within(documents), pairs_within(documents, _PAIRS, seed)
+    rows, place = np.unique(pairs, return_inverse=True)
+    one, other = torch.from_numpy(place.reshape(pairs.shape)).unbind(1)
+    products = []
+    for side in (y, x):
+        kernel = []
+        for index in range(len(side)):
+            values = side.values_at(index, rows, like)
+            values = values - values.mean(0)
+            left, right = values[one.to(values.device)], values[other.to(values.device)]
+            kernel.append((left * right).sum(1, dtype=torch.float64))
+        products.append(torch.stack(kernel))
+    cross = (products[0] @ products[1].T / len(pairs)).cpu().numpy()
+    own = torch.cat(products).square().mean(1).cpu().numpy()
+    mixed = Hsic(
+        (1 - share) * whole.cross + share * cross,
+        (1 - share) * whole.own + share * own,
+        (1 - share) * whole.terms + share * own,
+    )
+    return ratio(mixed.cross, mixed)
