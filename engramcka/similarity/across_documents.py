@@ -44,7 +44,7 @@ from engramcka.similarity.exact import (
 )
 from engramcka.similarity.gram_tiles import Moments
 from engramcka.similarity.hsic import Hsic, ratio
-from engramcka.similarity.layers import Layers
+from engramcka.similarity.prepare import Prepared
 
 FEWEST = 4  # documents
 _KINDS = 6  # samples against samples: 3; samples against documents: 2; documents: 1
@@ -138,7 +138,9 @@ class Across(Problem):
         return torch.from_numpy(values).to(like)
 
 
-def pose_across(y: Layers, x: Layers, documents: Ints, groups: Ints, like: torch.Tensor) -> Across:
+def pose_across(
+    y: Prepared, x: Prepared, documents: Ints, groups: Ints, like: torch.Tensor
+) -> Across:
     """Cut samples and documents into blocks.
 
     Args:
@@ -307,7 +309,7 @@ def _totals(problem: Across) -> tuple[tuple[list[torch.Tensor], list[torch.Tenso
 
 
 def all_pairs(
-    y: Layers, x: Layers, documents: Ints, whole: Hsic, seed: int, like: torch.Tensor
+    y: Prepared, x: Prepared, documents: Ints, whole: Hsic, seed: int, like: torch.Tensor
 ) -> Float:
     """The similarity that all pairs of samples would give, those of one document among them.
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, get_args
 
+import numpy as np
 import torch
 
 from engramcka.errors import ComparisonError
@@ -19,16 +20,10 @@ from engramcka.similarity.across_documents import all_pairs
 from engramcka.similarity.diagnostics import layer_diagnostics, layer_warnings, map_warnings
 from engramcka.similarity.documents import MIN_BATCH, document_numbers, share_within
 from engramcka.similarity.hsic import ratio, ratios
-from engramcka.similarity.layers import Layers, check_pair, choose_device, load_if_it_fits
+from engramcka.similarity.layers import Layers, choose_device, load_if_it_fits
 from engramcka.similarity.parallel import Share, full_precision
 from engramcka.similarity.permutation import Shuffles
-from engramcka.similarity.prepare import (
-    drop_massive_samples,
-    drop_nonfinite,
-    first_look,
-    normalize_rms,
-    standardize_features,
-)
+from engramcka.similarity.prepare import prepare
 
 Estimator = Literal["minibatch", "debiased", "biased"]
 Kernel = Literal["linear", "rbf"]
@@ -143,25 +138,22 @@ def cka_map(
         batch_size,
         permutations,
     )
-    sides = Layers(y, "y", y_layers), Layers(x, "x", x_layers)
-    check_pair(*sides, y_samples, x_samples)
-    documents = _documents(groups, sides[0].n_samples)
-    if names and len(names) != sides[0].n_samples:
-        raise ComparisonError(f"names names {len(names)} samples, y has {sides[0].n_samples}")
-    place = choose_device(*sides, device)  # before files are read, which then lie on the CPU
-    load_if_it_fits(*sides, share.ranks)
-    dropped = drop_nonfinite(*sides) if nonfinite == "drop" else 0
-    dtype = torch.float64 if any(side.needs_float64 for side in sides) else torch.float32
+    compared = Layers.from_arrays(y, "y", y_layers), Layers.from_arrays(x, "x", x_layers)
+    _check_pair(*compared, y_samples, x_samples)
+    n = compared[0].n_samples
+    documents = _documents(groups, n)
+    if names and len(names) != n:
+        raise ComparisonError(f"names names {len(names)} samples, y has {n}")
+    place = choose_device(*compared, device)  # before files are read, which then lie on the CPU
+    compared = load_if_it_fits(*compared, share.ranks)
+    dtype = torch.float64 if any(side.needs_float64 for side in compared) else torch.float32
     like = torch.empty(0, dtype=dtype, device=place)
     with full_precision(high=precision == "high"):
-        for side in sides:
-            if normalize == "rms":
-                normalize_rms(side)
-        far = drop_massive_samples(*sides, like, seed) if massive == "drop" else 0
-        for side in sides:
-            if standardize != "none":
-                standardize_features(side, standardize, like)
-        first_look(sides, like, seed)
+        pair = prepare(
+            *compared, like, seed,
+            nonfinite=nonfinite, normalize=normalize, massive=massive, standardize=standardize,
+        )  # fmt: skip
+        sides = pair.y, pair.x
         if documents is not None and sides[0].rows is not None:
             documents = document_numbers(documents[sides[0].rows])
         minibatch = estimator == "minibatch"
@@ -227,10 +219,10 @@ def cka_map(
         seed=seed,
         interval_over=found.over if found.without is not None else "",
         n_samples=sides[0].n_samples,
-        n_dropped=dropped,
+        n_dropped=pair.n_nonfinite,
         n_massive=len(massive_samples),
         massive_samples=tuple(sorted(massive_samples.tolist())[:MOST_NAMED]),
-        n_massive_dropped=far,
+        n_massive_dropped=pair.n_massive,
         normalize=normalize,
         dtype=" / ".join(dict.fromkeys(side.dtype for side in sides)),
         route=found.route,
@@ -245,6 +237,42 @@ def cka_map(
     if permutations and null is None:
         said.append("no p values: fewer than 4 documents to shuffle")
     return replace(result_map, warnings=(*said, *map_warnings(result_map, options, names)))
+
+
+def _check_pair(
+    y: Layers,
+    x: Layers,
+    y_samples: Sequence[Any] | None = None,
+    x_samples: Sequence[Any] | None = None,
+) -> None:
+    """Raise ComparisonError unless y and x hold the same, sufficient number of samples.
+
+    Args:
+        y: one model.
+        x: the other.
+        y_samples: identities of y's samples; where both are given they must be the same.
+        x_samples: identities of x's samples.
+    """
+    if y.n_samples != x.n_samples:
+        raise ComparisonError(
+            f"y has {y.n_samples} samples, x {x.n_samples}; both need the same samples in the "
+            "same order"
+        )
+    if y.n_samples < 4:
+        raise ComparisonError(
+            f"{y.n_samples} samples; the unbiased estimator of HSIC needs at least 4"
+        )
+    if y_samples is None or x_samples is None:
+        return
+    for name, samples in (("y_samples", y_samples), ("x_samples", x_samples)):
+        if len(samples) != y.n_samples:
+            raise ComparisonError(f"{name} names {len(samples)} samples, y has {y.n_samples}")
+    for index, (a, b) in enumerate(zip(y_samples, x_samples, strict=True)):
+        if not np.array_equal(a, b):
+            raise ComparisonError(
+                f"sample {index} is {a!r} in y and {b!r} in x; both need the same samples in the "
+                "same order"
+            )
 
 
 def _documents(groups: Sequence[Any] | None, n: int) -> Any:

@@ -16,8 +16,8 @@ from engramcka.results import CkaMap, Float, LayerDiagnostics
 from engramcka.similarity.estimators import Estimate
 from engramcka.similarity.gram_tiles import Moments
 from engramcka.similarity.hsic import MAX_CONDITION, undefined
-from engramcka.similarity.layers import Layers
 from engramcka.similarity.massive import TOP
+from engramcka.similarity.prepare import Prepared
 
 DOMINANT = 0.5  # share of the variance, or of HSIC, from which one thing is worth a warning
 _STANDS_OUT = 2.0  # times what the largest share of a layer alike in all directions could be
@@ -28,8 +28,8 @@ _MANY = 0.25  # share of the cells from which a map is saturated
 
 def layer_diagnostics(
     found: Moments,
-    y: Layers,
-    x: Layers,
+    y: Prepared,
+    x: Prepared,
     squared: tuple[Float, Float] | None,
     massive: Float,
     top_share: Float,
@@ -73,7 +73,7 @@ def layer_diagnostics(
 
 
 def layer_warnings(
-    sides: Sequence[Layers],
+    sides: Sequence[Prepared],
     diagnostics: Sequence[LayerDiagnostics],
     estimate: Estimate,
     options: Mapping[str, str],
@@ -248,9 +248,9 @@ def _most_common(names: Sequence[str]) -> str:
 
 
 def _constant(
-    side: Layers, constant: npt.NDArray[np.bool_], line: str, estimate: Estimate
+    side: Prepared, constant: npt.NDArray[np.bool_], line: str, estimate: Estimate
 ) -> list[str]:
-    """Layers that vary over no batch; those that vary over all samples are said apart."""
+    """Prepared that vary over no batch; those that vary over all samples are said apart."""
     everything = np.arange(side.n_samples)
     whole = constant & (
         np.array([not c or side.constant(i, everything) for i, c in enumerate(constant)])
@@ -265,14 +265,14 @@ def _constant(
     return said
 
 
-def _resting(side: Layers, which: npt.NDArray[np.bool_]) -> str:
+def _resting(side: Prepared, which: npt.NDArray[np.bool_]) -> str:
     """ "y layer 3 rests", or "y layers 1, 2, 5 rest"."""
     numbers = [side.numbers[index] for index in np.flatnonzero(which)]
     plural = len(numbers) > 1
     return f"{side.side} layer{'s' * plural} {_ranges(numbers)} {'rest' if plural else 'rests'}"
 
 
-def _bias(side: Layers, found: LayerDiagnostics) -> list[str]:
+def _bias(side: Prepared, found: LayerDiagnostics) -> list[str]:
     with np.errstate(invalid="ignore"):
         too_few = found.effective_rank > _BIAS * side.n_samples
     if not too_few.any():
@@ -284,7 +284,7 @@ def _bias(side: Layers, found: LayerDiagnostics) -> list[str]:
     ]
 
 
-def _named(side: Layers, which: npt.NDArray[np.bool_]) -> str:
+def _named(side: Prepared, which: npt.NDArray[np.bool_]) -> str:
     """ "y layer 3 is", or "y layers 1, 2, 5 are"."""
     numbers = [side.numbers[index] for index in np.flatnonzero(which)]
     plural = len(numbers) > 1

@@ -5,7 +5,6 @@ Chooses the route and the precision. Knows nothing of intervals or of what a per
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -21,7 +20,6 @@ from engramcka.similarity.across_documents import estimate_across, pose_across, 
 from engramcka.similarity.documents import MIN_BATCH, Ints
 from engramcka.similarity.exact import BLOCK, Progress, estimate, pose, row_pass
 from engramcka.similarity.gram_tiles import Moments
-from engramcka.similarity.layers import Layers
 from engramcka.similarity.massive import Heavy, heavy_samples
 from engramcka.similarity.minibatch import (
     Batch,
@@ -32,7 +30,7 @@ from engramcka.similarity.minibatch import (
 )
 from engramcka.similarity.parallel import Share, consecutive
 from engramcka.similarity.permutation import Shuffles, full_null, minibatch_null
-from engramcka.similarity.prepare import median_distances
+from engramcka.similarity.prepare import Prepared, median_distances
 
 _FULL_GROUPS = 32  # of documents that are left out in turn, over all samples; twice for many
 _MANY = 8192  # samples
@@ -110,7 +108,7 @@ def draw(n: int, settings: Settings) -> Draw:
 class MinibatchEstimator:
     """Sums of HSIC_1 over batches."""
 
-    def __init__(self, y: Layers, x: Layers, settings: Settings) -> None:
+    def __init__(self, y: Prepared, x: Prepared, settings: Settings) -> None:
         self._y, self._x, self._settings = y, x, settings
         self._made: Batch | None = None  # by `estimate`
 
@@ -185,14 +183,14 @@ class MinibatchEstimator:
 class FullEstimator:
     """HSIC over all samples; once more in float64 where float32 sums would cancel."""
 
-    def __init__(self, y: Layers, x: Layers, settings: Settings) -> None:
+    def __init__(self, y: Prepared, x: Prepared, settings: Settings) -> None:
         documents = settings.documents
         self._order: Ints | None = None  # which samples are first, second ..; None: as they are
         if documents is not None:
             # Those of a document together, and numbered in that order.
             order = np.argsort(documents, kind="stable")
             if not np.array_equal(order, np.arange(len(order))):
-                y, x, self._order = _only(y, order), _only(x, order), order
+                y, x, self._order = y.keep(order), x.keep(order), order
             settings = replace(settings, documents=documents[order])
         self._y, self._x, self._settings = y, x, settings
         self._like = settings.like
@@ -228,7 +226,7 @@ class FullEstimator:
             rows = grouping.one_a_document(settings.documents, settings.seed)
             if len(rows) < MIN_BATCH:
                 return None
-            y, x = _only(y, rows), _only(x, rows)
+            y, x = y.keep(rows), x.keep(rows)
         problem = pose(y, x, like, hollow=settings.hollow, max_groups=1, min_blocks=1)
         shuffled = full_null(problem, settings.shuffles, settings.share)
         if settings.documents is not None:
@@ -273,13 +271,6 @@ class FullEstimator:
         if self._order is not None:
             heavy = replace(heavy, samples=np.sort(self._order[heavy.samples]))
         return Estimate(whole, without, whole.sides(whole.own), moments, heavy, route, 1, over)
-
-
-def _only(layers: Layers, samples: Ints) -> Layers:
-    """The same layers, over these samples."""
-    chosen = copy.copy(layers)
-    chosen.keep(samples)
-    return chosen
 
 
 def _told(parts: Iterable[Batch], count: int, on_progress: Progress | None) -> Iterator[Batch]:

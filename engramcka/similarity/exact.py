@@ -28,8 +28,8 @@ from engramcka.similarity.gram_tiles import (
     row_sums,
     squares,
 )
-from engramcka.similarity.layers import Layers
 from engramcka.similarity.parallel import Scratch, ordered_map
+from engramcka.similarity.prepare import Prepared
 
 BLOCK = 256  # samples a block; a tile is a block against a block
 CALL_OPERATIONS = 5e6  # that a CPU does in the time in which a small product is set up
@@ -43,8 +43,8 @@ Result = TypeVar("Result")
 class Problem:
     """Two models over one set of samples, cut into blocks and groups of blocks."""
 
-    y: Layers
-    x: Layers
+    y: Prepared
+    x: Prepared
     means: list[torch.Tensor]  # (width,) a layer, y's first
     blocks: list[tuple[int, int]]  # (start, stop) of each block of samples
     group_of: list[int]  # the jackknife group of each block
@@ -58,7 +58,7 @@ class Problem:
 
     @property
     def layers(self) -> int:
-        """Layers of y and of x together."""
+        """Prepared of y and of x together."""
         return len(self.y) + len(self.x)
 
     @property
@@ -161,8 +161,8 @@ class RowSums:
 
 
 def pose(
-    y: Layers,
-    x: Layers,
+    y: Prepared,
+    x: Prepared,
     like: torch.Tensor,
     *,
     hollow: bool,
@@ -213,7 +213,7 @@ def grouped_blocks(groups: Ints, start: int = 0) -> tuple[list[tuple[int, int]],
     ]
 
 
-def finite_means(y: Layers, x: Layers, like: torch.Tensor) -> list[torch.Tensor]:
+def finite_means(y: Prepared, x: Prepared, like: torch.Tensor) -> list[torch.Tensor]:
     """(width,) mean of every layer, y's first; raises ComparisonError if one is not finite."""
     means = overall_means(y, like, BLOCK) + overall_means(x, like, BLOCK)
     if not all(bool(mean.isfinite().all()) for mean in means):

@@ -18,8 +18,8 @@ from engramcka.similarity.exact import CALL_OPERATIONS, GroupProducts, Problem, 
 from engramcka.similarity.gram_tiles import all_products, centred_layer
 from engramcka.similarity.parallel import Share, consecutive, ordered_map
 
-_PRODUCT_BYTES = 192 * 2**20  # of X_g' Y_g held for all groups; wide layers are cut into columns
-_LAYER_BYTES = 256 * 2**20  # a layer up to this size is held while its pairs are made
+PRODUCT_BYTES = 192 * 2**20  # of X_g' Y_g held for all groups; wide layers are cut into columns
+LAYER_BYTES = 256 * 2**20  # a layer up to this size is held while its pairs are made
 _STEP = 1024  # samples in one product: longer sums lose digits in float32
 
 
@@ -85,7 +85,7 @@ def _layer(problem: Problem, number: int, hold: bool) -> _Layer:
     def read(start: int, stop: int) -> torch.Tensor:
         return centred_layer(side, index, start, stop, like, mean)
 
-    if not hold or side.n_samples * width * like.element_size() > _LAYER_BYTES:
+    if not hold or side.n_samples * width * like.element_size() > LAYER_BYTES:
         return _Layer(width, read)
     whole = like.new_empty((side.n_samples, width))
     for start, stop in problem.group_ranges:
@@ -95,7 +95,7 @@ def _layer(problem: Problem, number: int, hold: bool) -> _Layer:
 
 def _pair(problem: Problem, left: _Layer, right: _Layer) -> tuple[Float, Float]:
     """(groups,) products within each group, and of each group with all."""
-    step = _PRODUCT_BYTES // (problem.groups * left.width * problem.like.element_size())
+    step = PRODUCT_BYTES // (problem.groups * left.width * problem.like.element_size())
     products = np.zeros((problem.groups, problem.groups))
     for first in range(0, right.width, max(step, 1)):
         columns = slice(first, first + max(step, 1))

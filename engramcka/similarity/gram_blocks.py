@@ -20,9 +20,9 @@ from itertools import pairwise
 import torch
 
 from engramcka.similarity.gram_tiles import centre, pair_products, rbf_, row_blocks, sides, squares
-from engramcka.similarity.layers import Layers
 from engramcka.similarity.massive import candidates, row_sums_of
 from engramcka.similarity.parallel import Scratch
+from engramcka.similarity.prepare import Prepared
 
 STRIP = 32  # columns on a CPU
 _CUDA_STRIP = 256  # on a GPU, where a small product costs as much as its launch
@@ -210,7 +210,7 @@ def _columns(edges: Sequence[int], device: torch.device) -> list[tuple[int, int]
 class _Part:
     """A few equally wide layers of one side, and where their features go."""
 
-    side: Layers
+    side: Prepared
     layers: range
     places: tuple[torch.Tensor, ...]  # (samples, width) a layer
     blocks: list[tuple[torch.Tensor, torch.Tensor]]  # the same, as `squares` takes them
@@ -246,7 +246,7 @@ class Workspace:
     """
 
     def __init__(
-        self, y: Layers, x: Layers, edges: Sequence[int], scratch: Scratch, like: torch.Tensor
+        self, y: Prepared, x: Prepared, edges: Sequence[int], scratch: Scratch, like: torch.Tensor
     ) -> None:
         self.strips = Strips(edges, len(y), len(x), scratch, like)
         self._edges, self._like, self._scratch = tuple(edges), like, scratch
@@ -261,7 +261,7 @@ class Workspace:
             for (side, layers), columns in places
         ]
 
-    def _part(self, side: Layers, layers: range, before: int, columns: torch.Tensor) -> _Part:
+    def _part(self, side: Prepared, layers: range, before: int, columns: torch.Tensor) -> _Part:
         width = side.widths[layers[0]]
         rows = self._scratch.empty("features", (len(layers), self._rows, width), self._like)
         features = rows[:, : self._n]

@@ -27,7 +27,7 @@ from engramcka.similarity.parallel import Share, ordered_map, spread
 _MAX_PORTIONS = 96  # of the work: every number of processes up to 8 gets nearly equal shares
 _MIN_PORTIONS = 8
 _PORTIONS_BYTES = 2**27  # for the sums of all portions
-_PANEL_BYTES = 256 * 2**20  # of centred features held at once; up to three panels are
+PANEL_BYTES = 256 * 2**20  # of centred features held at once; up to three panels are
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def each_row(
 
 def _panels(problem: Problem) -> Iterator[tuple[range, range]]:
     """Pairs of panels, ranges of blocks, that cover the upper half of the matrix."""
-    size = max(1, _PANEL_BYTES // (BLOCK * problem.sample_bytes))
+    size = max(1, PANEL_BYTES // (BLOCK * problem.sample_bytes))
     count = len(problem.blocks)
     ranges = [range(start, min(start + size, count)) for start in range(0, count, size)]
     for i, left in enumerate(ranges):

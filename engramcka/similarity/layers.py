@@ -1,78 +1,113 @@
 """What is compared: one model's layers as (samples, width) arrays, read a block at a time.
 
 Takes torch tensors, NumPy arrays and anything that slices to NumPy arrays (Zarr arrays); gives
-torch tensors in float32 or float64. Knows nothing of kernels, nor of files.
+torch tensors in float32 or float64.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import groupby
-from mmap import mmap
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from engramcka.errors import ComparisonError
 from engramcka.memory import free_bytes
-from engramcka.similarity.arrays import Rows, dense
+from engramcka.similarity.arrays import Rows, as_tensor, dense, in_memory
+from engramcka.similarity.documents import Ints
 
-_BLOCK = 1024  # samples looked at at once
-_HELD_BLOCK = 64 * 2**20  # bytes of an array that are read at once to be held
+BLOCK = 1024  # samples that are looked at at once
+HELD_BLOCK_BYTES = 64 * 2**20  # bytes of an array that are read at once to be held
 _NEAR = 8  # times as many rows may be read in one block as are asked for
 _EXACT_IN_FLOAT32 = ("float32", "float16", "bfloat16")
 _BYTES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
 
-Ints = npt.NDArray[np.int64]
+
 Change = Callable[[torch.Tensor], torch.Tensor]  # (samples, width) -> (samples, new width)
 
 
+class HeldSamples:
+    """Samples of some layers that were read into memory, for `Layers.gather`."""
+
+    def __init__(self) -> None:
+        self.tensors: dict[int, torch.Tensor] = {}  # layer -> its samples, in the order of the file
+        self.places = np.zeros(0, dtype=np.int64)  # sample -> its row in them; -1: not read
+
+    def clear(self) -> None:
+        """Forget all of them."""
+        self.tensors = {}
+        self.places = np.zeros(0, dtype=np.int64)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Layers:
     """The hidden states of one model, layer by layer, over one set of samples.
 
-    Args:
-        arrays: one (samples, width) array a layer; widths may differ, sample counts may not.
-        side: "y" or "x", for messages.
-        numbers: block numbers of the layers, for messages; () means 1, 2, ..
-
-    Raises:
-        ComparisonError: no layers, an array that is not a matrix or has no columns, a dtype that
-            is not a floating point type, or layers with different sample counts.
+    A view of the arrays: which samples are kept and how their values are changed. What leaves
+    samples out or changes values returns another view of the same arrays.
     """
 
-    def __init__(self, arrays: Sequence[Any], side: str, numbers: Sequence[int] = ()) -> None:
-        self.arrays = list(arrays)
-        self.side = side
-        self.numbers = tuple(numbers) or tuple(range(1, len(self.arrays) + 1))
-        if not self.arrays or len(self.numbers) != len(self.arrays):
+    side: str  # "y" or "x", for messages
+    numbers: tuple[int, ...]  # block number of each layer
+    arrays: tuple[Any, ...]  # (samples, width) a layer
+    dtypes: tuple[str, ...]  # that the layers came in
+    n_samples: int  # kept
+    widths: tuple[int, ...]  # dimensions that are compared
+    rows: Ints | None = None  # the samples kept; None means all
+    changes: tuple[Change | None, ...]  # of values, before they are scaled
+    scales: tuple[float, ...]  # powers of two
+    nonfinite_share: tuple[float, ...]  # of the samples, where they were looked for
+    dropped: tuple[tuple[int, ...], ...]  # dimensions of each layer that are left out
+    held: HeldSamples = field(default_factory=HeldSamples, compare=False)
+    _tensors: dict[int, torch.Tensor] = field(default_factory=dict, compare=False)
+
+    @classmethod
+    def from_arrays(cls, arrays: Sequence[Any], side: str, numbers: Sequence[int] = ()) -> Layers:
+        """All samples of some arrays, unchanged.
+
+        Args:
+            arrays: one (samples, width) array a layer; widths may differ, sample counts may not.
+            side: "y" or "x", for messages.
+            numbers: block numbers of the layers, for messages; () means 1, 2, ..
+
+        Raises:
+            ComparisonError: no layers, an array that is not a matrix or has no columns, a dtype
+                that is not a floating point type, or layers with different sample counts.
+        """
+        arrays = list(arrays)
+        numbers = tuple(numbers) or tuple(range(1, len(arrays) + 1))
+        if not arrays or len(numbers) != len(arrays):
             raise ComparisonError(
-                f"{side}: {len(self.arrays)} layers, {len(self.numbers)} layer numbers; "
+                f"{side}: {len(arrays)} layers, {len(numbers)} layer numbers; "
                 "give one array a layer, and as many numbers"
             )
-        self.rows: Ints | None = None  # the samples kept; None means all
-        self.changes: list[Change | None] = [None] * len(self.arrays)  # see prepare
-        self.scales = [1.0] * len(self.arrays)  # powers of two, see look
-        self.directions: list[torch.Tensor] = []  # (width,) a layer, see look
-        self.centres: list[torch.Tensor] = []  # (width,) a layer, see look
-        self.distances: list[float] = []  # median distance from it a layer, see look
-        self._tensors: list[torch.Tensor | None] = [None] * len(self.arrays)  # of those in memory
-        self._held: list[torch.Tensor | None] = [None] * len(self.arrays)  # see hold
-        self._place = np.zeros(0, dtype=np.int64)  # where in them a sample is; -1: not there
-        self.nonfinite_share = [0.0] * len(self.arrays)
-        self.dropped: list[tuple[int, ...]] = [()] * len(self.arrays)
-        self.dtypes = [self._checked_dtype(index) for index in range(len(self.arrays))]
-        self.raw_widths = [int(array.shape[1]) for array in self.arrays]
-        self.widths = list(self.raw_widths)  # that are compared
-        counts = [int(array.shape[0]) for array in self.arrays]
-        self.n_samples = counts[0]
-        for index, count in enumerate(counts):
-            if count != self.n_samples:
+        names = [f"{side} layer {number}" for number in numbers]
+        checked = [
+            _checked_dtype(*dense(array, name), name)
+            for array, name in zip(arrays, names, strict=True)
+        ]
+        counts = [int(array.shape[0]) for array, _ in checked]
+        for name, count in zip(names, counts, strict=True):
+            if count != counts[0]:
                 raise ComparisonError(
-                    f"{self.name(index)} has {count} samples, {self.name(0)} {self.n_samples}; "
+                    f"{name} has {count} samples, {names[0]} {counts[0]}; "
                     "every layer needs the same samples"
                 )
+        return cls(
+            side=side,
+            numbers=numbers,
+            arrays=tuple(array for array, _ in checked),
+            dtypes=tuple(dtype for _, dtype in checked),
+            n_samples=counts[0],
+            widths=tuple(int(array.shape[1]) for array, _ in checked),
+            changes=(None,) * len(checked),
+            scales=(1.0,) * len(checked),
+            nonfinite_share=(0.0,) * len(checked),
+            dropped=((),) * len(checked),
+        )
 
     def __len__(self) -> int:
         return len(self.arrays)
@@ -117,7 +152,7 @@ class Layers:
             return self._slice(index, start, stop)
         rows = self.rows[start:stop]
         low, high = int(rows.min()), int(rows.max()) + 1
-        if high - low > _NEAR * len(rows) and not _in_memory(self.arrays[index]):
+        if high - low > _NEAR * len(rows) and not in_memory(self.arrays[index]):
             return self._runs(index, rows)
         block = self._slice(index, low, high)
         return block[torch.from_numpy(rows - low).to(block.device)]
@@ -148,30 +183,31 @@ class Layers:
         Args:
             samples: (n,) which ones, increasing.
         """
-        self._held = [None] * len(self)
-        self._place = np.zeros(0, dtype=np.int64)
-        outside = [i for i, array in enumerate(self.arrays) if not _in_memory(array)]
+        self.held.clear()
+        outside = [i for i, array in enumerate(self.arrays) if not in_memory(array)]
         if not outside:
             return
         rows = samples if self.rows is None else self.rows[samples]
         order = np.argsort(rows, kind="stable")
-        self._place = np.full(int(samples.max()) + 1, -1)
-        self._place[samples[order]] = np.arange(len(samples))
+        self.held.places = np.full(int(samples.max()) + 1, -1)
+        self.held.places[samples[order]] = np.arange(len(samples))
         for index in outside:
-            self._held[index] = self._picked(index, rows[order])
+            self.held.tensors[index] = self._picked(index, rows[order])
 
-    def load(self) -> None:
-        """Read every array that is not in memory, whole and once."""
-        for index, array in enumerate(self.arrays):
-            if not _in_memory(array):
-                self.arrays[index] = self._picked(index, np.arange(int(array.shape[0])))
+    def loaded(self) -> Self:
+        """The same with every array in memory, each read whole and once."""
+        arrays = tuple(
+            array if in_memory(array) else self._picked(index, np.arange(int(array.shape[0])))
+            for index, array in enumerate(self.arrays)
+        )
+        return replace(self, arrays=arrays, held=HeldSamples(), _tensors={})
 
     def held_bytes(self) -> int:
         """What `hold` needs for one sample."""
         return sum(
-            width * _BYTES[dtype]
-            for array, width, dtype in zip(self.arrays, self.raw_widths, self.dtypes, strict=True)
-            if not _in_memory(array)
+            int(array.shape[1]) * _BYTES[dtype]
+            for array, dtype in zip(self.arrays, self.dtypes, strict=True)
+            if not in_memory(array)
         )
 
     def gather(self, index: int, samples: torch.Tensor, out: torch.Tensor) -> None:
@@ -182,9 +218,9 @@ class Layers:
             samples: (n,) which ones, of those last given to `hold`.
             out: (n, width), of the dtype and on the device to compute with.
         """
-        array = self._held[index]
+        array = self.held.tensors.get(index)
         if array is not None:
-            rows = torch.from_numpy(self._place)[samples]
+            rows = torch.from_numpy(self.held.places)[samples]
         else:
             array = self._in_memory_tensor(index)
             rows = samples if self.rows is None else torch.from_numpy(self.rows)[samples]
@@ -194,14 +230,19 @@ class Layers:
         else:
             out.copy_(self._changed(index, array.index_select(0, rows).to(out)))
 
-    def keep(self, samples: Ints) -> None:
-        """Leave out every sample, of those kept so far, that is not named; put them in this order.
+    def keep(self, samples: Ints) -> Self:
+        """The same without every sample, of those kept so far, that is not named; in this order.
 
         Args:
             samples: (n,) numbers.
         """
-        self.rows = samples if self.rows is None else self.rows[samples]
-        self.n_samples = len(samples)
+        rows = samples if self.rows is None else self.rows[samples]
+        return replace(self, rows=rows, n_samples=len(samples), held=HeldSamples())
+
+    def change(self, changes: Sequence[Change | None]) -> Self:
+        """The same with a further change of each layer's values; None leaves a layer as it is."""
+        both = tuple(_then(one, more) for one, more in zip(self.changes, changes, strict=True))
+        return replace(self, changes=both, held=HeldSamples())
 
     def raise_if_nonfinite(self, samples: Ints) -> None:
         """Raise ComparisonError, naming layer and sample, if these hold a NaN or an infinity."""
@@ -219,15 +260,15 @@ class Layers:
         """Whether one layer is the same for all of these samples."""
         first = self._held_at(index, samples[:1])
         return all(
-            bool((self._held_at(index, samples[start : start + _BLOCK]) == first).all())
-            for start in range(0, len(samples), _BLOCK)
+            bool((self._held_at(index, samples[start : start + BLOCK]) == first).all())
+            for start in range(0, len(samples), BLOCK)
         )
 
     def _held_at(self, index: int, samples: Ints) -> torch.Tensor:
         """`read_at`, from what is held where these samples are."""
-        held = self._held[index]
-        if held is not None and samples.max() < len(self._place):
-            places = self._place[samples]
+        held = self.held.tensors.get(index)
+        if held is not None and samples.max() < len(self.held.places):
+            places = self.held.places[samples]
             if places.min() >= 0:
                 return held[torch.from_numpy(places)]
         return self.read_at(index, samples)
@@ -242,24 +283,24 @@ class Layers:
 
     def _slice(self, index: int, start: int, stop: int) -> torch.Tensor:
         block = self.arrays[index][start:stop]
-        return block if isinstance(block, torch.Tensor) else _from_numpy(block)
+        return block if isinstance(block, torch.Tensor) else as_tensor(block)
 
     def _runs(self, index: int, rows: Ints) -> torch.Tensor:
         """Rows of one array, neighbours at once."""
-        if _in_memory(self.arrays[index]):
+        if in_memory(self.arrays[index]):
             array = self._in_memory_tensor(index)
             return array.index_select(0, torch.from_numpy(rows).to(array.device))
         array = self.arrays[index]
         if isinstance(array, Rows) and array.picks_rows:
-            return _from_numpy(array.pick(rows))
+            return as_tensor(array.pick(rows))
         cuts = np.flatnonzero(np.diff(rows) != 1) + 1
         runs = [self._slice(index, int(run[0]), int(run[-1]) + 1) for run in np.split(rows, cuts)]
         return torch.cat(runs)
 
     def _picked(self, index: int, rows: Ints) -> torch.Tensor:
         """Increasing rows of one array, read in whole blocks."""
-        width, count = self.raw_widths[index], int(self.arrays[index].shape[0])
-        step = max(_BLOCK, _HELD_BLOCK // (width * _BYTES[self.dtypes[index]]) // _BLOCK * _BLOCK)
+        count, width = map(int, self.arrays[index].shape)
+        step = max(BLOCK, HELD_BLOCK_BYTES // (width * _BYTES[self.dtypes[index]]) // BLOCK * BLOCK)
         parts = []
         for start in range(0, count, step):
             first, last = np.searchsorted(rows, (start, start + step))
@@ -270,10 +311,10 @@ class Layers:
         return torch.cat(parts)
 
     def _in_memory_tensor(self, index: int) -> torch.Tensor:
-        found = self._tensors[index]
+        found = self._tensors.get(index)
         if found is None:
             array = self.arrays[index]
-            found = array if isinstance(array, torch.Tensor) else _from_numpy(array)
+            found = array if isinstance(array, torch.Tensor) else as_tensor(array)
             self._tensors[index] = found
         return found
 
@@ -284,53 +325,23 @@ class Layers:
             devices[0] if devices else None
         )
 
-    def _checked_dtype(self, index: int) -> str:
-        self.arrays[index], dtype = dense(self.arrays[index], self.name(index))
-        if dtype not in (*_EXACT_IN_FLOAT32, "float64"):
-            raise ComparisonError(
-                f"{self.name(index)} is {dtype}; it must be float64, float32, float16 or bfloat16"
-            )
-        return dtype
 
-
-def check_pair(
-    y: Layers,
-    x: Layers,
-    y_samples: Sequence[Any] | None = None,
-    x_samples: Sequence[Any] | None = None,
-) -> None:
-    """Raise ComparisonError unless y and x hold the same, sufficient number of samples.
-
-    Args:
-        y: one model.
-        x: the other.
-        y_samples: identities of y's samples; where both are given they must be the same.
-        x_samples: identities of x's samples.
-    """
-    if y.n_samples != x.n_samples:
+def _checked_dtype(array: Any, dtype: str, name: str) -> tuple[Any, str]:
+    if dtype not in (*_EXACT_IN_FLOAT32, "float64"):
         raise ComparisonError(
-            f"y has {y.n_samples} samples, x {x.n_samples}; both need the same samples in the "
-            "same order"
+            f"{name} is {dtype}; it must be float64, float32, float16 or bfloat16"
         )
-    if y.n_samples < 4:
-        raise ComparisonError(
-            f"{y.n_samples} samples; the unbiased estimator of HSIC needs at least 4"
-        )
-    if y_samples is None or x_samples is None:
-        return
-    for name, samples in (("y_samples", y_samples), ("x_samples", x_samples)):
-        if len(samples) != y.n_samples:
-            raise ComparisonError(f"{name} names {len(samples)} samples, y has {y.n_samples}")
-    for index, (a, b) in enumerate(zip(y_samples, x_samples, strict=True)):
-        if not np.array_equal(a, b):
-            raise ComparisonError(
-                f"sample {index} is {a!r} in y and {b!r} in x; both need the same samples in the "
-                "same order"
-            )
+    return array, dtype
 
 
-def load_if_it_fits(y: Layers, x: Layers, ranks: int) -> None:
-    """Read what is not in memory, where half of the memory that is free holds all of it.
+def _then(first: Change | None, second: Change | None) -> Change | None:
+    if first is None or second is None:
+        return first or second
+    return lambda block: second(first(block))
+
+
+def load_if_it_fits(y: Layers, x: Layers, ranks: int) -> tuple[Layers, Layers]:
+    """Both models, read into memory where half of the memory that is free holds all of them.
 
     Args:
         y: one model.
@@ -339,8 +350,8 @@ def load_if_it_fits(y: Layers, x: Layers, ranks: int) -> None:
     """
     needed = sum(side.held_bytes() * int(side.arrays[0].shape[0]) for side in (y, x))
     if 0 < needed <= free_bytes() / (2 * ranks):
-        for side in (y, x):
-            side.load()
+        return y.loaded(), x.loaded()
+    return y, x
 
 
 def choose_device(y: Layers, x: Layers, device: str | torch.device) -> torch.device:
@@ -354,23 +365,3 @@ def choose_device(y: Layers, x: Layers, device: str | torch.device) -> torch.dev
     if None in found and torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("cpu")
-
-
-def _in_memory(array: Any) -> bool:
-    """Whether any row is had at once: a tensor, or an array that is no file's."""
-    if isinstance(array, torch.Tensor):
-        return True
-    if not isinstance(array, np.ndarray):
-        return False
-    while isinstance(array, np.ndarray) and not isinstance(array, np.memmap):
-        array = array.base
-    return not isinstance(array, np.memmap | mmap)
-
-
-def _from_numpy(block: Any) -> torch.Tensor:
-    values = np.ascontiguousarray(block)
-    if not values.flags.writeable:
-        values = values.copy()
-    if values.dtype.name == "bfloat16":
-        return torch.from_numpy(values.view(np.uint16)).view(torch.bfloat16)
-    return torch.from_numpy(values)

@@ -22,17 +22,16 @@ from engramcka.similarity import hsic
 from engramcka.similarity.documents import Ints
 from engramcka.similarity.gram_blocks import Filled, Sums, Workspace, workspace_bytes
 from engramcka.similarity.gram_tiles import Moments, collect, pair_sums
-from engramcka.similarity.layers import Layers
 from engramcka.similarity.massive import Heavy
 from engramcka.similarity.parallel import Scratch, ordered_map
-from engramcka.similarity.prepare import FAR
+from engramcka.similarity.prepare import FAR, Prepared
 
 _CHECKED = 256 * 2**20  # bytes from which a batch is held against the memory that is free
 _MAKING = threading.Lock()  # two threads that only make views would wait for each other at each
 _FLOAT64_BELOW = 32  # samples: a small batch cancels more, and costs little in float64
 
 
-def all_constant(y: Layers, x: Layers, samples: Ints, which: hsic.Bool) -> bool:
+def all_constant(y: Prepared, x: Prepared, samples: Ints, which: hsic.Bool) -> bool:
     """Whether each of these layers, of y and then of x, is the same for all of these samples."""
     layers = [(side, index) for side in (y, x) for index in range(len(side))]
     return all(
@@ -64,8 +63,8 @@ class Batch:
 class Minibatch:
     """Two models and how to compare them batch by batch."""
 
-    y: Layers
-    x: Layers
+    y: Prepared
+    x: Prepared
     batches: Sequence[Ints]  # the samples of each, those of a group together
     groups: Ints | None  # (samples,) which are left out together; None for none left out
     bandwidths: torch.Tensor | None  # (layers,) of the RBF kernel; None for the linear one
@@ -158,7 +157,7 @@ class Minibatch:
         return (*first.tolist(), n), place
 
     @property
-    def _widths(self) -> list[int]:
+    def _widths(self) -> tuple[int, ...]:
         return self.y.widths + self.x.widths
 
     def _workspace(self, edges: tuple[int, ...], like: torch.Tensor) -> Workspace:
@@ -175,7 +174,7 @@ class Minibatch:
 
 
 def held_windows(
-    y: Layers, x: Layers, batches: Sequence[Ints], numbers: Sequence[int], ranks: int
+    y: Prepared, x: Prepared, batches: Sequence[Ints], numbers: Sequence[int], ranks: int
 ) -> Iterator[list[int]]:
     """Runs of the batches with these numbers, whose samples are held while a run is at hand.
 

@@ -18,12 +18,13 @@ import torch
 
 from engramcka.results import Float
 from engramcka.similarity import hsic
+from engramcka.similarity.documents import Ints
 from engramcka.similarity.exact import Problem, whole_rows
 from engramcka.similarity.gram_route import TileRow, each_row, row_costs, row_portions, tiles
 from engramcka.similarity.gram_tiles import centred_at, cross_products, hollow_tiles, tile_size
-from engramcka.similarity.layers import Ints, Layers
 from engramcka.similarity.minibatch import batch_portions, held_windows
 from engramcka.similarity.parallel import Share, consecutive, ordered_map, spread
+from engramcka.similarity.prepare import Prepared
 
 _MAX_PORTIONS = 64
 _MIN_PORTIONS = 8
@@ -51,8 +52,8 @@ class Shuffles:
 
 
 def minibatch_null(
-    y: Layers,
-    x: Layers,
+    y: Prepared,
+    x: Prepared,
     batches: Sequence[Ints],
     bandwidths: torch.Tensor | None,
     shuffles: Shuffles,
@@ -129,8 +130,8 @@ def full_null(problem: Problem, shuffles: Shuffles, share: Share) -> Float:
 
 
 def _batch_null(
-    y: Layers,
-    x: Layers,
+    y: Prepared,
+    x: Prepared,
     samples: Ints,
     bandwidths: torch.Tensor | None,
     shuffles: Shuffles,

@@ -7,8 +7,7 @@ looks at a few samples.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import partial
 
 import numpy as np
@@ -16,10 +15,12 @@ import numpy.typing as npt
 import torch
 
 from engramcka.errors import ComparisonError
-from engramcka.similarity.documents import MIN_BATCH
+from engramcka.similarity.documents import MIN_BATCH, Ints
 from engramcka.similarity.gram_tiles import centre, overall_means
-from engramcka.similarity.layers import Change, Ints, Layers
+from engramcka.similarity.layers import Change, Layers
 from engramcka.similarity.parallel import each_layer
+
+_Scaling = tuple[list[float], list[torch.Tensor], list[torch.Tensor], list[float]]
 
 FAR = 10.0  # times the layer's median distance from its centre: from there a sample is massive
 MEDIAN_SAMPLES = 1024  # samples whose distances decide the bandwidth of the RBF kernel
@@ -36,18 +37,73 @@ _FEW = 16  # samples below which their median distance says little
 _SCALE_FROM = 2.0**12  # a layer larger than this, or smaller than its inverse, is scaled
 
 
-def drop_nonfinite(y: Layers, x: Layers) -> int:
-    """Leave every sample with a NaN or an infinity in any layer out of both models.
+@dataclass(frozen=True, kw_only=True)
+class Prepared(Layers):
+    """Layers ready to be compared: scaled, and with what a few samples say of each of them."""
 
-    Returns:
-        How many were left out.
+    directions: tuple[torch.Tensor, ...]  # (width,) a layer, near its first principal component
+    centres: tuple[torch.Tensor, ...]  # (width,) a layer, scaled
+    distances: tuple[float, ...]  # median distance of a sample from the centre, scaled
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Both models, ready to be compared."""
+
+    y: Prepared
+    x: Prepared
+    n_nonfinite: int  # samples left out for a value that is NaN or infinite
+    n_massive: int  # samples left out because they are massive
+
+
+def prepare(
+    y: Layers,
+    x: Layers,
+    like: torch.Tensor,
+    seed: int,
+    *,
+    nonfinite: str = "error",
+    normalize: str = "none",
+    massive: str = "keep",
+    standardize: str = "none",
+) -> Pair:
+    """Leave samples out, change features and scale layers, in this order, as `cka_map` describes.
+
+    Args:
+        y: one model.
+        x: the other.
+        like: a tensor of the dtype and on the device to compute with.
+        seed: of the samples that decide the scale.
+        nonfinite: "error", or "drop" samples that are not finite in every layer.
+        normalize: "none", or "rms", each sample divided by its root mean square.
+        massive: "keep", or "drop" samples that are massive in some layer.
+        standardize: "none", "zscore" or "drop-massive", see `standardize_features`.
+
+    Raises:
+        ComparisonError: fewer than 4 samples are left, or a value that is not finite.
+    """
+    n_nonfinite = n_massive = 0
+    if nonfinite == "drop":
+        y, x, n_nonfinite = drop_nonfinite(y, x)
+    if normalize == "rms":
+        y, x = normalize_rms(y), normalize_rms(x)
+    if massive == "drop":
+        y, x, n_massive = drop_massive_samples(y, x, like, seed)
+    if standardize != "none":
+        y, x = (standardize_features(side, standardize, like) for side in (y, x))
+    return Pair(*scale(y, x, like, seed), n_nonfinite, n_massive)
+
+
+def drop_nonfinite(y: Layers, x: Layers) -> tuple[Layers, Layers, int]:
+    """Both models without the samples that have a NaN or an infinity in any layer, and how many.
 
     Raises:
         ComparisonError: fewer than 4 samples are left.
     """
     n = y.n_samples
-    keep = np.ones(n, dtype=bool)
+    keep, checked = np.ones(n, dtype=bool), []
     for side in (y, x):
+        shares = []
         for index in range(len(side)):
             finite = np.concatenate(
                 [
@@ -55,13 +111,44 @@ def drop_nonfinite(y: Layers, x: Layers) -> int:
                     for start, stop in _ranges(n)
                 ]
             )
-            side.nonfinite_share[index] = float(1 - finite.mean())
+            shares.append(float(1 - finite.mean()))
             keep &= finite
-    return keep_only(y, x, keep, "are finite in every layer of both models", "")
+        checked.append(replace(side, nonfinite_share=tuple(shares)))
+    y, x = checked
+    return _keep_only(y, x, keep, "are finite in every layer of both models")
 
 
-def keep_only(y: Layers, x: Layers, keep: npt.NDArray[np.bool_], which: str, instead: str) -> int:
-    """Leave out of both models what is not to be kept.
+def drop_massive_samples(
+    y: Layers, x: Layers, like: torch.Tensor, seed: int
+) -> tuple[Layers, Layers, int]:
+    """Both models without the samples that are massive in any layer of either, and how many.
+
+    Raises:
+        ComparisonError: fewer than 4 samples are left.
+    """
+    keep = np.ones(y.n_samples, dtype=bool)
+    for side in scale(y, x, like, seed):
+        for massive in each_layer(partial(_is_massive, side, like), len(side), like.device):
+            keep &= ~massive
+    return _keep_only(
+        y, x, keep, "are massive in no layer", '; massive = "keep" compares all of them'
+    )
+
+
+def _is_massive(side: Prepared, like: torch.Tensor, index: int) -> npt.NDArray[np.bool_]:
+    """(samples,) whether each is massive in one layer."""
+    centre = side.centres[index].to(like)
+    parts = [
+        torch.linalg.vector_norm(side.values(index, start, stop, like) - centre, dim=1)
+        for start, stop in _ranges(side.n_samples)
+    ]
+    return (torch.cat(parts) > FAR * side.distances[index]).cpu().numpy()
+
+
+def _keep_only(
+    y: Layers, x: Layers, keep: npt.NDArray[np.bool_], which: str, instead: str = ""
+) -> tuple[Layers, Layers, int]:
+    """Both models with these samples only, and how many were left out.
 
     Args:
         y: one model.
@@ -70,37 +157,32 @@ def keep_only(y: Layers, x: Layers, keep: npt.NDArray[np.bool_], which: str, ins
         which: samples these are, for the message.
         instead: what else could be done, for the message.
 
-    Returns:
-        How many were left out.
-
     Raises:
         ComparisonError: fewer than 4 samples are left.
     """
     rows = np.flatnonzero(keep)
     if len(rows) == len(keep):
-        return 0
+        return y, x, 0
     if len(rows) < MIN_BATCH:
         raise ComparisonError(
             f"{len(rows)} of {len(keep)} samples {which}; at least {MIN_BATCH} are needed{instead}"
         )
-    y.keep(rows)
-    x.keep(rows)
-    return len(keep) - len(rows)
+    return y.keep(rows), x.keep(rows), len(keep) - len(rows)
 
 
-def normalize_rms(layers: Layers, eps: float = RMS_EPSILON) -> None:
-    """Divide each sample of every layer by its root mean square, as the next block's norm does."""
+def normalize_rms(layers: Layers, eps: float = RMS_EPSILON) -> Layers:
+    """Each sample of every layer divided by its root mean square, as the next block's norm does."""
 
     def change(block: torch.Tensor) -> torch.Tensor:
         largest = block.abs().amax(1, keepdim=True).clamp_(min=torch.finfo(block.dtype).tiny)
         scaled = block / largest  # squares of float32 leave its range early
         return scaled / (scaled.square().mean(1, keepdim=True) + eps / largest.square()).sqrt()
 
-    layers.changes = [change] * len(layers)
+    return layers.change([change] * len(layers))
 
 
-def standardize_features(layers: Layers, how: str, like: torch.Tensor) -> None:
-    """Change the features of every layer, from their means and variances over all samples.
+def standardize_features(layers: Layers, how: str, like: torch.Tensor) -> Layers:
+    """The features of every layer changed, from their means and variances over all samples.
 
     "zscore" divides each dimension by its standard deviation, so that each counts the same (one
     that does not vary counts nothing). "drop-massive" leaves out the dimensions whose variance is
@@ -109,18 +191,20 @@ def standardize_features(layers: Layers, how: str, like: torch.Tensor) -> None:
     Raises:
         ComparisonError: a value is NaN or infinite.
     """
-    for index, (mean, variance) in enumerate(_statistics(layers, like)):
-        if how == "zscore":
-            layers.changes[index] = _then(layers.changes[index], _zscore(mean, variance))
-        else:
-            varying = variance[variance > 0]
-            limit = MASSIVE * varying.median() if len(varying) else torch.inf
-            massive = (variance > limit).nonzero()[:, 0]
-            if len(massive):
-                kept = (variance <= limit).nonzero()[:, 0]
-                layers.changes[index] = _then(layers.changes[index], _only(kept))
-                layers.widths[index] = len(kept)
-                layers.dropped[index] = tuple(massive.tolist())
+    statistics = _statistics(layers, like)
+    if how == "zscore":
+        return layers.change([_zscore(mean, variance) for mean, variance in statistics])
+    changes: list[Change | None] = []
+    widths, dropped = [], []
+    for index, (_, variance) in enumerate(statistics):
+        varying = variance[variance > 0]
+        limit = MASSIVE * varying.median() if len(varying) else torch.inf
+        massive = (variance > limit).nonzero()[:, 0]
+        kept = (variance <= limit).nonzero()[:, 0]
+        changes.append(_only(kept) if len(massive) else None)
+        widths.append(len(kept) if len(massive) else layers.widths[index])
+        dropped.append(tuple(massive.tolist()))
+    return replace(layers.change(changes), widths=tuple(widths), dropped=tuple(dropped))
 
 
 def _statistics(layers: Layers, like: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
@@ -142,10 +226,6 @@ def _statistics(layers: Layers, like: torch.Tensor) -> list[tuple[torch.Tensor, 
         return mean, variance
 
     return each_layer(statistics, len(layers), like.device)
-
-
-def _then(first: Change | None, second: Change) -> Change:
-    return second if first is None else lambda block: second(first(block))
 
 
 def _zscore(mean: torch.Tensor, variance: torch.Tensor) -> Change:
@@ -173,8 +253,8 @@ def some_samples(n: int, count: int, seed: int) -> Ints:
     return (np.sort(runs)[:, None] * RUN + np.arange(RUN)).ravel()
 
 
-def first_look(sides: Sequence[Layers], like: torch.Tensor, seed: int) -> None:
-    """Set one power of two, one direction, one centre and one distance a layer of each model.
+def scale(y: Layers, x: Layers, like: torch.Tensor, seed: int) -> tuple[Prepared, Prepared]:
+    """Both models with one power of two, one direction, one centre and one distance a layer.
 
     The scale keeps products of products in float32's range. CKA does not depend on it, and a
     product with a power of two is exact. Layers of ordinary size keep 1. Where later samples leave
@@ -187,33 +267,29 @@ def first_look(sides: Sequence[Layers], like: torch.Tensor, seed: int) -> None:
     are too few samples for a median.
 
     Args:
-        sides: the models.
+        y: one model, not scaled yet.
+        x: the other.
         like: a tensor of the dtype and on the device to compute with.
         seed: of the samples looked at.
     """
-    samples = some_samples(sides[0].n_samples, _SAMPLES, seed)
-    for layers in sides:
-        layers.scales = [1.0] * len(layers)
-        layers.directions, layers.centres, layers.distances = [], [], []
-        for part in layers.parts(_SAMPLES * 4, _PART_BYTES):
-            seen = _look(layers, part, samples, like)
-            layers.scales[part.start : part.stop] = seen.scales
-            layers.directions += seen.directions
-            layers.centres += seen.centres
-            layers.distances += seen.distances
+    samples = some_samples(y.n_samples, _SAMPLES, seed)
+    return _scaled(y, samples, like), _scaled(x, samples, like)
 
 
-@dataclass(frozen=True)
-class _Seen:
-    """Of a few equally wide layers, one each."""
+def _scaled(layers: Layers, samples: Ints, like: torch.Tensor) -> Prepared:
+    parts = [
+        _scaling(layers, part, samples, like) for part in layers.parts(_SAMPLES * 4, _PART_BYTES)
+    ]
+    scales, directions, centres, distances = (
+        tuple(value for values in column for value in values) for column in zip(*parts, strict=True)
+    )
+    plain = {entry.name: getattr(layers, entry.name) for entry in fields(layers)}
+    found = {"directions": directions, "centres": centres, "distances": distances}
+    return Prepared(**{**plain, **found, "scales": scales})
 
-    scales: list[float]
-    directions: list[torch.Tensor]
-    centres: list[torch.Tensor]
-    distances: list[float]
 
-
-def _look(layers: Layers, part: range, samples: Ints, like: torch.Tensor) -> _Seen:
+def _scaling(layers: Layers, part: range, samples: Ints, like: torch.Tensor) -> _Scaling:
+    """Scale, direction, centre and distance of a few equally wide layers."""
     features = torch.stack([layers.values_at(index, samples, like) for index in part])
     step = _EVERY if len(samples) == _SAMPLES else 1
     centres = features[:, ::step].median(1, keepdim=True).values
@@ -231,7 +307,7 @@ def _look(layers: Layers, part: range, samples: Ints, like: torch.Tensor) -> _Se
     far = [one * scale or math.inf for one, scale in zip(distances.tolist(), scales, strict=True)]
     if len(samples) < _FEW:
         far = [math.inf] * len(part)
-    return _Seen(scales, _directions(features, squares), centred, far)
+    return scales, _directions(features, squares), centred, far
 
 
 def _scale(largest: float) -> float:
@@ -258,34 +334,6 @@ def _directions(features: torch.Tensor, squares: torch.Tensor) -> list[torch.Ten
         vectors = torch.bmm(along.mT, features).mul_(inverse)
     lengths = torch.linalg.vector_norm(vectors, dim=2, keepdim=True).clamp_(min=_TINY)
     return list((vectors / lengths)[:, 0])
-
-
-def drop_massive_samples(y: Layers, x: Layers, like: torch.Tensor, seed: int) -> int:
-    """Leave every sample that is massive in any layer of either model out of both.
-
-    Returns:
-        How many were left out.
-
-    Raises:
-        ComparisonError: fewer than 4 samples are left.
-    """
-    first_look((y, x), like, seed)
-    keep = np.ones(y.n_samples, dtype=bool)
-    for side in (y, x):
-        for far in each_layer(partial(_far, side, like), len(side), like.device):
-            keep &= ~far
-    instead = '; massive = "keep" compares all of them'
-    return keep_only(y, x, keep, "are massive in no layer", instead)
-
-
-def _far(side: Layers, like: torch.Tensor, index: int) -> npt.NDArray[np.bool_]:
-    """(samples,) whether each is massive in one layer."""
-    n, centre = side.n_samples, side.centres[index].to(like)
-    parts = [
-        torch.linalg.vector_norm(side.values(index, a, min(a + _BLOCK, n), like) - centre, dim=1)
-        for a in range(0, n, _BLOCK)
-    ]
-    return (torch.cat(parts) > FAR * side.distances[index]).cpu().numpy()
 
 
 def median_distances(layers: Layers, like: torch.Tensor, seed: int) -> torch.Tensor:

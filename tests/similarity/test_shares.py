@@ -171,7 +171,7 @@ def loads(costs, split, ranks):
 @pytest.mark.parametrize("ranks", RANKS)
 @pytest.mark.parametrize("n", [8192, 20_000, 65_536])
 def test_rows_of_tiles_are_shared_evenly(ranks, n):
-    side = Layers([np.zeros((n, 1), np.float32)], "y")
+    side = Layers.from_arrays([np.zeros((n, 1), np.float32)], "y")
     problem = pose(side, side, torch.empty(0), hollow=True, max_groups=64)
     costs = gram_route.row_costs(problem, gram_route.row_portions(problem, 1000))
     count = len(problem.blocks)
@@ -182,10 +182,13 @@ def test_rows_of_tiles_are_shared_evenly(ranks, n):
 
 @pytest.mark.parametrize("ranks", RANKS)
 def test_panels_whose_rows_are_not_ours_are_not_read(monkeypatch, ranks):
-    monkeypatch.setattr(gram_route, "_PANEL_BYTES", 1)  # a panel is a block
+    monkeypatch.setattr(gram_route, "PANEL_BYTES", 1)  # a panel is a block
     y, x = models()
     problem = pose(
-        *(Layers(side, "y") for side in (y, x)), torch.empty(0), hollow=True, max_groups=8
+        *(Layers.from_arrays(side, "y") for side in (y, x)),
+        torch.empty(0),
+        hollow=True,
+        max_groups=8,
     )
     count, read, was = len(problem.blocks), [], type(problem).read
     monkeypatch.setattr(
