@@ -4,7 +4,7 @@ A link could lead anywhere, a pipe never ends, a device does things when it is o
 regular file, or is reached through a link below the folder it belongs to, is refused with an
 OSError in words. Readers of a run, a store or a checkpoint go through here, and writers that open a
 file which may be there already (others: `engramcka.whole`); what libraries open by themselves is
-looked at first, see `engramcka.stores.sealed`. Knows no formats.
+looked at first, see `engramcka.stores.manifest`. Knows no formats.
 """
 
 from __future__ import annotations

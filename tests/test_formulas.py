@@ -17,7 +17,7 @@ from engramcka.figures.plain import plain
 from engramcka.figures.tables import rows_to_csv
 from engramcka.formulas import guarded, unguarded
 from engramcka.results import LossSweep
-from engramcka.stores.foreign_sweeps import read_sweep_file
+from engramcka.stores.foreign.sweeps import read_sweep_file
 
 EVIL = [
     "=cmd|'/C calc'!A1",

@@ -134,7 +134,7 @@ def _run_place(path: Path, label: str) -> Place:
 def _is_run(path: str | Path) -> bool:
     join = os.path.join
     return is_regular(join(path, layout.CONFIG)) or is_regular(
-        join(path, layout.RESULTS, nodes.NAME)
+        join(path, layout.RESULTS, nodes.ZARR_JSON)
     )
 
 

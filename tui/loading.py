@@ -88,7 +88,7 @@ def _read(entry: Entry) -> Any:
 def _read_one(entry: Entry) -> Any:
     from engramcka.stores.results import read_result
 
-    if not is_regular(entry.path / nodes.NAME):
+    if not is_regular(entry.path / nodes.ZARR_JSON):
         raise StoreError(f"{entry.path}: half-written or gone (no zarr.json in it)")
     return read_result(entry.place.results, entry.kind, entry.name)
 

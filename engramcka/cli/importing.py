@@ -75,11 +75,11 @@ def command(
     if kind is KindChoice.sweep and first_layer is not None:
         raise ConfigError("--first-layer: is for maps; a sweep's file numbers its layers itself")
     if kind is KindChoice.sweep:
-        from engramcka.stores.foreign_sweeps import read_sweep_file
+        from engramcka.stores.foreign.sweeps import read_sweep_file
 
         result: Any = read_sweep_file(file, tag)
     else:
-        from engramcka.stores.foreign_maps import read_map_file
+        from engramcka.stores.foreign.maps import read_map_file
 
         result = read_map_file(file, y_label, x_label, first_layer)
     source = {"file": str(file), "sha256": _digest(file)}

@@ -16,7 +16,7 @@ from engramcka.config import Config
 from engramcka.distributed import ALONE, World
 from engramcka.errors import StoreError
 from engramcka.stores import layout, manifest
-from engramcka.stores.sealed import require_nothing_else
+from engramcka.stores.manifest import refuse_unlisted_files
 
 if TYPE_CHECKING:
     from engramcka.data import Corpus, Samples
@@ -111,5 +111,5 @@ class Context:
                 f"{self.tokenizer_folder}: no tokenizer yet; run stage tokenizer first"
             )
         manifest.require_whole(self.tokenizer_folder, self.tokenizer_folder.name)
-        require_nothing_else(self.tokenizer_folder)
+        refuse_unlisted_files(self.tokenizer_folder)
         return PreTrainedTokenizerFast.from_pretrained(self.tokenizer_folder)

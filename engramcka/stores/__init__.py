@@ -12,8 +12,8 @@ from engramcka.lazy import attach
 
 if TYPE_CHECKING:
     from engramcka.stores.activations import ActivationStore
+    from engramcka.stores.create import create_activations
     from engramcka.stores.layer_arrays import LayerArray
-    from engramcka.stores.making import create_activations
     from engramcka.stores.open import open_activations
     from engramcka.stores.results import (
         read_cka,
@@ -29,7 +29,7 @@ _HOMES = {
     "ActivationStore": "activations",
     "LayerArray": "layer_arrays",
     "Run": "run",
-    "create_activations": "making",
+    "create_activations": "create",
     "is_run": "run",
     "open_activations": "open",
     "open_run": "run",

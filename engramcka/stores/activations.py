@@ -26,23 +26,21 @@ from crc32c import crc32c
 
 from engramcka.errors import StoreError
 from engramcka.regular import check_way, is_regular
-from engramcka.stores import layout, manifest, nodes, samples
-from engramcka.stores.attributes import StoreAttributes, store_attributes
-from engramcka.stores.chunk import CRC_BYTES, checked, read_file
-from engramcka.stores.grids import grid_of
-from engramcka.stores.layer_arrays import LayerArray
+from engramcka.stores import layout, manifest, nodes
+from engramcka.stores.activation_metadata import StoreAttributes, read_samples, store_attributes
+from engramcka.stores.layer_arrays import LayerArray, ShardedArray
+from engramcka.stores.nodes import CRC_BYTES, checked, read_file
+from engramcka.stores.parallel import local_threads, parallel_map
 from engramcka.stores.shards import (
     OTHER,
     Place,
-    ShardedArray,
     check_shard,
+    grid_of,
     shard_path,
     write_shard,
 )
-from engramcka.stores.together import local_threads, together
 from engramcka.whole import whole
 
-_WRITTEN = "written"
 _FULL = (None, errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # None: said in a library's own words
 _Row = list[tuple[int, int]]  # bytes and fingerprint of each file of a chunk
 _FACT_BYTES = 16  # of a file in a row of `written`: its size and its fingerprint
@@ -85,7 +83,7 @@ class ActivationStore:
     @property
     def samples(self) -> dict[str, np.ndarray[Any, Any]]:
         """The sample table: column name -> (samples,) array."""
-        return samples.read_samples(self.path, self.n_samples)
+        return read_samples(self.path, self.n_samples)
 
     @property
     def n_samples(self) -> int:
@@ -139,7 +137,7 @@ class ActivationStore:
         for name in self._arrays:
             self._require_own(shard_path(self.path / name, chunk))
         try:
-            row = together(
+            row = parallel_map(
                 lambda item: write_shard(
                     shard_path(item[1].folder, chunk),
                     values[item[0]],
@@ -154,7 +152,7 @@ class ActivationStore:
 
     def forget(self, chunk: int) -> None:
         """Mark a chunk as not written, so that it is made again; the store is open again too."""
-        for place in (self.path / manifest.GROUP / nodes.NAME, self._row_path(chunk)):
+        for place in (self.path / manifest.GROUP / nodes.ZARR_JSON, self._row_path(chunk)):
             self._require_own(place)
             place.unlink(missing_ok=True)
         self._rows.pop(chunk, None)
@@ -190,7 +188,7 @@ class ActivationStore:
             for (name, array), facts in zip(self._arrays.items(), row or (), strict=False):
                 files.append(_File(array, chunk, facts, self.known.salt(name, chunk), since))
         here = 1 if self._place is self.path and not every_byte else self._threads
-        told = together(_shard_damage, files, here)
+        told = parallel_map(_shard_damage, files, here)
         found += [(file.chunk, error) for file, error in zip(files, told, strict=True) if error]
         return sorted(found, key=lambda one: one[0])
 
@@ -267,7 +265,7 @@ class ActivationStore:
         return chunk * size, min((chunk + 1) * size, self.n_samples)
 
     def _row_path(self, chunk: int) -> Path:
-        return self.path / _WRITTEN / "c" / str(chunk) / "0" / "0"
+        return self.path / layout.WRITTEN / "c" / str(chunk) / "0" / "0"
 
     def _row(self, chunk: int) -> _Row | None:
         """(size, fingerprint) of a chunk's files, in the order of the arrays; None if not written.
@@ -300,7 +298,7 @@ class ActivationStore:
 
     def _is_data(self, name: str) -> bool:
         """Whether a file of the store is a chunk of hidden states or of a read-out."""
-        return "/c/" in name and not name.startswith((f"{samples.NAME}/", f"{_WRITTEN}/"))
+        return "/c/" in name and not name.startswith((f"{layout.SAMPLES}/", f"{layout.WRITTEN}/"))
 
     def _no_room(self, error: OSError) -> StoreError:
         """What could not be written, and where the disk is full how many bytes are missing."""

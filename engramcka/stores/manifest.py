@@ -4,7 +4,7 @@ A manifest is written last, and held against the files when they are read. It is
 Zarr group of its own, `manifest/zarr.json`, which other readers pass by; in a folder that is no
 Zarr group (a checkpoint) the file is `manifest.json`. Every such file is written in one form only,
 with a checksum inside, so that any byte of it that changes is noticed, and holds the name under
-which its folder was written, so that two that change places are too. Knows no zarr.
+which its folder was written, so that two that change places are too.
 """
 
 from __future__ import annotations
@@ -18,15 +18,16 @@ from typing import Any, BinaryIO
 
 from crc32c import crc32c
 
+from engramcka import others
 from engramcka.errors import StoreError
 from engramcka.regular import check_folder, is_folder, is_regular, open_regular, read_regular
 from engramcka.stores import layout, nodes
-from engramcka.stores.chunk import CRC_BYTES
+from engramcka.stores.nodes import CRC_BYTES
 from engramcka.whole import is_scratch, whole
 
 GROUP = "manifest"
 PLAIN = "manifest.json"
-_METADATA = nodes.NAME
+_METADATA = nodes.ZARR_JSON
 _NAME = "name"
 _CHECKSUM = "checksum"
 _BLOCK = 16 << 20  # bytes read at once
@@ -307,3 +308,24 @@ def _file_crc(file: BinaryIO, size: int) -> int:
         found = crc32c(block, found)
         rest -= len(block)
     return found
+
+
+def refuse_unlisted_files(folder: Path) -> None:
+    """Refuse a folder that holds a file which its manifest does not list; hidden ones no one reads.
+
+    Raises:
+        StoreError: names the first.
+    """
+    listed = {*files(folder), PLAIN}
+    try:
+        found = {path.relative_to(folder) for path, _ in others.files_of(folder)}
+    except OSError as error:
+        raise StoreError(
+            f"{error.filename or folder}: {error.strerror or error}; delete it"
+        ) from error
+    for name in sorted(path.as_posix() for path in found if not path.name.startswith(".")):
+        if name not in listed:
+            raise StoreError(
+                f"{folder / name}: was put there by something else, and would be read with the "
+                "files of the run; delete it"
+            )

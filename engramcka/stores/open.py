@@ -10,9 +10,9 @@ from typing import Any
 
 from engramcka.errors import StoreError
 from engramcka.regular import is_folder
-from engramcka.stores import layout, manifest, nodes, samples
+from engramcka.stores import layout, manifest, nodes
+from engramcka.stores.activation_metadata import store_attributes
 from engramcka.stores.activations import ActivationStore, open_unsealed
-from engramcka.stores.attributes import store_attributes
 from engramcka.stores.remote import is_url, open_remote
 from engramcka.whole import whole
 
@@ -77,7 +77,7 @@ def open_or_create(path: Path, create: Callable[[Path], Any]) -> ActivationStore
     try:
         store = open_activations(path)
     except StoreError:
-        if not is_folder(path / "written"):  # not a store, or of another format version
+        if not is_folder(path / layout.WRITTEN):  # not a store, or of another format version
             raise
         _recreate(path, create)
         store = open_activations(path)
@@ -93,7 +93,7 @@ def _recreate(path: Path, create: Callable[[Path], Any]) -> None:
         create(scratch)
         for old in manifest.files_in(path):
             name = old.relative_to(path)
-            if "c" in name.parts and name.parts[0] != samples.NAME:
+            if "c" in name.parts and name.parts[0] != layout.SAMPLES:
                 (scratch / name).parent.mkdir(parents=True, exist_ok=True)
                 _link(old, scratch / name)
 

@@ -21,9 +21,9 @@ from typing import Any, NoReturn
 
 from engramcka.errors import StoreError
 from engramcka.stores import layout, manifest, nodes
+from engramcka.stores.activation_metadata import store_attributes
 from engramcka.stores.activations import ActivationStore
-from engramcka.stores.attributes import store_attributes
-from engramcka.stores.together import together
+from engramcka.stores.parallel import parallel_map
 
 _THREADS = 16  # requests under way at once: what bounds them is latency, not cores
 _MOST_BYTES = 4 << 30  # of all that is fetched to open a store
@@ -162,7 +162,7 @@ def remote_path(url: str) -> RemotePath:
 
 def has_store(root: RemotePath) -> bool:
     """Whether a finished activation store of ours is there; raises StoreError if none can tell."""
-    listing = root / f"{manifest.GROUP}/zarr.json"
+    listing = root / f"{manifest.GROUP}/{nodes.ZARR_JSON}"
     try:
         listing.lstat()
     except FileNotFoundError:
@@ -181,7 +181,7 @@ def open_remote(url: str) -> RemoteStore:
     root = remote_path(url)
     folder = TemporaryDirectory(prefix="engramcka-")
     local = Path(folder.name)
-    listing = f"{manifest.GROUP}/zarr.json"
+    listing = f"{manifest.GROUP}/{nodes.ZARR_JSON}"
     if not _fetch(root, local, listing, nodes.MOST_BYTES):
         raise StoreError(
             f"{root}: no finished activation store there ({listing} is missing)", exit_code=2
@@ -190,7 +190,7 @@ def open_remote(url: str) -> RemoteStore:
         files = manifest.files(local)
         if sum(size for size, _ in files.values()) > _MOST_BYTES:
             raise StoreError(f"{root}: more than {_MOST_BYTES >> 30} GiB beside its hidden states")
-        together(
+        parallel_map(
             lambda one: _fetch(root, local, one[0], one[1][0] + 1), [*files.items()], root.threads
         )
         manifest.require_whole(local)

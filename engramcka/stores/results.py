@@ -19,8 +19,8 @@ from engramcka.errors import EngramckaError, StoreError
 from engramcka.regular import is_folder, is_regular
 from engramcka.results import CkaMap, LossSweep
 from engramcka.stores import layout, manifest, nodes
-from engramcka.stores.chunk import read_chunk
 from engramcka.stores.kinds import KINDS, Kind, kind_of
+from engramcka.stores.nodes import read_chunk
 from engramcka.whole import whole
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def _read_once(results: Path, kind: Kind, name: str, most_bytes: int) -> Any:
     if size > most_bytes:
         raise StoreError(f"{folder}: {size:,} bytes, more than are read here ({most_bytes:,})")
     manifest.require_whole(folder)
-    there = sorted(path.split("/")[0] for path in listed if path.endswith(f"/{nodes.NAME}"))
+    there = sorted(path.split("/")[0] for path in listed if path.endswith(f"/{nodes.ZARR_JSON}"))
     for key in kind.required:
         if key not in there:
             raise StoreError(f"{folder / key}: cannot be read (there is no such array)")
@@ -144,7 +144,9 @@ def names(results: Path, kind: str) -> list[str]:
     folder = results / kind
     if not is_folder(folder):
         return []
-    return sorted(name for name in os.listdir(folder) if is_regular(folder / name / nodes.NAME))
+    return sorted(
+        name for name in os.listdir(folder) if is_regular(folder / name / nodes.ZARR_JSON)
+    )
 
 
 def read_attributes(results: Path, kind: str, name: str) -> dict[str, Any]:

@@ -168,7 +168,7 @@ class Run:
 
 def is_run(path: Path) -> bool:
     """Whether a folder looks like a run directory: it holds a config or results."""
-    return is_regular(path / layout.CONFIG) or is_regular(path / layout.RESULTS / nodes.NAME)
+    return is_regular(path / layout.CONFIG) or is_regular(path / layout.RESULTS / nodes.ZARR_JSON)
 
 
 def open_run(path: str | Path) -> Run:

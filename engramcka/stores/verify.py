@@ -14,7 +14,7 @@ from pathlib import Path
 
 from engramcka.errors import StoreError
 from engramcka.regular import is_folder, is_regular
-from engramcka.stores import activations, inventory, layout, manifest, nodes, results, samples
+from engramcka.stores import activations, inventory, layout, manifest, nodes, results
 from engramcka.stores.kinds import KINDS
 from engramcka.stores.remote import is_url, open_remote
 from engramcka.stores.run import check_frame, is_run
@@ -51,11 +51,11 @@ def verify(path: Path | str) -> Iterator[Checked]:
         yield from _check_run(path)
     elif path.name == layout.RESULTS:
         yield from _check_results(path)
-    elif any(is_folder(path / part) for part in ("written", samples.NAME)):
+    elif any(is_folder(path / part) for part in (layout.WRITTEN, layout.SAMPLES)):
         yield check_store(path)
     elif path.parent.name in KINDS and path.parent.parent.name == layout.RESULTS:
         yield _check_result(path, None)
-    elif manifest.is_sealed(path) or is_regular(path / nodes.NAME):
+    elif manifest.is_sealed(path) or is_regular(path / nodes.ZARR_JSON):
         yield check_folder(path)
     else:
         raise StoreError(

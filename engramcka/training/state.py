@@ -30,7 +30,7 @@ from safetensors.torch import save_file
 from engramcka.errors import StoreError
 from engramcka.regular import check_folder, read_regular
 from engramcka.stores import layout, manifest
-from engramcka.stores.sealed import require_nothing_else
+from engramcka.stores.manifest import refuse_unlisted_files
 from engramcka.training.record import Progress
 from engramcka.whole import discard, remove_scratch, whole
 
@@ -88,7 +88,7 @@ class WorkFolder:
         try:
             for path in sorted(self.folder.glob("step-*")):
                 manifest.require_whole(path, f"{self.unit.name}/{path.name}")
-                require_nothing_else(path)
+                refuse_unlisted_files(path)
         except StoreError as error:
             raise self._refused(error) from error
 

@@ -38,10 +38,8 @@ def compare(run: Path) -> None:
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def run(tmp_path: Path) -> Path:
     """A run with two models of the same shape and two results."""
-    monkeypatch.setattr(layout, "_CHUNK_SAMPLES", CHUNK)
-    monkeypatch.setattr(layout, "_PART_SAMPLES", 4)
     run = tmp_path / "run"
     for model in ("a", "b"):
         make(run / "activations" / f"{model}.zarr")

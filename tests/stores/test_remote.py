@@ -16,8 +16,8 @@ from engramcka import open_run
 from engramcka.cli import info
 from engramcka.config import load_config
 from engramcka.errors import EngramckaError, StoreError
-from engramcka.stores import create_activations, layout, manifest, open_activations, remote
-from engramcka.stores.foreign import open_foreign
+from engramcka.stores import create_activations, manifest, open_activations, remote
+from engramcka.stores.foreign.activations import open_foreign
 from engramcka.stores.verify import verify
 
 N, WIDTH = 30, 5
@@ -26,10 +26,8 @@ VALUES = np.random.default_rng(0).normal(size=(N, WIDTH)).astype(np.float32)
 
 
 @pytest.fixture
-def files(monkeypatch: pytest.MonkeyPatch) -> Iterator[fsspec.AbstractFileSystem]:
+def files() -> Iterator[fsspec.AbstractFileSystem]:
     """The file system behind memory://, empty."""
-    monkeypatch.setattr(layout, "_CHUNK_SAMPLES", 8)
-    monkeypatch.setattr(layout, "_PART_SAMPLES", 4)
     memory = fsspec.filesystem("memory")
     yield memory
     memory.rm("/", recursive=True)
@@ -46,6 +44,8 @@ def make(path: Path, compression: str = "none") -> Path:
         inputs={"seed": 0},
         readouts={"kl": 2},
         compression=compression,
+        chunk_samples=8,
+        part_samples=4,
     )
     for start, stop in store.missing():
         blocks = {layer: VALUES[start:stop] * layer for layer in (1, 2)}

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engramcka.errors import StoreError
-from engramcka.stores import together
-from engramcka.stores.shards import Grid, ShardedArray, shard_path, write_shard
-from engramcka.stores.together import together as all_together
+from engramcka.stores.layer_arrays import ShardedArray
+from engramcka.stores.parallel import local_threads, parallel_map
+from engramcka.stores.shards import Grid, shard_path, write_shard
 
 ROWS, PART, WIDTH = 64, 8, 5000  # a part is 160 kB: seven of them are worth another thread
 
@@ -94,7 +94,7 @@ def test_all_jobs_end_before_an_error_is_raised() -> None:
         return number
 
     with pytest.raises(ValueError, match="the first"):
-        all_together(job, range(6), threads=3)
+        parallel_map(job, range(6), threads=3)
     assert sorted(ended) == [2, 3, 4, 5]  # 1 was this thread's own, after 0
-    assert all_together(lambda n: n * n, range(7), threads=3) == [n * n for n in range(7)]
-    assert together.local_threads() >= 1
+    assert parallel_map(lambda n: n * n, range(7), threads=3) == [n * n for n in range(7)]
+    assert local_threads() >= 1

@@ -15,8 +15,12 @@ from engramcka.errors import DataError, StoreError
 from engramcka.pipeline.context import Context
 from engramcka.progress import Task
 from engramcka.stores import ActivationStore, create_activations, layout, provenance
-from engramcka.stores.foreign import ForeignArrays, open_foreign, read_samples
-from engramcka.stores.foreign_formats import own_store
+from engramcka.stores.foreign.activations import (
+    ForeignArrays,
+    open_foreign,
+    own_store,
+    read_samples,
+)
 from engramcka.stores.open import open_or_create, stored_attributes
 
 IDENTITY = "identity"  # attribute: what tells samples apart, see below

@@ -16,7 +16,7 @@ from engramcka.pipeline.pieces import Ranks
 from engramcka.pipeline.stages.train import retraining_damaged
 from engramcka.pipeline.units import Unit
 from engramcka.stores import layout, manifest
-from engramcka.stores.sealed import require_nothing_else
+from engramcka.stores.manifest import refuse_unlisted_files
 
 if TYPE_CHECKING:
     from engramcka.data import Passages
@@ -136,7 +136,7 @@ def _load(context: Context, name: str, unit: Unit | None, member: Member | None)
             raise StoreError(f"{folder}: model {name} is not trained yet; run stage train first")
         with retraining_damaged(trained):
             manifest.require_whole(trained, unit.name)
-        require_nothing_else(trained)
+        refuse_unlisted_files(trained)
         where = {"path": str(folder), "dtype": "float32"}
     model, tokenizer = load_model(**where, device=context.device)
     return OpenModel(model, tokenizer, where)

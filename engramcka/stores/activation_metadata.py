@@ -1,7 +1,8 @@
-"""The sample table of an activation store: a column an array, each of one chunk.
+"""What an activation store holds beside its hidden states: its attributes and its sample table.
 
-Text is Zarr's `vlen-utf8`: a count, and before each string the number of its bytes. Older tables
-are compressed, and unpacked to no more than a column can hold.
+Attributes are checked against types and bounds when they are read. The sample table is a column an
+array, each of one chunk. Text is Zarr's `vlen-utf8`: a count, and before each string the number of
+its bytes. Older tables are compressed, and unpacked to no more than a column can hold.
 """
 
 from __future__ import annotations
@@ -9,21 +10,26 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from engramcka.errors import StoreError
 from engramcka.stores import layout, nodes
-from engramcka.stores.chunk import CRC_BYTES, checked, chunk_file, read_file, require_one_chunk
+from engramcka.stores.nodes import CRC_BYTES, checked, chunk_file, read_file, require_one_chunk
 
-NAME = "samples"
 _MOST_BYTES = 1 << 30  # of one column
 _MOST_COLUMNS = 1000
 _COUNT_BYTES = 4
 _MAGIC = b"\x28\xb5\x2f\xfd"  # of a frame of zstd
 
 Columns = dict[str, np.ndarray[Any, Any]]  # name -> (samples,)
+Dtype = Literal["float32", "float16", "bfloat16"]
+_Text = Annotated[str, Field(max_length=10_000)]
+_Count = Annotated[int, Field(ge=0, le=1 << 48)]
+_ARRAYS = rf"^(layer_[0-9]{{2,6}}|{layout.READOUTS}/[A-Za-z0-9_.-]{{1,100}})$"
+_Name = Annotated[str, Field(pattern=_ARRAYS)]
 
 
 def write_samples(group: Any, samples: Mapping[str, np.ndarray[Any, Any]]) -> None:
@@ -31,7 +37,7 @@ def write_samples(group: Any, samples: Mapping[str, np.ndarray[Any, Any]]) -> No
     import zarr
     from zarr.codecs import Crc32cCodec
 
-    table = group.create_group(NAME)
+    table = group.create_group(layout.SAMPLES)
     with zarr.config.set(layout.KEEP_ZEROS):
         for name, column in samples.items():
             values = column.astype(str) if column.dtype.kind in "OU" else column
@@ -51,10 +57,10 @@ def read_samples(store: Path, count: int) -> Columns:
     Raises:
         StoreError: a column is missing, damaged, or not as engramcka writes them; names it.
     """
-    folder = store / NAME
+    folder = store / layout.SAMPLES
     nodes.read_group(folder, store)
     try:
-        names = sorted(entry.name for entry in os.scandir(folder) if entry.name != nodes.NAME)
+        names = sorted(entry.name for entry in os.scandir(folder) if entry.name != nodes.ZARR_JSON)
     except OSError as error:
         raise StoreError(f"{folder}: cannot be read ({error.strerror or error})") from error
     if len(names) > _MOST_COLUMNS:
@@ -127,4 +133,71 @@ def _strings(content: bytes, path: Path, count: int) -> list[str]:
             found.append(content[start:at].decode())
     except ValueError as error:
         raise StoreError(f"{path}: cannot be read ({layout.first_line(error)})") from error
+    return found
+
+
+class StoreAttributes(BaseModel):
+    """The attributes that something depends on; others are kept as they are, and only shown."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
+
+    version: int = Field(alias=layout.VERSION)
+    name: _Text = ""  # of the store, without its ending; from version 3
+    n_samples: int = Field(ge=1, le=1 << 48)
+    chunk_samples: int = Field(ge=1, le=1 << 31)
+    dtype: Dtype
+    arrays: list[_Name] = Field(max_length=100_000)
+    inputs: dict[str, Any]
+    label: _Text = ""
+    corpus: _Text | None = None
+    identity: _Text = ""
+    model: dict[str, Any] | str | None = None
+    step: int | None = None
+    lens_version: int | None = None
+    asked: _Count = 0
+    drawn: _Count = 0
+    documents: _Count = 0
+    most_of_a_document: _Count = 0
+    skipped: _Count = 0
+    repeated: _Count = 0
+    left_out: dict[_Text, _Count] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> StoreAttributes:
+        if self.n_chunks > layout.MAX_CHUNKS:
+            raise ValueError(f"{self.n_chunks:,} chunks, more than ours ever have")
+        if len(set(self.arrays)) != len(self.arrays):
+            raise ValueError("arrays named twice")
+        return self
+
+    @property
+    def n_chunks(self) -> int:
+        """Chunks of samples."""
+        return -(-self.n_samples // self.chunk_samples)
+
+    def salt(self, array: str, chunk: int) -> bytes:
+        """What the fingerprint of a chunk holds beside its data: whose it is."""
+        return f"{self.name}/{array}/{chunk}".encode() if self.version > 2 else b""
+
+
+def store_attributes(path: Path, attributes: Mapping[str, Any]) -> StoreAttributes:
+    """The attributes of the store at ``path``.
+
+    Raises:
+        StoreError: not those of an activation store in a version that we read, or one of them is
+            not what it can be; names it.
+    """
+    layout.check_version(path, attributes, "activations")
+    try:
+        found = StoreAttributes.model_validate(attributes)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])[:100]
+        what = f"attribute {where}: {first['msg']}" if where else first["msg"]
+        raise StoreError(f"{path}: not an activation store of ours ({what[:200]})") from error
+    if path.parent.name == layout.ACTIVATIONS and found.name not in ("", path.stem):
+        raise StoreError(
+            f"{path}: holds the hidden states of {found.name!r}, and not of {path.stem!r}: stores "
+            "have changed places; give each its own name back"
+        )
     return found

@@ -1,6 +1,6 @@
-"""Several files, or parts of one, read, checked or written at once by a few threads.
+"""Read, check or write several files, or parts of one, at once by a few threads.
 
-The threads are the process's, shared by all stores. Knows nothing of what they do.
+The threads belong to the process and are shared by all stores.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ from typing import TypeVar
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
-_MOST = 4  # threads on local files, where a core each is had
+MAX_LOCAL_THREADS = 4  # threads on local files, where a core each is had
 
 
 def local_threads() -> int:
     """How many threads work on local files at once."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return min(_MOST, cores or 1)
+    return min(MAX_LOCAL_THREADS, cores or 1)
 
 
-def together(
+def parallel_map(
     function: Callable[[Job], Result], jobs: Sequence[Job], threads: int | None = None
 ) -> list[Result]:
     """function(job) of every job, in order; where one fails, raises after all others under way.
 
     Args:
-        function: called in several threads at once, of which this one is one; must not come back
-            here.
+        function: called in several threads at once, of which this one is one; must not call
+            `parallel_map` itself.
         jobs: what to call it with.
         threads: as many at once; `local_threads` if left out.
     """

@@ -1,4 +1,4 @@
-"""An empty activation store, whole or not at all: its arrays, its sample table, its attributes."""
+"""Create an empty activation store: its arrays, its sample table and its attributes."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from engramcka.stores import layout
+from engramcka.stores.activation_metadata import write_samples
 from engramcka.stores.activations import ActivationStore
 from engramcka.stores.open import open_activations
-from engramcka.stores.samples import write_samples
 from engramcka.stores.shards import LEVEL
 from engramcka.whole import whole
 
@@ -32,8 +32,10 @@ def create_activations(
     inputs: Mapping[str, Any],
     readouts: Mapping[str, int] | None = None,
     compression: Compression = "none",
+    chunk_samples: int | None = None,
+    part_samples: int | None = None,
 ) -> ActivationStore:
-    """Make an empty store for one model; it appears whole (all metadata and samples) or not at all.
+    """Create an empty store for one model; it appears complete, with all metadata, or not at all.
 
     Args:
         path: the store, which must not be there.
@@ -45,10 +47,14 @@ def create_activations(
         inputs: JSON: all that the hidden states are made from.
         readouts: name -> columns of what is read off the same pass, kept as float32.
         compression: of the hidden states and read-outs; lossless.
+        chunk_samples: samples of a chunk at most; left out, `layout.chunk_samples` chooses.
+        part_samples: samples that are read at once at most; the same.
     """
     n_samples = len(next(iter(samples.values())))
     words = "uint16" if dtype == "bfloat16" else dtype
-    rows, part = layout.chunk_samples(n_samples, width * np.dtype(words).itemsize)
+    rows, part = layout.chunk_samples(
+        n_samples, width * np.dtype(words).itemsize, chunk_samples, part_samples
+    )
     names = [layout.layer_name(layer) for layer in layers]
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole(path) as scratch:
@@ -114,7 +120,7 @@ def _add_sharded(
 def _add_written(group: zarr.Group, n_chunks: int, n_arrays: int) -> None:
     """The array of sizes and checksums, a file a row."""
     group.create_array(
-        "written",
+        layout.WRITTEN,
         shape=(n_chunks, n_arrays, 2),
         chunks=(1, n_arrays, 2),
         dtype="uint64",

@@ -23,7 +23,7 @@ from zarr.abc.codec import BytesBytesCodec
 from zarr.codecs import ShardingCodec
 from zarr.core.buffer.cpu import as_numpy_array_wrapper
 
-from engramcka.stores import foreign_bounds as bounds
+from engramcka.stores.foreign import limits
 
 _MOST_INNER = 1 << 20  # chunks of a shard
 _MOST_CODECS = 8
@@ -112,7 +112,7 @@ def with_bounds(metadata: Mapping[str, Any], itemsize: int) -> tuple[dict[str, A
 
 
 def _most(chunk: Any, itemsize: int) -> int:
-    return bounds.encoded_bytes(bounds.chunk_bytes(chunk, itemsize))
+    return limits.encoded_bytes(limits.chunk_bytes(chunk, itemsize))
 
 
 def _listed(codecs: Any) -> list[Any]:

@@ -19,14 +19,14 @@ import numpy as np
 
 from engramcka import others
 from engramcka.errors import StoreError
-from engramcka.stores import foreign_bounds as bounds
 from engramcka.stores import layout, nodes
-from engramcka.stores.foreign_arrays import ArrayShape, Opened
+from engramcka.stores.foreign import limits
+from engramcka.stores.foreign.limits import ArrayShape, Opened
 from engramcka.stores.remote import RemotePath, is_url, remote_path
 
 _BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
-_ROOT = ("zarr.json", ".zarray", ".zgroup", ".zmetadata")
-_ARRAY = ("zarr.json", ".zarray")
+_ROOT = (nodes.ZARR_JSON, ".zarray", ".zgroup", ".zmetadata")
+_ARRAY = (nodes.ZARR_JSON, ".zarray")
 _INT64 = 1 << 63
 _LONGEST_NAME = 32  # of a data type
 _ABSENT = (FileNotFoundError, IsADirectoryError, NotADirectoryError, KeyError)  # of fsspec
@@ -93,7 +93,7 @@ def _no_zarr(path: str, reason: str) -> StoreError:
 def _arrays(place: Path | RemotePath) -> dict[str, tuple[str, Metadata]]:
     """Name -> path inside and metadata of every array at the top."""
     root = {name: _parsed(place, name, text) for name, text in _read(place, _ROOT).items()}
-    group = root.get("zarr.json", {})
+    group = root.get(nodes.ZARR_JSON, {})
     if group.get("attributes", {}).get(layout.TYPE) == "activations":
         raise StoreError(
             f"{place}: an activation store without its manifest; finish its run, "
@@ -110,7 +110,7 @@ def _arrays(place: Path | RemotePath) -> dict[str, tuple[str, Metadata]]:
         listed = {name: _parsed(place, name, text) for name, text in _read(place, names).items()}
     found = {}
     for name, document in sorted(listed.items()):
-        inside = name.removesuffix("/zarr.json").removesuffix("/.zarray")
+        inside = name.removesuffix(f"/{nodes.ZARR_JSON}").removesuffix("/.zarray")
         if "/" not in inside and _is_array(document):
             found[inside] = (inside, document)
     if not (found or root):
@@ -140,7 +140,7 @@ def _children(place: Path | RemotePath) -> list[str]:
     else:
         paths = place.files.ls(place.path, detail=False)
         found = [path.rstrip("/").rsplit("/", 1)[-1] for path in paths]
-    bounds.check_count(len(found))
+    limits.check_count(len(found))
     return found
 
 
@@ -204,7 +204,7 @@ def _open(path: Any, metadata: Metadata, shape: ArrayShape) -> tuple[Any, int]:
     words that it is kept in."""
     import zarr
 
-    from engramcka.stores.foreign_codecs import with_bounds
+    from engramcka.stores.foreign.zarr_codecs import with_bounds
 
     changed, most = with_bounds(metadata, shape.dtype.itemsize)
     for key, words in (("data_type", "uint16"), ("dtype", "<u2")):

@@ -1,11 +1,13 @@
 """Hidden states that others extracted: arrays in .npy, .npz, .safetensors, HDF5 or Zarr files.
 
 One array (samples, width) a layer, read a slice of samples at a time; Zarr also behind a URL.
-Nothing pickled is ever loaded. Knows no torch and not where the arrays go.
+Nothing pickled is ever loaded.
 """
 
 from __future__ import annotations
 
+import glob
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -13,21 +15,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
+from engramcka import others
 from engramcka.errors import DataError, StoreError
 from engramcka.json_lines import BadLine, objects
-from engramcka.stores import foreign_bounds as bounds
-from engramcka.stores import layout
+from engramcka.stores import layout, nodes
 from engramcka.stores.activations import ActivationStore
-from engramcka.stores.foreign_arrays import ArrayShape, Opened
-from engramcka.stores.foreign_formats import layers_of, open_arrays, own_store
-from engramcka.stores.foreign_numpy import ZippedArray
-from engramcka.stores.foreign_sweeps import MAX_LAYER
+from engramcka.stores.foreign import limits
+from engramcka.stores.foreign.hdf5 import open_hdf5
+from engramcka.stores.foreign.limits import ArrayShape, Opened
+from engramcka.stores.foreign.numpy_files import ZippedArray, mapped, open_npz
+from engramcka.stores.foreign.sweeps import MAX_LAYER
+from engramcka.stores.foreign.zarr_arrays import has_arrays, open_zarr
+from engramcka.stores.open import open_activations
+from engramcka.stores.remote import has_store, is_url, remote_path
 
 _LONGEST_NAME = 255
 _LONGEST_ROW = 1 << 20  # bytes of a line of a sample table
 _DTYPES = {"float16": "float16", "bfloat16": "bfloat16", "float32": "float32", "float64": "float32"}
+FORMATS = (".npy", ".npz", ".safetensors", ".h5", ".hdf5", ".zarr")
 
 
 @dataclass(frozen=True)
@@ -118,8 +126,8 @@ def read_samples(path: str) -> dict[str, Any]:
         for number, row in objects(Path(path).expanduser(), _LONGEST_ROW):
             if rows and row.keys() != rows[0].keys():
                 raise DataError(f"{path}, line {number}: has not the first row's columns")
-            if len(rows) == bounds.MOST_SAMPLES:
-                raise DataError(f"{path}: more than {bounds.MOST_SAMPLES:,} samples")
+            if len(rows) == limits.MOST_SAMPLES:
+                raise DataError(f"{path}: more than {limits.MOST_SAMPLES:,} samples")
             rows.append(row)
     except BadLine as error:
         raise StoreError(f"{path}, {error}", exit_code=2) from error
@@ -148,7 +156,7 @@ def _column(path: str, name: str, rows: list[Mapping[str, Any]]) -> Any:
     kinds = set(map(type, values))
     if not kinds <= {str, int, float, bool} or (str in kinds and len(kinds) > 1):
         raise DataError(f"{path}: column {name[:40]!r} is not text or numbers throughout")
-    if kinds == {str} and max(map(len, values)) * len(values) * 4 > bounds.MOST_CHUNK:
+    if kinds == {str} and max(map(len, values)) * len(values) * 4 > limits.MOST_CHUNK:
         raise DataError(f"{path}: column {name[:40]!r} has text that is too long for so many rows")
     if kinds != {str} and any(abs(value) >= 1 << 63 for value in values if type(value) is int):
         raise DataError(f"{path}: column {name[:40]!r} has numbers that no one counts to")
@@ -172,9 +180,9 @@ def _unstacked(path: str, shapes: Mapping[str, Any], read: Any, axis: int) -> Op
     ((stack, shape),) = found.items()
     if isinstance(shapes[stack], ZippedArray):
         raise DataError(f"{path}: of an .npz a stack of layers is not read; save it as .npy")
-    if shape[axis] > bounds.MOST_ARRAYS:
+    if shape[axis] > limits.MOST_ARRAYS:
         raise DataError(
-            f"{path}: {shape[axis]:,} layers by layer_axis = {axis}; at most {bounds.MOST_ARRAYS:,}"
+            f"{path}: {shape[axis]:,} layers by layer_axis = {axis}; at most {limits.MOST_ARRAYS:,}"
         )
     layers = {f"{stack}, layer {index + 1}": index for index in range(shape[axis])}
     one = ArrayShape((shape[1 - axis], shape[2]), shapes[stack].dtype)
@@ -242,9 +250,81 @@ def _common(path: str, arrays: Mapping[str, Any]) -> tuple[tuple[int, int], str]
                     "must agree"
                 )
     rows, width = arrays[first].shape
-    if rows > bounds.MOST_SAMPLES or width > bounds.MOST_WIDTH:
+    if rows > limits.MOST_SAMPLES or width > limits.MOST_WIDTH:
         raise DataError(
-            f"{path}: {rows:,} samples of width {width:,}; at most {bounds.MOST_SAMPLES:,} of "
-            f"width {bounds.MOST_WIDTH:,}"
+            f"{path}: {rows:,} samples of width {width:,}; at most {limits.MOST_SAMPLES:,} of "
+            f"width {limits.MOST_WIDTH:,}"
         )
     return (int(rows), int(width)), str(arrays[first].dtype)
+
+
+def own_store(path: str) -> ActivationStore | None:
+    """The activation store of ours that a path or a URL names; None where it names another thing.
+
+    Raises:
+        StoreError: it is damaged or not complete: what is missing would read as zeros.
+    """
+    if is_url(path):
+        return open_activations(path) if has_store(remote_path(path)) else None
+    place = Path(path).expanduser()
+    try:
+        node = json.loads(others.read_file(place / nodes.ZARR_JSON, nodes.MOST_BYTES))
+        if node["attributes"].get(layout.TYPE) != "activations":
+            return None
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return None
+    store = open_activations(place)
+    if store.missing():
+        raise StoreError(f"{path}: samples are missing in it; finish its run first", exit_code=2)
+    return store
+
+
+def open_arrays(path: str, stack: ExitStack) -> Opened:
+    """Whatever is at a path or a URL, but for stores of ours."""
+    place = Path(path).expanduser()
+    if is_url(path) or has_arrays(place):
+        return open_zarr(path)
+    if place.exists() and not place.is_dir() and place.suffix != ".npy":
+        others.require_file(place)
+        openers = {
+            ".npz": open_npz,
+            ".safetensors": _safetensors,
+            ".h5": open_hdf5,
+            ".hdf5": open_hdf5,
+        }
+        if place.suffix not in openers:
+            allowed = ", ".join(FORMATS)
+            raise StoreError(f"{path}: not one of the formats {allowed}", exit_code=2)
+        return openers[place.suffix](place, stack)
+    pattern = str(place / "*.npy") if place.is_dir() else str(place)
+    files = [Path(name) for name in sorted(glob.glob(pattern, recursive=True))]
+    if not files or any(file.suffix != ".npy" for file in files):
+        raise StoreError(
+            f"{path}: no arrays there; allowed: one of {', '.join(FORMATS)}, or a folder or glob "
+            "of .npy files",
+            exit_code=2,
+        )
+    limits.check_count(len(files))
+    arrays = {file.stem: mapped(file) for file in files}
+    return arrays, lambda name, rows: arrays[name][rows]
+
+
+def _safetensors(path: Path, stack: ExitStack) -> Opened:
+    from safetensors import safe_open
+
+    limits.check_header(path)
+    file: Any = stack.enter_context(safe_open(path, framework="np"))
+    dtypes = {"F16": np.float16, "BF16": ml_dtypes.bfloat16, "F32": np.float32, "F64": np.float64}
+    arrays = {}
+    limits.check_count(len(file.keys()))
+    for name in file.keys():  # noqa: SIM118 (not a mapping)
+        part = file.get_slice(name)
+        dtype = part.get_dtype()
+        arrays[name] = ArrayShape(tuple(part.get_shape()), np.dtype(dtypes.get(dtype, "int8")))
+    return arrays, lambda name, rows: file.get_slice(name)[rows]
+
+
+def layers_of(store: ActivationStore) -> Opened:
+    """The layers of an activation store of ours."""
+    layers = {layout.layer_name(number): layer for number, layer in store.layers.items()}
+    return dict(layers), lambda name, rows: layers[name][rows]

@@ -59,7 +59,7 @@ def read_sweep_file(path: Path, tag: str | None = None) -> LossSweep:
     elif path.suffix.lower() in (".jsonl", ".ndjson"):
         rows = list(_json_rows(path))
     elif path.is_dir() or "tfevents" in path.name:
-        from engramcka.stores.event_files import read_event_files
+        from engramcka.stores.foreign.event_files import read_event_files
 
         rows = [_row(where, values) for where, values in read_event_files(path, tag)]
     else:

@@ -1,12 +1,14 @@
-"""How large what others' files promise may be, before anything is made of that size.
+"""What every reader of others' files gives, and how large what such a file promises may be.
 
-Far beyond any model and any sample; what is larger is a mistake or meant to fill the memory.
+A size is checked before anything of that size is allocated. The limits are far beyond any model and
+any sample; what is larger is a mistake or meant to fill the memory.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ MOST_SAMPLES = 1 << 24
 MOST_WIDTH = 1 << 20
 _MOST_HEADER = 16 << 20  # bytes of a .safetensors header
 _HEADER_LENGTH = 8
+Opened = tuple[dict[str, Any], Callable[[str, slice], Any]]
+"""Array's name -> something with shape and dtype, and the reader of (array's name, samples)."""
 
 
 def check_count(count: int) -> None:
@@ -51,3 +55,11 @@ def check_header(path: Path) -> None:
         length = int.from_bytes(file.read(_HEADER_LENGTH), "little")
     if length > _MOST_HEADER:
         raise ValueError(f"a header of {length:,} bytes; at most {_MOST_HEADER:,}")
+
+
+@dataclass(frozen=True)
+class ArrayShape:
+    """What is known of an array before it is read."""
+
+    shape: tuple[int, ...]
+    dtype: Any

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from engramcka.errors import StoreError
-from engramcka.stores import foreign_bounds as bounds
-from engramcka.stores.foreign_arrays import ArrayShape, Opened
+from engramcka.stores.foreign import limits
+from engramcka.stores.foreign.limits import ArrayShape, Opened
 
 _DEFLATE, _SHUFFLE, _FLETCHER, _LZF = 1, 2, 3, 32000  # numbers that HDF5 registers
 _NAMES = {_DEFLATE: "gzip", _SHUFFLE: "shuffle", _FLETCHER: "fletcher32", _LZF: "lzf"}
@@ -41,7 +41,7 @@ def open_hdf5(path: Path, stack: ExitStack) -> Opened:
     for name, found in _found(h5py, file, "", set()):
         is_float = found.id.get_type().get_class() == h5py.h5t.FLOAT
         arrays[name] = _Dataset(name, found) if is_float else _other(found)
-    bounds.check_count(len(arrays))
+    limits.check_count(len(arrays))
     return arrays, lambda name, rows: arrays[name].read(rows)
 
 
@@ -51,10 +51,10 @@ def _found(h5py: Any, group: Any, inside: str, seen: set[Any], depth: int = 0) -
     Raises:
         ValueError: a link to elsewhere, or groups without end.
     """
-    if depth > _DEEPEST or len(seen) > bounds.MOST_ARRAYS:
+    if depth > _DEEPEST or len(seen) > limits.MOST_ARRAYS:
         raise ValueError("groups in groups without end")
     seen.add(h5py.h5o.get_info(group.id).addr)
-    bounds.check_count(len(group))
+    limits.check_count(len(group))
     for name in group:
         where = f"{inside}{name}"
         link = group.get(name, getlink=True)
@@ -98,8 +98,8 @@ class _Dataset:
             raise ValueError(f"{name!r}: filters as nobody combines them")
         self._chunk = found.chunks
         if self._chunk is not None:
-            size = bounds.chunk_bytes(self._chunk, found.dtype.itemsize)
-            self._most = bounds.encoded_bytes(size)
+            size = limits.chunk_bytes(self._chunk, found.dtype.itemsize)
+            self._most = limits.encoded_bytes(size)
             for code, _, values, _ in filters:
                 if code == _LZF and len(values) > _LZF_SIZE and values[_LZF_SIZE] > self._most:
                     raise ValueError(f"{name!r}: chunks that unpack to more than they can hold")

@@ -14,8 +14,8 @@ from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile, ZipInfo
 import numpy as np
 
 from engramcka import others
-from engramcka.stores import foreign_bounds as bounds
-from engramcka.stores.foreign_arrays import Opened
+from engramcka.stores.foreign import limits
+from engramcka.stores.foreign.limits import Opened
 
 _MOST_HEADER = 10_000  # bytes: what is longer NumPy refuses, once it has read it
 _LENGTH_BYTES = {(1, 0): 2, (2, 0): 4}  # by version
@@ -41,7 +41,7 @@ def mapped(path: Path) -> Any:
 def open_npz(path: Path, stack: ExitStack) -> Opened:
     """The arrays of an .npz file."""
     archive = stack.enter_context(ZipFile(path))
-    bounds.check_count(len(archive.infolist()))
+    limits.check_count(len(archive.infolist()))
     arrays = {
         info.filename.removesuffix(".npy"): ZippedArray(_opened(archive, info, stack), info)
         for info in archive.infolist()
@@ -63,7 +63,7 @@ class ZippedArray:
         self.shape, self._is_fortran, self.dtype = _header(stream, info.file_size)
         self._start = stream.tell()
         size = math.prod(self.shape) * self.dtype.itemsize
-        if self._is_fortran and size > bounds.MOST_CHUNK:
+        if self._is_fortran and size > limits.MOST_CHUNK:
             raise ValueError(f"{size:,} bytes, column by column; save it row by row")
 
     def read(self, rows: slice) -> Any:

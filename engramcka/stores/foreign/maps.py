@@ -18,9 +18,9 @@ import numpy as np
 from engramcka import others
 from engramcka.errors import EngramckaError
 from engramcka.results import CkaMap
-from engramcka.stores import foreign_bounds as bounds
-from engramcka.stores.foreign_numpy import mapped
-from engramcka.stores.foreign_sweeps import MAX_BYTES, read_text, refusal
+from engramcka.stores.foreign import limits
+from engramcka.stores.foreign.numpy_files import mapped
+from engramcka.stores.foreign.sweeps import MAX_BYTES, read_text, refusal
 
 MATRICES = ("similarity", "ci_low", "ci_high")
 AXES = ("y_layers", "x_layers")
@@ -110,7 +110,7 @@ def _read_safetensors(path: Path) -> Parts:
     from safetensors.numpy import load_file
 
     try:
-        bounds.check_header(path)
+        limits.check_header(path)
         tensors = load_file(path)
     except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
         raise refusal(
