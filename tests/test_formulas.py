@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from engramcka import figures
 from engramcka.figures.plain import plain
 from engramcka.figures.tables import rows_to_csv
-from engramcka.formulas import guarded, unguarded
 from engramcka.results import LossSweep
 from engramcka.stores.foreign.sweeps import read_sweep_file
+from engramcka.text_rows import guarded, unguarded
 
 EVIL = [
     "=cmd|'/C calc'!A1",

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from engramcka.errors import ConfigError, StoreError
-from engramcka.regular import is_regular, open_regular
+from engramcka.own_files import is_regular, open_regular
 from engramcka.stores import layout, nodes
 
 Kind = Literal["cka", "lens", "gates", "memory", "sweep", "allocation", "training", "series", "log"]

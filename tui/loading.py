@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from engramcka.errors import EngramckaError, StoreError
-from engramcka.regular import is_regular
+from engramcka.own_files import is_regular
 from engramcka.stores import nodes
 from engramcka.tui.catalog import TOGETHER, Entry, members, read_tail, signature
 from engramcka.tui.terminal import clean

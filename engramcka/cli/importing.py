@@ -15,9 +15,9 @@ from typing import Annotated, Any
 
 import typer
 
+from engramcka.atomic import folder_for
 from engramcka.errors import ConfigError, StoreError, code_of
-from engramcka.others import open_file
-from engramcka.whole import folder_for
+from engramcka.foreign_files import open_file
 
 _BLOCK = 1 << 20  # bytes read at once
 PATIENCE = 5.0  # seconds that a run at work is waited for
@@ -94,13 +94,13 @@ def command(
             )
         is_finished = inventory.is_current(into)
         try:
-            inventory.put_away(into)
+            inventory.mark_unfinished(into)
             results.open_root(target)
             results.write_result(target, called, result, {"imported": source})
         finally:
             if is_finished:
                 with suppress(OSError, StoreError):  # else the next run takes it
-                    inventory.take(into)
+                    inventory.record(into)
     print(f"Wrote {kind}/{called}. Look at it with: engramcka browse {into}")
 
 

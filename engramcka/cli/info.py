@@ -72,7 +72,7 @@ def _describe_store(store: Any) -> dict[str, Any]:
         "label": attributes.get("label", ""),
         "samples": store.n_samples,
         "samples missing": missing,
-        "complete": store.sealed and not missing,
+        "complete": store.is_complete and not missing,
         "damaged": [str(error) for _, error in store.damaged()],
         "chunk samples": store.chunk_samples,
         "bytes": sum(store.sizes()),

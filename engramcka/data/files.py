@@ -11,11 +11,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from engramcka import others
+from engramcka import foreign_files
 from engramcka.config import DataTable
 from engramcka.config.data_table import ENTITY_POSITIONS
 from engramcka.data.documents import DataKeyError, Document, entities_of_spans
-from engramcka.json_lines import BadLine, objects
+from engramcka.text_rows import BadLine, objects
 
 MOST_BYTES = 128 << 20  # of a document
 SUFFIXES = {"jsonl": (".jsonl", ".ndjson"), "parquet": (".parquet",), "text": (".txt", ".md")}
@@ -48,7 +48,7 @@ def find_files(table: DataTable) -> list[Path]:
 def _require_inside(files: list[Path], folder: Path) -> None:
     for path in files:
         try:
-            others.require_inside(path, folder)
+            foreign_files.require_inside(path, folder)
         except OSError as error:
             raise _unreadable(path, error) from error
 
@@ -58,7 +58,7 @@ def texts(table: DataTable) -> Iterator[Document]:
     files = find_files(table)
     for path, name in zip(files, _names(files), strict=True):
         try:
-            text = others.read_file(path, MOST_BYTES).decode()
+            text = foreign_files.read_file(path, MOST_BYTES).decode()
         except (OSError, UnicodeDecodeError) as error:
             raise _unreadable(path, error) from error
         yield from _document(name, text.replace("\r\n", "\n").replace("\r", "\n"), ())

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from engramcka import others
+from engramcka import foreign_files
 
 _ROWS = 256  # read at once
 _MOST_TIMES = 200  # the file's size
@@ -27,7 +27,7 @@ def rows(path: Path, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
     """
     from pyarrow.parquet import ParquetFile
 
-    others.require_file(path)
+    foreign_files.require_file(path)
     most = max(_ALWAYS, _MOST_TIMES * path.stat().st_size)
     with ParquetFile(path) as file:
         metadata = file.metadata

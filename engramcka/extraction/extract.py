@@ -128,8 +128,8 @@ def extract(
             if writes:
                 writer.submit(partial(_write, store, start, chunk, nonfinite))
     world.meet()
-    if world.first and not store.sealed and not store.missing():
-        store.seal()
+    if world.first and not store.is_complete and not store.missing():
+        store.finalize()
     return store
 
 

@@ -22,8 +22,8 @@ from engramcka.errors import DataError
 from engramcka.extraction.batching import length_batches, pad
 from engramcka.extraction.hooks import ResidualStream
 from engramcka.extraction.rows import BlockRows
-from engramcka.memory import out_of_memory
 from engramcka.models import find_blocks
+from engramcka.ram import out_of_memory
 
 TOKEN_BUDGET = {"cpu": 4096, "cuda": 65536}  # padded tokens a forward pass, to begin with
 _SHARED_BUDGET = 16384  # at most, through a model that ranks hold as one

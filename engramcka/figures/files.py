@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from engramcka.atomic import atomic_path, folder_for
 from engramcka.errors import ConfigError, EngramckaError, code_of
-from engramcka.whole import folder_for, whole
 
 
 def checked_extension(path: Path, allowed: Sequence[str], what: str) -> str:
@@ -35,7 +35,7 @@ def write_whole(target: Path, content: bytes) -> None:
         EngramckaError: it cannot be written.
     """
     try:
-        with folder_for(target.parent), whole(target) as scratch:
+        with folder_for(target.parent), atomic_path(target) as scratch:
             scratch.write_bytes(content)
     except OSError as error:
         reason = error.strerror or str(error)

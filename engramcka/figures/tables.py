@@ -19,7 +19,7 @@ from engramcka.errors import ConfigError
 from engramcka.figures.files import checked_extension, write_whole
 from engramcka.figures.latex import latex_table
 from engramcka.figures.rows import Row, rows_of
-from engramcka.formulas import guarded
+from engramcka.text_rows import guarded
 
 TABLE_FORMATS = ("csv", "tex")
 """File extensions that a table can be written with."""
@@ -39,7 +39,7 @@ def to_csv(results: Any | Sequence[Any]) -> str:
 def rows_to_csv(rows: Iterable[Row]) -> str:
     """Rows of named values; a column that a row lacks is empty there.
 
-    Text that a spreadsheet would execute is guarded: see `engramcka.formulas`.
+    Text that a spreadsheet would execute is guarded: see `engramcka.text_rows`.
     """
     kept = list(rows)
     columns = list(dict.fromkeys(name for row in kept for name in row))

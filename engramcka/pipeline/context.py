@@ -110,6 +110,6 @@ class Context:
             raise StoreError(
                 f"{self.tokenizer_folder}: no tokenizer yet; run stage tokenizer first"
             )
-        manifest.require_whole(self.tokenizer_folder, self.tokenizer_folder.name)
+        manifest.require_intact(self.tokenizer_folder, self.tokenizer_folder.name)
         refuse_unlisted_files(self.tokenizer_folder)
         return PreTrainedTokenizerFast.from_pretrained(self.tokenizer_folder)

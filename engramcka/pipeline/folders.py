@@ -6,10 +6,10 @@ import errno
 import os
 from pathlib import Path
 
+from engramcka.atomic import remove_scratch
 from engramcka.errors import StoreError, code_of
 from engramcka.stores import layout
 from engramcka.stores.run import check_frame
-from engramcka.whole import remove_scratch
 
 MADE = (layout.ACTIVATIONS, layout.CHECKPOINTS, layout.FIGURES)
 

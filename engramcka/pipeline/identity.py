@@ -18,7 +18,7 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
-from engramcka import others
+from engramcka import foreign_files
 from engramcka.errors import StoreError
 from engramcka.stores import manifest, nodes
 from engramcka.stores.remote import RemotePath, has_store, is_url, remote_path
@@ -74,7 +74,7 @@ def content_digest(files: Iterable[Path]) -> str | None:
 @lru_cache(maxsize=65_536)
 def _content_digest(path: str, size: int, time: int) -> str:
     """Of one file; its size and time are there to ask again when it has changed."""
-    with others.open_file(Path(path)) as file:
+    with foreign_files.open_file(Path(path)) as file:
         if size <= _BLOCK * _PLACES:
             return _hash(file.read())
         digest = hashlib.sha256()
@@ -108,7 +108,7 @@ def _state(place: Path) -> dict[str, Any] | None:
     listing = place / manifest.GROUP / "zarr.json"
     if listing.is_file():
         try:
-            return {"manifest": _hash(others.read_file(listing, nodes.MOST_BYTES))}
+            return {"manifest": _hash(foreign_files.read_file(listing, nodes.MOST_BYTES))}
         except OSError as error:
             raise StoreError(f"{listing}: cannot be read ({error.strerror or error})") from error
     found: Iterable[Path] = place.rglob("*")

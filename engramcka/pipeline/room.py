@@ -10,10 +10,10 @@ from typing import Any
 
 from engramcka.config import CkaTable, Config
 from engramcka.errors import ConfigError, DataError, StoreError
-from engramcka.memory import GIB, total_bytes
 from engramcka.pipeline.estimate import shape_of_model
 from engramcka.pipeline.members import pairs
 from engramcka.pipeline.pieces import Piece
+from engramcka.ram import GIB, total_bytes
 
 _MOST_LAYERS = 1024  # of two models; batches that fit with so many need no look at the models
 _SMALLEST = 64  # batch size that a message advises

@@ -14,6 +14,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from engramcka import stopping
+from engramcka.atomic import atomic_path
 from engramcka.config import Config, LoadedModel, dump_config
 from engramcka.distributed import ALONE, World
 from engramcka.errors import EngramckaError, Interrupted, StoreError, in_words
@@ -27,7 +28,6 @@ from engramcka.progress import Reporter
 from engramcka.stores import inventory, layout, provenance
 from engramcka.stores.lock import hold
 from engramcka.stores.results import open_root, update_root
-from engramcka.whole import whole
 
 WHOLE = (0, 1)
 
@@ -139,14 +139,14 @@ def _work_held(
     world = context.world
     if world.first:
         inventory.delete_changed_figures(context.run)
-        inventory.put_away(context.run)
+        inventory.mark_unfinished(context.run)
         _write_config(context.run, context.config, alone=share == WHOLE)
         _record_provenance(context, reporter, len(pieces))
     world.meet()
     with reporter:
         made = _work_through(pieces, context, reporter, failures, alone=share == WHOLE)
     if world.first and share == WHOLE:
-        inventory.take(context.run)
+        inventory.record(context.run)
     return made
 
 
@@ -191,14 +191,14 @@ def _tidy(config: Config, pieces: Sequence[Piece], share: tuple[int, int]) -> No
                 shutil.rmtree(folder, ignore_errors=True)
             if unfinished:
                 _write_config(run, config, alone=True)
-                inventory.take(run)
+                inventory.record(run)
 
 
 def _write_config(run: Path, config: Config, alone: bool) -> None:
     """Clear what a killed process left, unless others may be writing; write the resolved config."""
     if alone:
         clear(run)
-    with whole(run / layout.CONFIG) as scratch:
+    with atomic_path(run / layout.CONFIG) as scratch:
         scratch.write_text(dump_config(config), encoding="utf-8")
 
 

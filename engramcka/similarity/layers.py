@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from engramcka.errors import ComparisonError
-from engramcka.memory import free_bytes
+from engramcka.ram import free_bytes
 from engramcka.similarity.arrays import Rows, as_tensor, dense, in_memory
 from engramcka.similarity.documents import Ints
 

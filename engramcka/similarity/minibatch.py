@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from engramcka.errors import ComparisonError
-from engramcka.memory import GIB, free_bytes
+from engramcka.ram import GIB, free_bytes
 from engramcka.similarity import hsic
 from engramcka.similarity.documents import Ints
 from engramcka.similarity.gram_blocks import Filled, Sums, Workspace, workspace_bytes

@@ -24,8 +24,9 @@ from typing import Any
 import numpy as np
 from crc32c import crc32c
 
+from engramcka.atomic import atomic_path
 from engramcka.errors import StoreError
-from engramcka.regular import check_way, is_regular
+from engramcka.own_files import check_way, is_regular
 from engramcka.stores import layout, manifest, nodes
 from engramcka.stores.activation_metadata import StoreAttributes, read_samples, store_attributes
 from engramcka.stores.layer_arrays import LayerArray, ShardedArray
@@ -39,7 +40,6 @@ from engramcka.stores.shards import (
     shard_path,
     write_shard,
 )
-from engramcka.whole import whole
 
 _FULL = (None, errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # None: said in a library's own words
 _Row = list[tuple[int, int]]  # bytes and fingerprint of each file of a chunk
@@ -96,9 +96,9 @@ class ActivationStore:
         return self.known.chunk_samples
 
     @property
-    def sealed(self) -> bool:
+    def is_complete(self) -> bool:
         """Whether it is finished: all chunks are written, and then the manifest."""
-        return manifest.is_sealed(self.path)
+        return manifest.is_complete(self.path)
 
     def missing(self) -> list[tuple[int, int]]:
         """Ranges (start, stop) of samples that are not written yet, a chunk each, in order."""
@@ -133,7 +133,7 @@ class ActivationStore:
         values |= {f"{layout.READOUTS}/{name}": rows for name, rows in (readouts or {}).items()}
         assert values.keys() == self._arrays.keys()
         chunk = start // self.chunk_samples
-        self.forget(chunk)
+        self.discard_chunk(chunk)
         for name in self._arrays:
             self._require_own(shard_path(self.path / name, chunk))
         try:
@@ -150,24 +150,24 @@ class ActivationStore:
         except OSError as error:
             raise self._no_room(error) from error
 
-    def forget(self, chunk: int) -> None:
+    def discard_chunk(self, chunk: int) -> None:
         """Mark a chunk as not written, so that it is made again; the store is open again too."""
         for place in (self.path / manifest.GROUP / nodes.ZARR_JSON, self._row_path(chunk)):
             self._require_own(place)
             place.unlink(missing_ok=True)
         self._rows.pop(chunk, None)
 
-    def forget_damaged(self, *, every_byte: bool = False) -> int:
+    def discard_damaged(self, *, every_byte: bool = False) -> int:
         """Mark the chunks that `damaged` finds as not written; returns how many."""
         chunks = {chunk for chunk, _ in self.damaged(every_byte=every_byte)}
         for chunk in chunks:
-            self.forget(chunk)
+            self.discard_chunk(chunk)
         return len(chunks)
 
-    def seal(self) -> None:
+    def finalize(self) -> None:
         """Write the manifest, after the last chunk."""
         assert not self.missing()
-        manifest.seal(self.path, skip=self._is_data, more={"store": self.attributes})
+        manifest.finalize(self.path, skip=self._is_data, more={"store": self.attributes})
 
     def damaged(self, *, every_byte: bool = False) -> list[tuple[int, StoreError]]:
         """(chunk, what is wrong) of each file of a written chunk that is not what was written.
@@ -286,7 +286,7 @@ class ActivationStore:
         path = self._row_path(chunk)
         path.parent.mkdir(parents=True, exist_ok=True)
         crc = crc32c(content).to_bytes(CRC_BYTES, "little")
-        with whole(path) as scratch:
+        with atomic_path(path) as scratch:
             scratch.write_bytes(content + crc)
 
     def _require_own(self, path: Path) -> None:
@@ -314,7 +314,7 @@ class ActivationStore:
         )
 
 
-def open_unsealed(path: Path) -> ActivationStore:
+def open_unchecked(path: Path) -> ActivationStore:
     """Open a store in a folder without reading its manifest, if it has one.
 
     Raises:

@@ -10,12 +10,12 @@ import numpy as np
 import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
+from engramcka.atomic import atomic_path
 from engramcka.stores import layout
 from engramcka.stores.activation_metadata import write_samples
 from engramcka.stores.activations import ActivationStore
 from engramcka.stores.open import open_activations
 from engramcka.stores.shards import LEVEL
-from engramcka.whole import whole
 
 DTYPES = ("float32", "float16", "bfloat16")
 Compression = Literal["none", "zstd"]
@@ -57,7 +57,7 @@ def create_activations(
     )
     names = [layout.layer_name(layer) for layer in layers]
     path.parent.mkdir(parents=True, exist_ok=True)
-    with whole(path) as scratch:
+    with atomic_path(path) as scratch:
         group = zarr.open_group(scratch, mode="w", zarr_format=3)
         for layer, array in zip(layers, names, strict=True):
             marks = {"dtype": dtype, "layer": layer}

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from engramcka.errors import StoreError
-from engramcka.regular import check_folder, is_folder
+from engramcka.own_files import check_folder, is_folder
 
 CONFIG = "config.toml"
 ACTIVATIONS = "activations"

@@ -18,12 +18,12 @@ from typing import Any, BinaryIO
 
 from crc32c import crc32c
 
-from engramcka import others
+from engramcka import foreign_files
+from engramcka.atomic import atomic_path, is_scratch
 from engramcka.errors import StoreError
-from engramcka.regular import check_folder, is_folder, is_regular, open_regular, read_regular
+from engramcka.own_files import check_folder, is_folder, is_regular, open_regular, read_regular
 from engramcka.stores import layout, nodes
 from engramcka.stores.nodes import CRC_BYTES
-from engramcka.whole import is_scratch, whole
 
 GROUP = "manifest"
 PLAIN = "manifest.json"
@@ -39,7 +39,7 @@ def write_node(folder: Path, attributes: Mapping[str, Any]) -> None:
     """Write the metadata of a Zarr group that holds its own checksum."""
     check_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with whole(folder / _METADATA) as scratch:
+    with atomic_path(folder / _METADATA) as scratch:
         scratch.write_bytes(_content(attributes))
 
 
@@ -52,7 +52,7 @@ def read_node(folder: Path) -> dict[str, Any]:
     return _read(folder / _METADATA, folder)
 
 
-def seal(
+def finalize(
     folder: Path,
     name: str | None = None,
     skip: Callable[[str], bool] = lambda name: False,
@@ -68,7 +68,7 @@ def seal(
     """
     paths = {path.relative_to(folder).as_posix(): path for path in files_in(folder)}
     found = {
-        at: facts(path, folder)
+        at: size_and_crc(path, folder)
         for at, path in paths.items()
         if not _is_manifest(at) and not skip(at)
     }
@@ -78,16 +78,16 @@ def seal(
 def write(
     folder: Path, files: Files, name: str | None = None, more: Mapping[str, Any] | None = None
 ) -> None:
-    """Write a manifest that lists these files; see `seal`."""
+    """Write a manifest that lists these files; see `finalize`."""
     content = {**(more or {}), **({_NAME: name} if name else {}), "files": files}
     if is_regular(folder / _METADATA):
         write_node(folder / GROUP, content)
         return
-    with whole(folder / PLAIN) as scratch:
+    with atomic_path(folder / PLAIN) as scratch:
         scratch.write_bytes(_content(content))
 
 
-def facts(path: Path, within: Path, most: int | None = None) -> tuple[int, int]:
+def size_and_crc(path: Path, within: Path, most: int | None = None) -> tuple[int, int]:
     """(bytes, fingerprint) of a file, or of its first ``most`` bytes; raises OSError."""
     with open_regular(path, within) as file:
         size = os.fstat(file.fileno()).st_size
@@ -96,7 +96,7 @@ def facts(path: Path, within: Path, most: int | None = None) -> tuple[int, int]:
         return size, _file_crc(file, size)
 
 
-def is_sealed(folder: Path) -> bool:
+def is_complete(folder: Path) -> bool:
     """Whether a folder has a manifest."""
     return any(_is_there(path) for path in _places(folder))
 
@@ -168,13 +168,13 @@ def damage(folder: Path, name: str | None = None) -> Iterator[StoreError]:
             yield StoreError(f"{folder / path}: cannot be read ({what})")
 
 
-def require_whole(folder: Path, name: str | None = None) -> None:
+def require_intact(folder: Path, name: str | None = None) -> None:
     """Refuse a folder of which a listed file is damaged; raises StoreError that names the first."""
     for error in damage(folder, name):
         raise error
 
 
-def require_file(folder: Path, path: str, name: str | None = None) -> None:
+def require_intact_file(folder: Path, path: str, name: str | None = None) -> None:
     """Refuse one file of a folder if it is damaged or not listed; raises StoreError."""
     try:
         size, crc = files(folder, name)[path]
@@ -185,7 +185,7 @@ def require_file(folder: Path, path: str, name: str | None = None) -> None:
         raise StoreError(f"{folder / path}: cannot be read ({what})")
 
 
-def seems_whole(folder: Path, name: str | None = None) -> bool:
+def looks_intact(folder: Path, name: str | None = None) -> bool:
     """Whether, as far as sizes and times tell, a folder is as it was written.
 
     Files that changed after the manifest are read, the others are not.
@@ -214,12 +214,12 @@ def fingerprint(folder: Path) -> tuple[int, int]:
     group, plain = _places(folder)
     place = group if _is_there(group) else plain
     try:
-        return facts(place, folder)
+        return size_and_crc(place, folder)
     except OSError as error:
         raise StoreError(f"{place}: cannot be read ({error.strerror or error})") from error
 
 
-def unseal(folder: Path) -> None:
+def mark_incomplete(folder: Path) -> None:
     """Delete the manifest, so that the folder counts as not finished."""
     for place in _places(folder):
         if is_folder(place.parent):  # no link, through which another's would be deleted
@@ -278,14 +278,14 @@ def _read(path: Path, within: Path) -> dict[str, Any]:
     try:
         content = read_regular(path, nodes.MOST_BYTES, within)
         attributes = json.loads(content)["attributes"]
-        whole_again = _content(attributes) == content
+        is_ours = _content(attributes) == content
     except FileNotFoundError as error:
         raise StoreError(f"{path}: cannot be read (the file is gone)") from error
     except OSError as error:
         raise StoreError(f"{path}: cannot be read ({error.strerror or error})") from error
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise StoreError(f"{path}: cannot be read (not what was written)") from error
-    if not whole_again:
+    if not is_ours:
         raise StoreError(f"{path}: cannot be read (not what was written)")
     return {key: value for key, value in attributes.items() if key != _CHECKSUM}
 
@@ -318,7 +318,7 @@ def refuse_unlisted_files(folder: Path) -> None:
     """
     listed = {*files(folder), PLAIN}
     try:
-        found = {path.relative_to(folder) for path, _ in others.files_of(folder)}
+        found = {path.relative_to(folder) for path, _ in foreign_files.files_of(folder)}
     except OSError as error:
         raise StoreError(
             f"{error.filename or folder}: {error.strerror or error}; delete it"

@@ -20,7 +20,7 @@ from typing import Any
 from crc32c import crc32c
 
 from engramcka.errors import StoreError
-from engramcka.regular import read_regular
+from engramcka.own_files import read_regular
 
 ZARR_JSON = "zarr.json"
 MOST_BYTES = 16 << 20  # of one zarr.json

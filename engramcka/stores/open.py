@@ -8,13 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from engramcka.atomic import atomic_path
 from engramcka.errors import StoreError
-from engramcka.regular import is_folder
+from engramcka.own_files import is_folder
 from engramcka.stores import layout, manifest, nodes
 from engramcka.stores.activation_metadata import store_attributes
-from engramcka.stores.activations import ActivationStore, open_unsealed
+from engramcka.stores.activations import ActivationStore, open_unchecked
 from engramcka.stores.remote import is_url, open_remote
-from engramcka.whole import whole
 
 
 def open_activations(path: Path | str) -> ActivationStore:
@@ -31,10 +31,10 @@ def open_activations(path: Path | str) -> ActivationStore:
         if is_url(path):
             return open_remote(path)
         path = Path(path)
-    if manifest.is_sealed(path):
+    if manifest.is_complete(path):
         layout.check_store(path)
-        manifest.require_whole(path)
-    return open_unsealed(path)
+        manifest.require_intact(path)
+    return open_unchecked(path)
 
 
 def stored_attributes(path: Path) -> dict[str, Any]:
@@ -81,15 +81,15 @@ def open_or_create(path: Path, create: Callable[[Path], Any]) -> ActivationStore
             raise
         _recreate(path, create)
         store = open_activations(path)
-        store.forget_damaged(every_byte=True)
+        store.discard_damaged(every_byte=True)
     else:
-        store.forget_damaged()
+        store.discard_damaged()
     return store
 
 
 def _recreate(path: Path, create: Callable[[Path], Any]) -> None:
     """Replace a store by an empty one that takes over the old one's chunks."""
-    with whole(path) as scratch:
+    with atomic_path(path) as scratch:
         create(scratch)
         for old in manifest.files_in(path):
             name = old.relative_to(path)

@@ -120,11 +120,11 @@ class RemoteStore(ActivationStore):
         """Refused."""
         raise self._read_only()
 
-    def forget(self, chunk: int) -> NoReturn:
+    def discard_chunk(self, chunk: int) -> NoReturn:
         """Refused."""
         raise self._read_only()
 
-    def seal(self) -> NoReturn:
+    def finalize(self) -> NoReturn:
         """Refused."""
         raise self._read_only()
 
@@ -193,7 +193,7 @@ def open_remote(url: str) -> RemoteStore:
         parallel_map(
             lambda one: _fetch(root, local, one[0], one[1][0] + 1), [*files.items()], root.threads
         )
-        manifest.require_whole(local)
+        manifest.require_intact(local)
         attributes = nodes.read_group(local, local)
         return RemoteStore(
             local, attributes, store_attributes(Path(root.path), attributes), root, folder

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from engramcka.atomic import atomic_path
 from engramcka.errors import EngramckaError, StoreError
-from engramcka.regular import is_folder, is_regular
+from engramcka.own_files import is_folder, is_regular
 from engramcka.results import CkaMap, LossSweep
 from engramcka.stores import layout, manifest, nodes
 from engramcka.stores.kinds import KINDS, Kind, kind_of
 from engramcka.stores.nodes import read_chunk
-from engramcka.whole import whole
 
 if TYPE_CHECKING:
     import zarr
@@ -94,7 +94,7 @@ def _read_once(results: Path, kind: Kind, name: str, most_bytes: int) -> Any:
     size = sum(size for size, _ in listed.values())
     if size > most_bytes:
         raise StoreError(f"{folder}: {size:,} bytes, more than are read here ({most_bytes:,})")
-    manifest.require_whole(folder)
+    manifest.require_intact(folder)
     there = sorted(path.split("/")[0] for path in listed if path.endswith(f"/{nodes.ZARR_JSON}"))
     for key in kind.required:
         if key not in there:
@@ -162,7 +162,7 @@ def read_inputs(results: Path, kind: str, name: str) -> Any | None:
     """What a stored result was made from, or None if there is no such result that is whole."""
     try:
         attributes, _ = _open(results, kind, name)
-        manifest.require_whole(results / kind / name)
+        manifest.require_intact(results / kind / name)
     except StoreError:
         return None
     return attributes.get(layout.INPUTS)
@@ -210,9 +210,9 @@ def _write_whole(results: Path, name: str, fill: Callable[[zarr.Group], None]) -
     """Fill the group beside the store, where no reader lists it, and move it in when complete."""
     import zarr
 
-    with whole(results / name, beside=results) as scratch:
+    with atomic_path(results / name, beside=results) as scratch:
         fill(zarr.open_group(scratch, mode="w", zarr_format=3))
-        manifest.seal(scratch, name)
+        manifest.finalize(scratch, name)
         (results / name).parent.mkdir(parents=True, exist_ok=True)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from engramcka.errors import StoreError, in_words
-from engramcka.regular import (
+from engramcka.own_files import (
     NotRegular,
     check_file,
     check_folder,

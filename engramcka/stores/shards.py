@@ -19,7 +19,7 @@ from crc32c import crc32c
 from numcodecs.zstd import Zstd
 
 from engramcka.errors import StoreError
-from engramcka.regular import check_way, open_regular
+from engramcka.own_files import check_way, open_regular
 from engramcka.stores.nodes import BYTES, CRC32C, CRC_BYTES, SHARDING, ZSTD, ArrayNode
 
 LEVEL = 3  # of zstd

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from engramcka.errors import StoreError
-from engramcka.regular import is_folder, is_regular
+from engramcka.own_files import is_folder, is_regular
 from engramcka.stores import activations, inventory, layout, manifest, nodes, results
 from engramcka.stores.kinds import KINDS
 from engramcka.stores.remote import is_url, open_remote
@@ -55,7 +55,7 @@ def verify(path: Path | str) -> Iterator[Checked]:
         yield check_store(path)
     elif path.parent.name in KINDS and path.parent.parent.name == layout.RESULTS:
         yield _check_result(path, None)
-    elif manifest.is_sealed(path) or is_regular(path / nodes.ZARR_JSON):
+    elif manifest.is_complete(path) or is_regular(path / nodes.ZARR_JSON):
         yield check_folder(path)
     else:
         raise StoreError(
@@ -83,9 +83,9 @@ def check_folder(folder: Path, name: str | None = None) -> Checked:
 
 def check_store(folder: Path) -> Checked:
     """Hold every file of an activation store against its manifest and the rows of `written`."""
-    found = check_folder(folder) if manifest.is_sealed(folder) else Checked(folder)
+    found = check_folder(folder) if manifest.is_complete(folder) else Checked(folder)
     try:
-        store = activations.open_unsealed(folder)
+        store = activations.open_unchecked(folder)
         _ = store.samples
         found.broken += [str(error) for _, error in store.damaged(every_byte=True)]
         found.samples_missing = sum(stop - start for start, stop in store.missing())
@@ -94,7 +94,7 @@ def check_store(folder: Path) -> Checked:
         found.broken.append(f"{error}; its data could not be checked")
     else:
         found.files, found.bytes = found.files + len(sizes), found.bytes + sum(sizes)
-        if not found.samples_missing and not store.sealed:
+        if not found.samples_missing and not store.is_complete:
             found.broken += check_folder(folder).broken
     for place, _, _ in os.walk(folder):
         found.broken += _odd(Path(place))

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from engramcka.atomic import atomic_path
 from engramcka.config import TrainingTable
 from engramcka.errors import DataError, TrainingError
 from engramcka.stores import layout, manifest
@@ -21,7 +22,6 @@ from engramcka.training.loop import Duties, fit
 from engramcka.training.record import TrainingRecord
 from engramcka.training.state import WorkFolder
 from engramcka.training.validation import sequence_losses, validation_loss
-from engramcka.whole import whole
 
 
 def train_model(
@@ -80,9 +80,9 @@ def train_model(
         loss = validation_loss(model, validation, options.batch_size)
         if first:
             name = layout.step_name(step)
-            with whole(work.folder / name) as scratch:
+            with atomic_path(work.folder / name) as scratch:
                 save(model, scratch)
-                manifest.seal(scratch, f"{folder.name}/{name}")
+                manifest.finalize(scratch, f"{folder.name}/{name}")
         return loss
 
     if first:
@@ -117,11 +117,11 @@ def train_model(
             ),
         )
         if first:
-            with whole(folder) as scratch:
+            with atomic_path(folder) as scratch:
                 save(model, scratch)
                 work.finish(scratch)
                 record.write(scratch, inputs)
-                manifest.seal(scratch, folder.name)
+                manifest.finalize(scratch, folder.name)
             work.remove()
         ranks.wait()
     finally:

@@ -134,7 +134,7 @@ def test_other_zarr_implementations_read_the_same(tmp_path: Path, compression: s
     values = np.random.default_rng(0).normal(size=(n, width)).astype(ml_dtypes.bfloat16)
     for start, stop in store.missing():
         store.write(start, {1: values[start:stop].view(np.uint16)})
-    store.seal()
+    store.finalize()
     spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": f"{tmp_path}/m.zarr/layer_01"}}
     other = tensorstore.open(spec).result().read().result()
     assert (other == values.view(np.uint16)).all()

@@ -59,8 +59,8 @@ def fill(store) -> list[tuple[int, int]]:
     for start, stop in made:
         readout = {"kl": values(start, stop, 9)[:, :2]}
         store.write(start, {layer: values(start, stop, layer) for layer in (1, 2)}, readout)
-    if not store.sealed:
-        store.seal()
+    if not store.is_complete:
+        store.finalize()
     return made
 
 
@@ -86,7 +86,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     checkpoint.mkdir(parents=True)
     (checkpoint / "model.safetensors").write_bytes(bytes(range(200)))
     (checkpoint / "config.json").write_text('{"a": 1}')
-    manifest.seal(checkpoint)
+    manifest.finalize(checkpoint)
     return run
 
 

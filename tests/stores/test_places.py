@@ -50,7 +50,7 @@ def run(tmp_path: Path) -> Path:
         for start, stop in store.missing():
             blocks = {layer: 2 * values(start, stop, layer + 5) for layer in (1, 2)}
             store.write(start, blocks, {"kl": values(start, stop, 9)[:, :2]})
-        store.seal()
+        store.finalize()
     open_root(run / layout.RESULTS)
     for name, value in (("first", 0.25), ("second", 0.5)):
         write_result(run / layout.RESULTS, name, CkaMap(np.full((2, 3), value)), {})

@@ -63,7 +63,7 @@ def read_all(url: str) -> None:
 def store(tmp_path: Path, files: fsspec.AbstractFileSystem) -> Path:
     """A finished store on disk, and the same behind URL."""
     path = make(tmp_path / "m.zarr")
-    open_activations(path).seal()
+    open_activations(path).finalize()
     files.put(str(path), "/bucket/m.zarr", recursive=True)
     return path
 
@@ -85,13 +85,13 @@ def test_a_store_reads_as_on_a_disk(
     assert {k: v.tolist() for k, v in there.samples.items()} == {
         k: v.tolist() for k, v in here.samples.items()
     }
-    assert (there.attributes, there.missing(), there.sealed) == (here.attributes, [], True)
+    assert (there.attributes, there.missing(), there.is_complete) == (here.attributes, [], True)
     (mine,), (theirs,) = verify(store), verify(URL)
     assert (theirs.broken, theirs.files, theirs.bytes) == ([], mine.files, mine.bytes)
 
 
 def test_a_compressed_store(tmp_path: Path, files: fsspec.AbstractFileSystem) -> None:
-    open_activations(make(tmp_path / "z.zarr", "zstd")).seal()
+    open_activations(make(tmp_path / "z.zarr", "zstd")).finalize()
     files.put(str(tmp_path / "z.zarr"), "/z.zarr", recursive=True)
     assert (open_activations("memory://z.zarr").layers[1][2:27] == VALUES[2:27]).all()
 
@@ -231,7 +231,7 @@ def test_arrays_of_anybodys_behind_a_url(files: fsspec.AbstractFileSystem) -> No
 
 def test_nothing_is_written_behind_a_url(store: Path, tmp_path: Path) -> None:
     found = open_activations(URL)
-    for act in (lambda: found.forget(0), found.seal, lambda: found.write(0, {})):
+    for act in (lambda: found.discard_chunk(0), found.finalize, lambda: found.write(0, {})):
         with pytest.raises(StoreError, match="is read only"):
             act()
     config = tmp_path / "c.toml"

@@ -10,7 +10,6 @@ from typing import Any
 
 from engramcka.config import CkaTable, Config
 from engramcka.errors import ComparisonError
-from engramcka.memory import out_of_memory
 from engramcka.pipeline.context import Context
 from engramcka.pipeline.inputs import extract_inputs
 from engramcka.pipeline.members import Pair, pairs
@@ -20,6 +19,7 @@ from engramcka.pipeline.stages.importing import BY_ROW, BY_SPAN, IDENTITY
 from engramcka.pipeline.units import Unit
 from engramcka.pipeline.where import rows_where
 from engramcka.progress import Task
+from engramcka.ram import out_of_memory
 from engramcka.stores import layout, provenance, results
 
 FEWEST = 4  # samples that the unbiased estimators need

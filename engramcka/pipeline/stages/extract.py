@@ -72,7 +72,7 @@ def _is_complete(path: Path) -> bool:
         return False
     try:
         store = open_activations(path)
-        return store.sealed and not store.missing() and not store.damaged()
+        return store.is_complete and not store.missing() and not store.damaged()
     except StoreError:
         return False  # what can be mended is; else that says why not
 
@@ -202,7 +202,7 @@ def noticing_damage(*stores: Any) -> Iterator[None]:
     try:
         yield
     except StoreError as error:
-        found = sum(store.forget_damaged(every_byte=True) for store in stores)
+        found = sum(store.discard_damaged(every_byte=True) for store in stores)
         if not found:
             raise
         raise StoreError(f"{error}; run it again to make that anew") from error

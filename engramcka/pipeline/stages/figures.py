@@ -9,11 +9,11 @@ from pathlib import Path
 
 from engramcka.config import Config, TrainedModel
 from engramcka.errors import EngramckaError
+from engramcka.own_files import is_regular
 from engramcka.pipeline.context import Context
 from engramcka.pipeline.pieces import Piece
 from engramcka.pipeline.subjects import Look, Subject, caption, draw, worth_drawing
 from engramcka.progress import Task
-from engramcka.regular import is_regular
 from engramcka.stores import inventory, is_run, layout, open_run
 
 FIGURE_FORMATS = ("png", "pdf")

@@ -77,8 +77,8 @@ def import_states(
         for start, stop in store.missing():
             store.write(start, dict(arrays.rows(slice(start, stop))))
             task.update(stop, rows)
-        if not store.sealed:
-            store.seal()
+        if not store.is_complete:
+            store.finalize()
     task.update(rows, rows, info=f"{len(arrays.layers)} layers, width {width}")
 
 

@@ -135,7 +135,7 @@ def _load(context: Context, name: str, unit: Unit | None, member: Member | None)
         if not folder.is_dir():
             raise StoreError(f"{folder}: model {name} is not trained yet; run stage train first")
         with retraining_damaged(trained):
-            manifest.require_whole(trained, unit.name)
+            manifest.require_intact(trained, unit.name)
         refuse_unlisted_files(trained)
         where = {"path": str(folder), "dtype": "float32"}
     model, tokenizer = load_model(**where, device=context.device)

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from engramcka.atomic import atomic_path
 from engramcka.config import Config
 from engramcka.errors import StoreError
 from engramcka.pipeline.context import Context
@@ -15,7 +16,6 @@ from engramcka.pipeline.pieces import Piece, refuse_other_inputs
 from engramcka.pipeline.units import tokenizer_inputs
 from engramcka.progress import Task
 from engramcka.stores import layout, manifest
-from engramcka.whole import whole
 
 _RECORD = "inputs.json"
 
@@ -44,7 +44,7 @@ def tokenizer_piece(config: Config, run: Path) -> Piece:
 def read_inputs(folder: Path) -> dict[str, Any] | None:
     """What the tokenizer in a folder was made from, or None if none is there or it is damaged."""
     try:
-        manifest.require_whole(folder, folder.name)
+        manifest.require_intact(folder, folder.name)
     except StoreError:
         return None
     record = json.loads((folder / _RECORD).read_bytes())
@@ -59,9 +59,9 @@ def make_tokenizer(
     from engramcka.data import train_tokenizer
 
     tokenizer = train_tokenizer(context.corpus.training, context.config.data.vocabulary)
-    with whole(folder) as scratch:
+    with atomic_path(folder) as scratch:
         tokenizer.save_pretrained(scratch)
         record = {"inputs": inputs, "corpus": context.corpus.fingerprint}
         (scratch / _RECORD).write_text(json.dumps(record, indent=1), encoding="utf-8")
-        manifest.seal(scratch, folder.name)
+        manifest.finalize(scratch, folder.name)
     task.advance(info=f"{len(tokenizer)} entries")

@@ -12,11 +12,11 @@ import numpy as np
 
 from engramcka.config import Config
 from engramcka.errors import OutOfMemory, StoreError
-from engramcka.memory import out_of_memory
 from engramcka.pipeline.context import Context
 from engramcka.pipeline.pieces import Piece
 from engramcka.pipeline.units import Unit
 from engramcka.progress import Task
+from engramcka.ram import out_of_memory
 from engramcka.stores import layout, manifest, provenance, results
 
 
@@ -52,7 +52,7 @@ def unit_piece(
     curves = {model: {"unit": unit.name, "label": config.label(model)} for model in models}
 
     def is_trained() -> bool:
-        return all(path.exists() for path in made) and manifest.seems_whole(folder, unit.name)
+        return all(path.exists() for path in made) and manifest.looks_intact(folder, unit.name)
 
     def has_curves() -> bool:
         path = run / layout.RESULTS
@@ -168,7 +168,7 @@ def retraining_damaged(unit: Path) -> Iterator[None]:
     try:
         yield
     except StoreError as error:
-        manifest.unseal(unit)
+        manifest.mark_incomplete(unit)
         raise StoreError(f"{error}; run stage train again to make it anew") from error
 
 

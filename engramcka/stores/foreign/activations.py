@@ -18,9 +18,8 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from engramcka import others
+from engramcka import foreign_files
 from engramcka.errors import DataError, StoreError
-from engramcka.json_lines import BadLine, objects
 from engramcka.stores import layout, nodes
 from engramcka.stores.activations import ActivationStore
 from engramcka.stores.foreign import limits
@@ -31,6 +30,7 @@ from engramcka.stores.foreign.sweeps import MAX_LAYER
 from engramcka.stores.foreign.zarr_arrays import has_arrays, open_zarr
 from engramcka.stores.open import open_activations
 from engramcka.stores.remote import has_store, is_url, remote_path
+from engramcka.text_rows import BadLine, objects
 
 _LONGEST_NAME = 255
 _LONGEST_ROW = 1 << 20  # bytes of a line of a sample table
@@ -268,7 +268,7 @@ def own_store(path: str) -> ActivationStore | None:
         return open_activations(path) if has_store(remote_path(path)) else None
     place = Path(path).expanduser()
     try:
-        node = json.loads(others.read_file(place / nodes.ZARR_JSON, nodes.MOST_BYTES))
+        node = json.loads(foreign_files.read_file(place / nodes.ZARR_JSON, nodes.MOST_BYTES))
         if node["attributes"].get(layout.TYPE) != "activations":
             return None
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
@@ -285,7 +285,7 @@ def open_arrays(path: str, stack: ExitStack) -> Opened:
     if is_url(path) or has_arrays(place):
         return open_zarr(path)
     if place.exists() and not place.is_dir() and place.suffix != ".npy":
-        others.require_file(place)
+        foreign_files.require_file(place)
         openers = {
             ".npz": open_npz,
             ".safetensors": _safetensors,

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from engramcka import others
+from engramcka import foreign_files
 from engramcka.errors import EngramckaError, StoreError
 
 _LAYER = re.compile(r"(?<![a-z])layer[ _=-]?(\d+)", re.IGNORECASE)
@@ -75,9 +75,9 @@ def _files(path: Path) -> list[Path]:
                          exit_code=2)  # fmt: skip
     for file in found:
         try:
-            others.require_file(file)
+            foreign_files.require_file(file)
             if path.is_dir():
-                others.require_inside(file, path)
+                foreign_files.require_inside(file, path)
             if file.stat().st_size > _MOST_BYTES:
                 raise OSError(errno.EFBIG, f"larger than {_MOST_BYTES >> 20} MiB")
         except OSError as error:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engramcka import others
+from engramcka import foreign_files
 
 MOST_CHUNK = 2 << 30  # bytes of a part that is read at once; blosc has no larger ones
 MOST_ARRAYS = 4096  # in one file or folder, and layers of a stack
@@ -51,7 +51,7 @@ def encoded_bytes(size: int) -> int:
 
 def check_header(path: Path) -> None:
     """Refuse a .safetensors file whose header is absurdly large; raises ValueError or OSError."""
-    with others.open_file(path) as file:
+    with foreign_files.open_file(path) as file:
         length = int.from_bytes(file.read(_HEADER_LENGTH), "little")
     if length > _MOST_HEADER:
         raise ValueError(f"a header of {length:,} bytes; at most {_MOST_HEADER:,}")

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from engramcka import others
+from engramcka import foreign_files
 from engramcka.errors import EngramckaError
 from engramcka.results import CkaMap
 from engramcka.stores.foreign import limits
@@ -56,7 +56,7 @@ def read_map_file(
     if reader is None:
         raise refusal(f"{path}: no map by its name", f"allowed: {', '.join(readers)}")
     try:
-        others.require_file(path)
+        foreign_files.require_file(path)
     except OSError as error:
         raise refusal(f"{path}: cannot be read ({error.strerror or error})") from error
     if path.stat().st_size > MAX_BYTES:

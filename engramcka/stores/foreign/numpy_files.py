@@ -13,7 +13,7 @@ from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile, ZipInfo
 
 import numpy as np
 
-from engramcka import others
+from engramcka import foreign_files
 from engramcka.stores.foreign import limits
 from engramcka.stores.foreign.limits import Opened
 
@@ -32,7 +32,7 @@ def mapped(path: Path) -> Any:
         ValueError: no plain array, or the file is shorter than its header says.
         OSError: it cannot be read, or is no regular file.
     """
-    with others.open_file(path) as file:
+    with foreign_files.open_file(path) as file:
         shape, is_fortran, dtype = _header(file, path.stat().st_size)
         order = "F" if is_fortran else "C"
         return np.memmap(file, dtype, "r", file.tell(), shape, order)  # type: ignore[call-overload]

@@ -18,12 +18,11 @@ from typing import Any
 
 import numpy as np
 
-from engramcka import others
+from engramcka import foreign_files
 from engramcka.errors import StoreError
-from engramcka.formulas import unguarded
-from engramcka.json_lines import BadLine, objects
 from engramcka.results import LossSweep
 from engramcka.results.statistics import mean_finite
+from engramcka.text_rows import BadLine, objects, unguarded
 
 KINDS = ("layer", "baseline", "reference", "variant")
 COLUMNS = ("kind", "name", "layer", "seed", "loss")
@@ -83,7 +82,7 @@ def read_text(path: Path) -> str:
         StoreError: it cannot be read, is absurdly large or no UTF-8.
     """
     try:
-        text = others.read_file(path, MAX_BYTES).decode("utf-8-sig")
+        text = foreign_files.read_file(path, MAX_BYTES).decode("utf-8-sig")
         return text.replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
         raise refusal(f"{path}: not UTF-8 text (byte {error.start})") from error

@@ -17,7 +17,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from engramcka import others
+from engramcka import foreign_files
 from engramcka.errors import StoreError
 from engramcka.stores import layout, nodes
 from engramcka.stores.foreign import limits
@@ -149,7 +149,7 @@ def _read(place: Path | RemotePath, names: Sequence[str]) -> dict[str, bytes]:
     most = nodes.MOST_BYTES
     if isinstance(place, Path):
         there = [name for name in names if (place / name).exists()]
-        return {name: others.read_file(place / name, most) for name in there}
+        return {name: foreign_files.read_file(place / name, most) for name in there}
     if not names:
         return {}
     paths, count = [(place / name).path for name in names], len(names)
@@ -241,7 +241,7 @@ def _require_chunks(
 def _files(folder: Path | RemotePath) -> Iterator[tuple[str, int]]:
     """Path from the folder and bytes of every file."""
     if isinstance(folder, Path):
-        for path, size in others.files_of(folder):
+        for path, size in foreign_files.files_of(folder):
             yield path.relative_to(folder).as_posix(), size
         return
     root = folder.path.rstrip("/") + "/"

@@ -1,17 +1,26 @@
-"""Files of a JSON object a line, read one line after another, none longer than it may be.
+"""Rows of text files: JSON lines, none longer than it may be, and CSV cells that hold no formula.
 
-Knows files and JSON, not what the objects mean.
+A spreadsheet executes a cell that begins with one of = + - @, their wide forms, a tab or the end of
+a line; where it separates cells by semicolons or tabs, so is what follows one. An apostrophe before
+it makes it text; text that has apostrophes there already gets one more, so that taking one away
+gives back what was written.
 """
 
 from __future__ import annotations
 
 import codecs
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from engramcka import others
+from engramcka import foreign_files
+
+_BEGINS = r"(?:^|(?<=[;\t\r\n]))"
+_FORMULA = r"'*[=+\-@\t\r\n＝＋－＠]"
+_TO_GUARD = re.compile(f"{_BEGINS}(?={_FORMULA})")
+_GUARDED = re.compile(f"{_BEGINS}'(?={_FORMULA})")
 
 
 class BadLine(ValueError):
@@ -32,7 +41,7 @@ def objects(path: Path, longest: int) -> Iterator[tuple[int, dict[str, Any]]]:
         BadLine: it is too long, no UTF-8 or no JSON object.
         OSError: the file cannot be read, or is none.
     """
-    with others.open_file(path) as file:
+    with foreign_files.open_file(path) as file:
         number = 0
         while line := file.readline(longest + 1):
             number += 1
@@ -66,3 +75,13 @@ def _require_text(found: Any, number: int) -> None:
         json.dumps(found, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
         raise BadLine(number, "half of a surrogate pair, which is no character") from error
+
+
+def guarded(text: str) -> str:
+    """The text of a cell, which no spreadsheet executes."""
+    return _TO_GUARD.sub("'", text)
+
+
+def unguarded(cell: str) -> str:
+    """The text that `guarded` made a cell of; any other stays as it is."""
+    return _GUARDED.sub("", cell)

@@ -1,14 +1,13 @@
-"""Files and folders that appear whole or not at all.
+"""Files and folders that appear complete or not at all.
 
-Writers fill a scratch beside the target, then rename; all but those of the log, and of hidden
-states, where a chunk counts when its row in `written` is there. A scratch is a hidden folder that
-says whether its maker lives, so that nobody deletes it before:
+Writers fill a scratch folder beside the target, then rename. Four do not: the log, whose last line
+may be cut off; hidden states, where a chunk counts once its row in `written` is there; the lock of
+a run; and copies of remote files in a temporary folder. A scratch is a hidden folder that shows
+whether the process that made it is alive, so that nobody deletes it before:
 
     .HEX.tmp/lock       locked (flock) while the scratch is filled
     .HEX.tmp/new/NAME   what is being written, under the name it will have
     .HEX.tmp/old        a folder whose place it took, on its way out
-
-Knows nothing of what is written.
 """
 
 from __future__ import annotations
@@ -23,8 +22,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from engramcka.locks import is_still, try_lock
-from engramcka.regular import is_folder, open_descriptor
+from engramcka.own_files import is_folder, is_still, open_descriptor, try_lock
 
 _NAME = re.compile(r"\.[0-9a-f]{12}\.tmp")
 _LOCK, _NEW, _OLD = "lock", "new", "old"
@@ -38,7 +36,7 @@ def is_scratch(name: str) -> bool:
 
 
 @contextmanager
-def whole(target: Path, beside: Path | None = None) -> Iterator[Path]:
+def atomic_path(target: Path, beside: Path | None = None) -> Iterator[Path]:
     """A path to fill; when the block ends well it becomes ``target``, replacing an older.
 
     If the block raises, what it wrote is deleted and an older target stays; an OSError names the
@@ -62,8 +60,8 @@ def whole(target: Path, beside: Path | None = None) -> Iterator[Path]:
         raise
 
 
-def discard(folder: Path) -> None:
-    """Delete a folder that is there so that no half of it is ever seen."""
+def remove_at_once(folder: Path) -> None:
+    """Delete a folder in such a way that no half of it is ever seen."""
     with _scratch(folder.parent) as scratch:
         os.replace(folder, scratch / _OLD)
 

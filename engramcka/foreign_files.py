@@ -2,7 +2,7 @@
 
 Links to files are followed, since the hub's cache is made of them; one that leads out of the folder
 that it came with is refused (it would make data of what else is on this machine), but for the
-hub's own. A pipe, a socket or a device is never opened. For files of a run: `engramcka.regular`.
+hub's own. A pipe, a socket or a device is never opened. For files of a run: `engramcka.own_files`.
 Knows no formats.
 """
 
@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from engramcka.regular import NotRegular
+from engramcka.own_files import NotRegular
 
 _SNAPSHOTS, _BLOBS = "snapshots", "blobs"  # of the hub's cache: links there, what they lead to here
 

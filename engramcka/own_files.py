@@ -1,21 +1,26 @@
-"""Files in a folder that may come from somebody else: opened if they are files, and nothing else.
+"""Files of our own, in a folder that may come from somebody else: opened if regular, and locked.
 
 A link could lead anywhere, a pipe never ends, a device does things when it is opened: what is no
 regular file, or is reached through a link below the folder it belongs to, is refused with an
-OSError in words. Readers of a run, a store or a checkpoint go through here, and writers that open a
-file which may be there already (others: `engramcka.whole`); what libraries open by themselves is
-looked at first, see `engramcka.stores.manifest`. Knows no formats.
+OSError in words. Readers of a run, a store or a checkpoint open files here, and so do writers that
+open a file which may be there already (others: `engramcka.atomic`). Folders that libraries open by
+themselves are checked first, see `engramcka.stores.manifest.refuse_unlisted_files`. Files that
+belong to no run: `engramcka.foreign_files`.
+
+Locks are the kernel's, on open files; they go when their holder dies. Some file systems have none.
 """
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
 from pathlib import Path
 from typing import BinaryIO
 
 _SAFE = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # a pipe that came in between cannot hang us
+_NONE_HERE = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 class NotRegular(OSError):
@@ -141,3 +146,29 @@ def _read_all(file: BinaryIO, size: int) -> bytes:
         if len(found) > size:
             break
     return bytes(found)
+
+
+def try_lock(descriptor: int, shared: bool = False) -> bool | None:
+    """Lock an open file, alone or together with others that share it; does not wait.
+
+    Returns:
+        Whether it is locked now, False where another holds it; None where the file system has no
+        locks.
+    """
+    try:
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in _NONE_HERE:
+            raise
+        return None
+    return True
+
+
+def is_still(path: Path, descriptor: int) -> bool:
+    """Whether a path is still that of an open file, which another may have deleted."""
+    try:
+        return os.path.samestat(os.lstat(path), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False

@@ -1,6 +1,8 @@
-"""How much memory there is, for work that would rather not begin than be killed in the middle.
+"""How much memory there is, so that work which needs more is refused before it begins.
 
-The kernel kills a process that takes more than there is, without a word. Knows nothing of the work.
+The kernel kills a process that takes more than there is, without a message. The machine's memory
+and the process's own come from psutil; the limits of its control groups (a batch job's, a
+container's) are read here.
 """
 
 from __future__ import annotations
@@ -11,13 +13,12 @@ from typing import Any
 
 GIB = float(1 << 30)
 
-_MEMINFO = Path("/proc/meminfo")
-_CGROUPS = Path("/proc/self/cgroup")
-_CGROUP_ROOT = Path("/sys/fs/cgroup")
+CGROUPS = Path("/proc/self/cgroup")
+CGROUP_ROOT = Path("/sys/fs/cgroup")
 
 
 def total_bytes(device: Any = None) -> float:
-    """Memory that this process could ever have; infinite where nothing tells.
+    """Memory that this process could ever have, in bytes.
 
     Args:
         device: a torch device; None for the host.
@@ -26,19 +27,25 @@ def total_bytes(device: Any = None) -> float:
         import torch
 
         return float(torch.cuda.get_device_properties(device).total_memory)
-    limits = [_meminfo("MemTotal"), *(limit for limit, _ in _cgroups()), _address_space()]
-    return min(limits)
+    import psutil
+
+    machine = float(psutil.virtual_memory().total)
+    return min([machine, *(limit for limit, _ in _cgroups()), _address_space()])
 
 
 def free_bytes(device: Any = None) -> float:
-    """Memory that this process can still have; infinite where nothing tells."""
+    """Memory that this process can still have, in bytes."""
     if _is_gpu(device):
         import torch
 
         held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return float(torch.cuda.mem_get_info(device)[0] + held)
-    free = [_meminfo("MemAvailable"), *(limit - used for limit, used in _cgroups())]
-    return max(0.0, min([*free, _address_space() - _own_address_space()]))
+    import psutil
+
+    machine = float(psutil.virtual_memory().available)
+    in_groups = [limit - used for limit, used in _cgroups()]
+    addresses = _address_space() - float(psutil.Process().memory_info().vms)
+    return max(0.0, min([machine, *in_groups, addresses]))
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -53,21 +60,13 @@ def _is_gpu(device: Any) -> bool:
     return device is not None and str(device) != "cpu"
 
 
-def _meminfo(name: str) -> float:
-    try:
-        lines = _MEMINFO.read_text().splitlines()
-        return next(float(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
-    except (OSError, StopIteration, ValueError):
-        return float("inf")
-
-
 def _cgroups() -> list[tuple[float, float]]:
     """(limit, used) of the control groups that this process is in: a batch job's, a container's.
 
     What the kernel would drop to make room (files read) does not count as used.
     """
     try:
-        mine = _CGROUPS.read_text().splitlines()
+        mine = CGROUPS.read_text().splitlines()
     except OSError:
         return []
     found = []
@@ -76,7 +75,7 @@ def _cgroups() -> list[tuple[float, float]]:
         if controllers not in ("", "memory"):
             continue
         second = controllers == ""
-        root = _CGROUP_ROOT if second else _CGROUP_ROOT / "memory"
+        root = CGROUP_ROOT if second else CGROUP_ROOT / "memory"
         names = ("memory.max", "memory.current") if second else (
             "memory.limit_in_bytes", "memory.usage_in_bytes"
         )  # fmt: skip
@@ -110,11 +109,3 @@ def _droppable(folder: Path) -> float:
 def _address_space() -> float:
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     return float("inf") if limit == resource.RLIM_INFINITY else float(limit)
-
-
-def _own_address_space() -> float:
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[0])
-    except (OSError, ValueError, IndexError):
-        return 0.0
-    return float(pages * resource.getpagesize())
