@@ -3,7 +3,6 @@
 Links to files are followed, since the hub's cache is made of them; one that leads out of the folder
 that it came with is refused (it would make data of what else is on this machine), but for the
 hub's own. A pipe, a socket or a device is never opened. For files of a run: `engramcka.own_files`.
-Knows no formats.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""What ranks send each other as bytes and back, without pickles: nothing that arrives is executed.
+"""What ranks send each other, as bytes and back, without pickle: nothing that arrives is executed.
 
 Numbers, text, None, lists, tuples, string-keyed dicts, NumPy arrays of numbers, errors of this
-package and dataclasses of this package. JSON for the tree, one `.npz` for the arrays. Knows no
-network.
+package and dataclasses of this package. JSON for the tree, one `.npz` for the arrays.
 """
 
 from __future__ import annotations

@@ -105,7 +105,7 @@ def files_state(path: str, samples: str | None = None) -> dict[str, Any] | None:
 
 
 def _state(place: Path) -> dict[str, Any] | None:
-    listing = place / manifest.GROUP / "zarr.json"
+    listing = place / manifest.GROUP / nodes.ZARR_JSON
     if listing.is_file():
         try:
             return {"manifest": _hash(foreign_files.read_file(listing, nodes.MOST_BYTES))}
@@ -137,7 +137,7 @@ def _local_state(files: Iterable[Path]) -> dict[str, Any] | None:
 
 def _remote_state(root: RemotePath) -> dict[str, Any] | None:
     if has_store(root):
-        listing = root / f"{manifest.GROUP}/zarr.json"
+        listing = root / f"{manifest.GROUP}/{nodes.ZARR_JSON}"
         try:
             content = listing.read(0, nodes.MOST_BYTES)
         except OSError as error:

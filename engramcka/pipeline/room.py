@@ -43,7 +43,7 @@ def _samples(config: Config, table: CkaTable, pieces: Sequence[Piece]) -> int:
 
 
 def _check_table(config: Config, index: int, table: CkaTable, samples: int) -> None:
-    from engramcka.similarity.gram_blocks import workspace_bytes
+    from engramcka.similarity.gram_strips import workspace_bytes
 
     like = _like(config)
     total, n = total_bytes(like.device), min(table.batch_size, samples)

@@ -52,7 +52,7 @@ _PAIRS = 512  # of one document that are looked at
 
 
 @dataclass(frozen=True)
-class Across(Problem):
+class ProblemAcross(Problem):
     """Two models over one set of samples; places n and on stand for the documents."""
 
     documents: Ints  # (samples,) number of each sample's document, increasing
@@ -64,7 +64,7 @@ class Across(Problem):
         return _KINDS
 
     @property
-    def kin(self) -> Ints:
+    def pair_group(self) -> Ints:
         """Those of one document do not count."""
         return self.documents
 
@@ -138,9 +138,9 @@ class Across(Problem):
         return torch.from_numpy(values).to(like)
 
 
-def pose_across(
+def make_problem_across(
     y: Prepared, x: Prepared, documents: Ints, groups: Ints, like: torch.Tensor
-) -> Across:
+) -> ProblemAcross:
     """Cut samples and documents into blocks.
 
     Args:
@@ -163,7 +163,7 @@ def pose_across(
     of_documents = groups[np.unique(documents, return_index=True)[1]]
     blocks, group_of = grouped_blocks(groups)
     more, more_groups = grouped_blocks(of_documents, start=len(documents))
-    return Across(
+    return ProblemAcross(
         y,
         x,
         finite_means(y, x, like),
@@ -176,7 +176,7 @@ def pose_across(
     )
 
 
-def estimate_across(problem: Across, products: GroupProducts) -> tuple[hsic.Hsic, Moments]:
+def estimate_across(problem: ProblemAcross, products: GroupProducts) -> tuple[hsic.Hsic, Moments]:
     """HSIC over all samples (entry 0) and without each group of documents, and moments.
 
     Without a group that leaves fewer than 4 documents the values are NaN.
@@ -199,7 +199,7 @@ def estimate_across(problem: Across, products: GroupProducts) -> tuple[hsic.Hsic
     )
 
 
-def sets_of_four(problem: Across) -> Float:
+def sets_of_four(problem: ProblemAcross) -> Float:
     """(1 + groups,) ordered sets of four samples of four documents: 24 e_4 of their sizes."""
     counts = []
     for group in range(-1, problem.groups):
@@ -218,7 +218,7 @@ class _Rows:
     own: Float  # (sets, layers)
 
 
-def _row_terms(problem: Across) -> tuple[_Rows, Moments]:
+def _row_terms(problem: ProblemAcross) -> tuple[_Rows, Moments]:
     totals, moments = _totals(problem)
     sets = 1 + problem.groups
     y_count = len(problem.y)
@@ -244,7 +244,7 @@ def _row_terms(problem: Across) -> tuple[_Rows, Moments]:
 
 
 def _block_rows(
-    problem: Across, block: int, totals: tuple[list[torch.Tensor], ...], n: torch.Tensor
+    problem: ProblemAcross, block: int, totals: tuple[list[torch.Tensor], ...], n: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, float]:
     """(sets, layers, places) r and v of a block, whose terms are factor times (r v' + v r').
 
@@ -277,7 +277,9 @@ def _block_rows(
     return r, v, -2.0
 
 
-def _totals(problem: Across) -> tuple[tuple[list[torch.Tensor], list[torch.Tensor]], Moments]:
+def _totals(
+    problem: ProblemAcross,
+) -> tuple[tuple[list[torch.Tensor], list[torch.Tensor]], Moments]:
     """(layers, width, sets) sums of the features, and of s times them, a run; and moments."""
     moments_of = block_moments(problem)
 

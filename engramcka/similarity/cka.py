@@ -1,7 +1,6 @@
 """`cka_map`: similarity of every layer of one model with every layer of another.
 
-Arrays in, a `CkaMap` out. Knows no files; where and how hidden states were made is not its
-business.
+Arrays in, a `CkaMap` out; no files.
 """
 
 from __future__ import annotations
@@ -83,8 +82,8 @@ def cka_map(
             "debiased" is HSIC_1 over all samples at once; "biased" HSIC_0 over all samples.
         batch_size: samples a batch at most, at least 4; for the minibatch estimator only.
         batches: "random", drawn from the seed, or "in-order", neighbours as other packages take
-            them: a last batch of fewer than 4 joins the one before, and documents are not told
-            apart. For the minibatch estimator only.
+            them: a last batch of fewer than 4 joins the one before, and documents play no part.
+            For the minibatch estimator only.
         groups: the document of each sample, a label each; intervals leave out documents, not
             samples. Left out, every sample is a document of its own.
         pairs: "across-documents" leaves out pairs of samples of one document, which are alike
@@ -181,11 +180,11 @@ def cka_map(
         found = made.estimate()
         null = made.null() if permutations else None
     result = ratios(found.whole, found.without)
-    heavy = found.heavy
+    outliers = found.outliers
     y_found, x_found = layer_diagnostics(
-        found.moments, *sides, found.squared, heavy.massive, heavy.top_share
+        found.moments, *sides, found.squared, outliers.massive, outliers.top_share
     )
-    massive_samples = heavy.samples if sides[0].rows is None else sides[0].rows[heavy.samples]
+    massive_samples = outliers.samples if sides[0].rows is None else sides[0].rows[outliers.samples]
     pairs_within, counted = 0.0, None
     if documents is not None and settings.across:
         pairs_within = share_within(documents)
@@ -233,10 +232,10 @@ def cka_map(
         "normalize": normalize,
         "standardize": standardize,
     }
-    said = layer_warnings(sides, (y_found, x_found), found, options)
+    messages = layer_warnings(sides, (y_found, x_found), found, options)
     if permutations and null is None:
-        said.append("no p values: fewer than 4 documents to shuffle")
-    return replace(result_map, warnings=(*said, *map_warnings(result_map, options, names)))
+        messages.append("no p values: fewer than 4 documents to shuffle")
+    return replace(result_map, warnings=(*messages, *map_warnings(result_map, options, names)))
 
 
 def _check_pair(

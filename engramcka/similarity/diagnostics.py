@@ -86,14 +86,14 @@ def layer_warnings(
         estimate: what the map was made from.
         options: `estimator`, `massive`, `normalize` and `standardize` as they were asked for.
     """
-    said = []
+    messages = []
     for side, found, line, (constant, ill) in zip(
         sides, diagnostics, ("row", "column"), undefined(estimate.whole), strict=True
     ):
         if constant.any():
-            said += _constant(side, constant, line, estimate)
+            messages += _constant(side, constant, line, estimate)
         if ill.any():
-            said.append(
+            messages.append(
                 f"{_named(side, ill)} ill conditioned (the sums cancel past 1 in "
                 f"{MAX_CONDITION:.0e}, even in float64): {line} NaN"
             )
@@ -107,24 +107,24 @@ def layer_warnings(
             direction = (on_one >= DOMINANT) & (found.top_component_share >= least)
             direction &= ~few & ~dimension & ~constant
         if few.any():
-            said.append(
+            messages.append(
                 f"{_resting(side, few)} by {found.top_samples_share[few].max():.0%} on 1 % of the "
                 f"samples{_compare(options, massive='drop', normalize='rms')}"
             )
         if dimension.any():
-            said.append(
+            messages.append(
                 f"{_named(side, dimension)} dominated by one dimension, which holds over half of "
                 "the variance: similarity is mostly about it"
                 + _compare(options, standardize="drop-massive")
             )
         if direction.any():
-            said.append(
+            messages.append(
                 f"{_resting(side, direction)} by {on_one[direction].max():.0%} on one direction"
                 f"{_compare(options, normalize='rms', standardize='zscore')}"
             )
         if options["estimator"] == "biased":
-            said += _bias(side, found)
-    return said
+            messages += _bias(side, found)
+    return messages
 
 
 def map_warnings(cka: CkaMap, options: Mapping[str, str], names: Sequence[str] | None) -> list[str]:
@@ -135,26 +135,26 @@ def map_warnings(cka: CkaMap, options: Mapping[str, str], names: Sequence[str] |
         options: what it was made with.
         names: what to call each sample; None if nothing is known of them.
     """
-    said = []
+    messages = []
     if cka.n_massive:
         named = _most_common([names[row] for row in cka.massive_samples]) if names else ""
         what = 'massive = "drop" leaves them out of both models'
         if options["massive"] == "drop":
             what = f"they stand out among what is left without {cka.n_massive_dropped:,} others"
-        said.append(
+        messages.append(
             f"{cka.n_massive:,} of {cka.n_samples:,} samples {'are' if cka.n_massive > 1 else 'is'}"
             f" massive{named}: over 10 times as far from the centre of {_massive_layers(cka)} as "
             f"the median sample; {what}"
         )
     if cka.n_dropped:
-        said.append(
+        messages.append(
             f"{_count(cka.n_dropped)} dropped from both models: a value was NaN or infinite"
         )
     if cka.n_massive_dropped:
-        said.append(f"{_count(cka.n_massive_dropped)} dropped from both models: massive")
+        messages.append(f"{_count(cka.n_massive_dropped)} dropped from both models: massive")
     if cka.jackknife is None:
-        said.append("no intervals: too few samples, documents or batches to leave some out")
-    return said + _saturation(cka) + _within_documents(cka)
+        messages.append("no intervals: too few samples, documents or batches to leave some out")
+    return messages + _saturation(cka) + _within_documents(cka)
 
 
 def _count(samples: int) -> str:
@@ -194,13 +194,15 @@ def _saturation(cka: CkaMap) -> list[str]:
     # The diagonal of a map of a model with itself is 1, and rightly so.
     if off < 1 or full.sum() - min(cka.similarity.shape) < _MANY * off:
         return []
-    said = (
+    messages = (
         f"saturated: {share:.0%} of the cells are {_SATURATED} or more, or may be, so that layers "
         "can hardly be told apart"
     )
     if cka.normalize != "rms":
-        return [f'{said}; compare normalize = "rms"']
-    return [said if cka.standardize == "zscore" else f'{said}; compare standardize = "zscore"']
+        return [f'{messages}; compare normalize = "rms"']
+    return [
+        messages if cka.standardize == "zscore" else f'{messages}; compare standardize = "zscore"'
+    ]
 
 
 def _within_documents(cka: CkaMap) -> list[str]:
@@ -250,19 +252,21 @@ def _most_common(names: Sequence[str]) -> str:
 def _constant(
     side: Prepared, constant: npt.NDArray[np.bool_], line: str, estimate: Estimate
 ) -> list[str]:
-    """Prepared that vary over no batch; those that vary over all samples are said apart."""
+    """Of layers that are constant over all samples, and of those that are so in each batch."""
     everything = np.arange(side.n_samples)
     whole = constant & (
         np.array([not c or side.constant(i, everything) for i, c in enumerate(constant)])
     )
-    said = [f"{_named(side, whole)} constant over the samples: {line} NaN"] if whole.any() else []
+    messages = (
+        [f"{_named(side, whole)} constant over the samples: {line} NaN"] if whole.any() else []
+    )
     within = constant & ~whole
     if within.any():
-        said.append(
+        messages.append(
             f"{_named(side, within)} constant within each of {estimate.batches} batches: {line} "
             'NaN; batches = "random" or estimator = "debiased" compares it'
         )
-    return said
+    return messages
 
 
 def _resting(side: Prepared, which: npt.NDArray[np.bool_]) -> str:

@@ -58,7 +58,7 @@ class Problem:
 
     @property
     def layers(self) -> int:
-        """Prepared of y and of x together."""
+        """Layers of y and of x together."""
         return len(self.y) + len(self.x)
 
     @property
@@ -72,7 +72,7 @@ class Problem:
         return 1
 
     @property
-    def kin(self) -> Ints:
+    def pair_group(self) -> Ints:
         """(samples,) numbers: pairs of different samples with the same one do not count."""
         return np.arange(self.n)
 
@@ -160,7 +160,7 @@ class RowSums:
     total: Float  # (1 + groups, layers)
 
 
-def pose(
+def make_problem(
     y: Prepared,
     x: Prepared,
     like: torch.Tensor,

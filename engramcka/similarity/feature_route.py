@@ -1,7 +1,7 @@
 """Inner products of Gram matrices from feature space: n width^2 operations a pair of layers.
 
 sum_ij K_ij L_ij = |X' Y|^2, and between groups g and h of samples <X_g' Y_g, X_h' Y_h>. Samples
-are read a group at a time. Knows nothing of estimators.
+are read a group at a time.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 from engramcka.results import Float
 from engramcka.similarity.exact import CALL_OPERATIONS, GroupProducts, Problem, Progress
 from engramcka.similarity.gram_tiles import all_products, centred_layer
-from engramcka.similarity.parallel import Share, consecutive, ordered_map
+from engramcka.similarity.parallel import Share, ordered_map, split_consecutive
 
 PRODUCT_BYTES = 192 * 2**20  # of X_g' Y_g held for all groups; wide layers are cut into columns
 LAYER_BYTES = 256 * 2**20  # a layer up to this size is held while its pairs are made
@@ -63,7 +63,7 @@ def products(problem: Problem, share: Share, on_progress: Progress | None = None
                 on_progress(done, len(mine))
 
     costs = [float(widths[number] * widths[other]) for number, other in pairs]
-    found = share.exchange(costs, consecutive, work)
+    found = share.ordered_gather(costs, split_consecutive, work)
     result = GroupProducts.zeros(problem)
     for (number, other), (within, against) in zip(pairs, found, strict=True):
         if other == number:

@@ -1,7 +1,7 @@
 """Inner products of Gram matrices, tile by tile: n^2 width operations a layer.
 
 A tile, one block of samples against another, is made for all layers, its products are added up,
-and it is thrown away. Only the upper half is made. Knows nothing of estimators.
+and it is thrown away. Only the upper half is computed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from engramcka.similarity.exact import (
     Result,
 )
 from engramcka.similarity.gram_tiles import linear_tile, pair_products, sides
-from engramcka.similarity.parallel import Share, ordered_map, spread
+from engramcka.similarity.parallel import Share, ordered_map, split_balanced
 
 _MAX_PORTIONS = 96  # of the work: every number of processes up to 8 gets nearly equal shares
 _MIN_PORTIONS = 8
@@ -73,7 +73,7 @@ def products(problem: Problem, share: Share, on_progress: Progress | None = None
         return list(sums.values())
 
     result = GroupProducts.zeros(problem)
-    for part in share.exchange(row_costs(problem, portions), spread, work):
+    for part in share.ordered_gather(row_costs(problem, portions), split_balanced, work):
         result += part
     return result
 

@@ -128,7 +128,7 @@ def combine_cross(inner: Float, rows: Float, totals: Float, weights: Weights) ->
     return value
 
 
-def doubtful(values: Hsic) -> Bool:
+def imprecise(values: Hsic) -> Bool:
     """(..., layers) whose sums cancel more than float32 allows, or are no number."""
     with np.errstate(invalid="ignore"):
         return ~((values.own > 0) & (values.terms <= FLOAT32_CONDITION * values.own))

@@ -22,7 +22,7 @@ _MOST_TOP = 256  # samples of them that are followed over all samples
 
 
 @dataclass(frozen=True)
-class Heavy:
+class Outliers:
     """The samples farthest from their layer's centre, of one batch or of several together."""
 
     distances: Float  # (layers, candidates) squared distances from the mean of the farthest
@@ -32,8 +32,8 @@ class Heavy:
     samples: Ints  # (massive samples,) those of any layer, in increasing order
     n: int  # samples in all
 
-    def __add__(self, other: Heavy) -> Heavy:
-        return Heavy(
+    def __add__(self, other: Outliers) -> Outliers:
+        return Outliers(
             np.concatenate([self.distances, other.distances], axis=1),
             np.concatenate([self.sums, other.sums], axis=1),
             self.own + other.own,
@@ -57,7 +57,7 @@ def candidates(n: int) -> int:
     return min(n, math.ceil(2 * TOP * n))
 
 
-def row_sums_of(features: torch.Tensor, lengths: torch.Tensor, count: int) -> torch.Tensor:
+def farthest_samples(features: torch.Tensor, lengths: torch.Tensor, count: int) -> torch.Tensor:
     """The farthest samples of one batch.
 
     Args:
@@ -89,7 +89,7 @@ def _added(sums: torch.Tensor, among: torch.Tensor) -> torch.Tensor:
     return 2 * (sums - among.tril(-1).sum(2, dtype=torch.float64)).clamp_(min=0)
 
 
-def heavy_samples(problem: Problem, own: Float) -> Heavy:
+def find_outliers(problem: Problem, own: Float) -> Outliers:
     """The farthest samples over all samples at once; two passes.
 
     Args:
@@ -117,24 +117,24 @@ def heavy_samples(problem: Problem, own: Float) -> Heavy:
     count = min(_MOST_TOP, max(1, math.ceil(TOP * problem.n)))
     longest, where = lengths.topk(count, dim=1)
     rows = _rows_at(problem, where)
-    kin = torch.from_numpy(problem.kin).to(problem.like.device)
+    pair_group = torch.from_numpy(problem.pair_group).to(problem.like.device)
 
     def squares(block: int) -> torch.Tensor:
         start, stop = problem.blocks[block]
         features = problem.read(start, stop)
         products = torch.cat([torch.bmm(a, b.mT) for a, b in zip(rows, features, strict=True)])
-        products.square_().mul_(kin[where][:, :, None] != kin[start:stop])
+        products.square_().mul_(pair_group[where][:, :, None] != pair_group[start:stop])
         return products.sum(2, dtype=torch.float64)
 
     sums = torch.zeros_like(longest)
     for part in problem.each_block(squares, blocks):
         sums += part
     among = torch.cat([torch.bmm(run, run.mT) for run in rows]).square_()
-    among.mul_(kin[where][:, :, None] != kin[where][:, None])
+    among.mul_(pair_group[where][:, :, None] != pair_group[where][:, None])
     added = _added(sums, among)
     if not problem.hollow:
         added += longest.square()
-    return Heavy(
+    return Outliers(
         longest.cpu().numpy(),
         added.cpu().numpy(),
         own,

@@ -87,7 +87,7 @@ class Scratch(threading.local):
     def __init__(self) -> None:
         self._held: dict[str, torch.Tensor] = {}
         self._key: Hashable = None
-        self._made: Any = None
+        self._estimated: Any = None
 
     def empty(self, name: str, shape: tuple[int, ...], like: torch.Tensor) -> torch.Tensor:
         """A tensor as like, of any content, in the memory that this thread holds under name."""
@@ -100,9 +100,9 @@ class Scratch(threading.local):
     def kept(self, key: Hashable, make: Callable[[], Result]) -> Result:
         """What make() gave when this was last called, if that was with the same key."""
         if self._key != key:
-            self._key = self._made = None  # its memory may be taken again
-            self._made, self._key = make(), key
-        made: Result = self._made
+            self._key = self._estimated = None  # its memory may be taken again
+            self._estimated, self._key = make(), key
+        made: Result = self._estimated
         return made
 
 
@@ -140,7 +140,7 @@ class Share:
     ranks: int = 1
     gather: Callable[[Any], list[Any]] = _alone  # this process's object -> everyone's, by rank
 
-    def exchange(
+    def ordered_gather(
         self,
         costs: Sequence[float],
         split: Split,
@@ -150,7 +150,7 @@ class Share:
 
         Args:
             costs: of each portion.
-            split: `consecutive` or `spread`.
+            split: `split_consecutive` or `split_balanced`.
             work: what the portions with these (increasing) numbers give, one result each.
 
         Raises:
@@ -172,7 +172,7 @@ class Share:
         return [found[number] for number in range(len(costs))]
 
 
-def consecutive(costs: Sequence[float], ranks: int) -> list[list[int]]:
+def split_consecutive(costs: Sequence[float], ranks: int) -> list[list[int]]:
     """Portions of each process: neighbours, so that what is read together stays together."""
     owned: list[list[int]] = [[] for _ in range(ranks)]
     middles = np.cumsum(costs) - np.asarray(costs) / 2
@@ -181,7 +181,7 @@ def consecutive(costs: Sequence[float], ranks: int) -> list[list[int]]:
     return owned
 
 
-def spread(costs: Sequence[float], ranks: int) -> list[list[int]]:
+def split_balanced(costs: Sequence[float], ranks: int) -> list[list[int]]:
     """Portions of each process: the next largest goes to whoever has least."""
     owned: list[list[int]] = [[] for _ in range(ranks)]
     loads = [0.0] * ranks

@@ -1,7 +1,6 @@
 """The Zarr layouts of a run directory: reading and writing hidden states and results.
 
-Knows nothing of models, torch or figures. Names load on first use (PEP 562), so that the names of
-the layout can be read without zarr.
+Names load on first use (PEP 562), so that the names of the layout can be read without zarr.
 """
 
 from __future__ import annotations

@@ -119,7 +119,7 @@ def _frame_bytes(content: bytes) -> int:
 
 
 def _strings(content: bytes, path: Path, count: int) -> list[str]:
-    """The strings of a chunk of `vlen-utf8`; what follows them is passed over."""
+    """The strings of a chunk of `vlen-utf8`; what follows them is ignored."""
     found: list[str] = []
     try:
         if count and int.from_bytes(content[:_COUNT_BYTES], "little") != count:

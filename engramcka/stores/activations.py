@@ -4,10 +4,9 @@
 (samples, columns) that were read off the same pass; `samples`, a table that says which text each
 row stands for; and `written`, a row a chunk of samples with the size and the checksum of each of
 its files, written last: a sample may be read when the row of its chunk is there, and its files are
-held against that row when they are opened. The last chunk is followed by the manifest. bfloat16 is
+compared with that row when they are opened. The last chunk is followed by the manifest. bfloat16 is
 kept as its raw 16-bit words, marked by the attribute `dtype`, since Zarr has no such type that
-every reader knows. Read without zarr, in our own form only (`engramcka.stores.nodes`). Knows no
-torch.
+every reader knows. Read without zarr, in our own form only (`engramcka.stores.nodes`).
 """
 
 from __future__ import annotations
@@ -151,7 +150,7 @@ class ActivationStore:
             raise self._no_room(error) from error
 
     def discard_chunk(self, chunk: int) -> None:
-        """Mark a chunk as not written, so that it is made again; the store is open again too."""
+        """Mark a chunk as not written, to be computed again; the store is then not complete."""
         for place in (self.path / manifest.GROUP / nodes.ZARR_JSON, self._row_path(chunk)):
             self._require_own(place)
             place.unlink(missing_ok=True)
@@ -188,8 +187,8 @@ class ActivationStore:
             for (name, array), facts in zip(self._arrays.items(), row or (), strict=False):
                 files.append(_File(array, chunk, facts, self.known.salt(name, chunk), since))
         here = 1 if self._place is self.path and not every_byte else self._threads
-        told = parallel_map(_shard_damage, files, here)
-        found += [(file.chunk, error) for file, error in zip(files, told, strict=True) if error]
+        errors = parallel_map(_shard_damage, files, here)
+        found += [(file.chunk, error) for file, error in zip(files, errors, strict=True) if error]
         return sorted(found, key=lambda one: one[0])
 
     def sizes(self) -> list[int]:
@@ -231,18 +230,18 @@ class ActivationStore:
         """The rows of `written` that were read."""
         return {}
 
-    def _expected(self, name: str, column: int, chunk: int, anew: bool) -> tuple[int, bytes]:
+    def _expected(self, name: str, column: int, chunk: int, again: bool) -> tuple[int, bytes]:
         """Fingerprint of a chunk's file in one array, and what it holds beside the data.
 
         Args:
             name, column: of the array, and where it is in a row.
             chunk: its number.
-            anew: read the row again, for it may have been written meanwhile.
+            again: read the row once more, for it may have been written meanwhile.
 
         Raises:
             StoreError: the chunk is not written, or its row is damaged.
         """
-        if anew:
+        if again:
             self._rows.pop(chunk, None)
         row = self._row(chunk)
         if row is None:

@@ -109,7 +109,7 @@ def folders_with_manifest(run: Path) -> list[Path]:
 
 
 def folders_in(place: Path) -> list[Path]:
-    """Folders in a folder, by name; hidden ones and links are passed by."""
+    """Folders in a folder, by name; hidden ones and links are left out."""
     return [place / name for name in _listed(place) if name[0] != "." and is_folder(place / name)]
 
 

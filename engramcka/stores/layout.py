@@ -1,7 +1,8 @@
 """Names, attributes and format versions of everything a run directory holds.
 
-The only file that knows them; the README's section on files says the same in prose. Knows no torch
-and no zarr.
+Other names stand where the files are written: manifests and their groups in `manifest`, the locks
+of shares in `lock`, `zarr.json` in `nodes`, arrays of a result in `kinds`, what a training records
+in `engramcka.training.record`. Imports neither torch nor zarr.
 
     RUN/config.toml               the config as resolved
     RUN/activations/MODEL.zarr    one group a model, `layer_01` .. (samples, width), `written`;

@@ -1,8 +1,8 @@
 """What a finished folder holds, file by file, and metadata that say when they were changed.
 
-A manifest is written last, and held against the files when they are read. It is the metadata of a
-Zarr group of its own, `manifest/zarr.json`, which other readers pass by; in a folder that is no
-Zarr group (a checkpoint) the file is `manifest.json`. Every such file is written in one form only,
+A manifest is written last, and the files are compared with it when they are read. It is the
+metadata of a Zarr group of its own, `manifest/zarr.json`, which other readers ignore; in a folder
+that is no Zarr group (a checkpoint) the file is `manifest.json`. Every such file is written in one form only,
 with a checksum inside, so that any byte of it that changes is noticed, and holds the name under
 which its folder was written, so that two that change places are too.
 """
@@ -186,7 +186,7 @@ def require_intact_file(folder: Path, path: str, name: str | None = None) -> Non
 
 
 def looks_intact(folder: Path, name: str | None = None) -> bool:
-    """Whether, as far as sizes and times tell, a folder is as it was written.
+    """Whether a folder is as it was written, judged by sizes and times.
 
     Files that changed after the manifest are read, the others are not.
     """

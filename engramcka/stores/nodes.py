@@ -163,8 +163,8 @@ def _codec(value: Mapping[str, Any]) -> Codec:
 
 
 def _unknown(error: Exception) -> str:
-    told = isinstance(error, ValueError) and str(error)
-    return str(told) if told else "an array whose metadata are not whole"
+    reason = isinstance(error, ValueError) and str(error)
+    return str(reason) if reason else "an array whose metadata are not whole"
 
 
 def _broken(folder: Path, what: str) -> StoreError:

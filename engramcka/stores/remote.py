@@ -1,8 +1,8 @@
 """Activation stores behind a URL (s3://, gs://, https://, ..): read and never written, by fsspec.
 
-All of a store but its hidden states is small: it is fetched when the store is opened, held against
+All of a store but its hidden states is small: it is fetched when the store is opened, compared with
 the manifest, and kept in a temporary folder. Hidden states are fetched a range of bytes at a time,
-and every part is held against its checksum, as on a local disk. Nothing is written behind a URL,
+and every part is compared with its checksum, as on a local disk. Nothing is written behind a URL,
 where there are no locks and nothing is renamed at once.
 """
 
@@ -81,7 +81,7 @@ class RemoteFile(io.RawIOBase):
         self._size = path.lstat().st_size
 
     def readable(self) -> bool:
-        """It is."""
+        """Always true."""
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
@@ -117,15 +117,15 @@ class RemoteStore(ActivationStore):
     folder: TemporaryDirectory[str]  # deleted with the store
 
     def write(self, *_: Any, **__: Any) -> NoReturn:
-        """Refused."""
+        """Raise StoreError: a store behind a URL is read only."""
         raise self._read_only()
 
     def discard_chunk(self, chunk: int) -> NoReturn:
-        """Refused."""
+        """Raise StoreError: a store behind a URL is read only."""
         raise self._read_only()
 
     def finalize(self) -> NoReturn:
-        """Refused."""
+        """Raise StoreError: a store behind a URL is read only."""
         raise self._read_only()
 
     @property
@@ -152,16 +152,16 @@ def remote_path(url: str) -> RemotePath:
         files, path = url_to_fs(url.rstrip("/"))
     except ImportError as error:
         extra = _EXTRAS.get(url.split("::")[-1].partition("://")[0])
-        told = f"install it with: pip install 'engramcka[{extra}]'" if extra else ""
+        advice = f"install it with: pip install 'engramcka[{extra}]'" if extra else ""
         reason = f"{url}: {layout.first_line(error)}"
-        raise StoreError("; ".join(filter(None, (reason, told))), exit_code=2) from error
+        raise StoreError("; ".join(filter(None, (reason, advice))), exit_code=2) from error
     except Exception as error:  # each protocol's package raises its own kinds
         raise StoreError(f"{url}: {layout.first_line(error)}", exit_code=2) from error
     return RemotePath(url.rstrip("/"), files, path.rstrip("/"))
 
 
 def has_store(root: RemotePath) -> bool:
-    """Whether a finished activation store of ours is there; raises StoreError if none can tell."""
+    """Whether a finished activation store is there; raises StoreError if nobody can say."""
     listing = root / f"{manifest.GROUP}/{nodes.ZARR_JSON}"
     try:
         listing.lstat()

@@ -1,7 +1,6 @@
-"""Every byte of a store, a run or a checkpoint, held against what was written.
+"""Compare every byte of a store, a run or a checkpoint with what was written.
 
-Works through folders, and says of each how much was read and what is broken. Knows nothing of how
-a broken piece is made again.
+Goes through the folders and reports for each how much was read and what is broken.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ class Checked:
     files: int = 0
     bytes: int = 0
     broken: list[str] = field(default_factory=list)  # a line a file
-    unfinished: bool = False  # a run that may lack more than can be told
+    unfinished: bool = False  # a run that may lack more than was found
     samples_missing: int = 0  # of a store that is not finished; nothing is broken by it
 
 
@@ -64,7 +63,7 @@ def verify(path: Path | str) -> Iterator[Checked]:
 
 
 def check_folder(folder: Path, name: str | None = None) -> Checked:
-    """Hold every file of a result or a checkpoint against its manifest, and that against its name.
+    """Compare every file of a result or a checkpoint with its manifest, and that with its name.
 
     Args:
         folder: with a manifest.
@@ -82,7 +81,7 @@ def check_folder(folder: Path, name: str | None = None) -> Checked:
 
 
 def check_store(folder: Path) -> Checked:
-    """Hold every file of an activation store against its manifest and the rows of `written`."""
+    """Compare every file of an activation store with its manifest and the rows of `written`."""
     found = check_folder(folder) if manifest.is_complete(folder) else Checked(folder)
     try:
         store = activations.open_unchecked(folder)
@@ -103,7 +102,7 @@ def check_store(folder: Path) -> Checked:
 
 
 def check_remote(url: str) -> Checked:
-    """Fetch every byte of an activation store behind a URL and hold it against its checksums.
+    """Fetch every byte of an activation store behind a URL and compare it with its checksums.
 
     Raises:
         StoreError: no such store there.
@@ -194,7 +193,7 @@ def _check_results(folder: Path) -> Iterator[Checked]:
 
 
 def _check_result(folder: Path, name: str | None) -> Checked:
-    """Hold its bytes against its manifest, and what they say against what a result can be."""
+    """Compare its bytes with its manifest, and read it as a result."""
     found = check_folder(folder, name)
     if not found.broken:
         try:

@@ -89,9 +89,9 @@ class _Dataset:
         self._filters = [int(code) for code, *_ in filters]
         for code, _, _, called in filters:
             if code not in _NAMES:
-                told = called.decode(errors="replace")[:40] or code
+                shown = called.decode(errors="replace")[:40] or code
                 allowed = ", ".join(_NAMES.values())
-                raise ValueError(f"{name!r}: filter {told!r} is not read; allowed: {allowed}")
+                raise ValueError(f"{name!r}: filter {shown!r} is not read; allowed: {allowed}")
         packed = [i for i, code in enumerate(self._filters) if code in _COMPRESSORS]
         is_last = not packed or set(self._filters[packed[0] + 1 :]) <= {_FLETCHER}
         if not is_last or len(set(self._filters)) < len(self._filters):
@@ -126,11 +126,11 @@ class _Dataset:
             )
             axes.append(range(start - start % side, stop, side))
         for corner in itertools.product(*axes):
-            told = self._found.id.get_chunk_info_by_coord(corner)
-            if told.size > self._most:
-                raise ValueError(f"a chunk of {told.size:,} bytes, more than it can hold")
+            info = self._found.id.get_chunk_info_by_coord(corner)
+            if info.size > self._most:
+                raise ValueError(f"a chunk of {info.size:,} bytes, more than it can hold")
             at = self._filters.index(_DEFLATE) if _DEFLATE in self._filters else None
-            if at is not None and not told.filter_mask >> at & 1:
+            if at is not None and not info.filter_mask >> at & 1:
                 _, packed = self._found.id.read_direct_chunk(corner)
                 self._check_deflated(packed)
 

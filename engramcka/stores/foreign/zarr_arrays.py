@@ -2,7 +2,7 @@
 
 Metadata is read here and each array opened by itself, so that what Zarr's own reader does not know
 (bfloat16 as TensorStore and JAX write it) is read as the 16-bit words that it is, and what is wrong
-with one array is told in a line.
+with one array is a one-line error.
 """
 
 from __future__ import annotations
@@ -86,8 +86,8 @@ def has_arrays(folder: Path) -> bool:
 
 def _no_zarr(path: str, reason: str) -> StoreError:
     what = "no Zarr group there; of a URL only Zarr is read, copy other files here first"
-    told = what if is_url(path) else "cannot be read"
-    return StoreError(f"{path}: {told} ({reason})", exit_code=2)
+    problem = what if is_url(path) else "cannot be read"
+    return StoreError(f"{path}: {problem} ({reason})", exit_code=2)
 
 
 def _arrays(place: Path | RemotePath) -> dict[str, tuple[str, Metadata]]:
@@ -245,8 +245,8 @@ def _files(folder: Path | RemotePath) -> Iterator[tuple[str, int]]:
             yield path.relative_to(folder).as_posix(), size
         return
     root = folder.path.rstrip("/") + "/"
-    for name, told in folder.files.find(folder.path, detail=True).items():
-        yield name.removeprefix(root), int(told.get("size") or 0)
+    for name, info in folder.files.find(folder.path, detail=True).items():
+        yield name.removeprefix(root), int(info.get("size") or 0)
 
 
 def _word(fill: Any) -> int | None:

@@ -20,7 +20,7 @@ from itertools import pairwise
 import torch
 
 from engramcka.similarity.gram_tiles import centre, pair_products, rbf_, row_blocks, sides, squares
-from engramcka.similarity.massive import candidates, row_sums_of
+from engramcka.similarity.massive import candidates, farthest_samples
 from engramcka.similarity.parallel import Scratch
 from engramcka.similarity.prepare import Prepared
 
@@ -33,7 +33,7 @@ _CUDA_BYTES = 2**28
 
 
 @dataclass(frozen=True)
-class Sums:
+class GramSums:
     """Sums over K~ of all samples (entry 0) and, where there are several groups of samples, of
     those without each (the others); float64. And what else the products gave."""
 
@@ -50,13 +50,13 @@ def extra_rows(edges: Sequence[int]) -> int:
     return len(edges) + 1
 
 
-def strips_size(edges: Sequence[int], device: torch.device) -> int:
+def gram_strips_size(edges: Sequence[int], device: torch.device) -> int:
     """Numbers that the strips of one layer hold, whose samples are in groups with these edges."""
     extra = extra_rows(edges)
     return sum((edges[-1] - start + extra) * width for start, width in _columns(edges, device))
 
 
-class Strips:
+class GramStrips:
     """The strips of every layer of one batch.
 
     Args:
@@ -77,7 +77,7 @@ class Strips:
     ) -> None:
         layers = y_layers + x_layers  # y's first
         n, extra = edges[-1], extra_rows(edges)
-        memory = scratch.empty("strips", (layers * strips_size(edges, like.device),), like)
+        memory = scratch.empty("strips", (layers * gram_strips_size(edges, like.device),), like)
         self._edges, self._y_layers = tuple(edges), y_layers
         self._columns = _columns(edges, like.device)
         self._strips: list[torch.Tensor] = []  # each (layers, rows, columns) and contiguous
@@ -111,7 +111,7 @@ class Strips:
             for (start, width), strip in zip(self._columns, self._strips, strict=True)
         ]
 
-    def linear_sums(self) -> Sums:
+    def linear_sums(self) -> GramSums:
         """Sums over K~ of the linear kernel; the strips are changed."""
         extra = torch.cat(self._extra, dim=2)
         parts = extra[:, :-2].double()
@@ -122,7 +122,7 @@ class Strips:
             square.tril_(-1)
         return self._sums(parts, lengths, extra)
 
-    def rbf_sums(self, bandwidths: torch.Tensor) -> Sums:
+    def rbf_sums(self, bandwidths: torch.Tensor) -> GramSums:
         """Sums over K~ of the RBF kernel; the strips are changed.
 
         Args:
@@ -155,18 +155,18 @@ class Strips:
     def _lengths(self) -> torch.Tensor:
         return torch.cat(self._diagonals, dim=1)
 
-    def _sums(self, parts: torch.Tensor, lengths: torch.Tensor, extra: torch.Tensor) -> Sums:
+    def _sums(self, parts: torch.Tensor, lengths: torch.Tensor, extra: torch.Tensor) -> GramSums:
         """All sums, from (layers, groups, samples) sums of each row over each group."""
         others = lengths, extra[:, -2], extra[:, -1]
         rows = parts.sum(1)[None]
         if self._groups == 1:
             cross, own = pair_products(self._sides)
             # The strips hold each pair of samples once.
-            return Sums(cross.mul_(2)[None], own.mul_(2)[None], rows, *others)
+            return GramSums(cross.mul_(2)[None], own.mul_(2)[None], rows, *others)
         rows = torch.cat([rows, rows - parts.transpose(0, 1)])
         for group, (start, stop) in enumerate(pairwise(self._edges), start=1):
             rows[group, :, start:stop] = 0
-        return Sums(*self._group_sums(), rows, *others)
+        return GramSums(*self._group_sums(), rows, *others)
 
     def _group_sums(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Inner products of all samples and without each group; a strip is a group's columns."""
@@ -187,8 +187,8 @@ class Strips:
 def _counts(groups: int) -> torch.Tensor:
     """(1 + groups, tiles) how often each tile counts in the sum over all and without each group.
 
-    The tiles are those of `Strips._group_sums`, in its order. A pair of samples is in one of them,
-    and counts twice, or not at all where one of the two is left out.
+    The tiles are those of `GramStrips._group_sums`, in its order. A pair of samples is in one of
+    them, and counts twice, or not at all where one of the two is left out.
     """
     tiles = [(group, other) for group in range(groups) for other in range(group, groups)]
     counts = torch.full((1 + groups, len(tiles)), 2.0, dtype=torch.float64)
@@ -230,7 +230,7 @@ class Filled:
     """What is known of a batch's features once they are centred."""
 
     columns: torch.Tensor  # (sum of widths,) sums of squares; overwritten by the next batch
-    farthest: torch.Tensor  # (2, layers, candidates), see `massive.row_sums_of`
+    farthest: torch.Tensor  # (2, layers, candidates), see `massive.farthest_samples`
     shifts: torch.Tensor  # (layers,) squared distance of the mean from the layer's centre
 
 
@@ -248,7 +248,7 @@ class Workspace:
     def __init__(
         self, y: Prepared, x: Prepared, edges: Sequence[int], scratch: Scratch, like: torch.Tensor
     ) -> None:
-        self.strips = Strips(edges, len(y), len(x), scratch, like)
+        self.gram = GramStrips(edges, len(y), len(x), scratch, like)
         self._edges, self._like, self._scratch = tuple(edges), like, scratch
         self._n, self._rows = edges[-1], edges[-1] + extra_rows(edges)
         dimension, most = self._rows * like.element_size(), _most_bytes(like)
@@ -280,7 +280,7 @@ class Workspace:
             leading=torch.stack(side.directions[layers.start : layers.stop]).to(self._like),
             where=where,
             features=features,
-            products=self.strips.products(rows, where),
+            products=self.gram.products(rows, where),
         )
 
     def fill(self, samples: torch.Tensor) -> Filled:
@@ -303,14 +303,14 @@ class Workspace:
             squares(part.blocks, out=part.columns)
             for left, right, out in part.products:
                 torch.bmm(left, right, out=out)
-            lengths = self.strips.lengths(part.where)
-            farthest.append(row_sums_of(part.features, lengths, candidates(self._n)))
+            lengths = self.gram.lengths(part.where)
+            farthest.append(farthest_samples(part.features, lengths, candidates(self._n)))
         return Filled(self._columns, torch.cat(farthest, dim=1), torch.stack(shifts))
 
 
 def workspace_bytes(widths: Sequence[int], edges: Sequence[int], like: torch.Tensor) -> int:
     """Memory that a `Workspace` takes, for layers of these widths, y's and x's."""
-    strips = len(widths) * strips_size(edges, like.device)
+    strips = len(widths) * gram_strips_size(edges, like.device)
     widest = (edges[-1] + extra_rows(edges)) * max(widths) * like.element_size()
     return strips * like.element_size() + 2 * max(widest, _most_bytes(like))
 
