@@ -34,7 +34,7 @@ from engramcka.extraction import extract
 from engramcka.extraction.forward import ForwardPass
 from engramcka.extraction.hooks import ResidualStream
 from engramcka.models.points import capture_points
-from engramcka.stores import ActivationStore, create_activations, open_activations, parallel
+from engramcka.stores import ActivationStore, create_activations, open_activations, threads
 
 VOCABULARY = 8192
 
@@ -153,7 +153,7 @@ def throughput(folder: Path, small: bool, rounds: int) -> None:
     """One chunk of a store, all layers, against as many plain files of the same size."""
     rows, width, count = (512, 128, 2) if small else (2048, 2560, 16)
     values = np.random.default_rng(0).integers(0, 1 << 16, (rows, width), dtype=np.uint16)
-    layers, threads = range(1, count + 1), parallel.local_threads()
+    layers, threads = range(1, count + 1), threads.local_threads()
     store = create_activations(
         folder / "files.zarr",
         layers=layers,
@@ -224,11 +224,11 @@ def throughput(folder: Path, small: bool, rounds: int) -> None:
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Stores work on local files with one thread in here, and those that are opened in here."""
-    before, parallel.MAX_LOCAL_THREADS = parallel.MAX_LOCAL_THREADS, 1
+    before, threads.MAX_LOCAL_THREADS = threads.MAX_LOCAL_THREADS, 1
     try:
         yield
     finally:
-        parallel.MAX_LOCAL_THREADS = before
+        threads.MAX_LOCAL_THREADS = before
 
 
 def interleaved(

@@ -91,7 +91,7 @@ def files_state(path: str, samples: str | None = None) -> dict[str, Any] | None:
     their names, sizes and times, and behind a URL by what the server says of them.
 
     Args:
-        path: a file, a folder, a glob or a URL, see `engramcka.stores.foreign.activations`.
+        path: a file, a folder, a glob or a URL, see `engramcka.stores.foreign.hidden_states`.
         samples: the file of the sample table.
 
     Raises:

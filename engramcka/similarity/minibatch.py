@@ -26,7 +26,7 @@ from engramcka.similarity.massive import Outliers
 from engramcka.similarity.parallel import Scratch, ordered_map
 from engramcka.similarity.prepare import FAR, Prepared
 
-_CHECKED = 256 * 2**20  # bytes from which a batch is compared with the memory that is free
+CHECKED_BYTES = 256 * 2**20  # bytes from which a batch is compared with the memory that is free
 _CREATING = threading.Lock()  # two threads that only create views would wait for each other
 _FLOAT64_BELOW = 32  # samples: a small batch cancels more, and costs little in float64
 
@@ -162,7 +162,7 @@ class Minibatch:
 
     def _workspace(self, edges: tuple[int, ...], like: torch.Tensor) -> Workspace:
         needed = workspace_bytes(self._widths, edges, like)
-        free = free_bytes(like.device) if needed > _CHECKED else math.inf
+        free = free_bytes(like.device) if needed > CHECKED_BYTES else math.inf
         if needed > free:
             raise ComparisonError(
                 f"a batch of {edges[-1]} samples of {len(self.y)} + {len(self.x)} layers needs "

@@ -30,7 +30,6 @@ from engramcka.stores import layout, manifest, nodes
 from engramcka.stores.activation_metadata import StoreAttributes, read_samples, store_attributes
 from engramcka.stores.layer_arrays import LayerArray, ShardedArray
 from engramcka.stores.nodes import CRC_BYTES, checked, read_file
-from engramcka.stores.parallel import local_threads, parallel_map
 from engramcka.stores.shards import (
     OTHER,
     Place,
@@ -39,6 +38,7 @@ from engramcka.stores.shards import (
     shard_path,
     write_shard,
 )
+from engramcka.stores.threads import local_threads, parallel_map
 
 _FULL = (None, errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # None: said in a library's own words
 _Row = list[tuple[int, int]]  # bytes and fingerprint of each file of a chunk

@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 
 from engramcka.errors import StoreError
-from engramcka.stores.parallel import local_threads, parallel_map
 from engramcka.stores.shards import (
     OTHER,
     Grid,
@@ -24,6 +23,7 @@ from engramcka.stores.shards import (
     refuse_links,
     shard_path,
 )
+from engramcka.stores.threads import local_threads, parallel_map
 
 _SPAN_BYTES = 1 << 20  # that a thread reads at least: less is not worth another one
 

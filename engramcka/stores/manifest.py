@@ -2,9 +2,9 @@
 
 A manifest is written last, and the files are compared with it when they are read. It is the
 metadata of a Zarr group of its own, `manifest/zarr.json`, which other readers ignore; in a folder
-that is no Zarr group (a checkpoint) the file is `manifest.json`. Every such file is written in one form only,
-with a checksum inside, so that any byte of it that changes is noticed, and holds the name under
-which its folder was written, so that two that change places are too.
+that is no Zarr group (a checkpoint) the file is `manifest.json`. Every such file is written in one
+form only, with a checksum inside, so that any byte of it that changes is noticed, and holds the
+name under which its folder was written, so that two that change places are too.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from engramcka.errors import StoreError
 from engramcka.stores import layout, manifest, nodes
 from engramcka.stores.activation_metadata import store_attributes
 from engramcka.stores.activations import ActivationStore
-from engramcka.stores.parallel import parallel_map
+from engramcka.stores.threads import parallel_map
 
 _THREADS = 16  # requests under way at once: what bounds them is latency, not cores
 _MOST_BYTES = 4 << 30  # of all that is fetched to open a store

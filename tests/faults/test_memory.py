@@ -51,7 +51,7 @@ def test_a_map_that_does_not_fit_is_refused_in_a_real_process() -> None:
 def test_the_same_map_in_smaller_batches_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     random = np.random.default_rng(0)
     y, x = ([random.normal(size=(512, 8)) for _ in range(3)] for _ in range(2))
-    monkeypatch.setattr(minibatch, "_CHECKED", 0)
+    monkeypatch.setattr(minibatch, "CHECKED_BYTES", 0)
     monkeypatch.setattr(minibatch, "free_bytes", lambda device: 1e7)
     with pytest.raises(ComparisonError, match=r"batch of 512 .* a smaller batch_size needs less"):
         cka_map(y, x, batch_size=512)

@@ -17,7 +17,7 @@ from engramcka.cli import info
 from engramcka.config import load_config
 from engramcka.errors import EngramckaError, StoreError
 from engramcka.stores import create_activations, manifest, open_activations, remote
-from engramcka.stores.foreign.activations import open_foreign
+from engramcka.stores.foreign.hidden_states import open_foreign
 from engramcka.stores.verify import verify
 
 N, WIDTH = 30, 5

@@ -15,7 +15,7 @@ from engramcka.errors import DataError, StoreError
 from engramcka.pipeline.context import Context
 from engramcka.progress import Task
 from engramcka.stores import ActivationStore, create_activations, layout, provenance
-from engramcka.stores.foreign.activations import (
+from engramcka.stores.foreign.hidden_states import (
     ForeignArrays,
     open_foreign,
     own_store,
