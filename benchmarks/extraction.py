@@ -153,7 +153,7 @@ def throughput(folder: Path, small: bool, rounds: int) -> None:
     """One chunk of a store, all layers, against as many plain files of the same size."""
     rows, width, count = (512, 128, 2) if small else (2048, 2560, 16)
     values = np.random.default_rng(0).integers(0, 1 << 16, (rows, width), dtype=np.uint16)
-    layers, threads = range(1, count + 1), threads.local_threads()
+    layers, at_once = range(1, count + 1), threads.local_threads()
     store = create_activations(
         folder / "files.zarr",
         layers=layers,
@@ -213,7 +213,7 @@ def throughput(folder: Path, small: bool, rounds: int) -> None:
     wall, busy = interleaved(jobs, 3 * rounds, forget)
     size = values.nbytes * count
     print(f"\n{count} files of {values.nbytes / 1e6:.1f} MB, in the page cache; plain ones by one")
-    print(f"thread, the store's with crc32c, by {threads} where nothing is said:\n")
+    print(f"thread, the store's with crc32c, by {at_once} where nothing is said:\n")
     print("| | MB/s | of plain | of plain by processor time |\n|---|---|---|---|")
     for name in jobs:
         plain = f"{name.split(', ')[0]}, plain"
