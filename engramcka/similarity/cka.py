@@ -112,7 +112,8 @@ def cka_map(
         x_samples: identities of x's samples.
         names: what warnings call each sample, such as its token.
         on_progress: called with (steps done, steps in all) as work goes on.
-        share: of the work, where several processes make the map together; see `shares`.
+        share: of the work, where several processes make the map together; see
+            `engramcka.similarity.parallel`.
 
     Returns:
         The map in float64. Float32 and narrower inputs are computed in float32 where that is good

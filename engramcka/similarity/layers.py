@@ -25,7 +25,6 @@ _NEAR = 8  # times as many rows may be read in one block as are asked for
 _EXACT_IN_FLOAT32 = ("float32", "float16", "bfloat16")
 _BYTES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
 
-
 Change = Callable[[torch.Tensor], torch.Tensor]  # (samples, width) -> (samples, new width)
 
 

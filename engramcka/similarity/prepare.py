@@ -17,7 +17,7 @@ import torch
 from engramcka.errors import ComparisonError
 from engramcka.similarity.documents import MIN_BATCH, Ints
 from engramcka.similarity.gram_tiles import centre, overall_means
-from engramcka.similarity.layers import Change, Layers
+from engramcka.similarity.layers import Change, HeldSamples, Layers
 from engramcka.similarity.parallel import each_layer
 
 _Scaling = tuple[list[float], list[torch.Tensor], list[torch.Tensor], list[float]]
@@ -285,7 +285,7 @@ def _scaled(layers: Layers, samples: Ints, like: torch.Tensor) -> Prepared:
     )
     plain = {entry.name: getattr(layers, entry.name) for entry in fields(layers)}
     found = {"directions": directions, "centres": centres, "distances": distances}
-    return Prepared(**{**plain, **found, "scales": scales})
+    return Prepared(**{**plain, **found, "scales": scales, "held": HeldSamples()})
 
 
 def _scaling(layers: Layers, part: range, samples: Ints, like: torch.Tensor) -> _Scaling:
