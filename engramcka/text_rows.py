@@ -30,7 +30,7 @@ class BadLine(ValueError):
         super().__init__(f"line {number}: {reason}")
 
 
-def objects(path: Path, longest: int) -> Iterator[tuple[int, dict[str, Any]]]:
+def read_json_lines(path: Path, longest: int) -> Iterator[tuple[int, dict[str, Any]]]:
     """(line, its object) of every line that is not empty.
 
     Args:
@@ -77,11 +77,11 @@ def _require_text(found: Any, number: int) -> None:
         raise BadLine(number, "half of a surrogate pair, which is no character") from error
 
 
-def guarded(text: str) -> str:
+def guard_formula(text: str) -> str:
     """The text of a cell, which no spreadsheet executes."""
     return _TO_GUARD.sub("'", text)
 
 
-def unguarded(cell: str) -> str:
-    """The text that `guarded` made a cell of; any other stays as it is."""
+def unguard_formula(cell: str) -> str:
+    """The text that `guard_formula` made a cell of; any other stays as it is."""
     return _GUARDED.sub("", cell)

@@ -15,7 +15,7 @@ from engramcka import foreign_files
 from engramcka.config import DataTable
 from engramcka.config.data_table import ENTITY_POSITIONS
 from engramcka.data.documents import DataKeyError, Document, entities_of_spans
-from engramcka.text_rows import BadLine, objects
+from engramcka.text_rows import BadLine, read_json_lines
 
 MOST_BYTES = 128 << 20  # of a document
 SUFFIXES = {"jsonl": (".jsonl", ".ndjson"), "parquet": (".parquet",), "text": (".txt", ".md")}
@@ -69,7 +69,7 @@ def json_lines(table: DataTable) -> Iterator[Document]:
     files = find_files(table)
     for path, name in zip(files, _names(files), strict=True):
         try:
-            for number, row in objects(path, MOST_BYTES):
+            for number, row in read_json_lines(path, MOST_BYTES):
                 where = f"{path}, line {number},"
                 yield from row_document(table, f"{name}:{number}", row, where)
         except BadLine as error:

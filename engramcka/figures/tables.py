@@ -19,7 +19,7 @@ from engramcka.errors import ConfigError
 from engramcka.figures.files import checked_extension, write_whole
 from engramcka.figures.latex import latex_table
 from engramcka.figures.rows import Row, rows_of
-from engramcka.text_rows import guarded
+from engramcka.text_rows import guard_formula
 
 TABLE_FORMATS = ("csv", "tex")
 """File extensions that a table can be written with."""
@@ -93,7 +93,7 @@ def _several(results: Any | Sequence[Any]) -> Sequence[Any]:
 
 
 def _cell(value: Any) -> Any:
-    return guarded(value) if isinstance(value, str) else value
+    return guard_formula(value) if isinstance(value, str) else value
 
 
 def _is_unknown(value: Any) -> bool:

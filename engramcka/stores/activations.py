@@ -135,16 +135,14 @@ class ActivationStore:
         self.discard_chunk(chunk)
         for name in self._arrays:
             self._require_own(shard_path(self.path / name, chunk))
+
+        def write_one(name: str) -> tuple[int, int]:
+            array = self._arrays[name]
+            path, salt = shard_path(array.folder, chunk), self.known.salt(name, chunk)
+            return write_shard(path, values[name], array.grid, salt)
+
         try:
-            row = parallel_map(
-                lambda item: write_shard(
-                    shard_path(item[1].folder, chunk),
-                    values[item[0]],
-                    item[1].grid,
-                    self.known.salt(item[0], chunk),
-                ),
-                list(self._arrays.items()),
-            )
+            row = parallel_map(write_one, list(self._arrays))
             self._write_row(chunk, np.array(row, dtype="<u8").tobytes())
         except OSError as error:
             raise self._no_room(error) from error
@@ -186,7 +184,7 @@ class ActivationStore:
             since = None if every_byte or row is None else self._row_path(chunk).stat().st_mtime_ns
             for (name, array), facts in zip(self._arrays.items(), row or (), strict=False):
                 files.append(_File(array, chunk, facts, self.known.salt(name, chunk), since))
-        here = 1 if self._place is self.path and not every_byte else self._threads
+        here = 1 if self._root is self.path and not every_byte else self._threads
         errors = parallel_map(_shard_damage, files, here)
         found += [(file.chunk, error) for file, error in zip(files, errors, strict=True) if error]
         return sorted(found, key=lambda one: one[0])
@@ -222,7 +220,7 @@ class ActivationStore:
             if not fits:
                 raise StoreError(f"{node.folder}: cannot be read (it does not fit the store)")
             expected = partial(self._expected, name, column)
-            found[name] = ShardedArray(self._place / name, grid, self._threads, expected)
+            found[name] = ShardedArray(self._root / name, grid, self._threads, expected)
         return found
 
     @cached_property
@@ -245,12 +243,12 @@ class ActivationStore:
             self._rows.pop(chunk, None)
         row = self._row(chunk)
         if row is None:
-            path = shard_path(self._place / name, chunk)
+            path = shard_path(self._root / name, chunk)
             raise StoreError(f"{path}: cannot be read (its chunk is not written)")
         return row[column][1], self.known.salt(name, chunk)
 
     @property
-    def _place(self) -> Place:
+    def _root(self) -> Place:
         """The folder that the arrays' folders are in."""
         return self.path
 

@@ -129,7 +129,7 @@ class RemoteStore(ActivationStore):
         raise self._read_only()
 
     @property
-    def _place(self) -> Any:
+    def _root(self) -> Any:
         return self.root
 
     @cached_property

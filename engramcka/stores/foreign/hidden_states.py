@@ -30,7 +30,7 @@ from engramcka.stores.foreign.sweeps import MAX_LAYER
 from engramcka.stores.foreign.zarr_arrays import has_arrays, open_zarr
 from engramcka.stores.open import open_activations
 from engramcka.stores.remote import has_store, is_url, remote_path
-from engramcka.text_rows import BadLine, objects
+from engramcka.text_rows import BadLine, read_json_lines
 
 _LONGEST_NAME = 255
 _LONGEST_ROW = 1 << 20  # bytes of a line of a sample table
@@ -123,7 +123,7 @@ def read_samples(path: str) -> dict[str, Any]:
     """
     rows: list[Mapping[str, Any]] = []
     try:
-        for number, row in objects(Path(path).expanduser(), _LONGEST_ROW):
+        for number, row in read_json_lines(Path(path).expanduser(), _LONGEST_ROW):
             if rows and row.keys() != rows[0].keys():
                 raise DataError(f"{path}, line {number}: has not the first row's columns")
             if len(rows) == limits.MOST_SAMPLES:

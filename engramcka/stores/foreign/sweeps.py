@@ -22,7 +22,7 @@ from engramcka import foreign_files
 from engramcka.errors import StoreError
 from engramcka.results import LossSweep
 from engramcka.results.statistics import mean_finite
-from engramcka.text_rows import BadLine, objects, unguarded
+from engramcka.text_rows import BadLine, read_json_lines, unguard_formula
 
 KINDS = ("layer", "baseline", "reference", "variant")
 COLUMNS = ("kind", "name", "layer", "seed", "loss")
@@ -101,14 +101,14 @@ def _csv_rows(path: Path) -> Iterator[Row]:
             if None in values or None in values.values():
                 raise refusal(f"{where}: not as many values as the header has columns")
             values = {key: value.strip() for key, value in values.items()}
-            yield _row(where, {**values, "name": unguarded(values.get("name", ""))})
+            yield _row(where, {**values, "name": unguard_formula(values.get("name", ""))})
     except csv.Error as error:
         raise refusal(f"{path}, line {reader.line_num}: no CSV ({error})") from error
 
 
 def _json_rows(path: Path) -> Iterator[Row]:
     try:
-        for number, values in objects(path, _LONGEST_LINE):
+        for number, values in read_json_lines(path, _LONGEST_LINE):
             where = f"{path}, line {number}"
             _check_columns(where, list(values))
             yield _row(where, values)
