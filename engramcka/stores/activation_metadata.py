@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from engramcka.errors import StoreError
 from engramcka.stores import layout, nodes
-from engramcka.stores.nodes import CRC_BYTES, checked, chunk_file, read_file, require_one_chunk
+from engramcka.stores.nodes import CRC_BYTES, chunk_file, read_file, require_one_chunk, verified
 
 _MOST_BYTES = 1 << 30  # of one column
 _MOST_COLUMNS = 1000
@@ -82,7 +82,7 @@ def _column(folder: Path, count: int, store: Path) -> np.ndarray[Any, Any]:
     if packed and count:
         content = _unpacked(content, path, size)
     elif count:
-        content = checked(content, path, None if is_text else size)
+        content = verified(content, path, None if is_text else size)
     if is_text:
         return np.array(_strings(content, path, count), dtype=np.dtypes.StringDType())
     if len(content) != size:

@@ -29,7 +29,7 @@ from engramcka.own_files import check_way, is_regular
 from engramcka.stores import layout, manifest, nodes
 from engramcka.stores.activation_metadata import StoreAttributes, read_samples, store_attributes
 from engramcka.stores.layer_arrays import LayerArray, ShardedArray
-from engramcka.stores.nodes import CRC_BYTES, checked, read_file
+from engramcka.stores.nodes import CRC_BYTES, read_file, verified
 from engramcka.stores.shards import (
     OTHER,
     Place,
@@ -274,7 +274,7 @@ class ActivationStore:
             path, size = self._row_path(chunk), _FACT_BYTES * len(self.known.arrays)
             if not path.is_symlink() and not path.exists():
                 return None
-            content = checked(read_file(path, size + CRC_BYTES, self.path), path, size)
+            content = verified(read_file(path, size + CRC_BYTES, self.path), path, size)
             facts = np.frombuffer(content, "<u8").reshape(-1, 2).tolist()
             self._rows[chunk] = [(bytes_, crc) for bytes_, crc in facts]
         return self._rows[chunk]

@@ -189,7 +189,7 @@ def read_chunk(folder: Path, most: int, within: Path) -> tuple[tuple[int, ...], 
         return node.shape, node.data_type, b""
     path = chunk_file(node)
     content = read_file(path, size + CRC_BYTES, within)
-    return node.shape, node.data_type, checked(content, path, size)
+    return node.shape, node.data_type, verified(content, path, size)
 
 
 def require_one_chunk(node: ArrayNode, most: int) -> int:
@@ -222,7 +222,7 @@ def read_file(path: Path, most: int, within: Path) -> bytes:
         raise StoreError(f"{path}: cannot be read ({error.strerror or error})") from error
 
 
-def checked(content: bytes, path: Path, size: int | None = None) -> bytes:
+def verified(content: bytes, path: Path, size: int | None = None) -> bytes:
     """What stands before a trailing crc32c, if that is its own, and of ``size`` bytes.
 
     Raises:
