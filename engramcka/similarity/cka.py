@@ -17,12 +17,12 @@ from engramcka.results import CkaMap
 from engramcka.similarity import estimators
 from engramcka.similarity.across_documents import all_pairs
 from engramcka.similarity.diagnostics import layer_diagnostics, layer_warnings, map_warnings
-from engramcka.similarity.documents import MIN_BATCH, document_numbers, share_within
+from engramcka.similarity.documents import MIN_BATCH, Ints, document_numbers, share_within
 from engramcka.similarity.hsic import ratio, ratios
 from engramcka.similarity.layers import Layers, choose_device, load_if_it_fits
 from engramcka.similarity.parallel import Share, full_precision
 from engramcka.similarity.permutation import Shuffles
-from engramcka.similarity.prepare import prepare
+from engramcka.similarity.prepare import Prepared, prepare
 
 Estimator = Literal["minibatch", "debiased", "biased"]
 Kernel = Literal["linear", "rbf"]
@@ -154,14 +154,10 @@ def cka_map(
             nonfinite=nonfinite, normalize=normalize, massive=massive, standardize=standardize,
         )  # fmt: skip
         sides = pair.y, pair.x
-        if documents is not None and sides[0].rows is not None:
-            documents = document_numbers(documents[sides[0].rows])
         minibatch = estimator == "minibatch"
         random = batches == "random"
-        n_documents = None if documents is None else int(documents.max()) + 1
-        shuffled = documents = None if n_documents == sides[0].n_samples else documents
-        if minibatch and not random:
-            documents = None
+        n_documents, shuffled = _documents_left(documents, pair.y)
+        documents = None if minibatch and not random else shuffled
         settings = estimators.Settings(
             batch_size=batch_size,
             random=random,
@@ -275,13 +271,32 @@ def _check_pair(
             )
 
 
-def _documents(groups: Sequence[Any] | None, n: int) -> Any:
+def _documents(groups: Sequence[Any] | None, n: int) -> Ints | None:
     """(samples,) document numbers; None where there are none."""
     if groups is None:
         return None
     if len(groups) != n:
         raise ComparisonError(f"groups names {len(groups)} samples' documents, y has {n} samples")
     return document_numbers(groups)
+
+
+def _documents_left(documents: Ints | None, side: Prepared) -> tuple[int | None, Ints | None]:
+    """How many documents the samples kept are of, and the number of each sample's.
+
+    Args:
+        documents: (all samples,) numbers; None where there are none.
+        side: one of the models.
+
+    Returns:
+        The count, None where no documents are known; and (samples,) numbers, None where every
+        sample is a document of its own.
+    """
+    if documents is None:
+        return None, None
+    if side.rows is not None:
+        documents = document_numbers(documents[side.rows])
+    count = int(documents.max()) + 1
+    return count, None if count == side.n_samples else documents
 
 
 def _check_options(
