@@ -56,7 +56,7 @@ class ShardedArray:
                 base = shard * grid.rows
                 self._fill(shard, out, start, max(low, base), min(high, base + grid.rows))
 
-        parallel_map(fill, self._spans(start, stop), self.threads)
+        parallel_map(fill, self.spans(start, stop), self.threads)
         return out
 
     def take(self, rows: npt.NDArray[np.int64]) -> Words:
@@ -78,7 +78,7 @@ class ShardedArray:
         parallel_map(fill, range(len(parts)), self.threads)
         return out
 
-    def _spans(self, start: int, stop: int) -> list[tuple[int, int]]:
+    def spans(self, start: int, stop: int) -> list[tuple[int, int]]:
         """Samples start to stop cut into a run of whole parts a thread."""
         part = self.grid.part
         first, last = start // part, -(-stop // part)

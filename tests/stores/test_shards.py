@@ -64,7 +64,7 @@ def test_spans_join_up_and_no_part_is_read_twice(
 ) -> None:
     start, stop = sorted(edges)
     grid = Grid(400, 1 << 20, np.dtype(np.float32), part * parts, part, compressed=False)
-    spans = ShardedArray(Path(), grid, threads)._spans(start, stop)
+    spans = ShardedArray(Path(), grid, threads).spans(start, stop)
     assert [row for low, high in spans for row in range(low, high)] == list(range(start, stop))
     assert all(low % part == 0 for low, _ in spans[1:])
     assert len(spans) <= threads
