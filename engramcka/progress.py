@@ -28,7 +28,7 @@ from rich.progress import (
 )
 
 from engramcka import stopping
-from engramcka.regular import open_descriptor
+from engramcka.own_files import open_descriptor
 
 LINE_SECONDS = 10.0  # between two lines about one piece of work when there are no bars
 LOG_SECONDS = 1.0  # between two progress events of one piece in the log

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from engramcka.errors import EngramckaError, StoreError
-from engramcka.regular import is_regular
+from engramcka.own_files import is_regular
 from engramcka.stores import nodes
 from engramcka.tui.catalog import Entry, members, read_tail, signature
 from engramcka.tui.terminal import clean
@@ -88,7 +88,7 @@ def _read(entry: Entry) -> Any:
 def _read_one(entry: Entry) -> Any:
     from engramcka.stores.results import read_result
 
-    if not is_regular(entry.path / nodes.NAME):
+    if not is_regular(entry.path / nodes.ZARR_JSON):
         raise StoreError(f"{entry.path}: half-written or gone (no zarr.json in it)")
     return read_result(entry.place.results, entry.kind, entry.name)
 

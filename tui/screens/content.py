@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from textual.widget import Widget
 from textual.widgets import ContentSwitcher, Input, Static
 
+from engramcka.results.base import part
 from engramcka.tui.capabilities import Capabilities
 from engramcka.tui.catalog import Entry, facts
 from engramcka.tui.exporting import Part, Subject
@@ -71,7 +71,7 @@ class ContentScreen(ReadingScreen):
         """The view of a kind of results; made when first wanted."""
         if kind not in self._views:
             module, name = _VIEWS[kind]
-            view = getattr(import_module(f"engramcka.tui.screens.{module}"), name)
+            view = getattr(part("tui.screens", module), name)
             self._views[kind] = view(self.capabilities, id=kind)
         return self._views[kind]
 

@@ -12,7 +12,7 @@ from engramcka.pipeline.sources.base import Checkpoint, OpenModel, Shape, Source
 from engramcka.pipeline.stages.importing import check_import, import_states, tells_samples
 from engramcka.pipeline.tasks import refuse_other_inputs
 from engramcka.stores import layout, open_activations
-from engramcka.stores.mending import stored_attributes
+from engramcka.stores.open import stored_attributes
 
 FILES = "files"  # key of the inputs: the state that the imported files were in
 
@@ -87,7 +87,7 @@ def is_complete(checkpoint: Checkpoint) -> bool:
         return False
     try:
         store = open_activations(checkpoint.path)
-        return store.sealed and not store.missing() and not store.damaged()
+        return store.is_complete and not store.missing() and not store.damaged()
     except StoreError:
         return False  # the task repairs what can be repaired, and else says what is wrong
 

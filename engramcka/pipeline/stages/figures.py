@@ -10,10 +10,10 @@ from pathlib import Path
 from engramcka.config import Config, TrainedModel
 from engramcka.errors import EngramckaError
 from engramcka.figures.subjects import DrawOptions, Subject, caption, draw, worth_drawing
+from engramcka.own_files import is_regular
 from engramcka.pipeline.context import Context
 from engramcka.pipeline.tasks import Task
 from engramcka.progress import TaskProgress
-from engramcka.regular import is_regular
 from engramcka.stores import inventory, is_run, layout, open_run
 
 FIGURE_FORMATS = ("png", "pdf")
