@@ -1,7 +1,6 @@
 """How a long job talks: bars on a terminal, dated lines elsewhere, and events in log.jsonl.
 
-One interface for all three, so that the code that works says what it did once. Knows nothing of
-what the work is.
+One interface for all three, so that the code that works says what it did once.
 """
 
 from __future__ import annotations

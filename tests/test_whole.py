@@ -128,7 +128,7 @@ def test_where_there_are_no_locks_a_day_must_pass(
 
 
 def test_makers_and_removers_side_by_side_lose_nothing(tmp_path: Path) -> None:
-    """Between making a scratch and locking it lies a moment; makers that lose it begin anew."""
+    """Between making a scratch and locking it lies a moment; makers that lose it begin again."""
     code = """
 import sys
 from pathlib import Path

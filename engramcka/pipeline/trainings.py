@@ -72,4 +72,4 @@ def retraining_damaged(folder: Path) -> Iterator[None]:
         yield
     except StoreError as error:
         manifest.mark_incomplete(folder)
-        raise StoreError(f"{error}; run stage train again to make it anew") from error
+        raise StoreError(f"{error}; run stage train to make it again") from error

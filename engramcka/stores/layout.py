@@ -139,7 +139,7 @@ def check_version(path: Path, attributes: Mapping[str, Any], kind: str) -> None:
     if found != kind:
         raise StoreError(f"{path}: holds {found or 'no engramcka data'}, expected {kind}")
     if version not in range(_OLDEST, VERSIONS[kind] + 1) or isinstance(version, bool):
-        age = "an older one made it, delete it to make it anew"
+        age = "an older one made it, delete it to make it again"
         if not isinstance(version, int) or version > VERSIONS[kind]:
             age = "a newer one may read it"
         raise StoreError(

@@ -119,7 +119,7 @@ def files(folder: Path, name: str | None = None) -> Files:
     if name is not None and said.get(_NAME, name) != name:
         raise StoreError(
             f"{folder}: holds {said[_NAME]!s:.200}, and not {name}: they have changed places; give "
-            "each its own name back, or delete it to make it anew"
+            "each its own name back, or delete it to make it again"
         )
     try:
         return checked_files(said["files"])

@@ -1,8 +1,8 @@
 """results.zarr: the dataclasses of `engramcka.results` as Zarr groups KIND/NAME, and back.
 
 Arrays have dimension names and coordinates, so that ``xarray.open_zarr(path, group="cka/NAME")``
-gives a labelled Dataset. Each dataclass says which field is which array. Results are read
-without zarr, in our own form only. Knows nothing of how a result was computed or how it is drawn.
+gives a labelled Dataset. Each dataclass says which field is which array. Results are read without
+zarr, in our own form only.
 """
 
 from __future__ import annotations
@@ -171,7 +171,7 @@ def read_inputs(results: Path, kind: str, name: str) -> Any | None:
 def open_root(results: Path) -> dict[str, Any]:
     """Attributes of the root of results.zarr: the run's provenance, seconds a piece.
 
-    Made, with its kinds, where it is not there, and anew where it is damaged: it is a record, and
+    Made, with its kinds, where it is not there, and again where it is damaged: it is a record, and
     no result depends on it.
     """
     for kind in KINDS:

@@ -64,7 +64,7 @@ class ActivationsSource(Source):
             raise StoreError(
                 f"{checkpoint.path}: {self.table.path} has changed since it was copied from there "
                 f"(then {_in_words(found.get(FILES))}, now {_in_words(inputs.get(FILES))}); delete "
-                "it to copy it anew, or choose another run.dir",
+                "it to copy it again, or choose another run.dir",
                 exit_code=2,
             )
 

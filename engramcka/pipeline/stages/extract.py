@@ -119,7 +119,7 @@ def _fill(
         as_one=opened.as_one,
     )
     if store.attributes["corpus"] != context.corpus.fingerprint:
-        raise StoreError(f"{path}: begun on another text; delete it to make it anew", exit_code=2)
+        raise StoreError(f"{path}: begun on another text; delete it to make it again", exit_code=2)
     progress.update(store.n_samples, store.n_samples)
 
 
@@ -168,7 +168,7 @@ def noticing_damage(*stores: Any) -> Iterator[None]:
         found = sum(store.discard_damaged(every_byte=True) for store in stores)
         if not found:
             raise
-        raise StoreError(f"{error}; run it again to make that anew") from error
+        raise StoreError(f"{error}; run it again to replace that") from error
 
 
 def _require_documents(config: Config, passages: Any) -> None:

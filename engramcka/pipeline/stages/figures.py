@@ -20,7 +20,7 @@ FIGURE_FORMATS = ("png", "pdf")
 
 
 def figure_tasks(config: Config, run: Path) -> Iterator[Task]:
-    """One piece: whatever is stored when its turn comes, drawn anew where the result is newer.
+    """One task: whatever is stored when its turn comes, drawn again where the result is newer.
 
     None for a config that leaves no result, such as one that only extracts.
     """

@@ -72,7 +72,7 @@ def import_states(
         if store.n_samples != rows:
             raise DataError(
                 f"{table.path}: {rows} samples, {path} was begun with {store.n_samples}; delete it "
-                "to make it anew"
+                "to make it again"
             )
         for start, stop in store.missing():
             store.write(start, dict(arrays.rows(slice(start, stop))))

@@ -2,7 +2,7 @@
 
 A codec is what a name in somebody's file makes us execute, so that only those below are looked up,
 and a few kilobytes of a compressed chunk can say that they are gigabytes, so that none gives more
-than its chunk can hold. Knows metadata and bytes, not where they are.
+than its chunk can hold.
 """
 
 from __future__ import annotations
