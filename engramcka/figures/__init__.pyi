@@ -47,6 +47,10 @@ from .panels import map_difference as map_difference
 from .panels import plot_cka_difference as plot_cka_difference
 from .panels import series_figure as series_figure
 from .paper import paper_figure as paper_figure
+from .slots import SlotArtists as SlotArtists
+from .slots import plot_slots as plot_slots
+from .slots import slots_caption as slots_caption
+from .slots import slots_figure as slots_figure
 from .style import STYLES as STYLES
 from .style import Style as Style
 from .sweep import SweepArtists as SweepArtists
