@@ -30,7 +30,7 @@ def command(
     what: Annotated[
         str | None,
         typer.Option(
-            help="KIND/NAME with a kind of cka, lens, sweep, allocation, gates, memory, training; "
+            help="KIND/NAME, as `engramcka info` lists them; "
             "lens or training: all curves in one; series/NAME: maps over training; text/NAME: "
             "gates token by token; paper: curves, maps and the sweep in one figure, or name some "
             "of them with commas. The only result if left out."
