@@ -12,7 +12,7 @@ import numpy as np
 
 from engramcka.results import GateMap, MemoryAblation
 from engramcka.tui import readout
-from engramcka.tui.charts import Said
+from engramcka.tui.charts import Detail
 from engramcka.tui.terminal import clean, cut, fixed
 
 Line = list[tuple[str, str]]
@@ -27,7 +27,7 @@ class Row:
     label: str
     length: float | None = None  # of the bar, 0 to 1; NaN for none
     text: str = ""  # the number beside it
-    said: tuple[Said, ...] = ()  # what is known of it, for the panel
+    details: tuple[Detail, ...] = ()  # what is known of it, for the panel
     value: float = float("nan")  # what is copied
     negative: bool = False
 
@@ -37,15 +37,15 @@ def gate_rows(gates: GateMap, module: int, stream: int | None) -> list[Row]:
     rows = []
     for index, kind in enumerate(gates.types):
         value, low, high = gate_of(gates, index, module, stream)
-        said: list[Said] = [("type", clean(kind)), ("gate", readout.decimals(value))]
+        details: list[Detail] = [("type", clean(kind)), ("gate", readout.decimals(value))]
         text = f"{readout.decimals(value)}"
         if low == low and high == high:
             ends = f"{readout.short_decimals(low)}–{readout.short_decimals(high)}"
-            said.append(("95 %", ends))
+            details.append(("95 %", ends))
             text += f" {ends}"
         if gates.counts:
-            said.append(("tokens", str(gates.counts[index])))
-        rows.append(Row(clean(kind), value, text, tuple(said), value))
+            details.append(("tokens", str(gates.counts[index])))
+        rows.append(Row(clean(kind), value, text, tuple(details), value))
     return [*rows, *_order_rows(gates, module)]
 
 
@@ -75,8 +75,8 @@ def _order_rows(gates: GateMap, module: int) -> list[Row]:
         rows.append(Row(name))
         for index, order in enumerate(gates.orders):
             value = float(values[module, index])
-            said: tuple[Said, ...] = ((f"{order}-gram", f"{value:.1%}"), (what, None))
-            rows.append(Row(f"{order}-gram", value, f"{value:.1%}", said, value))
+            details: tuple[Detail, ...] = ((f"{order}-gram", f"{value:.1%}"), (what, None))
+            rows.append(Row(f"{order}-gram", value, f"{value:.1%}", details, value))
     return rows
 
 
@@ -97,7 +97,7 @@ def memory_rows(values: dict[str, MemoryAblation]) -> list[Row]:
 def _memory_row(ablation: MemoryAblation, index: int, kind: str, longest: float) -> Row:
     on, off = float(ablation.loss_on[index]), float(ablation.loss_off[index])
     difference = off - on
-    said: list[Said] = [
+    details: list[Detail] = [
         ("class", kind), ("with", f"{on:.4f}"), ("without", f"{off:.4f}"),
         ("apart", readout.signed(difference)),
     ]  # fmt: skip
@@ -105,12 +105,12 @@ def _memory_row(ablation: MemoryAblation, index: int, kind: str, longest: float)
     if ablation.difference_low is not None and ablation.difference_high is not None:
         low, high = float(ablation.difference_low[index]), float(ablation.difference_high[index])
         ends = [readout.short_decimals(end) for end in (low, high)]
-        said.append(("95 %", " to ".join(end.replace("-", "−") for end in ends)))
+        details.append(("95 %", " to ".join(end.replace("-", "−") for end in ends)))
         text += f" ({readout.signed(low)} to {readout.signed(high)})"
-    said.append(("kept", f"{float(ablation.kept[index]):.1%}"))
+    details.append(("kept", f"{float(ablation.kept[index]):.1%}"))
     if ablation.counts:
-        said.append(("tokens", str(ablation.counts[index])))
-    return Row(kind, abs(difference) / longest, text, tuple(said), difference, difference < 0)
+        details.append(("tokens", str(ablation.counts[index])))
+    return Row(kind, abs(difference) / longest, text, tuple(details), difference, difference < 0)
 
 
 def draw_rows(rows: Sequence[Row], width: int, cursor: int | None) -> list[Line]:

@@ -16,7 +16,7 @@ from rich.style import Style
 from rich.text import Text
 
 from engramcka.errors import ConfigError, StoreError
-from engramcka.results import CkaMap, LossSweep
+from engramcka.results import CkaMap
 from engramcka.tui import readout
 from engramcka.tui.capabilities import Capabilities, ascii_only, capabilities
 from engramcka.tui.catalog import Place, chosen_entry, facts
@@ -26,17 +26,8 @@ from engramcka.tui.terminal import clean, to_ascii
 from engramcka.tui.widgets import axes
 from engramcka.tui.widgets.cells import Field, Look, curve_heights, digits_width, levels
 from engramcka.tui.widgets.geometry import fit
-from engramcka.tui.widgets.sweep_drawing import draw_sweep
 
 _LINES = 40  # of a map at most, where it has fewer rows
-_SWEEP_LINES = 22
-_PARTS = {
-    "curve": "bright_blue",
-    "seeds": "blue",
-    "baseline": "yellow",
-    "reference": "green",
-    "variant": "magenta",
-}
 
 
 def print_first(places: Sequence[Place], console: Console | None = None) -> None:
@@ -72,8 +63,6 @@ def result_lines(found: Loaded, width: int, known: Capabilities) -> list[list[Se
         return map_lines(found.value, width, known)
     if found.entry.kind == "series":
         return series_lines(found.value, width, known)
-    if found.entry.kind == "sweep":
-        return sweep_lines(found.value, width, known)
     from engramcka.tui import once_curves
 
     if found.entry.kind == "gates":
@@ -142,24 +131,3 @@ def series_lines(several: Several, width: int, known: Capabilities) -> list[list
     *_, last = several.values.values()
     lines += [[], [Segment(f"step {last.step}")], *map_lines(last, width, known)]
     return [*lines, *([Segment(f"warning: {sentence}")] for sentence in several.unread)]
-
-
-def sweep_lines(sweep: LossSweep, width: int, known: Capabilities) -> list[list[Segment]]:
-    """A sweep as a curve, then as a table."""
-    drawn = draw_sweep(
-        sweep, min(width, 100), _SWEEP_LINES, None, close=True, ascii_only=known.ascii
-    )
-    lines = [
-        [Segment(text, Style(color=_PARTS.get(part)) if known.colours != "none" else None)
-         for text, part in line]
-        for line in drawn
-    ]  # fmt: skip
-    for index in range(len(sweep.layers)):
-        pairs = readout.point(sweep, index)
-        lines.append([Segment("  ".join(f"{a} {b}" for a, b in pairs if a != "best"))])
-    if sweep.baseline_mean == sweep.baseline_mean:
-        lines.append([Segment(f"{clean(sweep.baseline_label)} {sweep.baseline_mean:.4f}")])
-    for name, loss in {**sweep.reference, **sweep.variants}.items():
-        lines.append([Segment(f"{clean(name)} {loss:.4f}")])
-    lines += [[Segment(f"warning: {clean(warning)}")] for warning in sweep.warnings]
-    return lines

@@ -22,6 +22,7 @@ Lines = list[list[Segment]]
 
 _HEIGHT = 22
 _PLACES = 40  # of an axis in the table at most
+_LEVEL_COLOURS = {"baseline": "yellow", "reference": "green"}
 _COLOURS = ("bright_blue", "yellow", "green", "magenta", "red", "white")
 
 
@@ -35,14 +36,19 @@ def curve_lines(shown: Plotted, width: int, known: Capabilities) -> Lines:
         places = chart.places
         step = -(-len(places) // _PLACES)
         kept = {*places[::step], *places[-1:]}
-        lines += [[Segment(shown.brief(reading, x))] for x in places if x in kept]
+        lines += [[Segment("  ".join(shown.summary(reading, x)))] for x in places if x in kept]
+        lines += [[Segment(f"{clean(one.name)} {one.value:.4f}")] for one in chart.levels]
         lines.append([])
     return [*lines, *([Segment(f"warning: {warning}")] for warning in shown.warnings)]
 
 
 def _style(part: str, known: Capabilities) -> Style | None:
     name, _, number = part.rpartition("-")
-    if known.colours == "none" or name not in ("curve", "interval"):
+    if known.colours == "none":
+        return None
+    if part in _LEVEL_COLOURS:
+        return Style(color=_LEVEL_COLOURS[part])
+    if name not in ("curve", "interval"):
         return None
     return Style(color=_COLOURS[int(number)], dim=name == "interval")
 
@@ -76,8 +82,8 @@ def memory_lines(several: Several, width: int) -> Lines:
     rows = memory_rows(several.values)
     lines = [*_row_lines(rows, width), []]
     for row in rows:
-        said = "  ".join(f"{label} {value}" for label, value in row.said)
-        lines.append([Segment(said or row.label)])
+        details = "  ".join(f"{label} {value}" for label, value in row.details)
+        lines.append([Segment(details or row.label)])
     return [*lines, *([Segment(f"warning: {sentence}")] for sentence in several.unread)]
 
 

@@ -177,26 +177,16 @@ def _several_facts(values: Sequence[object]) -> str:
     return models if values else ""
 
 
-def point(sweep: LossSweep, index: int) -> list[tuple[str, str]]:
-    """(label, value) of one insertion layer of a sweep."""
-    mean = float(sweep.mean[index])
-    there = sweep.loss[index][np.isfinite(sweep.loss[index])]
-    if not len(there):
-        return [("layer", str(sweep.layers[index])), ("loss", "not there yet")]
-    lines = [("layer", str(sweep.layers[index])), ("loss", f"{mean:.4f}")]
-    if len(there) > 1:
-        lines.append(("seeds", f"{there.min():.4f}–{there.max():.4f}"))
-    difference = float(sweep.difference[index])
-    if isfinite(difference):
-        lines.append(("to base", signed(difference)))
-        if sweep.difference_low is not None and sweep.difference_high is not None:
-            ends = float(sweep.difference_low[index]), float(sweep.difference_high[index])
-            if all(isfinite(end) for end in ends):
-                lines.append(("95 %", " to ".join(signed(end, 3) for end in ends)))
-    best = sweep.best
-    if best is not None:
-        lines.append(("best", f"layer {best[0]}"))
-    return lines
+def seed_range(loss: Float) -> tuple[Float, Float]:
+    """Lowest and highest loss over the seeds of each point; NaN where fewer than two are there.
+
+    Args:
+        loss: (points, seeds); NaN where a training is not there yet.
+    """
+    rows = [row[np.isfinite(row)] for row in loss]
+    ends = [(row.min(), row.max()) if len(row) > 1 else (np.nan, np.nan) for row in rows]
+    low, high = np.array(ends, dtype=np.float64).T
+    return low, high
 
 
 def signed(value: float, places: int = 4) -> str:
@@ -232,15 +222,3 @@ def row_table(cka: CkaMap, row: int) -> str:
     values = "\t".join(repr(float(value)) for value in cka.similarity[row])
     numbers = "\t".join(map(str, cka.x_layers))
     return f"{cka.y_label}\\{cka.x_label}\t{numbers}\n{cka.y_layers[row]}\t{values}\n"
-
-
-def sweep_table(sweep: LossSweep) -> str:
-    """A sweep as tab-separated text: a row for each layer, a column for each seed."""
-    lines = ["\t".join(["layer", *(f"seed {seed}" for seed in sweep.seeds)])]
-    for layer, losses in zip(sweep.layers, sweep.loss, strict=True):
-        lines.append("\t".join([str(layer), *(repr(float(loss)) for loss in losses)]))
-    baseline = "\t".join(repr(float(loss)) for loss in sweep.baseline)
-    lines.append(f"baseline\t{baseline}")
-    for name, loss in {**sweep.reference, **sweep.variants}.items():
-        lines.append(f"{name}\t{float(loss)!r}")
-    return "\n".join(lines) + "\n"

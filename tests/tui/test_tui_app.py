@@ -210,13 +210,13 @@ async def test_the_sweeps_cursor_reads_points(run, make_app):
         await settle(pilot)
         await pilot.press("right", "right")
         await pilot.pause()
-        said = [line.rstrip() for line in lines_of(app.browser.sweep.query_one(CellPanel))]
+        said = [line.rstrip() for line in lines_of(app.browser.view().query_one(CellPanel))]
         assert "layer    4" in said
         assert "loss     2.0600" in said
         await pilot.press("m")
-        assert app.browser.sweep.plot.cursor == 1
+        assert app.browser.view().plot.cursor == 1
         await pilot.press("z")
-        assert any("╌" in line for line in lines_of(app.browser.sweep.plot))
+        assert any("╌" in line for line in lines_of(app.browser.view().plot))
 
 
 async def test_two_maps_share_the_cursor_and_subtract(run, make_app):

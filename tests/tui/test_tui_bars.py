@@ -19,7 +19,7 @@ def plain(lines):
 def test_gates_of_one_stream_have_intervals_and_their_mean_has_none():
     row = gate_rows(gates(), 0, 0)[2]
     assert (row.label, row.value, row.text) == ("person", 0.9, "0.900 .870–.920")
-    assert dict(row.said)["tokens"] == "100"
+    assert dict(row.details)["tokens"] == "100"
     mean = gate_rows(gates(), 0, None)[2]
     assert (mean.value, mean.text) == (0.7, "0.700")
 
@@ -35,7 +35,7 @@ def test_memory_rows_are_losses_without_minus_with():
     rows = memory_rows({"engram": ablation()})
     assert [row.label for row in rows] == ["Engram", "all", "inside an entity", "outside"]
     assert rows[2].value == 1.0
-    said = dict(rows[2].said)
+    said = dict(rows[2].details)
     assert (said["with"], said["without"], said["apart"]) == ("2.5000", "3.5000", "+1.0000")
     assert said["kept"] == f"{np.exp(-1.0):.1%}"
     assert rows[3].text.startswith("−0.0250")

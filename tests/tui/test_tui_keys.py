@@ -38,7 +38,7 @@ async def test_letters_right_after_the_slash_are_typed(run, make_app):
         burst(app, "n", "/", *"sweep/in", "enter", "right", "right")
         await until(pilot, lambda: app.browser.entry.kind == "sweep")
         await settle(pilot)
-        await until(pilot, lambda: app.browser.sweep.plot.cursor == 2)
+        await until(pilot, lambda: app.browser.view_of("sweep").plot.cursor == 2)
         assert app.browser.map.cursor == (0, 0)
     assert not (run / "figures").exists()  # e would have exported
 

@@ -6,15 +6,18 @@ from typing import Any
 
 import numpy as np
 
-from engramcka.results import AllocationSweep, Float
-from engramcka.tui.charts import Said
-from engramcka.tui.readout import signed
+from engramcka.results import AllocationSweep
+from engramcka.tui.charts import Detail
+from engramcka.tui.readout import seed_range, signed
 from engramcka.tui.terminal import clean
-from engramcka.tui.widgets.chart_drawing import Chart, Curve
+from engramcka.tui.widgets.chart_drawing import Chart, Curve, Level
 
 
 class AllocationPlot:
     """`Plotted` of an allocation sweep."""
+
+    value_name = "the mean loss"
+    table_name = "the sweep as a table"
 
     def __init__(self, sweep: AllocationSweep) -> None:
         self.sweep = sweep
@@ -27,10 +30,12 @@ class AllocationPlot:
         """The mean with the spread of the seeds, and the loss of the experts alone across."""
         sweep = self.sweep
         order = np.argsort(sweep.rho, kind="stable")
-        low, high = (_over_seeds(sweep.loss, take)[order] for take in (np.min, np.max))
-        curve = Curve(clean(sweep.label), sweep.rho[order], sweep.mean[order], low, high)
+        low, high = seed_range(sweep.loss)
+        curve = Curve(
+            clean(sweep.label), sweep.rho[order], sweep.mean[order], low[order], high[order]
+        )
         alone = self._experts_alone()
-        levels = (("experts alone", alone),) if np.isfinite(alone) else ()
+        levels = (Level("experts alone", alone),) if np.isfinite(alone) else ()
         return Chart(
             (curve,), f"rho, share left to experts; {self.readings[0]}",
             levels=levels,
@@ -43,10 +48,10 @@ class AllocationPlot:
     def _at(self, x: float) -> int:
         return int(np.argmin(np.abs(self.sweep.rho - x)))
 
-    def said(self, reading: int, x: float) -> list[Said]:
+    def details(self, reading: int, x: float) -> list[Detail]:
         """One point."""
         sweep, at = self.sweep, self._at(x)
-        lines: list[Said] = [("rho", f"{sweep.rho[at]:.3g}")]
+        lines: list[Detail] = [("rho", f"{sweep.rho[at]:.3g}")]
         if sweep.experts:
             lines.append(("experts", str(sweep.experts[at])))
         if sweep.parameters:
@@ -65,9 +70,9 @@ class AllocationPlot:
             lines.append(("best", f"rho {best[0]:.3g}"))
         return lines
 
-    def brief(self, reading: int, x: float) -> str:
-        """One point in a line."""
-        return "  ".join(f"{label} {value}" for label, value in self.said(reading, x))
+    def summary(self, reading: int, x: float) -> list[str]:
+        """One point."""
+        return [f"{label} {value}" for label, value in self.details(reading, x)]
 
     def best(self, reading: int) -> float | None:
         """The rho of the lowest mean loss."""
@@ -77,8 +82,8 @@ class AllocationPlot:
         """The mean loss."""
         return float(self.sweep.mean[self._at(x)])
 
-    def drawn(self, reading: int) -> tuple[Any, dict[str, Any]]:
-        """For a figure: the sweep."""
+    def figure_input(self, reading: int) -> tuple[Any, dict[str, Any]]:
+        """The sweep."""
         return self.sweep, {}
 
     def table(self) -> str:
@@ -87,10 +92,3 @@ class AllocationPlot:
         for rho, losses in zip(self.sweep.rho, self.sweep.loss, strict=True):
             lines.append("\t".join([repr(float(rho)), *(repr(float(loss)) for loss in losses)]))
         return "\n".join(lines) + "\n"
-
-
-def _over_seeds(loss: Float, take: object) -> Float:
-    """Lowest or highest finite loss of each point; NaN where there is none."""
-    assert callable(take)
-    rows = [row[np.isfinite(row)] for row in loss]
-    return np.array([take(row) if len(row) else np.nan for row in rows], dtype=np.float64)

@@ -1,7 +1,8 @@
-"""Curves with a cursor along their axis: lens curves, training curves, allocation sweeps."""
+"""Curves with a cursor along their axis: lens and training curves, layer and allocation sweeps."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from textual.app import ComposeResult
@@ -11,6 +12,7 @@ from textual.widget import Widget
 from engramcka.tui.capabilities import Capabilities
 from engramcka.tui.charts import Plotted, plotted
 from engramcka.tui.keys import Shortcut
+from engramcka.tui.terminal import fitting
 from engramcka.tui.widgets.cell_panel import CellPanel, Line, Readout
 from engramcka.tui.widgets.chart_plot import ChartPlot
 
@@ -44,6 +46,7 @@ class ChartView(Widget, can_focus=True):
         self.plotted: Plotted | None = None
         self.reading = 0
         self.start: float | None = None  # what is left of it is not drawn
+        self.near = True  # far levels are left out, in charts that have a choice
 
     def compose(self) -> ComposeResult:
         """Plot and panel, and the line that stands in for the panel."""
@@ -65,6 +68,7 @@ class ChartView(Widget, can_focus=True):
     def show(self, value: object) -> None:
         """Show a result of the kind that is this view's id; the cursor stays where it was."""
         self.plotted = plotted(str(self.id), value)
+        self.screen.refresh_bindings()
         self._draw()
 
     def _draw(self) -> None:
@@ -74,7 +78,7 @@ class ChartView(Widget, can_focus=True):
         places = chart.places
         if self.start is not None and self.start in places:
             chart = chart.beyond(self.start)
-        self.plot.show(chart, places)
+        self.plot.show(chart if self.near else replace(chart, near=False), places)
         self._tell()
 
     def on_resize(self) -> None:
@@ -90,7 +94,8 @@ class ChartView(Widget, can_focus=True):
             panel.set_lines(panel_lines(panel, self.plotted, self.reading, x))
         line = self.query_one(".line", Readout)
         if line.display:
-            line.set_lines([[(self.plotted.brief(self.reading, x), "value")]])
+            text = fitting(self.plotted.summary(self.reading, x), line.size.width)
+            line.set_lines([[(text, "value")]])
 
     def put_cursor(self, index: int) -> None:
         """Move the cursor to a place, or to the nearest there is."""
@@ -117,6 +122,10 @@ class ChartView(Widget, can_focus=True):
         if self.plot.places:
             self.put_cursor(index % len(self.plot.places))
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """No key for the next reading where there is one only."""
+        return action != "reading" or self.plotted is None or len(self.plotted.readings) > 1
+
     def action_reading(self, step: int) -> None:
         """Draw the next of the result's readings."""
         if self.plotted is not None:
@@ -130,34 +139,33 @@ class ChartView(Widget, can_focus=True):
             self.put_cursor(self.plot.places.index(best))
 
     def action_zoom(self) -> None:
-        """Draw from the cursor on, or everything again."""
-        x = self.plot.x
-        first = not self.plot.places or x == self.plot.places[0]
-        self.start = x if self.start is None and not first else None
+        """Draw from the cursor on, or everything again; in a sweep take far levels in, or not."""
+        if self.plotted is not None and self.plotted.chart(self.reading).near:
+            self.near = not self.near
+        else:
+            x = self.plot.x
+            first = not self.plot.places or x == self.plot.places[0]
+            self.start = x if self.start is None and not first else None
         self._draw()
 
-    def drawn(self) -> tuple[Any, dict[str, Any]]:
+    def figure_input(self) -> tuple[Any, dict[str, Any]]:
         """What an exported figure draws, and its options."""
         assert self.plotted is not None
-        return self.plotted.drawn(self.reading)
+        return self.plotted.figure_input(self.reading)
 
     def copied(self, what: str) -> tuple[str, str]:
         """(text, what it is) of the value or table to copy."""
         assert self.plotted is not None
         if what in ("table", "row"):
-            return self.plotted.table(), "the curves as a table"
+            return self.plotted.table(), self.plotted.table_name
         x = self.plot.x
-        return repr(self.plotted.value(self.reading, x if x is not None else 0.0)), "the value"
+        value = self.plotted.value(self.reading, x if x is not None else 0.0)
+        return repr(value), self.plotted.value_name
 
 
 def panel_lines(panel: CellPanel, shown: Plotted, reading: int, x: float) -> list[Line]:
     """The panel's lines at one place, then the warnings."""
-    lines: list[Line] = []
-    for label, value in shown.said(reading, x):
-        if value is None:
-            lines += [[], panel.heading(label)]
-        else:
-            lines.append(panel.pair(label, value))
+    lines = panel.details(shown.details(reading, x))
     if shown.warnings:
         lines += [[], *panel.sentences(shown.warnings)]
     return lines

@@ -30,7 +30,6 @@ from engramcka.tui.widgets.run_tree import RunTree, by_step
 if TYPE_CHECKING:
     from engramcka.tui.catalog import Place
     from engramcka.tui.screens.compare import CompareView
-    from engramcka.tui.screens.sweep import SweepView
 
 _VIEWS = {  # kind -> module and class of its view, imported when first wanted
     "cka": ("map", "MapView"),
@@ -41,7 +40,7 @@ _VIEWS = {  # kind -> module and class of its view, imported when first wanted
     "allocation": ("chart", "ChartView"),
     "gates": ("gates", "GatesView"),
     "memory": ("memory", "MemoryView"),
-    "sweep": ("sweep", "SweepView"),
+    "sweep": ("chart", "ChartView"),
     "log": ("log", "LogView"),
 }
 
@@ -79,12 +78,6 @@ class ContentScreen(ReadingScreen):
     def compare(self) -> CompareView:
         """The view of two maps."""
         view: CompareView = self.view_of("compare")
-        return view
-
-    @property
-    def sweep(self) -> SweepView:
-        """The view of a sweep."""
-        view: SweepView = self.view_of("sweep")
         return view
 
     # What is on screen
@@ -272,7 +265,5 @@ class ContentScreen(ReadingScreen):
             return Subject(entry, view.parts(), tuple(view.maps.values()))
         if hasattr(view, "parts"):
             return Subject(entry, view.parts(entry.name))
-        value, options = found.value, {}
-        if hasattr(view, "drawn"):
-            value, options = view.drawn()
+        value, options = view.figure_input()
         return Subject(entry, (Part("figure", f"{entry.kind}-{entry.name}", value, options),))

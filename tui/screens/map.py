@@ -221,7 +221,7 @@ class MapView(CursorView):
             "high": look.high,
         }
 
-    def drawn(self) -> tuple[Any, dict[str, Any]]:
+    def figure_input(self) -> tuple[Any, dict[str, Any]]:
         """What an exported figure draws, and its options."""
         return self.map, self.figure_options()
 

@@ -14,7 +14,7 @@ from engramcka.tui.keys import Shortcut
 from engramcka.tui.loading import Several
 from engramcka.tui.terminal import clean, fitting
 from engramcka.tui.widgets.bar_list import BarList
-from engramcka.tui.widgets.cell_panel import CellPanel, Line, Readout
+from engramcka.tui.widgets.cell_panel import CellPanel, Readout
 
 
 class RowsView(Widget, can_focus=True):
@@ -62,16 +62,13 @@ class RowsView(Widget, can_focus=True):
         if row is None:
             return
         panel = self.query_one(CellPanel)
-        lines: list[Line] = [
-            panel.heading(label) if value is None else panel.pair(label, value)
-            for label, value in row.said
-        ]
+        lines = panel.details(row.details)
         if self.warnings:
             lines += [[], *panel.sentences(self.warnings)]
         panel.set_lines(lines)
-        said = (label if value is None else f"{label} {value}" for label, value in row.said)
+        parts = (label if value is None else f"{label} {value}" for label, value in row.details)
         line = self.query_one(".line", Readout)
-        line.set_lines([[(fitting(said, line.size.width), "value")]])
+        line.set_lines([[(fitting(parts, line.size.width), "value")]])
 
     def action_move(self, rows: int) -> None:
         """Move the cursor."""
@@ -93,15 +90,15 @@ class MemoryView(RowsView):
         super().__init__(capabilities, id=id)
         self._ablations: list[Any] = []
 
-    def drawn(self) -> tuple[Any, dict[str, Any]]:
+    def figure_input(self) -> tuple[Any, dict[str, Any]]:
         """What an exported figure draws, and its options."""
         return self._ablations, {}
 
     def show(self, several: Several) -> None:
         """Show the ablations of all models of a run."""
         self._ablations = list(several.values.values())
-        said = (clean(w) for ablation in self._ablations for w in ablation.warnings)
-        self.warnings = list(dict.fromkeys(said))
+        texts = (clean(w) for ablation in self._ablations for w in ablation.warnings)
+        self.warnings = list(dict.fromkeys(texts))
         self.warnings += several.unread
         self.bars.show(memory_rows(several.values))
         self.tell()

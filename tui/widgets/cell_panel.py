@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 
 from rich.segment import Segment
@@ -76,6 +76,13 @@ class CellPanel(Readout):
     def heading(self, text: str) -> Line:
         """A model's name, over the whole width."""
         return [(fixed(text, self.size.width), "label")]
+
+    def details(self, details: Iterable[tuple[str, str | None]]) -> list[Line]:
+        """(label, value) as lines; a heading where the value is None, blank without a label."""
+        return [
+            self.pair(label, value) if value is not None else self.heading(label) if label else []
+            for label, value in details
+        ]
 
     def profile(self, label: str, heights: Sequence[int], ascii_only: bool) -> Line:
         """A sparkline of a row or a column."""

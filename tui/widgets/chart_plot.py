@@ -16,7 +16,7 @@ class ChartPlot(Canvas):
     """A chart; the cursor is an index into its places."""
 
     COMPONENT_CLASSES = {
-        "chart--axis", "chart--mark", "chart--level",
+        "chart--axis", "chart--mark", "chart--baseline", "chart--reference",
         *(f"chart--curve-{style}" for style in range(6)),
         *(f"chart--interval-{style}" for style in range(6)),
     }  # fmt: skip
@@ -24,7 +24,8 @@ class ChartPlot(Canvas):
     DEFAULT_CSS = """
     ChartPlot > .chart--axis { color: $foreground 60%; }
     ChartPlot > .chart--mark { color: $accent; text-style: bold; }
-    ChartPlot > .chart--level { color: $foreground 70%; }
+    ChartPlot > .chart--baseline { color: $warning; }
+    ChartPlot > .chart--reference { color: $success; }
     ChartPlot > .chart--curve-0 { color: $primary; }
     ChartPlot > .chart--curve-1 { color: $warning; }
     ChartPlot > .chart--curve-2 { color: $success; }
