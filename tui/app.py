@@ -16,13 +16,12 @@ from textual.theme import Theme
 
 from engramcka.errors import EngramckaError
 from engramcka.tui import exporting
-from engramcka.tui.capabilities import Capabilities
 from engramcka.tui.exporting import Export, Subject
 from engramcka.tui.keys import Shortcut
-from engramcka.tui.memory import Memory
+from engramcka.tui.loading import PAUSE
 from engramcka.tui.screens.browse import BrowseScreen
-from engramcka.tui.terminal import clean, to_ascii
-from engramcka.tui.watch import PAUSE
+from engramcka.tui.session import Session
+from engramcka.tui.terminal import Capabilities, clean, to_ascii
 
 if TYPE_CHECKING:
     from engramcka.tui.catalog import Place
@@ -74,19 +73,19 @@ class BrowseApp(App[None]):
         paths: Sequence[Path],
         places: Sequence[Place],
         capabilities: Capabilities,
-        memory: Memory | None = None,
+        session: Session | None = None,
         pause: float = PAUSE,
     ) -> None:
         self.capabilities = capabilities
         native = capabilities.colours in ("16", "none")
         super().__init__(ansi_color=native)
-        memory = memory or Memory()
-        self.left_off = memory
-        self.browser = BrowseScreen(paths, places, capabilities, memory, pause)
+        session = session or Session()
+        self.left_off = session
+        self.browser = BrowseScreen(paths, places, capabilities, session, pause)
         for theme in THEMES:
             self.register_theme(theme)
         self._themes = ["ansi-dark", "ansi-light"] if native else [theme.name for theme in THEMES]
-        self.theme = memory.theme if memory.theme in self._themes else self._themes[0]
+        self.theme = session.theme if session.theme in self._themes else self._themes[0]
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         """Textual's filters, and ASCII where the terminal needs it."""
@@ -118,7 +117,7 @@ class BrowseApp(App[None]):
 
     async def action_quit(self) -> None:
         """Leave, keeping in mind where the user was."""
-        self.left_off = self.browser.remembered()
+        self.left_off = self.browser.current_session()
         self.exit()
 
     async def action_command_palette(self) -> None:  # type: ignore[override]

@@ -16,18 +16,26 @@ from rich.style import Style
 from rich.text import Text
 
 from engramcka.errors import ConfigError, StoreError
-from engramcka.results import CkaMap
+from engramcka.results import CkaMap, GateMap
 from engramcka.tui import readout
-from engramcka.tui.capabilities import Capabilities, ascii_only, capabilities
+from engramcka.tui.bars import Row, draw_rows, gate_rows, memory_rows
 from engramcka.tui.catalog import Place, chosen_entry, facts
-from engramcka.tui.charts import plotted
+from engramcka.tui.charts import Plotted, plotted
 from engramcka.tui.loading import Broken, Loaded, Several, load
-from engramcka.tui.terminal import clean, to_ascii
+from engramcka.tui.terminal import Capabilities, ascii_only, capabilities, clean, to_ascii
 from engramcka.tui.widgets import axes
 from engramcka.tui.widgets.cells import Field, Look, curve_heights, digits_width, levels
+from engramcka.tui.widgets.chart_drawing import draw_chart
 from engramcka.tui.widgets.geometry import fit
+from engramcka.tui.widgets.tokens import visible
 
-_LINES = 40  # of a map at most, where it has fewer rows
+Lines = list[list[Segment]]
+
+_MAP_LINES = 40  # of a map at most, where it has fewer rows
+_CHART_LINES = 22
+_PLACES = 40  # of an axis in the table at most
+_LEVEL_COLOURS = {"baseline": "yellow", "reference": "green"}
+_COLOURS = ("bright_blue", "yellow", "green", "magenta", "red", "white")
 
 
 def print_first(places: Sequence[Place], console: Console | None = None) -> None:
@@ -57,19 +65,17 @@ def print_first(places: Sequence[Place], console: Console | None = None) -> None
         console.print(Text.assemble(*parts), soft_wrap=True)
 
 
-def result_lines(found: Loaded, width: int, known: Capabilities) -> list[list[Segment]]:
+def result_lines(found: Loaded, width: int, known: Capabilities) -> Lines:
     """Any result as lines of text."""
     if found.entry.kind == "cka":
         return map_lines(found.value, width, known)
     if found.entry.kind == "series":
         return series_lines(found.value, width, known)
-    from engramcka.tui import once_curves
-
     if found.entry.kind == "gates":
-        return once_curves.gate_lines(found.value, width)
+        return gate_lines(found.value, width)
     if found.entry.kind == "memory":
-        return once_curves.memory_lines(found.value, width)
-    return once_curves.curve_lines(plotted(found.entry.kind, found.value), width, known)
+        return memory_lines(found.value, width)
+    return curve_lines(plotted(found.entry.kind, found.value), width, known)
 
 
 def _safe(line: list[Segment], ascii_text: bool) -> list[Segment]:
@@ -81,7 +87,7 @@ def _safe(line: list[Segment], ascii_text: bool) -> list[Segment]:
     return [Segment(to_ascii(text), style) for text, style, _ in shown]
 
 
-def map_lines(cka: CkaMap, width: int, known: Capabilities) -> list[list[Segment]]:
+def map_lines(cka: CkaMap, width: int, known: Capabilities) -> Lines:
     """A map with its axes, colour bar, alignment and warnings."""
     rows, columns = cka.similarity.shape
     gutter = max(len(str(layer)) for layer in cka.y_layers) + 1
@@ -89,7 +95,7 @@ def map_lines(cka: CkaMap, width: int, known: Capabilities) -> list[list[Segment
     if not known.half_blocks:
         fits = columns * digits_width(cka.similarity) + gutter <= width
         look = replace(look, mode="digits" if fits else "shade")
-    lines_there = max(_LINES, rows if look.sub == 1 else rows // 2 + 1)
+    lines_there = max(_MAP_LINES, rows if look.sub == 1 else rows // 2 + 1)
     if look.mode == "digits":
         lines_there = rows
     needed = digits_width(cka.similarity) if look.mode == "digits" else 0
@@ -118,7 +124,7 @@ def map_lines(cka: CkaMap, width: int, known: Capabilities) -> list[list[Segment
     return lines
 
 
-def series_lines(several: Several, width: int, known: Capabilities) -> list[list[Segment]]:
+def series_lines(several: Several, width: int, known: Capabilities) -> Lines:
     """What each checkpoint's map comes to, a line each, then the last map whole."""
     lines = []
     for cka in several.values.values():
@@ -131,3 +137,68 @@ def series_lines(several: Several, width: int, known: Capabilities) -> list[list
     *_, last = several.values.values()
     lines += [[], [Segment(f"step {last.step}")], *map_lines(last, width, known)]
     return [*lines, *([Segment(f"warning: {sentence}")] for sentence in several.unread)]
+
+
+def curve_lines(shown: Plotted, width: int, known: Capabilities) -> Lines:
+    """Every reading as a plot, then what is known at each place."""
+    lines: Lines = []
+    for reading in range(len(shown.readings)):
+        chart = shown.chart(reading)
+        drawn = draw_chart(chart, min(width, 100), _CHART_LINES, ascii_only=known.ascii)
+        lines += [[Segment(text, _style(part, known)) for text, part in line] for line in drawn]
+        places = chart.places
+        step = -(-len(places) // _PLACES)
+        kept = {*places[::step], *places[-1:]}
+        lines += [[Segment("  ".join(shown.summary(reading, x)))] for x in places if x in kept]
+        lines += [[Segment(f"{clean(one.name)} {one.value:.4f}")] for one in chart.levels]
+        lines.append([])
+    return [*lines, *([Segment(f"warning: {warning}")] for warning in shown.warnings)]
+
+
+def _style(part: str, known: Capabilities) -> Style | None:
+    name, _, number = part.rpartition("-")
+    if known.colours == "none":
+        return None
+    if part in _LEVEL_COLOURS:
+        return Style(color=_LEVEL_COLOURS[part])
+    if name not in ("curve", "interval"):
+        return None
+    return Style(color=_COLOURS[int(number)], dim=name == "interval")
+
+
+def gate_lines(gates: GateMap, width: int) -> Lines:
+    """Means by type for every module and stream, then each text with its gates in brackets."""
+    lines: Lines = []
+    for module, layer in enumerate(gates.layers):
+        for stream in range(gates.alpha.shape[2]):
+            lines.append([Segment(f"module at layer {layer}, stream {stream + 1}")])
+            rows = gate_rows(gates, module, stream)
+            lines += _row_lines(rows if stream == 0 else _types_only(rows), width)
+            lines.append([])
+    for number, text in enumerate(gates.texts, 1):
+        lines.append([Segment(f"text {number}, layer {gates.layers[0]}, mean of streams")])
+        values = text.alpha[:, 0].mean(axis=-1).tolist()
+        pairs = zip(text.tokens, values, strict=True)
+        shown = "".join(f"{visible(t)}[{readout.short_decimals(v)}]" for t, v in pairs)
+        lines.append([Segment(shown)])
+    return [*lines, *([Segment(f"warning: {clean(w)}")] for w in gates.warnings)]
+
+
+def _types_only(rows: list[Row]) -> list[Row]:
+    """The rows above the first heading."""
+    heading = next((i for i, row in enumerate(rows) if row.length is None), len(rows))
+    return rows[:heading]
+
+
+def memory_lines(several: Several, width: int) -> Lines:
+    """The bars, then every number of each class."""
+    rows = memory_rows(several.values)
+    lines = [*_row_lines(rows, width), []]
+    for row in rows:
+        details = "  ".join(f"{label} {value}" for label, value in row.details)
+        lines.append([Segment(details or row.label)])
+    return [*lines, *([Segment(f"warning: {sentence}")] for sentence in several.unread)]
+
+
+def _row_lines(rows: list[Row], width: int) -> Lines:
+    return [[Segment("".join(text for text, _ in line))] for line in draw_rows(rows, width, None)]

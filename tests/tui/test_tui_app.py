@@ -25,9 +25,9 @@ from textual.widgets import ContentSwitcher, Input, OptionList, Static
 
 from engramcka.stores import write_cka, write_sweep
 from engramcka.stores.results import open_root
-from engramcka.tui.capabilities import Capabilities
 from engramcka.tui.loading import Broken
-from engramcka.tui.memory import Memory
+from engramcka.tui.session import Session
+from engramcka.tui.terminal import Capabilities
 from engramcka.tui.widgets.cell_panel import CellPanel, Readout
 from engramcka.tui.widgets.run_tree import RunTree
 
@@ -350,7 +350,7 @@ async def test_a_store_that_grows_while_open(make_app):
 
 async def test_a_log_is_followed(run, make_app):
     app = make_app(
-        run, memory=Memory(str((run / "results.zarr").absolute()), "log", ""), pause=LIVE
+        run, session=Session(str((run / "results.zarr").absolute()), "log", ""), pause=LIVE
     )
     async with app.run_test(size=SIZE) as pilot:
         await settle(pilot)
@@ -499,7 +499,7 @@ async def test_where_the_user_left_off(run, make_app):
         await pilot.press("right", "up", "q")
     left = app.left_off
     assert (left.kind, left.name, left.palette, left.theme) == ("cka", "later", "viridis", "light")
-    again = make_app(run, memory=left)
+    again = make_app(run, session=left)
     async with again.run_test(size=SIZE) as pilot:
         await settle(pilot)
         assert again.browser.entry.name == "later"

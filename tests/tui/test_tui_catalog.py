@@ -19,7 +19,7 @@ from engramcka.tui.catalog import (
     run_state,
     signature,
 )
-from engramcka.tui.watch import look, watch
+from engramcka.tui.loading import look, watch
 
 
 def titles(path):
@@ -109,7 +109,7 @@ def test_looking_again_sees_new_results_and_outlives_the_folder(run):
 def test_watching_rests_longer_after_a_long_look(monkeypatch):
     clock, rests = iter([0.0, 0.001, 10.0, 10.3, 20.0, 90.0]), []
     clocks = SimpleNamespace(monotonic=lambda: next(clock))
-    monkeypatch.setattr("engramcka.tui.watch.time", clocks)
+    monkeypatch.setattr("engramcka.tui.loading.time", clocks)
 
     class Stop(Event):
         def wait(self, timeout=None):

@@ -29,9 +29,9 @@ from textual.widgets import ContentSwitcher
 from engramcka.results import GateText
 from engramcka.stores.results import write_result
 from engramcka.tui import browse
-from engramcka.tui.capabilities import Capabilities
 from engramcka.tui.catalog import Entry, facts, find_places, members, series_of
 from engramcka.tui.loading import Broken, Loaded, load
+from engramcka.tui.terminal import Capabilities
 from engramcka.tui.widgets.cell_panel import CellPanel, Readout
 from engramcka.tui.widgets.run_tree import RunTree, stops
 

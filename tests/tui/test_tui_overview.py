@@ -13,9 +13,9 @@ from small_runs import diagonal_map, settle
 
 from engramcka.stores import write_cka
 from engramcka.stores.results import open_root
-from engramcka.tui.screens.range import ends_of
+from engramcka.tui.screens.dialogs import ends_of
 from engramcka.tui.widgets.cell_panel import CellPanel
-from engramcka.tui.widgets.overview import block_curve, block_means, factor_that_fits
+from engramcka.tui.widgets.geometry import block_curve, block_means, factor_that_fits
 
 
 @given(

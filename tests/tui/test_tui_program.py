@@ -19,7 +19,7 @@ FIRST_FRAME = """
 import sys
 from pathlib import Path
 from engramcka.tui.app import BrowseApp
-from engramcka.tui.capabilities import Capabilities
+from engramcka.tui.terminal import Capabilities
 from engramcka.tui.catalog import find_places
 from engramcka.tui.widgets.cell_panel import CellPanel
 

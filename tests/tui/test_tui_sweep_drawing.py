@@ -10,9 +10,9 @@ from small_runs import small_sweep
 
 from engramcka.results import LossSweep
 from engramcka.tui.charts.sweep import SweepPlot
+from engramcka.tui.widgets.axes import round_values
 from engramcka.tui.widgets.chart_drawing import chart_frame, draw_chart, value_range
 from engramcka.tui.widgets.grid import Grid
-from engramcka.tui.widgets.plot_axes import round_values
 
 
 def plain(lines):

@@ -8,8 +8,16 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
-from engramcka.tui.capabilities import Capabilities, ascii_only, capabilities
-from engramcka.tui.terminal import clean, cut, fixed, shorten, to_ascii
+from engramcka.tui.terminal import (
+    Capabilities,
+    ascii_only,
+    capabilities,
+    clean,
+    cut,
+    fixed,
+    shorten,
+    to_ascii,
+)
 
 
 @given(st.text())

@@ -15,9 +15,9 @@ from textual.widgets import ContentSwitcher, Input, Static
 from engramcka.tui.catalog import Entry, chosen_entry, named
 from engramcka.tui.keys import Prompt, Shortcut
 from engramcka.tui.loading import glance
-from engramcka.tui.memory import Memory
 from engramcka.tui.messages import EntryRead, RunsChanged
 from engramcka.tui.screens.content import ContentScreen
+from engramcka.tui.session import Session
 from engramcka.tui.widgets.key_bar import KeyBar
 from engramcka.tui.widgets.run_tree import RunTree, stop_of, stops
 
@@ -105,7 +105,7 @@ class BrowseScreen(ContentScreen):
         for run in self.runs:
             if asked := chosen_entry(run.place, run.entries):
                 return asked
-        left = self.memory
+        left = self.session
         for run in self.runs:
             if str(run.place.results.absolute()) == left.run and (
                 entry := named(run.place, run.entries, left.kind, left.name)
@@ -254,12 +254,12 @@ class BrowseScreen(ContentScreen):
         if self.has_class("-small"):
             self.remove_class("-toggled")
 
-    def remembered(self) -> Memory:
+    def current_session(self) -> Session:
         """Where the user leaves off."""
         if self.entry is None:
-            return self.memory
+            return self.session
         row, column = self.map.cursor
-        return Memory(
+        return Session(
             run=str(self.entry.place.results.absolute()),
             kind=self.entry.kind,
             name=self.entry.name,

@@ -9,10 +9,9 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.widget import Widget
 
-from engramcka.tui.capabilities import Capabilities
 from engramcka.tui.charts import Plotted, plotted
 from engramcka.tui.keys import Shortcut
-from engramcka.tui.terminal import fitting
+from engramcka.tui.terminal import Capabilities, fitting
 from engramcka.tui.widgets.cell_panel import CellPanel, Line, Readout
 from engramcka.tui.widgets.chart_plot import ChartPlot
 

@@ -13,13 +13,12 @@ from textual.widgets import Static
 from engramcka import palettes
 from engramcka.results import CkaMap
 from engramcka.tui import readout
-from engramcka.tui.capabilities import Capabilities
 from engramcka.tui.exporting import Part
 from engramcka.tui.keys import Shortcut
 from engramcka.tui.messages import CellMoved
 from engramcka.tui.screens.cursor import CursorView
 from engramcka.tui.screens.map import look_for
-from engramcka.tui.terminal import clean
+from engramcka.tui.terminal import Capabilities, clean
 from engramcka.tui.widgets.cell_panel import Readout
 from engramcka.tui.widgets.cells import Look
 from engramcka.tui.widgets.heatmap import Heatmap, matrix_of

@@ -1,6 +1,6 @@
-"""What is on the screen: one result or log, or two maps; reading it anew when it changes.
+"""What is on the screen: one result or log, or two maps; read again when its files change.
 
-Knows the views, not the tree, the keys or the layout around them.
+`ContentScreen` reads and shows; `BrowseScreen` lays it out with the tree and the keys.
 """
 
 from __future__ import annotations
@@ -9,22 +9,28 @@ from collections.abc import Sequence
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
+from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import ContentSwitcher, Input, Static
 
-from engramcka.tui.capabilities import Capabilities
-from engramcka.tui.catalog import Entry, facts
+from engramcka.tui import loading
+from engramcka.tui.catalog import Entry, facts, signature
 from engramcka.tui.exporting import Part, Subject
-from engramcka.tui.loading import Broken, Loaded
-from engramcka.tui.memory import Memory
-from engramcka.tui.messages import EntryChanged, EntryChosen, EntryRead, TitleChanged
+from engramcka.tui.loading import PAUSE, Broken, Loaded
+from engramcka.tui.messages import (
+    EntryChanged,
+    EntryChosen,
+    EntryRead,
+    RunsChanged,
+    TitleChanged,
+)
 from engramcka.tui.screens import titles
 from engramcka.tui.screens.map import MapView
-from engramcka.tui.screens.reading import ReadingScreen
-from engramcka.tui.terminal import clean
-from engramcka.tui.watch import PAUSE
+from engramcka.tui.session import Session
+from engramcka.tui.terminal import Capabilities, clean
 from engramcka.tui.widgets.run_tree import RunTree, by_step
 
 if TYPE_CHECKING:
@@ -45,7 +51,7 @@ _VIEWS = {  # kind -> module and class of its view, imported when first wanted
 }
 
 
-class ContentScreen(ReadingScreen):
+class ContentScreen(Screen[None]):
     """Shows what is chosen; `BrowseScreen` lays it out."""
 
     def __init__(
@@ -53,18 +59,52 @@ class ContentScreen(ReadingScreen):
         paths: Sequence[Path],
         places: Sequence[Place],
         capabilities: Capabilities,
-        memory: Memory,
+        session: Session,
         pause: float = PAUSE,
     ) -> None:
-        super().__init__(paths, pause)
-        self.capabilities, self.memory = capabilities, memory
+        super().__init__()
+        self.paths, self.pause = list(paths), pause
+        self.capabilities, self.session = capabilities, session
         self.runs = tuple(facts(place) for place in places)
         self.entry: Entry | None = None  # what the user wants to see
-        self.shown: Entry | None = None  # what is on screen, or was before it was read anew
+        self.shown: Entry | None = None  # what is on screen, or was before it was read again
         self.second: Entry | None = None  # what it is to be compared with
+        self.found: Loaded | Broken | None = None  # `entry` as it was read
+        self.other: Loaded | Broken | None = None  # `second` as it was read
         self.map = MapView(capabilities, id="map")
         self._views: dict[str, Any] = {"cka": self.map}
         self._focus_next = False  # whether what is read next gets the keys
+        self._leaving = Event()
+
+    # Reading, in worker threads
+
+    def read(self, entry: Entry) -> None:
+        """Read an entry in a thread; a later call for another entry makes this one moot."""
+        self.run_worker(
+            lambda: self.post_message(EntryRead(loading.load(entry))), thread=True, group="read"
+        )
+
+    def start_watching(self) -> None:
+        """Follow the disk until the app ends."""
+        self.run_worker(self._watch, thread=True, group="watch")
+
+    def _watch(self) -> None:
+        loading.watch(self.poll_once, self._leaving, self.pause)
+
+    def on_unmount(self) -> None:
+        """Watch no longer."""
+        self._leaving.set()
+
+    def poll_once(self) -> None:
+        """Compare the disk with the screen; in the watching thread."""
+        runs = loading.poll(self.paths, self.runs)
+        if runs != self.runs:
+            self.post_message(RunsChanged(runs))
+        for found in (self.found, self.other):
+            if found is not None and signature(found.entry) != found.signature:
+                self.post_message(EntryChanged(found.entry))
+
+    # Views
 
     def view_of(self, kind: str) -> Any:
         """The view of a kind of results; made when first wanted."""
@@ -107,7 +147,7 @@ class ContentScreen(ReadingScreen):
             first, self.found = self.found is None, message.found
             await self._show_found()
             if first and isinstance(message.found, Loaded):
-                self._recall()
+                self._restore()
         else:
             return
         await self._show_pair()
@@ -141,12 +181,12 @@ class ContentScreen(ReadingScreen):
         if focus:
             self.set_focus(view)
 
-    def _recall(self) -> None:
+    def _restore(self) -> None:
         """Cursor and palette as they were left."""
-        if self.memory.palette:
-            self.map.use_palette(self.memory.palette)
-        if self.memory.kind == "cka" and self.entry is not None and self.entry.kind == "cka":
-            self.map.put_cursor(self.memory.row, self.memory.column)
+        if self.session.palette:
+            self.map.use_palette(self.session.palette)
+        if self.session.kind == "cka" and self.entry is not None and self.entry.kind == "cka":
+            self.map.put_cursor(self.session.row, self.session.column)
 
     def _say(self, sentence: str) -> None:
         self.query_one("#message", Static).update(sentence)
@@ -188,7 +228,7 @@ class ContentScreen(ReadingScreen):
         elif len(others) == 1:
             self._compare_with(others[0])
         else:
-            from engramcka.tui.screens.choose import ChooseScreen
+            from engramcka.tui.screens.dialogs import ChooseScreen
 
             await self.app.push_screen(ChooseScreen("compare with", others), self._compare_with)
 

@@ -15,10 +15,9 @@ from textual.timer import Timer
 from textual.widget import Widget
 
 from engramcka.tui import exporting
-from engramcka.tui.capabilities import Capabilities
 from engramcka.tui.exporting import VENUES, WIDTHS, Export, Subject
 from engramcka.tui.keys import Shortcut
-from engramcka.tui.terminal import clean
+from engramcka.tui.terminal import Capabilities, clean
 from engramcka.tui.widgets.preview import Pixels, Preview, pixels_of
 
 LEAST = 4  # lines of a preview that is worth drawing

@@ -11,11 +11,10 @@ from engramcka import palettes
 from engramcka.results import Float, GateMap
 from engramcka.tui import readout
 from engramcka.tui.bars import gate_rows
-from engramcka.tui.capabilities import Capabilities
 from engramcka.tui.exporting import Part
 from engramcka.tui.keys import Shortcut
 from engramcka.tui.screens.memory import RowsView
-from engramcka.tui.terminal import clean, cut
+from engramcka.tui.terminal import Capabilities, clean, cut
 from engramcka.tui.widgets.bar_list import BarList
 from engramcka.tui.widgets.cell_panel import CellPanel, Line, Readout
 from engramcka.tui.widgets.tokens import TokenText, visible

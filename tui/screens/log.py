@@ -15,9 +15,8 @@ from textual.app import ComposeResult
 from textual.containers import VerticalScroll
 from textual.widgets import Static
 
-from engramcka.tui.capabilities import Capabilities
 from engramcka.tui.keys import Shortcut
-from engramcka.tui.terminal import clean, cut, fixed
+from engramcka.tui.terminal import Capabilities, clean, cut, fixed
 
 _BAR = 16  # characters of a progress bar
 _SHOWN_EVENTS = 400

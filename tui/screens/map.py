@@ -11,10 +11,10 @@ from textual.containers import Horizontal, Vertical
 
 from engramcka import palettes
 from engramcka.tui import readout
-from engramcka.tui.capabilities import Capabilities
 from engramcka.tui.keys import Shortcut
 from engramcka.tui.messages import CellMoved
 from engramcka.tui.screens.cursor import CursorView
+from engramcka.tui.terminal import Capabilities
 from engramcka.tui.widgets.cell_panel import CellPanel, Readout, cell_line, cell_lines
 from engramcka.tui.widgets.cells import Look
 from engramcka.tui.widgets.heatmap import Heatmap, matrix_of
@@ -193,7 +193,7 @@ class MapView(CursorView):
 
     async def action_range_dialog(self) -> None:
         """Ask for the values of the first and the last colour."""
-        from engramcka.tui.screens.range import RangeScreen
+        from engramcka.tui.screens.dialogs import RangeScreen
 
         look = self.heatmap.look
         await self.app.push_screen(RangeScreen(look.low, look.high), self.use_range)

@@ -9,10 +9,9 @@ from textual.containers import Horizontal, Vertical
 from textual.widget import Widget
 
 from engramcka.tui.bars import memory_rows, rows_table
-from engramcka.tui.capabilities import Capabilities
 from engramcka.tui.keys import Shortcut
 from engramcka.tui.loading import Several
-from engramcka.tui.terminal import clean, fitting
+from engramcka.tui.terminal import Capabilities, clean, fitting
 from engramcka.tui.widgets.bar_list import BarList
 from engramcka.tui.widgets.cell_panel import CellPanel, Readout
 

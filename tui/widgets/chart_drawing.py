@@ -13,8 +13,8 @@ from rich.cells import cell_len
 
 from engramcka.results import Float
 from engramcka.tui.terminal import clean, shorten
+from engramcka.tui.widgets.axes import round_values, value_text
 from engramcka.tui.widgets.grid import Grid
-from engramcka.tui.widgets.plot_axes import round_values, value_text
 
 STYLES = 6
 """Colours and marks before they repeat: parts curve-0 .. and interval-0 .. of the lines drawn."""

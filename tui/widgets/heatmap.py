@@ -18,8 +18,7 @@ from engramcka.tui.messages import CellMoved
 from engramcka.tui.widgets import axes
 from engramcka.tui.widgets.canvas import Canvas
 from engramcka.tui.widgets.cells import Field, Look, curve_heights, digits_width, levels
-from engramcka.tui.widgets.geometry import Geometry, fit
-from engramcka.tui.widgets.overview import block_curve, block_means, factor_that_fits
+from engramcka.tui.widgets.geometry import Geometry, block_curve, block_means, factor_that_fits, fit
 
 _AXIS_LINES = 2  # the cursor's mark and the layer numbers
 

@@ -1,14 +1,15 @@
-"""Choosing one entry of a list, by arrows or by typing parts of its name."""
+"""Dialogs with a field to type in: one entry of a list, or the range of a map's colours."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isfinite
 
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.screen import ModalScreen
-from textual.widgets import Input, OptionList
+from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from engramcka.tui.catalog import Entry
@@ -83,3 +84,41 @@ class ChooseScreen(ModalScreen[Entry | None]):
 def label(entry: Entry) -> str:
     """An entry's run and name."""
     return f"{clean(entry.place.label)}  {clean(entry.title)}"
+
+
+def ends_of(text: str) -> tuple[float, float] | str:
+    """Two numbers, the lower first; or a sentence that says what is wrong."""
+    words = text.replace(",", " ").split()
+    try:
+        low, high = (float(word) for word in words)
+    except ValueError:
+        return f"Two numbers are needed, as 0.2 0.9; found {len(words)}."
+    if not (isfinite(low) and isfinite(high) and low < high):
+        return "The first number must be below the second."
+    return low, high
+
+
+class RangeScreen(ModalScreen[tuple[float, float] | None]):
+    """One field for both ends; enter takes them."""
+
+    BINDINGS = [Shortcut("escape", "dismiss", "Close")]
+
+    def __init__(self, low: float, high: float) -> None:
+        super().__init__()
+        self._text = f"{low:.4g} {high:.4g}"
+
+    def compose(self) -> ComposeResult:
+        """The field in a box."""
+        with Vertical(id="range") as box:
+            box.border_title = "colours from .. to"
+            box.border_subtitle = "enter takes, esc closes"
+            yield Prompt(self._text, compact=True)
+            yield Static("Values outside get the first or the last colour.", markup=False)
+
+    async def action_take(self) -> None:
+        """Close with the numbers, or say what is wrong with them."""
+        ends = ends_of(await self.query_one(Prompt).typed())
+        if isinstance(ends, str):
+            self.query_one(Static).update(ends)
+        else:
+            self.dismiss(ends)
