@@ -18,13 +18,16 @@ from rich.text import Text
 from engramcka.errors import ConfigError, StoreError
 from engramcka.results import CkaMap, GateMap
 from engramcka.tui import readout
-from engramcka.tui.bars import Row, draw_rows, gate_rows, memory_rows
 from engramcka.tui.catalog import Place, chosen_entry, facts
 from engramcka.tui.charts import Plotted, plotted
+from engramcka.tui.charts.gates import gate_rows
+from engramcka.tui.charts.memory import memory_rows
 from engramcka.tui.loading import Broken, Loaded, Several, load
 from engramcka.tui.terminal import Capabilities, ascii_only, capabilities, clean, to_ascii
+from engramcka.tui.titles import result_facts
 from engramcka.tui.widgets import axes
-from engramcka.tui.widgets.cells import Field, Look, curve_heights, digits_width, levels
+from engramcka.tui.widgets.bar_list import Row, draw_rows
+from engramcka.tui.widgets.cells import CellStyle, Field, curve_heights, digits_width, levels
 from engramcka.tui.widgets.chart_drawing import draw_chart
 from engramcka.tui.widgets.geometry import fit
 from engramcka.tui.widgets.tokens import visible
@@ -58,7 +61,7 @@ def print_first(places: Sequence[Place], console: Console | None = None) -> None
     else:
         known = Capabilities("none", ascii_only(os.environ))
     width = min(console.width, 200)
-    said = readout.result_facts(found.value)
+    said = result_facts(found.value)
     lines = [[Segment(f"{clean(found.entry.place.run)}  {found.entry.title}  {said}")], []]
     for line in [*lines, *result_lines(found, width, known)]:
         parts = ((text, style or "") for text, style, _ in _safe(line, known.ascii))
@@ -91,19 +94,19 @@ def map_lines(cka: CkaMap, width: int, known: Capabilities) -> Lines:
     """A map with its axes, colour bar, alignment and warnings."""
     rows, columns = cka.similarity.shape
     gutter = max(len(str(layer)) for layer in cka.y_layers) + 1
-    look = Look(ascii=known.ascii, coloured=known.half_blocks)
+    style = CellStyle(ascii=known.ascii, coloured=known.half_blocks)
     if not known.half_blocks:
         fits = columns * digits_width(cka.similarity) + gutter <= width
-        look = replace(look, mode="digits" if fits else "shade")
-    lines_there = max(_MAP_LINES, rows if look.sub == 1 else rows // 2 + 1)
-    if look.mode == "digits":
+        style = replace(style, mode="digits" if fits else "shade")
+    lines_there = max(_MAP_LINES, rows if style.sub == 1 else rows // 2 + 1)
+    if style.mode == "digits":
         lines_there = rows
-    needed = digits_width(cka.similarity) if look.mode == "digits" else 0
-    geometry = fit(rows, columns, width - gutter, lines_there, sub=look.sub, digits=needed)
+    needed = digits_width(cka.similarity) if style.mode == "digits" else 0
+    geometry = fit(rows, columns, width - gutter, lines_there, sub=style.sub, digits=needed)
     aligned = cka.soft_alignment()
     field = Field(
-        geometry, look, levels(cka.similarity, look.low, look.high), cka.similarity,
-        curve_heights(cka.y_layers, aligned) if look.mode != "digits" else None, "default",
+        geometry, style, levels(cka.similarity, style.low, style.high), cka.similarity,
+        curve_heights(cka.y_layers, aligned) if style.mode != "digits" else None, "default",
     )  # fmt: skip
     labels = axes.y_labels(cka.y_layers, geometry)
     pad = Segment(" " * gutter)
@@ -112,7 +115,7 @@ def map_lines(cka: CkaMap, width: int, known: Capabilities) -> Lines:
         for y in range(geometry.used_lines)
     ]
     lines.append([pad, Segment(axes.x_labels(cka.x_layers, geometry))])
-    lines.append([pad, *axes.colour_bar(look, "default", width - gutter, Style())])
+    lines.append([pad, *axes.colour_bar(style, "default", width - gutter, Style())])
     lines.append([Segment(f"rows {clean(cka.y_label)}, columns {clean(cka.x_label)}")])
     if not geometry.whole:
         shown = f"{geometry.shown_rows} x {geometry.shown_columns}"

@@ -6,7 +6,6 @@ estimated here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import isfinite
@@ -14,14 +13,10 @@ from math import isfinite
 import numpy as np
 
 from engramcka.results import (
-    AllocationSweep,
     CkaMap,
     DepthShift,
     Float,
-    GateMap,
     LayerDiagnostics,
-    LensCurve,
-    LossSweep,
 )
 
 NONE = "–"
@@ -131,50 +126,6 @@ def diagnostics(cka: CkaMap, row: int, column: int) -> list[tuple[str, str]]:
     rank = " / ".join(f"{side.effective_rank[i]:.3g}" for side, i in known)
     share = " / ".join(f"{side.top_dimension_share[i]:.0%}" for side, i in known)
     return [("rank", rank), ("top dim", share)]
-
-
-def facts(cka: CkaMap) -> str:
-    """The map's size and how it was computed, for the header."""
-    rows, columns = cka.similarity.shape
-    parts = [f"{rows} x {columns}", cka.estimator]
-    if cka.kernel != "linear":
-        parts.append(cka.kernel)
-    if cka.n_samples:
-        parts.append(f"n={cka.n_samples}")
-    return "  ".join(parts)
-
-
-def sweep_facts(sweep: LossSweep) -> str:
-    """The sweep's size, for the header."""
-    seeds = len(sweep.seeds)
-    return f"{len(sweep.layers)} layers  {seeds} seed{'s' * (seeds != 1)}  {sweep.unit}"
-
-
-def result_facts(value: object) -> str:
-    """Size and origin of any result, for the header."""
-    if isinstance(value, CkaMap):
-        return facts(value)
-    if isinstance(value, LossSweep):
-        return sweep_facts(value)
-    if isinstance(value, AllocationSweep):
-        seeds = len(value.seeds)
-        return f"{len(value.rho)} points  {seeds} seed{'s' * (seeds != 1)}  {value.unit}"
-    if isinstance(value, GateMap):
-        counts = (len(value.layers), value.alpha.shape[2], len(value.texts))
-        names = ("module", "stream", "text")
-        pairs = zip(counts, names, strict=True)
-        return "  ".join(f"{count} {name}{'s' * (count != 1)}" for count, name in pairs)
-    return _several_facts(list(getattr(value, "values", {}).values()))
-
-
-def _several_facts(values: Sequence[object]) -> str:
-    first = values[0] if values else None
-    if isinstance(first, CkaMap):
-        return f"{len(values)} checkpoints  {facts(first)}"
-    models = f"{len(values)} model{'s' * (len(values) != 1)}"
-    if isinstance(first, LensCurve) and first.n_tokens:
-        return f"{models}  {len(first.layers)} layers  n={first.n_tokens}"
-    return models if values else ""
 
 
 def seed_range(loss: Float) -> tuple[Float, Float]:

@@ -28,7 +28,7 @@ from engramcka.stores.results import open_root
 from engramcka.tui.loading import Broken
 from engramcka.tui.session import Session
 from engramcka.tui.terminal import Capabilities
-from engramcka.tui.widgets.cell_panel import CellPanel, Readout
+from engramcka.tui.widgets.panel import DetailsPanel, TextLines
 from engramcka.tui.widgets.run_tree import RunTree
 
 SIZE = (100, 30)
@@ -40,7 +40,7 @@ def lines_of(widget):
 
 
 def panel(app):
-    return [line.rstrip() for line in lines_of(app.browser.map.query_one(CellPanel))]
+    return [line.rstrip() for line in lines_of(app.browser.map.query_one(DetailsPanel))]
 
 
 async def test_it_opens_on_the_first_map_with_the_cursor_on_the_first_cell(run, make_app):
@@ -136,7 +136,7 @@ async def test_alignment_palette_values_range_and_zoom(run, make_app):
         names = []
         for _ in range(4):
             await pilot.press("c")
-            names.append((heatmap.look.palette, heatmap.look.mode))
+            names.append((heatmap.cell_style.palette, heatmap.cell_style.mode))
         assert names == [
             ("viridis", "half"), ("cividis", "half"), ("cividis", "shade"), ("magma", "half"),
         ]  # fmt: skip
@@ -144,9 +144,9 @@ async def test_alignment_palette_values_range_and_zoom(run, make_app):
         assert any(".90" in line for line in lines_of(heatmap))
         await pilot.press("v", "r")
         finite = full_map().similarity
-        assert (heatmap.look.low, heatmap.look.high) == (finite.min(), finite.max())
+        assert (heatmap.cell_style.low, heatmap.cell_style.high) == (finite.min(), finite.max())
         await pilot.press("r")
-        assert (heatmap.look.low, heatmap.look.high) == (0.0, 1.0)
+        assert (heatmap.cell_style.low, heatmap.cell_style.high) == (0.0, 1.0)
         size = heatmap.geometry.cell_height
         await pilot.press("z", "z", "Z")
         assert heatmap.geometry.cell_height == size + 1
@@ -210,7 +210,7 @@ async def test_the_sweeps_cursor_reads_points(run, make_app):
         await settle(pilot)
         await pilot.press("right", "right")
         await pilot.pause()
-        said = [line.rstrip() for line in lines_of(app.browser.view().query_one(CellPanel))]
+        said = [line.rstrip() for line in lines_of(app.browser.view().query_one(DetailsPanel))]
         assert "layer    4" in said
         assert "loss     2.0600" in said
         await pilot.press("m")
@@ -228,16 +228,16 @@ async def test_two_maps_share_the_cursor_and_subtract(run, make_app):
         await pilot.press("right")
         await pilot.pause()
         compare = app.browser.compare
-        assert compare._heatmap("first").cursor == compare._heatmap("second").cursor == (1, 2)
-        line = lines_of(compare.query_one("#pair-line", Readout))[0]
+        assert compare.heatmap("first").cursor == compare.heatmap("second").cursor == (1, 2)
+        line = lines_of(compare.query_one("#pair-line", TextLines))[0]
         value = full_map().similarity[1, 2]
         assert f"A {value:.3f}" in line
         assert f"B {value - 0.25:.3f}" in line
         assert "+0.250" in line
         await pilot.press("d")
         assert compare.query_one("#apart-side").display
-        look = compare._heatmap("apart").look
-        assert (look.palette, look.low, look.high) == ("diverging", -0.3, 0.3)
+        style = compare.heatmap("apart").cell_style
+        assert (style.palette, style.low, style.high) == ("diverging", -0.3, 0.3)
         await pilot.press("escape")
         await pilot.pause()
         assert app.browser.map.cursor == (1, 2)
@@ -257,7 +257,7 @@ async def test_maps_of_other_layers_are_shown_but_not_subtracted(run, make_app):
         assert any("same layers" in toast for toast in toasts(app))
         await pilot.press("end", "g")
         await pilot.pause()
-        line = lines_of(app.browser.compare.query_one("#pair-line", Readout))[0]
+        line = lines_of(app.browser.compare.query_one("#pair-line", TextLines))[0]
         assert "B –" in line
 
 
@@ -504,7 +504,7 @@ async def test_where_the_user_left_off(run, make_app):
         await settle(pilot)
         assert again.browser.entry.name == "later"
         assert again.browser.map.cursor == (1, 1)
-        assert again.browser.map.heatmap.look.palette == "viridis"
+        assert again.browser.map.heatmap.cell_style.palette == "viridis"
         assert again.theme == "light"
 
 
@@ -523,7 +523,7 @@ async def test_every_theme_and_the_palette_of_commands(run, make_app):
         await pilot.press(*"values")
         await pilot.pause(0.4)
         await pilot.press("enter")
-        await until(pilot, lambda: app.browser.map.heatmap.look.mode == "digits")
+        await until(pilot, lambda: app.browser.map.heatmap.cell_style.mode == "digits")
 
 
 async def test_a_thousand_runs_are_listed_at_once(make_app):

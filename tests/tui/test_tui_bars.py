@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from small_runs import TOKENS, ablation, gates
 
-from engramcka.tui.bars import draw_rows, gate_rows, memory_rows
+from engramcka.tui.charts.gates import gate_rows
+from engramcka.tui.charts.memory import memory_rows
+from engramcka.tui.widgets.bar_list import draw_rows
 from engramcka.tui.widgets.tokens import place, plain_line, shade_line, token_line, visible
 
 

@@ -32,7 +32,7 @@ from engramcka.tui import browse
 from engramcka.tui.catalog import Entry, facts, find_places, members, series_of
 from engramcka.tui.loading import Broken, Loaded, load
 from engramcka.tui.terminal import Capabilities
-from engramcka.tui.widgets.cell_panel import CellPanel, Readout
+from engramcka.tui.widgets.panel import DetailsPanel, TextLines
 from engramcka.tui.widgets.run_tree import RunTree, stops
 
 SIZE = (100, 30)
@@ -43,7 +43,7 @@ def title(app):
 
 
 def said(view):
-    panel = view.query_one(CellPanel)
+    panel = view.query_one(DetailsPanel)
     return [
         "".join(segment.text for segment in panel.strip(y)).rstrip()
         for y in range(panel.size.height)
@@ -236,7 +236,7 @@ async def test_a_map_of_a_series_is_compared_and_exported_as_it_is_shown(full, m
         assert others[-2:] == ["over-training-100", "over-training-200"]  # 1000 is shown
         await pilot.press(*"later", "enter")
         await settle(pilot)
-        line = app.browser.compare.query_one("#pair-line", Readout)
+        line = app.browser.compare.query_one("#pair-line", TextLines)
         shown = "".join(segment.text for segment in line.strip(0))
         value = full_map(shift=0.0).similarity[0, 0]
         assert f"A {value:.3f}" in shown

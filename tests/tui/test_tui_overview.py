@@ -14,8 +14,8 @@ from small_runs import diagonal_map, settle
 from engramcka.stores import write_cka
 from engramcka.stores.results import open_root
 from engramcka.tui.screens.dialogs import ends_of
-from engramcka.tui.widgets.cell_panel import CellPanel
 from engramcka.tui.widgets.geometry import block_curve, block_means, factor_that_fits
+from engramcka.tui.widgets.panel import DetailsPanel
 
 
 @given(
@@ -78,7 +78,7 @@ async def test_a_large_map_whole_and_in_part(apart, make_app, count, size):
         await pilot.pause()
         assert app.browser.map.cursor == (6, 11)
         value = cka.similarity[6, 11]
-        line = app.browser.map.query_one("#cell-line" if size[0] == 40 else CellPanel)
+        line = app.browser.map.query_one(".line" if size[0] == 40 else DetailsPanel)
         said = "".join(s.text for y in range(line.size.height) for s in line.strip(y))
         assert f"{value:.3f}" in said
         at = heatmap._left + heatmap._gutter + heatmap.geometry.x_of(2)
@@ -107,8 +107,8 @@ async def test_the_range_is_asked_for(run, make_app):
         assert app.screen is not app.browser  # refused, with a sentence
         await pilot.press("ctrl+u", *"0.25 0.75", "enter")
         await pilot.pause()
-        look = app.browser.map.heatmap.look
-        assert (look.low, look.high) == (0.25, 0.75)
+        style = app.browser.map.heatmap.cell_style
+        assert (style.low, style.high) == (0.25, 0.75)
         await pilot.press("R", "escape")
         assert app.screen is app.browser
 

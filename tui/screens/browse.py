@@ -85,7 +85,9 @@ class BrowseScreen(ContentScreen):
         self.query_one(RunTree).set_facts(self.runs)
         entry = self._first_entry()
         if entry is None:
-            self._say("There is no result yet. This screen follows the run while it works.")
+            self._show_message(
+                "There is no result yet. This screen follows the run while it works."
+            )
             self.query_one(RunTree).focus()
         else:
             self._glance(entry)
@@ -263,7 +265,7 @@ class BrowseScreen(ContentScreen):
             run=str(self.entry.place.results.absolute()),
             kind=self.entry.kind,
             name=self.entry.name,
-            palette=self.map.heatmap.look.palette,
+            palette=self.map.heatmap.cell_style.palette,
             theme=self.app.theme,
             row=row,
             column=column,

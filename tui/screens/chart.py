@@ -6,33 +6,24 @@ from dataclasses import replace
 from typing import Any
 
 from textual.app import ComposeResult
-from textual.containers import Horizontal, Vertical
-from textual.widget import Widget
 
 from engramcka.tui.charts import Plotted, plotted
-from engramcka.tui.keys import Shortcut
+from engramcka.tui.keys import STEP_KEYS, Shortcut
+from engramcka.tui.screens.panels import PanelView
 from engramcka.tui.terminal import Capabilities, fitting
-from engramcka.tui.widgets.cell_panel import CellPanel, Line, Readout
+from engramcka.tui.widgets.canvas import Line
 from engramcka.tui.widgets.chart_plot import ChartPlot
+from engramcka.tui.widgets.panel import DetailsPanel
 
 JUMP = 10  # a jump goes over this part of the places
 
 
-class ChartView(Widget, can_focus=True):
+class ChartView(PanelView):
     """The screen of one kind of curves."""
 
-    DEFAULT_CSS = """
-    ChartView { layout: vertical; }
-    ChartView .chart-row { height: 1fr; }
-    """
-
     BINDINGS = [
-        Shortcut("left,h,up,k", "move(-1)", "Left", show=False),
-        Shortcut("right,l,down,j,space", "move(1)", "Right", show=False),
-        Shortcut("shift+left,H,b,pageup", "jump(-1)", "Far left", show=False),
-        Shortcut("shift+right,L,w,pagedown", "jump(1)", "Far right", show=False),
-        Shortcut("home,0,g", "place(0)", "First", show=False),
-        Shortcut("end,dollar_sign,G", "place(-1)", "Last", show=False),
+        *STEP_KEYS,
+        Shortcut("space", "move(1)", show=False),
         Shortcut("r", "reading(1)", "Reading"),
         Shortcut("R", "reading(-1)", "Reading before", show=False),
         Shortcut("m", "best", "Best"),
@@ -40,20 +31,15 @@ class ChartView(Widget, can_focus=True):
     ]
 
     def __init__(self, capabilities: Capabilities, *, id: str | None = None) -> None:
-        super().__init__(id=id)
-        self.capabilities = capabilities
+        super().__init__(capabilities, id=id)
         self.plotted: Plotted | None = None
         self.reading = 0
         self.start: float | None = None  # what is left of it is not drawn
         self.near = True  # far levels are left out, in charts that have a choice
 
-    def compose(self) -> ComposeResult:
-        """Plot and panel, and the line that stands in for the panel."""
-        with Horizontal(classes="chart-row"):
-            yield ChartPlot(classes="chart")
-            with Vertical(classes="panel"):
-                yield CellPanel()
-        yield Readout(classes="line")
+    def compose_result(self) -> ComposeResult:
+        """The plot."""
+        yield ChartPlot(classes="chart")
 
     def on_mount(self) -> None:
         """What the terminal can show."""
@@ -78,30 +64,29 @@ class ChartView(Widget, can_focus=True):
         if self.start is not None and self.start in places:
             chart = chart.beyond(self.start)
         self.plot.show(chart if self.near else replace(chart, near=False), places)
-        self._tell()
+        self.refresh_panel()
 
-    def on_resize(self) -> None:
-        """The panel's texts depend on its width."""
-        self.call_after_refresh(self._tell)
+    def panel_lines(self, panel: DetailsPanel) -> list[Line]:
+        """What is known at the cursor's place, then the warnings."""
+        if self.plotted is None or self.plot.x is None:
+            return []
+        lines = panel.details(self.plotted.details(self.reading, self.plot.x))
+        if self.plotted.warnings:
+            lines += [[], *panel.sentences(self.plotted.warnings)]
+        return lines
 
-    def _tell(self) -> None:
-        x = self.plot.x
-        if self.plotted is None or x is None:
-            return
-        panel = self.query_one(CellPanel)
-        if panel.is_on_screen and panel.size.width:
-            panel.set_lines(panel_lines(panel, self.plotted, self.reading, x))
-        line = self.query_one(".line", Readout)
-        if line.display:
-            text = fitting(self.plotted.summary(self.reading, x), line.size.width)
-            line.set_lines([[(text, "value")]])
+    def short_line(self, width: int) -> Line:
+        """As much of the summary as fits."""
+        if self.plotted is None or self.plot.x is None:
+            return []
+        return [(fitting(self.plotted.summary(self.reading, self.plot.x), width), "value")]
 
     def put_cursor(self, index: int) -> None:
         """Move the cursor to a place, or to the nearest there is."""
         if self.plot.places:
             first = 0 if self.start is None else self.plot.places.index(self.start)
             self.plot.move(min(max(index, first), len(self.plot.places) - 1))
-            self._tell()
+            self.refresh_panel()
 
     def on_chart_plot_place_moved(self, message: ChartPlot.PlaceMoved) -> None:
         """The mouse chose a place."""
@@ -160,11 +145,3 @@ class ChartView(Widget, can_focus=True):
         x = self.plot.x
         value = self.plotted.value(self.reading, x if x is not None else 0.0)
         return repr(value), self.plotted.value_name
-
-
-def panel_lines(panel: CellPanel, shown: Plotted, reading: int, x: float) -> list[Line]:
-    """The panel's lines at one place, then the warnings."""
-    lines = panel.details(shown.details(reading, x))
-    if shown.warnings:
-        lines += [[], *panel.sentences(shown.warnings)]
-    return lines

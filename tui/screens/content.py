@@ -16,7 +16,7 @@ from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import ContentSwitcher, Input, Static
 
-from engramcka.tui import loading
+from engramcka.tui import loading, titles
 from engramcka.tui.catalog import Entry, facts, signature
 from engramcka.tui.exporting import Part, Subject
 from engramcka.tui.loading import PAUSE, Broken, Loaded
@@ -27,7 +27,6 @@ from engramcka.tui.messages import (
     RunsChanged,
     TitleChanged,
 )
-from engramcka.tui.screens import titles
 from engramcka.tui.screens.map import MapView
 from engramcka.tui.session import Session
 from engramcka.tui.terminal import Capabilities, clean
@@ -45,7 +44,7 @@ _VIEWS = {  # kind -> module and class of its view, imported when first wanted
     "training": ("chart", "ChartView"),
     "allocation": ("chart", "ChartView"),
     "gates": ("gates", "GatesView"),
-    "memory": ("memory", "MemoryView"),
+    "memory": ("bars", "MemoryView"),
     "sweep": ("chart", "ChartView"),
     "log": ("log", "LogView"),
 }
@@ -158,7 +157,7 @@ class ContentScreen(Screen[None]):
     async def _show_found(self) -> None:
         found = self.found
         if isinstance(found, Broken):
-            self._say(found.sentence)
+            self._show_message(found.sentence)
         elif isinstance(found, Loaded):
             view = self.view_of(found.entry.kind)
             await self._mounted(view)
@@ -188,7 +187,7 @@ class ContentScreen(Screen[None]):
         if self.session.kind == "cka" and self.entry is not None and self.entry.kind == "cka":
             self.map.put_cursor(self.session.row, self.session.column)
 
-    def _say(self, sentence: str) -> None:
+    def _show_message(self, sentence: str) -> None:
         self.query_one("#message", Static).update(sentence)
         self.query_one(ContentSwitcher).current = "message"
         if self.focused is None or not self.focused.display:
@@ -197,7 +196,7 @@ class ContentScreen(Screen[None]):
     def _title(self) -> None:
         entry = self.entry
         left = f"engramcka  {clean(entry.place.run)}" if entry else "engramcka"
-        line = titles.header_line(left, titles.facts(self.found), self.size.width)
+        line = titles.header_line(left, titles.header_facts(self.found), self.size.width)
         self.query_one("#header", Static).update(line)
         content = self.query_one("#content")
         content.border_title = titles.border_text(self._named()) if entry else None
@@ -246,13 +245,13 @@ class ContentScreen(Screen[None]):
             self.notify(other.sentence, severity="error", markup=False)
             self.action_leave_compare()
         elif isinstance(found, Loaded) and (first := self._map_shown(found)) is not None:
-            from engramcka.tui.screens.compare import Pair
+            from engramcka.tui.screens.compare import MapPair
 
             view, single = self.compare, self.view_of(found.entry.kind)
-            pair = Pair(first.value, other.value, first.entry.name, other.entry.name)
+            pair = MapPair(first.value, other.value, first.entry.name, other.entry.name)
             cursor = view.cursor if view.pair is not None else single.cursor
             await self._mounted(view)
-            view.show(pair, single.heatmap.look, cursor)
+            view.show(pair, single.heatmap.cell_style, cursor)
             self._switch(view, focus=True)
 
     def _map_shown(self, found: Loaded) -> Loaded | None:
@@ -282,8 +281,8 @@ class ContentScreen(Screen[None]):
     def action_content(self) -> None:
         """Give the keys to the result."""
         current = self.query_one(ContentSwitcher).current
-        said = current is None or current == "message"  # a sentence has no keys
-        self.set_focus(self.query_one(RunTree if said else f"#{current}"))
+        nothing = current is None or current == "message"  # a sentence has no keys
+        self.set_focus(self.query_one(RunTree if nothing else f"#{current}"))
 
     def view(self) -> Any | None:
         """The view of the result that is on screen; None for a log or a sentence."""

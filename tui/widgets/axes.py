@@ -8,7 +8,7 @@ import numpy as np
 from rich.segment import Segment
 from rich.style import Style
 
-from engramcka.tui.widgets.cells import Look, levels, pair_style, shade
+from engramcka.tui.widgets.cells import CellStyle, levels, pair_style, shade
 from engramcka.tui.widgets.geometry import Geometry
 
 _STEPS = (1, 2, 5, 10, 20, 25, 50, 100)
@@ -59,18 +59,18 @@ def x_mark(geometry: Geometry, column: int) -> int:
     return min(max(0, middle), geometry.used_width - 1)
 
 
-def colour_bar(look: Look, ground: str, width: int, base: Style) -> list[Segment]:
+def colour_bar(style: CellStyle, ground: str, width: int, base: Style) -> list[Segment]:
     """The colour bar with the values of its ends, at most ``width`` characters."""
-    low, high = number(look.low), number(look.high)
+    low, high = number(style.low), number(style.high)
     length = min(24, width - len(low) - len(high) - 2)
     if length < 4:
         return [Segment(f"{low} .. {high}"[:width], base)]
     bar = [Segment(f"{low} ", base)]
     for index in levels([i / (length - 1) for i in range(length)], 0.0, 1.0).tolist():
-        if look.mode == "half" or (look.mode == "digits" and look.coloured):
-            bar.append(Segment(" ", pair_style(look.palette, ground, index, index)))
+        if style.mode == "half" or (style.mode == "digits" and style.coloured):
+            bar.append(Segment(" ", pair_style(style.palette, ground, index, index)))
         else:
-            bar.append(Segment(shade(index, 1, look.shades), base))
+            bar.append(Segment(shade(index, 1, style.shades), base))
     return [*bar, Segment(f" {high}", base)]
 
 

@@ -8,7 +8,7 @@ from rich.segment import Segment
 from textual import events
 from textual.message import Message
 
-from engramcka.tui.widgets.canvas import Canvas
+from engramcka.tui.widgets.canvas import Canvas, Line
 from engramcka.tui.widgets.chart_drawing import Chart, chart_frame, draw_chart
 
 
@@ -52,7 +52,7 @@ class ChartPlot(Canvas):
         self.places: list[float] = []
         self.cursor = 0
         self.ascii_only = False
-        self._drawn: list[list[tuple[str, str]]] = []
+        self._drawn: list[Line] = []
 
     def show(self, chart: Chart, places: list[float]) -> None:
         """Draw this chart; the cursor stays at its place if there is one."""
@@ -66,7 +66,7 @@ class ChartPlot(Canvas):
         return self.places[self.cursor] if self.places else None
 
     def change(self) -> None:
-        """Draw everything anew."""
+        """Draw everything again."""
         self._redraw()
         super().change()
 
@@ -90,10 +90,7 @@ class ChartPlot(Canvas):
         """Line ``y`` of the drawing."""
         if y >= len(self._drawn):
             return []
-        return [
-            Segment(text, self.part_style(f"chart--{part}")) if part else Segment(text)
-            for text, part in self._drawn[y]
-        ]
+        return self.part_segments(self._drawn[y], "chart")
 
     def on_click(self, event: events.Click) -> None:
         """A click puts the cursor on the nearest place."""

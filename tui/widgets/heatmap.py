@@ -17,7 +17,7 @@ from textual import events
 from engramcka.tui.messages import CellMoved
 from engramcka.tui.widgets import axes
 from engramcka.tui.widgets.canvas import Canvas
-from engramcka.tui.widgets.cells import Field, Look, curve_heights, digits_width, levels
+from engramcka.tui.widgets.cells import CellStyle, Field, curve_heights, digits_width, levels
 from engramcka.tui.widgets.geometry import Geometry, block_curve, block_means, factor_that_fits, fit
 
 _AXIS_LINES = 2  # the cursor's mark and the layer numbers
@@ -42,7 +42,7 @@ class Matrix:
 
 
 class Heatmap(Canvas):
-    """The heatmap; `show` gives it a matrix, `look` says how to draw it, `cursor` is a cell."""
+    """A matrix as colours; `cell_style` says how to draw it, `cursor` is a cell of it."""
 
     COMPONENT_CLASSES = {"heatmap--axis", "heatmap--cursor"}
 
@@ -56,7 +56,7 @@ class Heatmap(Canvas):
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self.matrix: Matrix | None = None
-        self.look = Look()
+        self.cell_style = CellStyle()
         self.curve_shown = True
         self.zoom = 0  # steps that cells are larger than what fits; -1 for the overview
         self.cursor = (0, 0)
@@ -79,9 +79,9 @@ class Heatmap(Canvas):
         self.cursor = (min(self.cursor[0], rows - 1), min(self.cursor[1], columns - 1))
         self.change()
 
-    def set_look(self, look: Look) -> None:
+    def set_cell_style(self, style: CellStyle) -> None:
         """Draw the cells in another way."""
-        self.look = look
+        self.cell_style = style
         self.change()
 
     def zoom_by(self, steps: int) -> None:
@@ -92,7 +92,7 @@ class Heatmap(Canvas):
         self.change()
 
     def change(self) -> None:
-        """The size or the theme changed: lay everything out anew."""
+        """The size or the theme changed: lay everything out again."""
         self._lay_out()
         super().change()
 
@@ -103,14 +103,14 @@ class Heatmap(Canvas):
         rows, columns = self.matrix.values.shape
         longest = max(len(str(number)) for number in self.matrix.y_numbers)
         self._gutter = longest + 1
-        needed = digits_width(self.matrix.values, self.look.signed)
+        needed = digits_width(self.matrix.values, self.cell_style.signed)
 
         def fitted(rows: int, columns: int) -> Geometry:
             return fit(
                 rows, columns, self.size.width - self._gutter - 1,
                 self.size.height - _AXIS_LINES - self._bar_lines,
-                sub=self.look.sub, zoom=max(0, self.zoom),
-                digits=needed if self.look.mode == "digits" else 0,
+                sub=self.cell_style.sub, zoom=max(0, self.zoom),
+                digits=needed if self.cell_style.mode == "digits" else 0,
             )  # fmt: skip
 
         before, self.factor = self.factor, 1
@@ -143,8 +143,8 @@ class Heatmap(Canvas):
         self._numbers_line = axes.x_labels(self._shown.x_numbers, geometry)
         self._field = Field(
             geometry,
-            self.look,
-            levels(self._shown.values, self.look.low, self.look.high),
+            self.cell_style,
+            levels(self._shown.values, self.cell_style.low, self.cell_style.high),
             self._shown.values,
             self._shown.curve if self.curve_shown else None,
             self._ground(),
@@ -195,7 +195,7 @@ class Heatmap(Canvas):
         if below == 3 and self._bar_lines:
             ground = self._ground()
             room = self.size.width - self._left - self._gutter
-            return [indent, *axes.colour_bar(self.look, ground, room, axis)]
+            return [indent, *axes.colour_bar(self.cell_style, ground, room, axis)]
         return []
 
     def _zoom_text(self) -> str:
