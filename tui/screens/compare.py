@@ -15,7 +15,7 @@ from engramcka.results import CkaMap
 from engramcka.tui import readout
 from engramcka.tui.exporting import Part
 from engramcka.tui.keys import Shortcut
-from engramcka.tui.screens.heatmaps import HeatmapsView, usual_cell_style
+from engramcka.tui.screens.views import HeatmapsView, usual_cell_style
 from engramcka.tui.terminal import Capabilities, clean
 from engramcka.tui.widgets.cells import CellStyle
 from engramcka.tui.widgets.heatmap import Heatmap, matrix_of

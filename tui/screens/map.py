@@ -11,8 +11,7 @@ from textual.app import ComposeResult
 from engramcka import palettes
 from engramcka.tui import readout
 from engramcka.tui.keys import Shortcut
-from engramcka.tui.screens.heatmaps import HeatmapsView, usual_cell_style
-from engramcka.tui.screens.panels import PanelView
+from engramcka.tui.screens.views import HeatmapsView, PanelView, usual_cell_style
 from engramcka.tui.terminal import Capabilities, clean
 from engramcka.tui.widgets.canvas import Line
 from engramcka.tui.widgets.heatmap import Heatmap, matrix_of
