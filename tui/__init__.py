@@ -44,4 +44,4 @@ def browse(paths: Sequence[Path], *, once: bool = False) -> None:
     session = load_session(paths, state_file())
     app = BrowseApp(paths, places, capabilities(os.environ), session)
     app.run()
-    save_session(paths, app.left_off, state_file())
+    save_session(paths, app.last_session, state_file())

@@ -64,7 +64,7 @@ class BrowseApp(App[None]):
     ENABLE_COMMAND_PALETTE = True
 
     BINDINGS = [
-        Shortcut("ctrl+l", "redraw", "Draw anew", show=False),
+        Shortcut("ctrl+l", "redraw", "Draw again", show=False),
         Shortcut("ctrl+c", "quit", show=False),
     ]
 
@@ -80,7 +80,7 @@ class BrowseApp(App[None]):
         native = capabilities.colours in ("16", "none")
         super().__init__(ansi_color=native)
         session = session or Session()
-        self.left_off = session
+        self.last_session = session
         self.browser = BrowseScreen(paths, places, capabilities, session, pause)
         for theme in THEMES:
             self.register_theme(theme)
@@ -117,7 +117,7 @@ class BrowseApp(App[None]):
 
     async def action_quit(self) -> None:
         """Leave, keeping in mind where the user was."""
-        self.left_off = self.browser.current_session()
+        self.last_session = self.browser.current_session()
         self.exit()
 
     async def action_command_palette(self) -> None:  # type: ignore[override]
@@ -182,7 +182,7 @@ class BrowseApp(App[None]):
             severity = "information"
         except EngramckaError as error:
             text = clean(error)
-        except Exception as error:  # a figure may fail in ways that nobody foresaw
+        except Exception as error:  # a figure may fail in any way
             text = clean(f"{type(error).__name__}: {error}")
         self.call_from_thread(self.notify, text, severity=severity, markup=False, timeout=8)
 
@@ -206,7 +206,7 @@ _COMMANDS = (
     ("Runs", "Show or hide the runs", "runs"),
     ("Next result", "Of all runs", "step(1)"),
     ("Previous result", "Of all runs", "step(-1)"),
-    ("Draw anew", "Where another program has written over the screen", "app.redraw"),
+    ("Draw again", "Where another program has written over the screen", "app.redraw"),
     ("Keys", "All keys on one page", "app.help"),
     ("Quit", "Leave", "app.quit"),
 )

@@ -31,7 +31,7 @@ from engramcka.tui.catalog import (
 from engramcka.tui.terminal import clean
 
 LOG_BYTES = 512_000  # of a log, from its end; a long training writes a line a second
-GLANCE_BYTES = 32 << 20  # of a map that is read before the first frame
+AT_ONCE_BYTES = 32 << 20  # of a map that is read before the first frame
 PAUSE = 1.0  # seconds between two polls of the disk
 SHARE = 0.1  # at most this part of the time is spent polling
 LONGEST = 5.0  # seconds between two polls, however long one takes
@@ -65,7 +65,7 @@ class Broken:
     signature: object
 
 
-def glance(entry: Entry) -> Loaded | None:
+def load_at_once(entry: Entry) -> Loaded | None:
     """A map for the first frame, read at once; None where that takes time, or it cannot be read."""
     if entry.kind != "cka":
         return None
@@ -73,8 +73,8 @@ def glance(entry: Entry) -> Loaded | None:
 
     state = signature(entry)
     try:
-        found = read_result(entry.place.results, entry.kind, entry.name, GLANCE_BYTES)
-    except EngramckaError:  # whoever reads it properly hears why
+        found = read_result(entry.place.results, entry.kind, entry.name, AT_ONCE_BYTES)
+    except EngramckaError:  # `load` reads it again and says why
         return None
     return Loaded(entry, found, state)
 

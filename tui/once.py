@@ -61,8 +61,8 @@ def print_first(places: Sequence[Place], console: Console | None = None) -> None
     else:
         known = Capabilities("none", ascii_only(os.environ))
     width = min(console.width, 200)
-    said = result_facts(found.value)
-    lines = [[Segment(f"{clean(found.entry.place.run)}  {found.entry.title}  {said}")], []]
+    about = result_facts(found.value)
+    lines = [[Segment(f"{clean(found.entry.place.run)}  {found.entry.title}  {about}")], []]
     for line in [*lines, *result_lines(found, width, known)]:
         parts = ((text, style or "") for text, style, _ in _safe(line, known.ascii))
         console.print(Text.assemble(*parts), soft_wrap=True)

@@ -1,7 +1,6 @@
-"""What is said about one cell of a map or one point of a sweep, as short texts.
+"""Numbers of a map as short texts: a cell, its interval and null, alignment, shift, tables.
 
-Pure functions of the results; knows no widgets. Every number is read from the result, none is
-estimated here.
+Every number is read from the result, none is estimated here.
 """
 
 from __future__ import annotations

@@ -36,14 +36,14 @@ def state_file(environ: Mapping[str, str] = os.environ) -> Path:
     return Path(base) / "engramcka" / "browse.json"
 
 
-def key(paths: Sequence[Path]) -> str:
+def session_key(paths: Sequence[Path]) -> str:
     """The key of the sessions of these paths in the file."""
     return "\n".join(sorted(str(path.absolute()) for path in paths))
 
 
 def load_session(paths: Sequence[Path], file: Path) -> Session:
     """The last session of these paths; the defaults where there is none."""
-    known = _read(file).get(key(paths))
+    known = _read(file).get(session_key(paths))
     if not isinstance(known, dict):
         return Session()
     session = Session()
@@ -57,8 +57,8 @@ def load_session(paths: Sequence[Path], file: Path) -> Session:
 def save_session(paths: Sequence[Path], session: Session, file: Path) -> None:
     """Add a session to the file, and drop the oldest beyond `KEPT`."""
     known = _read(file)
-    known.pop(key(paths), None)
-    known[key(paths)] = asdict(session)
+    known.pop(session_key(paths), None)
+    known[session_key(paths)] = asdict(session)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with whole(file) as scratch:

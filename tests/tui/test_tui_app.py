@@ -88,8 +88,8 @@ async def test_a_click_puts_the_cursor_on_the_cell_under_it(run, make_app):
         heatmap = app.browser.map.heatmap
         geometry = heatmap.geometry
         await pilot.press("right", "right", "right", "up", "up", "up", "up")
-        x = heatmap._left + heatmap._gutter + geometry.x_of(8)
-        y = heatmap._top + geometry.middle_line(6)
+        x = heatmap.origin[0] + geometry.x_of(8)
+        y = heatmap.origin[1] + geometry.middle_line(6)
         await pilot.click(heatmap, offset=(x, y))
         assert app.browser.map.cursor[1] == 8
         assert app.browser.map.cursor[0] in (6, 7)
@@ -106,8 +106,8 @@ async def test_a_move_redraws_only_what_it_changes(run, make_app):
         whole = {y: heatmap.strip(y) for y in range(heatmap.size.height)}
         await pilot.press("right")
         kept = [y for y in whole if heatmap.strip(y) is whole[y]]
-        row = heatmap.geometry.lines_of(0)
-        changed = {heatmap._top + y for y in row} | {heatmap._top + heatmap.geometry.used_lines}
+        g, top = heatmap.geometry, heatmap.origin[1]
+        changed = {top + y for y in (*g.lines_of(0), g.used_lines)}
         assert set(kept) == set(whole) - changed
         heatmap.change()
         assert lines_of(heatmap) != before
@@ -497,7 +497,7 @@ async def test_where_the_user_left_off(run, make_app):
         await pilot.press("n", "c", "T")
         await settle(pilot)
         await pilot.press("right", "up", "q")
-    left = app.left_off
+    left = app.last_session
     assert (left.kind, left.name, left.palette, left.theme) == ("cka", "later", "viridis", "light")
     again = make_app(run, session=left)
     async with again.run_test(size=SIZE) as pilot:

@@ -11,7 +11,7 @@ from small_runs import TOKENS, ablation, gates
 from engramcka.tui.charts.gates import gate_rows
 from engramcka.tui.charts.memory import memory_rows
 from engramcka.tui.widgets.bar_list import draw_rows
-from engramcka.tui.widgets.tokens import place, plain_line, shade_line, token_line, visible
+from engramcka.tui.widgets.tokens import lay_out, plain_line, shade_line, token_line, visible
 
 
 def plain(lines):
@@ -54,7 +54,7 @@ def test_rows_fit_any_width(width):
 
 @given(st.lists(st.text(max_size=30), min_size=1, max_size=30), st.integers(8, 60))
 def test_every_token_stands_once_in_order_within_the_width(tokens, width):
-    lines = place(tokens, width)
+    lines = lay_out(tokens, width)
     assert [p.index for line in lines for p in line] == list(range(len(tokens)))
     for line in lines:
         assert sum(p.width for p in line) <= width
@@ -69,7 +69,7 @@ def test_no_control_character_is_shown(token):
 
 def test_colours_and_shades_stand_for_the_same_gates():
     keys = [round(255 * i / (len(TOKENS) - 1)) for i in range(len(TOKENS))]
-    (first, *_) = place(TOKENS, 40)
+    (first, *_) = lay_out(TOKENS, 40)
     coloured = token_line(first, keys, "magma", -1)
     grounds = [segment.style.bgcolor for segment in coloured]
     assert len(set(grounds)) == len(first)

@@ -17,10 +17,10 @@ from engramcka.tui.loading import Several
 from engramcka.tui.widgets.chart_drawing import (
     Chart,
     Curve,
-    _thinned,
     chart_frame,
     draw_chart,
     mark_of,
+    thinned,
     value_range,
 )
 
@@ -74,7 +74,7 @@ def test_thinning_keeps_the_extremes():
     rng = np.random.default_rng(0)
     curve = Curve("a", np.arange(20_000.0), rng.normal(size=20_000))
     frame = chart_frame(Chart((curve,), "c"), 60, 20)
-    x, y = _thinned(curve, frame)
+    x, y = thinned(curve, frame)
     assert len(x) <= 4 * 60
     assert (y.min(), y.max()) == (curve.y.min(), curve.y.max())
     assert (np.diff(x) > 0).all()

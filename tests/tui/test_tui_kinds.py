@@ -232,7 +232,7 @@ async def test_a_map_of_a_series_is_compared_and_exported_as_it_is_shown(full, m
         assert app.browser.subject().parts[0].stem == "cka-over-training-1000"
         await pilot.press("d")
         await pilot.pause()
-        others = [entry.name for entry in app.screen._shown]
+        others = [entry.name for entry in app.screen.shown]
         assert others[-2:] == ["over-training-100", "over-training-200"]  # 1000 is shown
         await pilot.press(*"later", "enter")
         await settle(pilot)

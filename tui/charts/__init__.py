@@ -1,7 +1,7 @@
-"""Kinds of results as curves: what is drawn, told at the cursor, copied; one module a kind.
+"""Kinds of results as curves or bars: what is drawn, shown at the cursor, copied; a module a kind.
 
-Everything here is a pure function of a result. To add a kind: a module with a class like `Plotted`
-and a line in `plotted`.
+Everything here is a pure function of a result. To add a kind that is drawn as curves: a module
+with a class like `Plotted`, and a line in `plotted`.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from textual.widgets import ContentSwitcher, Input, Static
 
 from engramcka.tui.catalog import Entry, chosen_entry, named
 from engramcka.tui.keys import Prompt, Shortcut
-from engramcka.tui.loading import glance
+from engramcka.tui.loading import load_at_once
 from engramcka.tui.messages import EntryRead, RunsChanged
 from engramcka.tui.screens.content import ContentScreen
 from engramcka.tui.session import Session
@@ -90,12 +90,12 @@ class BrowseScreen(ContentScreen):
             )
             self.query_one(RunTree).focus()
         else:
-            self._glance(entry)
+            self._show_first(entry)
         self.call_after_refresh(self.start_watching)
 
-    def _glance(self, entry: Entry) -> None:
+    def _show_first(self, entry: Entry) -> None:
         """A map in the first frame; what takes longer to read follows."""
-        found = glance(entry)
+        found = load_at_once(entry)
         if found is not None:
             self._switch(self.map, focus=False)
             self.set_focus(self.map)  # keys that are waiting already are meant for it
@@ -118,7 +118,7 @@ class BrowseScreen(ContentScreen):
         return next(iter([*results, *entries]), None)
 
     def on_resize(self) -> None:
-        """The header is laid out by hand; below the smallest size only a sentence stays."""
+        """Write the header for the new width; below the smallest size only a sentence stays."""
         self._title()
         width, height = self.size
         self.query_one("#too-small", Static).update(

@@ -154,7 +154,7 @@ class ExportScreen(ModalScreen[Export | None]):
         try:
             pixels = pixels_of(exporting.preview(self.subject, export))
             self.post_message(Previewed(export, pixels))
-        except Exception as error:  # a figure may fail in ways that nobody foresaw
+        except Exception as error:  # a figure may fail in any way
             self.post_message(Previewed(export, sentence=clean(error)))
 
     def on_previewed(self, message: Previewed) -> None:

@@ -24,7 +24,7 @@ KEYS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
             ("y  Y  ctrl+y", "copy the value, the row, the whole table (OSC 52)"),
             ("T", "dark, light and high-contrast theme"),
             ("ctrl+p  :", "command palette"),
-            ("ctrl+l", "draw the whole screen anew"),
+            ("ctrl+l", "draw the whole screen again"),
             ("q  ctrl+c", "leave"),
         ),
     ),

@@ -119,5 +119,5 @@ class SeriesView(MapView):
             self.post_message(TitleChanged())
 
     def on_hide(self) -> None:
-        """What nobody sees does not play."""
+        """Pause a series that is no longer on the screen."""
         self.stop()

@@ -81,7 +81,7 @@ def number(value: float) -> str:
 
 
 def value_text(value: float, low: float, high: float) -> str:
-    """A number with as many decimals as tell numbers of a range apart."""
+    """A number with as many decimals as the numbers of a range need to differ."""
     places = int(np.clip(np.ceil(-np.log10(max(high - low, 1e-9))) + 1, 0, 5))
     return f"{value + 0.0:.{places}f}"
 

@@ -1,6 +1,6 @@
 """The cells of a map as text: half blocks in colour, shade characters, or digits.
 
-Pure functions from levels and a geometry to rich segments; knows no widgets and no files.
+Pure functions from levels and a geometry to rich segments.
 """
 
 from __future__ import annotations

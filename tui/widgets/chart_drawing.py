@@ -314,14 +314,14 @@ def _line(grid: Grid, frame: ChartFrame, curve: Curve, part: str) -> None:
     if not curve.joined:
         return
     previous: tuple[float, float] | None = None
-    for x, y in zip(*_thinned(curve, frame), strict=True):
+    for x, y in zip(*thinned(curve, frame), strict=True):
         at = _dots(frame, x, y) if np.isfinite(y) else None
         if at is not None:
             grid.line(*(previous or at), *at, part)
         previous = at
 
 
-def _thinned(curve: Curve, frame: ChartFrame) -> tuple[Float, Float]:
+def thinned(curve: Curve, frame: ChartFrame) -> tuple[Float, Float]:
     """The points, or where many share a column of dots the lowest and highest of each."""
     if len(curve.x) <= 8 * frame.width:
         return curve.x, curve.y

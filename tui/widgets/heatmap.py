@@ -1,7 +1,4 @@
-"""A map as a coloured text heatmap with its axes, cursor and colour bar.
-
-Knows what to draw and where; the cursor's value belongs to whoever shows the map.
-"""
+"""A map as a coloured text heatmap with its axes, cursor and colour bar."""
 
 from __future__ import annotations
 
@@ -61,7 +58,7 @@ class Heatmap(Canvas):
         self.zoom = 0  # steps that cells are larger than what fits; -1 for the overview
         self.cursor = (0, 0)
         self.factor = 1  # cells of the matrix along a side of what is drawn as one
-        self._shown: Matrix | None = None  # the matrix, or its overview
+        self.shown: Matrix | None = None  # what is drawn: the matrix, or its overview
         self._field: Field | None = None
         self._left = self._top = self._gutter = 0
         self._labels: dict[int, str] = {}
@@ -71,6 +68,11 @@ class Heatmap(Canvas):
     def geometry(self) -> Geometry | None:
         """Where the cells are; None before the first `show`."""
         return self._field.geometry if self._field else None
+
+    @property
+    def origin(self) -> tuple[int, int]:
+        """(x, y) of the upper left character of the cells, in the widget."""
+        return self._left + self._gutter, self._top
 
     def show(self, matrix: Matrix) -> None:
         """Draw this matrix; the cursor stays where it is if there is such a cell."""
@@ -116,8 +118,8 @@ class Heatmap(Canvas):
         before, self.factor = self.factor, 1
         if self.zoom < 0:
             self.factor = factor_that_fits(rows, columns, fitted)
-        self._shown = self.matrix.blocks(self.factor)
-        geometry = fitted(*self._shown.values.shape)
+        self.shown = self.matrix.blocks(self.factor)
+        geometry = fitted(*self.shown.values.shape)
         if before == self.factor:
             geometry = self._kept(geometry)
         self._place(geometry.reveal(*self._block(self.cursor)))
@@ -134,19 +136,19 @@ class Heatmap(Canvas):
         return replace(geometry, first_row=old.first_row, first_column=old.first_column)
 
     def _place(self, geometry: Geometry) -> None:
-        assert self._shown is not None
+        assert self.shown is not None
         used = geometry.used_width + self._gutter
         self._left = max(0, (self.size.width - used) // 2)
         below = _AXIS_LINES + self._bar_lines
         self._top = max(0, (self.size.height - geometry.used_lines - below) // 2)
-        self._labels = axes.y_labels(self._shown.y_numbers, geometry)
-        self._numbers_line = axes.x_labels(self._shown.x_numbers, geometry)
+        self._labels = axes.y_labels(self.shown.y_numbers, geometry)
+        self._numbers_line = axes.x_labels(self.shown.x_numbers, geometry)
         self._field = Field(
             geometry,
             self.cell_style,
-            levels(self._shown.values, self.cell_style.low, self.cell_style.high),
-            self._shown.values,
-            self._shown.curve if self.curve_shown else None,
+            levels(self.shown.values, self.cell_style.low, self.cell_style.high),
+            self.shown.values,
+            self.shown.curve if self.curve_shown else None,
             self._ground(),
         )
 
@@ -255,8 +257,8 @@ class Heatmap(Canvas):
         """A click puts the cursor there."""
         if self._field is None:
             return
-        x = int(event.screen_x) - self.region.x - self._left - self._gutter
-        y = int(event.screen_y) - self.region.y - self._top
+        x = int(event.screen_x) - self.region.x - self.origin[0]
+        y = int(event.screen_y) - self.region.y - self.origin[1]
         geometry = self._field.geometry
         if not 0 <= y < geometry.used_lines:
             return

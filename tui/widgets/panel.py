@@ -1,4 +1,4 @@
-"""Lines of text in a few colours, and the panel that tells what is known under the cursor."""
+"""Lines of text in a few colours, and the panel with the details of what is under the cursor."""
 
 from __future__ import annotations
 
