@@ -118,6 +118,24 @@ async def test_training_and_allocation(full, make_app):
         assert len(app.clipboard.splitlines()) == 1 + len(allocation().rho)
 
 
+async def test_a_zoom_ends_with_the_result_that_it_was_of(full, make_app):
+    other = replace(training_curve(2.0), step=training_curve(2.0).step + 1)
+    shutil.copytree(full, full.parent / "other")
+    for name in ("moe", "engram"):
+        shutil.rmtree(full.parent / "other" / "results.zarr" / "training" / name)
+        write_result(full.parent / "other" / "results.zarr", name, other, {})
+    app = make_app(full / "results.zarr" / "training" / "moe", full.parent / "other")
+    async with app.run_test(size=SIZE) as pilot:
+        await settle(pilot)
+        await pilot.press("right", "right", "z")
+        view = app.browser.view()
+        assert view.start == 30
+        app.browser.choose(Entry(app.browser.runs[1].place, "training", "moe"), focus=True)
+        await settle(pilot)
+        await pilot.press("home")
+        assert (view.start, view.plot.x) == (None, 11)
+
+
 async def test_gates_token_by_token_and_by_type(full, make_app):
     app = open_at(full, make_app, "gates/engram")
     async with app.run_test(size=SIZE) as pilot:

@@ -26,10 +26,6 @@ class BarsView(PanelView):
         Shortcut("space", "jump(1)", show=False),
     ]
 
-    def __init__(self, capabilities: Capabilities, *, id: str | None = None) -> None:
-        super().__init__(capabilities, id=id)
-        self.warnings: list[str] = []
-
     def compose_result(self) -> ComposeResult:
         """The rows."""
         yield BarList()
@@ -40,14 +36,9 @@ class BarsView(PanelView):
         return self.query_one(BarList)
 
     def panel_lines(self, panel: DetailsPanel) -> list[Line]:
-        """What is known about the row under the cursor, then the warnings."""
+        """What is known about the row under the cursor."""
         row = self.bars.row
-        if row is None:
-            return []
-        lines = panel.details(row.details)
-        if self.warnings:
-            lines += [[], *panel.sentences(self.warnings)]
-        return lines
+        return [] if row is None else panel.details(row.details)
 
     def short_line(self, width: int) -> Line:
         """As much of it as fits."""
@@ -93,7 +84,6 @@ class MemoryView(BarsView):
         """Show the ablations of all models of a run."""
         self._ablations = list(several.values.values())
         texts = (clean(w) for ablation in self._ablations for w in ablation.warnings)
-        self.warnings = list(dict.fromkeys(texts))
-        self.warnings += several.unread
+        self.warnings = [*dict.fromkeys(texts), *several.unread]
         self.bars.show(memory_rows(several.values))
         self.refresh_panel()

@@ -146,6 +146,7 @@ class ChartView(PanelView):
     def show(self, value: object) -> None:
         """Show a result of the kind that is this view's id; the cursor stays where it was."""
         self.plotted = plotted(str(self.id), value)
+        self.warnings = self.plotted.warnings
         self.screen.refresh_bindings()
         self._draw()
 
@@ -154,19 +155,18 @@ class ChartView(PanelView):
             return
         chart = self.plotted.chart(self.reading)
         places = chart.places
-        if self.start is not None and self.start in places:
+        if self.start not in places:  # of another result
+            self.start = None
+        if self.start is not None:
             chart = chart.beyond(self.start)
         self.plot.show(chart if self.near else replace(chart, near=False), places)
         self.refresh_panel()
 
     def panel_lines(self, panel: DetailsPanel) -> list[Line]:
-        """What is known at the cursor's place, then the warnings."""
+        """What is known at the cursor's place."""
         if self.plotted is None or self.plot.x is None:
             return []
-        lines = panel.details(self.plotted.details(self.reading, self.plot.x))
-        if self.plotted.warnings:
-            lines += [[], *panel.sentences(self.plotted.warnings)]
-        return lines
+        return panel.details(self.plotted.details(self.reading, self.plot.x))
 
     def short_line(self, width: int) -> Line:
         """As much of the summary as fits."""

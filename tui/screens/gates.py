@@ -133,8 +133,6 @@ class GatesView(BarsView):
             lines.append(panel.heading(f"layer {layer}"))
             for stream, value in enumerate(text.alpha[at, module].tolist()):
                 lines.append(panel.pair(f"  {stream + 1}", readout.decimals(value)))
-        if self.warnings:
-            lines += [[], *panel.sentences(self.warnings)]
         return lines
 
     def short_line(self, width: int) -> Line:

@@ -35,6 +35,7 @@ class PanelView(Widget, can_focus=True):
     def __init__(self, capabilities: Capabilities, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self.capabilities = capabilities
+        self.warnings: Sequence[str] = ()  # of the result, below what the panel tells
 
     def compose(self) -> ComposeResult:
         """Result and panel, and the line that stands in for the panel."""
@@ -64,7 +65,10 @@ class PanelView(Widget, can_focus=True):
         """Tell what is known about the place under the cursor, in the panel or the line."""
         if self.query_one(".panel").display:
             panel = self.query_one(DetailsPanel)
-            panel.set_lines(self.panel_lines(panel))
+            lines = self.panel_lines(panel)
+            if lines and self.warnings:
+                lines = [*lines, [], *panel.sentences(self.warnings)]
+            panel.set_lines(lines)
         line = self.query_one(".line", TextLines)
         if line.display:
             line.set_lines([self.short_line(line.size.width)])
