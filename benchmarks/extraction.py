@@ -29,11 +29,11 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from engramcka.data import Passages, Samples
-from engramcka.data.candidates import Row
+from engramcka.data.samples import SampleRow
 from engramcka.extraction import extract
 from engramcka.extraction.forward import ForwardPass
-from engramcka.extraction.hooks import ResidualStream
-from engramcka.models.points import capture_points
+from engramcka.extraction.residual_stream import ResidualStream
+from engramcka.models.blocks import capture_points
 from engramcka.stores import ActivationStore, create_activations, open_activations, together
 
 VOCABULARY = 8192
@@ -82,7 +82,10 @@ def all_tokens(count: int, length: int) -> Passages:
     number = np.arange(count * length)
     names = {"document", "entity", "kind", "type"}
     samples = Samples(
-        **{field: np.full(len(number), "") if field in names else number for field in Row._fields}
+        **{
+            field: np.full(len(number), "") if field in names else number
+            for field in SampleRow._fields
+        }
     )
     token = number % length
     return Passages(tuple(ids), number // length, token, token, samples)

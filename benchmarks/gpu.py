@@ -29,11 +29,10 @@ from transformers.initialization import no_init_weights
 
 from engramcka import cka_map
 from engramcka.data import Passages, Samples
-from engramcka.data.candidates import Row
+from engramcka.data.samples import SampleRow
 from engramcka.extraction import extract
-from engramcka.extraction.batching import length_batches, pad
-from engramcka.extraction.forward import TOKEN_BUDGET
-from engramcka.models.counting import count_parameters, meta_model
+from engramcka.extraction.forward import TOKEN_BUDGET, length_batches, pad
+from engramcka.models.build import count_parameters, meta_model
 from engramcka.models.engram import EngramForCausalLM, EngramModelConfig
 from engramcka.models.presets import find_preset, preset_config
 from engramcka.stores import open_activations
@@ -92,7 +91,7 @@ def synthetic(count: int, vocabulary: int) -> Passages:
     number = np.arange(count)
     names = number.astype(str)
     columns = {"document": names, "entity": names, "kind": np.full(count, "synthetic")}
-    samples = Samples(**{field: columns.get(field, number) for field in Row._fields})
+    samples = Samples(**{field: columns.get(field, number) for field in SampleRow._fields})
     ids = tuple(random.integers(0, vocabulary, length) for length in lengths.tolist())
     return Passages(ids, number, last, last, samples)
 

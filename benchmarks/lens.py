@@ -17,9 +17,8 @@ from pathlib import Path
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from engramcka.extraction.hooks import ResidualStream
-from engramcka.lens.divergence import read_layers
-from engramcka.lens.head import read_head
+from engramcka.extraction.residual_stream import ResidualStream
+from engramcka.lens.logit_lens import read_head, read_layers
 from engramcka.models import find_blocks
 
 MIB = 1 << 20

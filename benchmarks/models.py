@@ -41,8 +41,7 @@ from transformers.trainer_callback import PrinterCallback
 from engramcka.config import EngramConfig, TrainingTable
 from engramcka.models.engram import EngramForCausalLM, EngramModelConfig
 from engramcka.models.presets import find_preset, preset_config, preset_engram
-from engramcka.training.allocator import freed_memory_kept
-from engramcka.training.loop import Duties, fit
+from engramcka.training.loop import StepCallbacks, fit, freed_memory_kept
 from engramcka.training.record import Progress
 from engramcka.training.state import WorkFolder
 
@@ -160,7 +159,7 @@ def our_steps(model: PreTrainedModel, ids: torch.Tensor, steps: int, moments: Mo
         fit(
             model, ids.cpu().repeat(steps, 1).numpy(), options, seed=0, device=ids.device.type,
             work=WorkFolder(Path(folder) / "unit", {}), progress=Progress(),
-            duties=Duties((), lambda model, step: 0.0, moments.note),
+            callbacks=StepCallbacks((), lambda model, step: 0.0, moments.note),
         )  # fmt: skip
 
 

@@ -32,16 +32,16 @@ def test_the_readme_names_no_command_that_is_not_there() -> None:
 
 
 def test_choices_on_the_command_line_are_those_there_are() -> None:
-    """They are written out in the commands, which must load without the packages that decide."""
+    """They are written out where they load without the packages that decide."""
     from engramcka import palettes
-    from engramcka.cli.export import PaletteChoice, StyleChoice
     from engramcka.cli.run import StageChoice
     from engramcka.figures import STYLES
+    from engramcka.figures.options import Palette, Venue
     from engramcka.pipeline import STAGES
 
     assert [choice.value for choice in StageChoice] == list(STAGES)
-    assert [choice.value for choice in StyleChoice] == list(STYLES)
-    assert [choice.value for choice in PaletteChoice] == list(palettes.PALETTES)
+    assert list(get_args(Venue)) == list(STYLES)
+    assert get_args(Palette) == palettes.PALETTES
 
 
 def test_every_config_field_has_a_sentence() -> None:

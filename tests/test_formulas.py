@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engramcka import figures
-from engramcka.figures.plain import plain
 from engramcka.figures.tables import rows_to_csv
 from engramcka.formulas import guarded, unguarded
 from engramcka.results import LossSweep
+from engramcka.results.base import one_line
 from engramcka.stores.foreign_sweeps import read_sweep_file
 
 EVIL = [
@@ -67,9 +67,9 @@ def test_a_sweeps_names_go_out_guarded_and_come_back(name: str, tmp_path: Path) 
     file = tmp_path / "a.csv"
     figures.save_table(sweep, file)
     names = [row["name"] for row in csv.DictReader(io.StringIO(file.read_text()))]
-    assert set(names) == {guarded(plain(name))}
+    assert set(names) == {guarded(one_line(name))}
     found = read_sweep_file(file)
     assert figures.to_csv(found) == file.read_text()
-    assert found.label == plain(name)
-    assert found.variants == {plain(name): 1.7}
+    assert found.label == one_line(name)
+    assert found.variants == {one_line(name): 1.7}
     assert replace(found, label="x").loss.tolist() == [[1.5], [-0.5]]

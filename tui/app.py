@@ -15,6 +15,7 @@ from textual.screen import Screen
 from textual.theme import Theme
 
 from engramcka.errors import EngramckaError
+from engramcka.figures.options import MOVIES
 from engramcka.tui import exporting
 from engramcka.tui.exporting import Export, Subject
 from engramcka.tui.keys import Shortcut
@@ -170,7 +171,7 @@ class BrowseApp(App[None]):
         if subject is None:
             self.notify(NO_FIGURE, severity="warning", markup=False)
             return
-        if export.format in exporting.MOVIES:
+        if export.format in MOVIES:
             self.notify(f"Drawing {len(subject.maps)} maps ..", markup=False)
         self.run_worker(lambda: self._write(subject, export), thread=True, group="export")
 

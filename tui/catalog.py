@@ -12,18 +12,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from engramcka.errors import ConfigError, StoreError
 from engramcka.regular import is_regular, open_regular
+from engramcka.results.kinds import KINDS
 from engramcka.stores import layout, nodes
-
-Kind = Literal["cka", "lens", "gates", "memory", "sweep", "allocation", "training", "series", "log"]
-RESULT_KINDS: tuple[Kind, ...] = (
-    "cka", "lens", "gates", "memory", "sweep", "allocation", "training",
-)  # fmt: skip
-TOGETHER = ("lens", "memory", "training")
-"""Kinds whose results of one run are shown in one plot or table; the entry says which is meant."""
 
 SILENT_SECONDS = 120.0  # after so long without a word, a job that did not end is "silent"
 _LOG_TAIL = 4096  # bytes read from the end of a log to know its last event
@@ -54,8 +48,13 @@ class Entry:
     """Something that can be shown: a result of a place, or its log."""
 
     place: Place
-    kind: Kind
+    kind: str  # a key of `KINDS`, "series" or "log"
     name: str = ""
+
+    @property
+    def is_together(self) -> bool:
+        """Whether all results of its kind share one plot or table; the entry says which."""
+        return self.kind in KINDS and KINDS[self.kind].together
 
     @property
     def title(self) -> str:
@@ -110,7 +109,7 @@ def _places_of(path: Path) -> list[Place]:
     held = store_type(path)
     if held == "results":
         return [Place(whole.parent, whole, whole.name)]
-    if held in RESULT_KINDS and store_type(whole.parent.parent) == "results":
+    if held in KINDS and store_type(whole.parent.parent) == "results":
         (place,) = _places_of(whole.parent.parent)
         return [replace(place, chosen=f"{held}/{whole.name}")]
     try:
@@ -149,9 +148,7 @@ def store_type(path: Path) -> str:
 def facts(place: Place, now: float | None = None) -> RunFacts:
     """What a place holds at this moment; never raises for what is on disk."""
     entries = [
-        Entry(place, kind, name)
-        for kind in RESULT_KINDS
-        for name in sorted(_names(place.results / kind))
+        Entry(place, kind, name) for kind in KINDS for name in sorted(_names(place.results / kind))
     ]
     if is_regular(place.log):
         entries.append(Entry(place, "log"))
@@ -242,7 +239,7 @@ def members(entry: Entry) -> list[Entry]:
         steps = [(series_of(one), one) for one in maps]
         inside = [(found[1], one) for found, one in steps if found and found[0] == entry.name]
         return [one for _, one in sorted(inside, key=lambda pair: (pair[0], pair[1].name))]
-    if entry.kind in TOGETHER:
+    if entry.is_together:
         return [Entry(place, entry.kind, n) for n in sorted(_names(place.results / entry.kind))]
     return [entry]
 

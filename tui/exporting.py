@@ -11,6 +11,7 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal
 
+from engramcka.figures.options import FORMATS, MOVIES
 from engramcka.tui.catalog import Entry, members
 
 if TYPE_CHECKING:
@@ -19,10 +20,6 @@ if TYPE_CHECKING:
     from engramcka.figures import Style
     from engramcka.results import CkaMap, TrainingCurve
 
-FORMATS = ("png", "pdf", "svg")
-MOVIES = ("gif", "mp4")
-VENUES = ("plain", "neurips", "icml", "iclr", "acl", "nature")
-WIDTHS = ("column", "page", "half")
 PREVIEW_DPI = 110
 
 _drawing = Lock()

@@ -18,7 +18,6 @@ from engramcka.errors import ConfigError, EngramckaError, StoreError
 from engramcka.regular import is_regular
 from engramcka.stores import nodes
 from engramcka.tui.catalog import (
-    TOGETHER,
     Entry,
     Place,
     RunFacts,
@@ -98,7 +97,7 @@ def load(entry: Entry) -> Loaded | Broken:
 def _read(entry: Entry) -> Any:
     if entry.kind == "log":
         return read_tail(entry.path, LOG_BYTES)
-    if entry.kind == "series" or entry.kind in TOGETHER:
+    if entry.kind == "series" or entry.is_together:
         return _read_several(entry)
     return _read_one(entry)
 

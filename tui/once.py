@@ -23,7 +23,14 @@ from engramcka.tui.charts import Plotted, plotted
 from engramcka.tui.charts.gates import gate_rows
 from engramcka.tui.charts.memory import memory_rows
 from engramcka.tui.loading import Broken, Loaded, Several, load
-from engramcka.tui.terminal import Capabilities, ascii_only, capabilities, clean, to_ascii
+from engramcka.tui.terminal import (
+    Capabilities,
+    ascii_only,
+    capabilities,
+    clean,
+    to_ascii,
+    without_controls,
+)
 from engramcka.tui.titles import result_facts
 from engramcka.tui.widgets import axes
 from engramcka.tui.widgets.bar_list import Row, draw_rows
@@ -82,9 +89,10 @@ def result_lines(found: Loaded, width: int, known: Capabilities) -> Lines:
 
 
 def _safe(line: list[Segment], ascii_text: bool) -> list[Segment]:
-    shown = line
-    if line and not (line[-1].style and line[-1].style.bgcolor):
-        shown = [*line[:-1], Segment(line[-1].text.rstrip(), line[-1].style)]
+    """A line without control characters and trailing blanks, in ASCII if asked for."""
+    shown = [Segment(without_controls(text), style) for text, style, _ in line]
+    if shown and not (shown[-1].style and shown[-1].style.bgcolor):
+        shown[-1] = Segment(shown[-1].text.rstrip(), shown[-1].style)
     if not ascii_text:
         return shown
     return [Segment(to_ascii(text), style) for text, style, _ in shown]

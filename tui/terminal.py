@@ -71,8 +71,12 @@ def clean(name: object) -> str:
 
 @lru_cache(maxsize=8192)
 def _clean(name: str) -> str:
-    shown = (c if unicodedata.category(c)[0] != "C" else " " for c in name)
-    return " ".join("".join(shown).split())
+    return " ".join(without_controls(name).split())
+
+
+def without_controls(text: str) -> str:
+    """The text with a space for each control, format, private-use and surrogate character."""
+    return "".join(c if unicodedata.category(c)[0] != "C" else " " for c in text)
 
 
 def shorten(text: str, width: int, ellipsis: str = "…") -> str:

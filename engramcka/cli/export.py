@@ -2,45 +2,17 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from engramcka.errors import ConfigError
+from engramcka.figures.options import Palette, Reading, Venue
 
 if TYPE_CHECKING:
-    from engramcka.pipeline.subjects import Look, Subject
+    from engramcka.figures.subjects import DrawOptions, Subject
     from engramcka.stores import Run
-
-
-class StyleChoice(StrEnum):
-    """The venues whose widths and font sizes are known."""
-
-    plain = "plain"
-    neurips = "neurips"
-    icml = "icml"
-    iclr = "iclr"
-    acl = "acl"
-    nature = "nature"
-
-
-class PaletteChoice(StrEnum):
-    """The colour maps, all safe for the colour-blind."""
-
-    magma = "magma"
-    viridis = "viridis"
-    cividis = "cividis"
-
-
-class ReadingChoice(StrEnum):
-    """What of a lens curve is drawn."""
-
-    kl = "kl"
-    entropy = "entropy"
-    top1 = "top1"
-    all = "all"
 
 
 def command(
@@ -68,7 +40,7 @@ def command(
         str | None,
         typer.Option(metavar="cka/NAME", help="Subtract this map from the one of --what."),
     ] = None,
-    style: Annotated[StyleChoice, typer.Option(help="Venue.")] = StyleChoice.plain,
+    style: Annotated[Venue, typer.Option(help="Venue.")] = "plain",
     width: Annotated[
         str | None,
         typer.Option(
@@ -76,7 +48,7 @@ def command(
         ),
     ] = None,
     dark: Annotated[bool, typer.Option("--dark", help="Light on dark ground.")] = False,
-    palette: Annotated[PaletteChoice, typer.Option(help="Colours of maps.")] = PaletteChoice.magma,
+    palette: Annotated[Palette, typer.Option(help="Colours of maps.")] = "magma",
     k: Annotated[int, typer.Option(min=1, help="Rows the soft alignment averages.")] = 5,
     no_interval: Annotated[
         bool,
@@ -87,8 +59,8 @@ def command(
     ] = 1,
     log: Annotated[bool, typer.Option("--log", help="Logarithmic axis of lens curves.")] = False,
     reading: Annotated[
-        ReadingChoice, typer.Option(help="What of lens curves: a panel each.")
-    ] = ReadingChoice.kl,
+        Literal[Reading, "all"], typer.Option(help="What of lens curves: a panel each.")
+    ] = "kl",
     dpi: Annotated[int, typer.Option(min=50, max=1200, help="Dots an inch of a .png.")] = 300,
     seconds: Annotated[
         float, typer.Option(min=0.02, max=60, help="How long a .gif or .mp4 shows a map.")
@@ -99,32 +71,32 @@ def command(
 ) -> None:
     """Draw results of RUN into a file, or write their numbers."""
     from engramcka import figures
-    from engramcka.pipeline import subjects
+    from engramcka.figures import subjects
     from engramcka.stores import inventory, open_run
 
     stored = open_run(run)
     chosen = subjects.choose(stored, what)
     form = output.suffix.lower().lstrip(".")
-    readings = figures.READINGS if reading is ReadingChoice.all else (reading.value,)
-    look = subjects.Look(
-        figures.Style.named(style.value, width=_width(width, chosen), dark=dark),
-        {"palette": palette.value, "k": k, "first_layer": first_layer, "log": log,
+    readings = figures.READINGS if reading == "all" else (reading,)
+    how = subjects.DrawOptions(
+        figures.Style.named(style, width=_width(width, chosen), dark=dark),
+        {"palette": palette, "k": k, "first_layer": first_layer, "log": log,
          "readings": readings, "map_interval": not no_interval},
     )  # fmt: skip
     if minus is not None:
-        _subtract(stored, chosen, minus, output, look, dpi)
+        _subtract(stored, chosen, minus, output, how, dpi)
     elif form in figures.TABLE_FORMATS:
         figures.write_text(output, subjects.table(stored, chosen, form, k=k))
     elif form in figures.MOVIES:
-        subjects.animate(stored, chosen, look, output, seconds)
+        subjects.animate(stored, chosen, how, output, seconds)
     else:
         figures.check_format(output)
-        figures.save_figure(subjects.draw(stored, chosen, look), output, dpi=dpi)
+        figures.save_figure(subjects.draw(stored, chosen, how), output, dpi=dpi)
     inventory.renew(output)
     print(f"Wrote {output}")
     if with_caption and minus is None and form not in figures.TABLE_FORMATS:
         beside = output.with_suffix(".txt")
-        figures.write_text(beside, subjects.caption(stored, chosen, look) + "\n")
+        figures.write_text(beside, subjects.caption(stored, chosen, how) + "\n")
         inventory.renew(beside)
         print(f"Wrote {beside}")
 
@@ -139,10 +111,12 @@ def _width(width: str | None, chosen: Subject) -> Any:
         return width
 
 
-def _subtract(stored: Run, chosen: Subject, minus: str, output: Path, look: Look, dpi: int) -> None:
+def _subtract(
+    stored: Run, chosen: Subject, minus: str, output: Path, how: DrawOptions, dpi: int
+) -> None:
     """One map less another, as a figure or as cells."""
     from engramcka import figures
-    from engramcka.pipeline import subjects
+    from engramcka.figures import subjects
 
     other = subjects.choose(stored, minus)
     for subject in (chosen, other):
@@ -153,7 +127,7 @@ def _subtract(stored: Run, chosen: Subject, minus: str, output: Path, look: Look
         figures.save_table(figures.map_difference(first, second), output)
         return
     figures.check_format(output)
-    options = {"first_layer": look.options["first_layer"]}
+    options = {"first_layer": how.options["first_layer"]}
     figures.save_figure(
-        figures.difference_figure(first, second, look.style, **options), output, dpi=dpi
+        figures.difference_figure(first, second, how.style, **options), output, dpi=dpi
     )

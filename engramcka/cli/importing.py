@@ -9,9 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -23,11 +22,8 @@ _BLOCK = 1 << 20  # bytes read at once
 PATIENCE = 5.0  # seconds that a run at work is waited for
 
 
-class KindChoice(StrEnum):
-    """What can be imported."""
-
-    sweep = "sweep"
-    cka = "cka"
+Kind = Literal["sweep", "cka"]
+"""What can be imported."""
 
 
 def command(
@@ -39,7 +35,7 @@ def command(
             show_default=False,
         ),
     ],
-    kind: Annotated[KindChoice, typer.Option("--as", help="What it is.", show_default=False)],
+    kind: Annotated[Kind, typer.Option("--as", help="What it is.", show_default=False)],
     into: Annotated[
         Path,
         typer.Option(help="The run directory; made if it is not there.", show_default=False),
@@ -72,9 +68,9 @@ def command(
         called = plain_name(name if name is not None else file.resolve().stem)
     except ValueError as error:
         raise ConfigError(f"--name: {error}; give one with --name") from error
-    if kind is KindChoice.sweep and first_layer is not None:
+    if kind == "sweep" and first_layer is not None:
         raise ConfigError("--first-layer: is for maps; a sweep's file numbers its layers itself")
-    if kind is KindChoice.sweep:
+    if kind == "sweep":
         from engramcka.stores.foreign_sweeps import read_sweep_file
 
         result: Any = read_sweep_file(file, tag)

@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 import os
-from enum import StrEnum
 from importlib import resources
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from engramcka.errors import ConfigError, code_of
 from engramcka.whole import folder_for, whole
 
-
-class Template(StrEnum):
-    """What comes with engramcka."""
-
-    quickstart = "quickstart"
-    hf = "hf"
-    few_nerd = "few-nerd"
-    sweep = "sweep"
-    sweep_100m = "sweep-100m"
-    paper = "paper"
+Template = Literal["quickstart", "hf", "few-nerd", "sweep", "sweep-100m", "paper"]
+"""What comes with engramcka."""
 
 
 def command(
@@ -33,13 +24,13 @@ def command(
             show_default=False,
         ),
     ],
-    template: Annotated[Template, typer.Option(help="What to start from.")] = Template.quickstart,
+    template: Annotated[Template, typer.Option(help="What to start from.")] = "quickstart",
 ) -> None:
     """Write a commented config to PATH; with --template paper, a run of the published values."""
-    if template is Template.paper:
+    if template == "paper":
         _write_paper(path)
         return
-    file_name = f"{template.name}.toml"
+    file_name = f"{template}.toml"
     text = (resources.files("engramcka.sample_configs") / file_name).read_text()
     if path.is_dir():
         path = path / file_name

@@ -13,7 +13,7 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Exact numbers, as JSON.")] = False,
 ) -> None:
     """List the presets: parameters in all, active for a token, in Engram tables, and rho."""
-    from engramcka.models.counting import describe_presets
+    from engramcka.models.build import describe_presets
 
     rows = describe_presets()
     if as_json:

@@ -1,7 +1,4 @@
-"""Text, entities and tokens: what models are trained on and where they are compared.
-
-Knows nothing of models; a tokenizer is an argument.
-"""
+"""Text, entities and tokens: what models are trained on and where they are compared."""
 
 from engramcka.data.corpora import Corpus, corpus_inputs, load_corpus
 from engramcka.data.documents import DataKeyError, Document, Entity

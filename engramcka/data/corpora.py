@@ -1,21 +1,26 @@
 """Corpora as documents: an id and its text, split into training and validation by document.
 
-Knows nothing of tokenizers or models.
+The running Python's standard library is one of them: every machine has it, so the first run needs
+no download.
 """
 
 from __future__ import annotations
 
 import hashlib
 import platform
-from collections.abc import Iterable, Sequence
+import sysconfig
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from engramcka.config import DataTable
 from engramcka.data.documents import DataKeyError, Document
+from engramcka.errors import DataError
 
+_NOT_TEXT = {"site-packages", "dist-packages", "test", "tests", "idle_test", "__pycache__"}
 _KEYS = ("path", "name", "split", "revision", "text_column", "entities_column", "documents")
 
 
@@ -74,10 +79,8 @@ def load_corpus(table: DataTable) -> Corpus:
 
 
 def _read(table: DataTable) -> Iterable[Document]:
-    """The reader of a source; each is imported when it is asked for."""
+    """The documents of a source; modules that import heavy libraries are imported here."""
     if table.source == "python-stdlib":
-        from engramcka.data.stdlib import python_stdlib
-
         return python_stdlib()
     if table.source in ("few-nerd", "hf"):
         from engramcka.data import hub
@@ -103,3 +106,29 @@ def split(
         share = int.from_bytes(digest[:8], "big") / 2**64
         (validation if share < validation_share else training).append(document)
     return training, validation
+
+
+def python_stdlib() -> list[Document]:
+    """Every module of the running Python's standard library, its tests left out, sorted by path.
+
+    Raises:
+        DataError: this Python has no library source on disk (a zipped or frozen one).
+    """
+    root = Path(sysconfig.get_path("stdlib"))
+    documents = list(_read_modules(root, sorted(root.rglob("*.py"))))
+    if not documents:
+        raise DataError(f"data: no Python source under {root}; this Python's library is not there")
+    return documents
+
+
+def _read_modules(root: Path, paths: Iterable[Path]) -> Iterator[Document]:
+    for path in paths:
+        name = path.relative_to(root)
+        if _NOT_TEXT.intersection(name.parts):
+            continue
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (UnicodeDecodeError, OSError):
+            continue  # a handful of modules are in other encodings on purpose
+        if text.strip():
+            yield Document(name.as_posix(), text)

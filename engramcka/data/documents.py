@@ -1,10 +1,8 @@
-"""Documents and the entities marked in them, however their source marks them.
-
-Knows nothing of files, tokenizers or models.
-"""
+"""Documents and their entities: spans that the source marked, or dotted names in code."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -13,10 +11,13 @@ from typing import Any, NamedTuple
 from engramcka.errors import DataError
 
 OUTSIDE = "O"  # the tag of words that are in no entity
+_DOTTED_NAME = re.compile(
+    r"(?<![\w.])(?!(?:self|cls)\.|(?:e\.g|i\.e)\b)[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+"
+)
 
 
 class DataKeyError(DataError):
-    """The data does not fit one key of ``[data]``; whoever knows the file adds where it stands."""
+    """The data does not fit one key of ``[data]``; the caller adds the config's file and line."""
 
     def __init__(self, key: str, problem: str, allowed: str = "") -> None:
         self.key, self.problem, self.allowed = key, problem, allowed
@@ -39,7 +40,7 @@ class Document:
 
     id: str
     text: str
-    entities: tuple[Entity, ...] | None = None  # None: nobody marked any; they are looked for
+    entities: tuple[Entity, ...] | None = None  # None: not marked; dotted names are looked for
 
 
 def entities_of_spans(spans: Any, text: str, where: str) -> tuple[Entity, ...]:
@@ -102,3 +103,17 @@ def entities_of_tags(
             members = list(run)
             first, last = members[0], members[-1]
             yield Entity(places[first][0], places[last][1], tag, kinds[first])
+
+
+def entities_between(document: Document, first: int, last: int) -> Iterator[Entity]:
+    """The entities that stand whole between two characters: those marked, or dotted names."""
+    if document.entities is None:
+        return dotted_names(document.text, first, last)
+    return (entity for entity in document.entities if first <= entity.start < entity.end <= last)
+
+
+def dotted_names(text: str, first: int, last: int) -> Iterator[Entity]:
+    """The dotted names between two characters, each a "call" or a "name"."""
+    for match in _DOTTED_NAME.finditer(text, first, last):
+        kind = "call" if text[match.end() : match.end() + 1] == "(" else "name"
+        yield Entity(match.start(), match.end(), kind, kind)

@@ -1,13 +1,15 @@
 """Corpora in files of rows (JSON lines, Parquet) or of plain text.
 
-Rows are read one after another and only the columns that are asked for. An empty text is passed
-over. Knows nothing of tokenizers.
+Rows are read one after another, and of each only the columns that are asked for. An empty text is
+passed over. A few kilobytes of Parquet can say one long text a million times: columns are read as
+Arrow keeps them, every text once, and a file that unpacks to many times its size is refused before
+its texts are spelled out.
 """
 
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,11 @@ from engramcka.json_lines import BadLine, objects
 
 MOST_BYTES = 128 << 20  # of a document
 SUFFIXES = {"jsonl": (".jsonl", ".ndjson"), "parquet": (".parquet",), "text": (".txt", ".md")}
+
+_ROWS = 256  # of a Parquet file, read at once
+_MOST_TIMES = 200  # the file's size
+_MAY_UNPACK_TO = 256 << 20  # bytes that any file may unpack to
+_NUMBER = 8  # bytes
 
 
 def find_files(table: DataTable) -> list[Path]:
@@ -82,12 +89,10 @@ def parquet(table: DataTable) -> Iterator[Document]:
     """Every row of every Parquet file as one document."""
     from pyarrow import ArrowException
 
-    from engramcka.data.parquet import rows
-
     files = find_files(table)
     for path, name in zip(files, _names(files), strict=True):
         try:
-            for number, row in enumerate(rows(path, columns_of(table)), start=1):
+            for number, row in enumerate(parquet_rows(path, columns_of(table)), start=1):
                 where = f"{path}, row {number},"
                 yield from row_document(table, f"{name}:{number}", row, where)
         except (OSError, ArrowException) as error:
@@ -149,6 +154,62 @@ def _names(files: list[Path]) -> list[str]:
 
 
 def _unreadable(path: Path, error: Exception) -> DataKeyError:
-    told = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    reason = told.splitlines()[0][:160]
+    message = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    reason = message.splitlines()[0][:160]
     return DataKeyError("path", f"{path} cannot be read ({reason})")
+
+
+def parquet_rows(path: Path, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """The rows of a Parquet file, with those of the columns that are there.
+
+    Raises:
+        OSError: it cannot be read, is no file, or unpacks to absurdly more than it is.
+        ArrowException: it is no Parquet file, or damaged.
+    """
+    from pyarrow.parquet import ParquetFile
+
+    others.require_file(path)
+    most = max(_MAY_UNPACK_TO, _MOST_TIMES * path.stat().st_size)
+    with ParquetFile(path) as file:
+        metadata = file.metadata
+        there = [column for column in columns if column in file.schema_arrow.names]
+        paths = [file.schema.column(i).path for i in range(metadata.num_columns)]
+    wanted = {i: path for i, path in enumerate(paths) if path.split(".")[0] in there}
+    left = most - _declared_bytes(metadata, wanted)
+    if left < 0:
+        raise _too_much(most)
+    with ParquetFile(path, read_dictionary=list(wanted.values())) as file:
+        for batch in file.iter_batches(_ROWS, columns=there):
+            left -= sum(map(_bytes, batch.columns))
+            if left < 0:
+                raise _too_much(most)
+            yield from batch.to_pylist()
+
+
+def _declared_bytes(metadata: Any, columns: Iterable[int]) -> int:
+    """Bytes that a file says its columns have, as encoded, and of a number for each value."""
+    groups = map(metadata.row_group, range(metadata.num_row_groups))
+    parts = (group.column(i) for group in groups for i in columns)
+    return sum(part.total_uncompressed_size + _NUMBER * part.num_values for part in parts)
+
+
+def _bytes(column: Any) -> int:
+    """Bytes of an Arrow array once every text is spelled out."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        if not pa.types.is_string(kind.value_type) and not pa.types.is_binary(kind.value_type):
+            return int(column.nbytes)
+        lengths = pc.cast(pc.binary_length(column.dictionary), pa.int64())
+        return int(pc.sum(lengths.take(column.indices)).as_py() or 0)
+    if pa.types.is_struct(kind):
+        return sum(map(_bytes, column.flatten()))
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return _bytes(column.flatten()) + len(column) * _NUMBER
+    return int(column.nbytes)
+
+
+def _too_much(most: int) -> OSError:
+    return OSError(f"unpacks to more than {most:,} bytes, {_MOST_TIMES} times its size")

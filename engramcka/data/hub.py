@@ -1,7 +1,6 @@
 """Data sets of the `datasets` library, local or on the hub, and Few-NERD in their schema.
 
 A local folder is one that `save_to_disk` wrote, or of Parquet, Arrow, JSON lines or CSV files.
-Knows nothing of tokenizers.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Samples, which are spans of characters, to the tokens that a model reads them as.
-
-Takes tokenizers as arguments and knows nothing of models.
-"""
+"""From samples, which are spans of characters, to the tokens that a model reads them as."""
 
 from __future__ import annotations
 
@@ -12,11 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from engramcka.data.candidates import Row
 from engramcka.data.corpora import Corpus
 from engramcka.data.documents import DataKeyError
-from engramcka.data.lots import lots
-from engramcka.data.samples import Samples, too_few
+from engramcka.data.samples import SampleRow, Samples, keyed_random, too_few
 
 Ints = npt.NDArray[np.int64]
 
@@ -25,9 +20,9 @@ _AT_ONCE = 1024  # passages tokenised together: bounds the memory that offsets t
 
 @dataclass(frozen=True)
 class LeftOut:
-    """How many samples are not stored, by the reason; each has one."""
+    """How many samples are not stored, by reason; each is counted once."""
 
-    cut_off: int = 0  # behind the last of ``max_length`` tokens
+    cut_off: int = 0  # after the last of ``max_length`` tokens
     no_token: int = 0  # in no token
     first_tokens: int = 0  # among the first ``skip_first`` tokens of their passage
     repeated: int = 0  # in the tokens of another sample
@@ -93,7 +88,7 @@ class _Encoded:
         return self.cut and character >= int(self.spans[:, 1].max(initial=0))
 
     def begin(self, skip_first: int) -> int:
-        """Index of the first token behind so many that stand for characters; or all there are."""
+        """Index of the first token after ``skip_first`` with characters; the count if too few."""
         if not skip_first:
             return 0
         full = np.flatnonzero(self._full)
@@ -133,9 +128,10 @@ def place_samples(
     Positions "mean" takes all tokens of the sample, first to last. Positions "all" makes passages
     into tokens, in order, until there are ``count``: a sample then is the last character of a
     token, so that tokenizers share the places where both end a token. Where a passage may give
-    only so many (`Samples.most`), they are drawn by `lots` of the seed and of the characters, so
-    that tokenizers draw the same ones of the places that they share. All others take the token of
-    the sample's last character; "last" and "random" the one before it if no token covers it.
+    only so many (`Samples.most`), they are drawn by `keyed_random` numbers of the seed and the
+    characters, so that tokenizers draw the same ones of the places that they share. All others
+    take the token of the sample's last character; "last" and "random" the one before it if no
+    token covers it.
 
     Args:
         tokenizer: a fast Hugging Face tokenizer (one that gives character offsets).
@@ -233,7 +229,7 @@ def _all_tokens(
     """The first ``count`` tokens of the passages, in order; fewer if there are not so many."""
     texts = [_text(corpus, samples, row) for row in range(len(samples))]
     ids: list[Ints] = []
-    rows: list[Row] = []
+    rows: list[SampleRow] = []
     where: list[tuple[int, int]] = []
     passed_over = 0
     for index, encoded in enumerate(_encode(tokenizer, texts, max_length)):
@@ -246,12 +242,15 @@ def _all_tokens(
         tokens = tokens[tokens >= begin]
         if samples.most is not None:
             ends = first + encoded.spans[tokens, 1]
-            order = lots(seed, "token", document, np.column_stack([ends - 1, ends])).argsort()
+            places = np.column_stack([ends - 1, ends])
+            order = keyed_random(seed, "token", document, places).argsort()
             tokens = tokens[np.sort(order[: samples.most[index]])]
         for token in tokens.tolist():
             start, end = encoded.spans[token].tolist()
             text = texts[index][start:end]
-            rows.append(Row(document, first + end - 1, first + end, first, stop, text, "", ""))
+            rows.append(
+                SampleRow(document, first + end - 1, first + end, first, stop, text, "", "")
+            )
             where.append((index, token))
         if count is not None and len(rows) >= count:
             break

@@ -1,28 +1,28 @@
 """Samples: places in passages, with an identity that no tokenizer has a part in.
 
 A sample is a character span of a document: an entity, a word, the end of a passage; the passage
-around it is what a model reads. Two models with different tokenizers see the same samples. Knows
-nothing of tokens.
+around it is what a model reads. Two models with different tokenizers see the same samples.
 
-Under a cap a document, samples are drawn by random numbers that are theirs for good, made from the
-seed, the document's id and the characters: those with the smallest of a document are its pool, and
-those with the smallest of a second, independent number in all pools are the draw. So it is uniform
-over the capped pool; a draw of fewer samples is a part of a draw of more; and what else the corpus
-holds, or another `passage_length`, changes no sample's numbers.
+With a cap on the samples of one document, each candidate has random numbers of its own, made from
+the seed, the document's id and the characters (`keyed_random`). The candidates of a document with
+the smallest first numbers are its pool; the candidates of all pools with the smallest second,
+independent numbers are drawn. So the draw is uniform over the pools; a draw of fewer samples is a
+part of a draw of more; and neither the rest of the corpus nor another `passage_length` changes a
+sample's numbers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import hashlib
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from engramcka.data.candidates import Row, candidates
-from engramcka.data.documents import DataKeyError, Document
-from engramcka.data.lots import lots
+from engramcka.data.documents import DataKeyError, Document, Entity, entities_between
 
 Ints = npt.NDArray[np.int64]
 
@@ -35,6 +35,22 @@ _WHAT = {
     "random": "words",
     "all": "passages",
 }
+_WORD = re.compile(r"\w{1,12}|[^\w\s]{1,12}")
+_ENTITIES = ("entity-last", "mean")
+_STEP = 0x9E3779B97F4A7C15  # of SplitMix64: 2**64 over the golden ratio
+
+
+class SampleRow(NamedTuple):
+    """A row of `Samples`, whose columns say what each field is."""
+
+    document: str
+    start: int
+    end: int
+    passage_start: int
+    passage_end: int
+    entity: str
+    kind: str
+    type: str
 
 
 @dataclass(frozen=True)
@@ -61,13 +77,13 @@ class Samples:
         return Samples(**columns, most=None if self.most is None else self.most[rows])
 
     @classmethod
-    def of(cls, rows: Sequence[Row]) -> Samples:
+    def of(cls, rows: Sequence[SampleRow]) -> Samples:
         """A table of rows, at least one."""
         return cls(*(np.array(column) for column in zip(*rows, strict=True)))
 
     def columns(self) -> dict[str, npt.NDArray[Any]]:
         """Column name -> (n,) array."""
-        return {name: getattr(self, name) for name in Row._fields}
+        return {name: getattr(self, name) for name in SampleRow._fields}
 
     def spread(self) -> tuple[int, int]:
         """Documents that samples are of, and the largest number of samples in one of them."""
@@ -83,7 +99,7 @@ def draw_samples(
     seed: int,
     positions: str = "entity-last",
     per_document: int | None = None,
-    spare: bool = False,
+    all_passages: bool = False,
 ) -> Samples:
     """Draw samples without replacement, in the order of the corpus.
 
@@ -96,9 +112,9 @@ def draw_samples(
         count: samples to draw.
         passage_length: characters of context at most, whole lines; None for whole documents.
         seed: of the draw.
-        positions: which places are drawn from, see `engramcka.data.candidates`.
+        positions: which places are drawn from, see `candidates`.
         per_document: samples of one document at most; None for no cap.
-        spare: of positions "all", all passages, in the same order: some may give no sample.
+        all_passages: of positions "all", all passages, in the same order: some may give no sample.
 
     Raises:
         DataKeyError: the documents hold fewer of them.
@@ -108,14 +124,14 @@ def draw_samples(
     wanted = min(count, len(pool)) if positions == "all" else count
     if not len(pool) or len(pool) < wanted:
         raise DataKeyError("samples", *too_few(count, len(pool), _WHAT[positions], per_document))
-    spare = spare and positions == "all"
+    all_passages = all_passages and positions == "all"
     if draw is None:
         chosen = np.random.default_rng(seed).choice(len(pool), size=wanted, replace=False)
-        if spare and wanted < len(pool):
+        if all_passages and wanted < len(pool):
             rest = np.setdiff1d(np.arange(len(pool)), chosen)
             chosen = np.concatenate([chosen, np.random.default_rng([seed, 1]).permutation(rest)])
     else:
-        chosen = np.argsort(draw, kind="stable")[: None if spare else wanted]
+        chosen = np.argsort(draw, kind="stable")[: None if all_passages else wanted]
     order = chosen if positions == "all" else chosen[np.argsort(pool[chosen])]
     found = dict(_rows(documents, counts, np.sort(pool[order]), positions, passage_length))
     samples = Samples.of([found[number] for number in pool[order].tolist()])
@@ -156,9 +172,10 @@ def _pool(
     for document, size in zip(documents, counts, strict=True):
         rows = candidates(document, positions, passage_length)
         places = np.array([(row.start, row.end) for row in rows], dtype=np.int64).reshape(-1, 2)
-        order = np.argsort(lots(seed, "pool", document.id, places), kind="stable")[:per_document]
+        first_numbers = keyed_random(seed, "pool", document.id, places)
+        order = np.argsort(first_numbers, kind="stable")[:per_document]
         numbers.append(before + order)
-        draw.append(lots(seed, "draw", document.id, places[order]))
+        draw.append(keyed_random(seed, "draw", document.id, places[order]))
         most.append(_shares(per_document, len(order)))
         before += size
     shares = np.concatenate(most) if positions == "all" else None
@@ -176,7 +193,7 @@ def _rows(
     chosen: Ints,
     positions: str,
     passage_length: int | None,
-) -> Iterator[tuple[int, Row]]:
+) -> Iterator[tuple[int, SampleRow]]:
     """(number, row) of the chosen candidates, counted through all documents in order."""
     ends = np.cumsum(counts)
     cuts = np.searchsorted(chosen, ends)
@@ -188,6 +205,100 @@ def _rows(
             rows = enumerate(candidates(documents[index], positions, passage_length), start=start)
             yield from ((number, row) for number, row in rows if number in wanted)
         before = cut
+
+
+def candidates(
+    document: Document, positions: str, passage_length: int | None
+) -> Iterator[SampleRow]:
+    """Every place of a document that could be a sample, in order.
+
+    "entity-last" and "mean": an entity. "last": the last character of a passage that is not a
+    space. "random": a word, a number or a run of signs, of 12 characters at most, so that scripts
+    without spaces have words too. "all": a whole passage, whose tokens are all taken.
+
+    Args:
+        document: where to look.
+        positions: a value of ``data.positions``.
+        passage_length: characters of a passage at most, whole lines; None for the whole document.
+    """
+    places = entities_between if positions in _ENTITIES else _PLACES[positions]
+    for first, last in passage_spans(document.text, passage_length):
+        for start, end, fine, kind in places(document, first, last):
+            text = "" if positions == "all" else document.text[start:end]
+            yield SampleRow(document.id, start, end, first, last, text, kind, fine)
+
+
+def passage_spans(text: str, length: int | None) -> Iterator[tuple[int, int]]:
+    """Character spans of consecutive whole lines of at most ``length`` characters.
+
+    A line that is longer by itself is a passage of its own.
+    """
+    if length is None:
+        yield 0, len(text)
+        return
+    first = here = 0
+    for line in text.splitlines(keepends=True):
+        if here > first and here + len(line) - first > length:
+            yield first, here
+            first = here
+        here += len(line)
+    if here > first:
+        yield first, here
+
+
+def _end(document: Document, first: int, last: int) -> Iterator[Entity]:
+    end = first + len(document.text[first:last].rstrip())
+    if end > first:
+        yield Entity(end - 1, end, "", "")
+
+
+def _words(document: Document, first: int, last: int) -> Iterator[Entity]:
+    for match in _WORD.finditer(document.text, first, last):
+        yield Entity(match.start(), match.end(), "", "")
+
+
+def _whole(document: Document, first: int, last: int) -> Iterator[Entity]:
+    if document.text[first:last].strip():
+        yield Entity(first, last, "", "")
+
+
+_PLACES: dict[str, Callable[[Document, int, int], Iterator[Entity]]] = {
+    "last": _end,
+    "random": _words,
+    "all": _whole,
+}
+
+
+def keyed_random(
+    seed: int, purpose: str, document: str, places: npt.NDArray[np.int64]
+) -> npt.NDArray[np.uint64]:
+    """Random numbers of places in the text, a pure function of the arguments.
+
+    They do not depend on a tokenizer, on the order of the calls or on other places.
+
+    Args:
+        seed: the run's.
+        purpose: numbers for different purposes are independent.
+        document: its id.
+        places: (n, 2) first character of each place and one past its last.
+
+    Returns:
+        (n,) uint64, uniform.
+    """
+    named = f"{purpose}\0{seed}\0{document}".encode(errors="surrogatepass")
+    start = int.from_bytes(hashlib.blake2b(named, digest_size=8).digest(), "big")
+    numbers = np.full(len(places), start, dtype=np.uint64)
+    for column in places.astype(np.uint64).T:
+        numbers = _mixed(numbers ^ column)
+    return numbers
+
+
+def _mixed(numbers: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """SplitMix64 (Steele, Lea and Flood 2014): a bijection that leaves no pattern."""
+    numbers = numbers + np.uint64(_STEP)
+    numbers = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    numbers = (numbers ^ (numbers >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return numbers ^ (numbers >> np.uint64(31))
 
 
 def common_rows(

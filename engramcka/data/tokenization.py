@@ -1,7 +1,4 @@
-"""Text to tokens to train on, and a tokenizer of our own for models trained here.
-
-Takes tokenizers as arguments and knows nothing of models.
-"""
+"""From text to the tokens to train on, and a tokenizer of our own for models trained here."""
 
 from __future__ import annotations
 

@@ -1,6 +1,5 @@
-"""Forward passes to the hidden states asked for to a store; knows nothing of their use."""
+"""Forward passes of a model: hidden states into a store, read-outs into memory."""
 
-from engramcka.extraction.extract import extract, sample_counts
-from engramcka.extraction.readings import read_passages
+from engramcka.extraction.extract import extract, read_passages, sample_counts
 
 __all__ = ["extract", "read_passages", "sample_counts"]

@@ -1,6 +1,6 @@
-"""Ranks that hold a model as one must see the same hidden states.
+"""Under tensor parallelism all ranks must see the same hidden states at a capture point.
 
-Where each holds a part of what passes, they do not. Knows nothing of how a model is shared out.
+They do not at points where each rank holds only a part, and such points are refused.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def require_agreement(hidden: Hidden, world: World) -> Hidden:
     """Hidden states, if they are the same on all ranks but for rounding; all of them call this.
 
     Args:
-        hidden: layer -> of the same tokens on every rank.
+        hidden: layer -> (rows, width), of the same tokens on every rank.
         world: the ranks.
 
     Raises:
@@ -46,7 +46,7 @@ def require_agreement(hidden: Hidden, world: World) -> Hidden:
 
 
 def _differing(by_rank: list[Values], close: float) -> list[str]:
-    """Layers whose arrays are further apart than this share of the first rank's largest entry."""
+    """Layers whose arrays differ by more than this share of the first rank's largest entry."""
     first, others = by_rank[0], by_rank[1:]
     return [
         layer

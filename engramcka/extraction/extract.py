@@ -1,19 +1,22 @@
 """The extraction loop: a model and placed samples in, one activation store out.
 
-Works through the store's chunks of samples in order. A chunk is the passages of its samples, in
-batches alike in length, and is written whole, in the background, and then marked complete: a run
-that is killed loses the chunks in flight, and the store that it leaves, once filled up, is the
-same. Several ranks take every so-many-th chunk each; ranks that hold the model as one go through
-all of them together, and the first writes. In host memory at most three chunks of all layers stand
-at a time, whatever the number of samples: one that is gathered, two that are written.
+Goes through the store's chunks of samples in order. The passages of a chunk's samples run in
+batches of similar length; the chunk is written in the background and then marked complete. A run
+that is killed loses only the chunks in flight, and its store, once completed, is the same. Several
+ranks take chunks in turn; under tensor parallelism they go through all chunks together, and the
+first rank writes. At most three chunks of all layers are in host memory at a time, whatever the
+number of samples: one that is gathered, two that are written.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Literal
 
 import numpy as np
@@ -25,14 +28,17 @@ from engramcka.distributed import ALONE, World
 from engramcka.errors import DataError
 from engramcka.extraction.agreement import require_agreement
 from engramcka.extraction.forward import Chunk, ForwardPass, Readout
-from engramcka.extraction.hooks import STREAMS, ResidualStream
-from engramcka.extraction.writer import Writer
-from engramcka.models.points import Point, capture_points
+from engramcka.extraction.residual_stream import STREAMS, ResidualStream
+from engramcka.models import find_blocks
+from engramcka.models.blocks import capture_points
+from engramcka.models.hooks import CapturePoint
 from engramcka.stores import ActivationStore, create_activations, open_activations
 from engramcka.stores.mending import make_or_mend
 
 Nonfinite = Literal["error", "keep"]
 Compression = Literal["none", "zstd"]
+
+WAITING = 2  # jobs running or waiting in a `Writer`; bounds the host memory that they hold
 
 _DTYPES = {torch.float32: "float32", torch.float16: "float16", torch.bfloat16: "bfloat16"}
 
@@ -46,7 +52,7 @@ def extract(
     attributes: Mapping[str, Any],
     inputs: Mapping[str, Any],
     on_rows: Callable[[int, int], None],
-    points: Mapping[int, Point] | None = None,
+    points: Mapping[int, CapturePoint] | None = None,
     streams: str = STREAMS,
     layers: Collection[int] | None = None,
     readout: Readout | None = None,
@@ -57,29 +63,29 @@ def extract(
 ) -> ActivationStore:
     """Fill a model's store with the residual stream after every block, at every sample's token.
 
-    Chunks of a store that are damaged are made again.
+    Damaged chunks of an existing store are computed again.
 
     Args:
         model: a causal LM in eval mode, on its device.
-        passages: placed samples; a row of the store each.
-        path: the store; made if it is not there, else filled up.
+        passages: samples with their tokens; each is a row of the store.
+        path: the store; created if it is not there, else completed.
         pad_id: token id to pad with (it is masked).
         attributes: JSON, kept in the store: provenance.
         inputs: JSON, kept in the store: all that the hidden states are made from.
         on_rows: called with (rows done on all ranks that this one knows of, rows in all).
         points: layer number -> where hidden states are taken; None for after every block.
-        streams: what is made of several residual streams, see `ResidualStream`.
-        layers: of the points, those that are stored; None for all of them, none at all where only
-            a read-out is wanted.
-        readout: read off all points in the same pass, into the store's read-outs.
+        streams: how several residual streams become one, see `ResidualStream`.
+        layers: of the points, those that are stored; None for all of them, empty where only a
+            read-out is wanted.
+        readout: computed from every block's output in the same pass, into the store's read-outs.
         nonfinite: "error" stops at a chunk with a NaN or an infinity; "keep" stores it.
-        compression: of a store that is made; lossless.
-        world: the ranks that share the chunks out; the first makes the store.
-        as_one: the ranks of the world, where they hold the model as one; the hidden states are
+        compression: of a new store; lossless.
+        world: the ranks that share the chunks; the first creates the store.
+        as_one: the ranks that hold the model together (tensor parallelism); the hidden states are
             then the same as one rank's but for rounding.
 
     Raises:
-        ConfigError: ranks that hold the model as one do not see the same at some point.
+        ConfigError: under tensor parallelism, ranks see different values at some point.
         DataError: no sample could be placed, a passage does not fit the device's memory, or a
             hidden state is not finite.
     """
@@ -94,14 +100,14 @@ def extract(
         points = {number: points[number] for number in stored}
     stream = ResidualStream(points, streams)
     forward = ForwardPass(model, passages, stream, pad_id, readout, as_one)
-    together = as_one.size > 1
-    look = forward.look
-    if together:
-        look = partial(dict, require_agreement(forward.look(), as_one))
+    tensor_parallel = as_one.size > 1
+    probe = forward.probe
+    if tensor_parallel:
+        probe = partial(dict, require_agreement(forward.probe(), as_one))
     if world.first:
         make = partial(
             _create,
-            look=look,
+            probe=probe,
             passages=passages,
             layers=stored,
             attributes={"streams": streams, **attributes},
@@ -110,15 +116,15 @@ def extract(
             compression=compression,
         )
         make_or_mend(path, make)
-    # The first rank's word: another might look when a chunk has been written already.
+    # The first rank decides: another might ask when a chunk has been written already.
     missing = world.meet(
         open_activations(path).missing() if world.first else None, lambda by_rank: by_rank[0]
     )
     store = open_activations(path)
     done = store.n_samples - sum(stop - start for start, stop in missing)
-    writes = world.first or not together
+    writes = world.first or not tensor_parallel
     with Writer() as writer:
-        for start, stop in missing if together else world.share(missing):
+        for start, stop in missing if tensor_parallel else world.share(missing):
             chunk = Chunk(stop - start, stored)
             for rows in forward.run(start, stop):
                 if writes:
@@ -133,9 +139,44 @@ def extract(
     return store
 
 
+def read_passages(
+    model: Any,
+    passages: Passages,
+    readout: Readout,
+    *,
+    pad_id: int,
+    on_rows: Callable[[int, int], None],
+    as_one: World = ALONE,
+) -> dict[str, npt.NDArray[np.float32]]:
+    """A read-out at every sample, in the samples' order, in a pass that stores nothing.
+
+    Args:
+        model: a causal LM in eval mode, on its device.
+        passages: samples with their tokens.
+        readout: what is read; its batches are those of an extraction.
+        pad_id: token id to pad with (it is masked).
+        on_rows: called with (rows done, rows in all).
+        as_one: the ranks that hold the model together; all of them read all samples.
+
+    Returns:
+        Array name -> (samples, columns).
+    """
+    blocks = find_blocks(model).modules
+    last = ResidualStream({len(blocks): blocks[-1]})
+    forward = ForwardPass(model, passages, last, pad_id, readout, as_one)
+    total = len(passages.samples)
+    chunk, done = Chunk(total), 0
+    for rows in forward.run(0, total):
+        chunk.add(rows)
+        done += len(rows.index)
+        on_rows(done, total)
+    _, read = chunk.gather()
+    return {name: value.float().numpy() for name, value in read.items()}
+
+
 def _create(
     path: Path,
-    look: Callable[[], Mapping[int, torch.Tensor]],
+    probe: Callable[[], Mapping[int, torch.Tensor]],
     passages: Passages,
     layers: list[int],
     attributes: Mapping[str, Any],
@@ -143,8 +184,8 @@ def _create(
     readout: Readout | None,
     compression: Compression,
 ) -> None:
-    """Make the empty store, its width and dtype read off a few tokens."""
-    some = next(iter(look().values()))
+    """Create the empty store; width and dtype are those of a hidden state at one token."""
+    some = next(iter(probe().values()))
     if some.dtype not in _DTYPES:
         raise DataError(f"{path}: hidden states in {some.dtype}; set the model's dtype")
     create_activations(
@@ -161,7 +202,7 @@ def _create(
 
 
 def sample_counts(passages: Passages) -> dict[str, Any]:
-    """How many samples were drawn, and are left out by each reason; where those stored are from."""
+    """How many samples were drawn and left out, by reason; documents of those that are stored."""
     documents, most = passages.samples.spread()
     left_out = passages.left_out
     return {
@@ -202,3 +243,51 @@ def _words(value: torch.Tensor) -> npt.NDArray[np.generic]:
     """A CPU tensor as NumPy; bfloat16, which NumPy lacks, as its 16-bit words."""
     value = value.contiguous()
     return value.view(torch.uint16).numpy() if value.dtype == torch.bfloat16 else value.numpy()
+
+
+class Writer:
+    """Writes in background threads, with back-pressure, so that the model does not wait.
+
+    A context manager, which waits at its end for the jobs that are left.
+    """
+
+    def __init__(self, threads: int = 1) -> None:
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="engramcka-writer")
+        self._room = threading.Semaphore(WAITING)
+        self._jobs: list[Future[None]] = []
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._pool.shutdown(wait=True)
+        if error is None:
+            self._raise_finished()
+
+    def submit(self, job: Callable[[], None]) -> None:
+        """Run a job when a thread is free; blocks while `WAITING` jobs are not done.
+
+        Raises:
+            Exception: what an earlier job raised.
+        """
+        self._room.acquire()
+        self._raise_finished()
+
+        def run() -> None:
+            try:
+                job()
+            finally:
+                self._room.release()
+
+        self._jobs.append(self._pool.submit(run))
+
+    def _raise_finished(self) -> None:
+        done = [job for job in self._jobs if job.done()]
+        self._jobs = [job for job in self._jobs if job not in done]
+        for job in done:
+            job.result()

@@ -1,14 +1,15 @@
 """Forward passes over the passages of a range of samples: rows of hidden states, and read-outs.
 
-A batch that does not fit the device's memory is halved, and so are those after it; where ranks hold
-the model as one it cannot be, since the others would wait within it, and batches are smaller. What
-a batch gives is sent to the host while the next one runs. Knows nothing of files.
+Passages of similar length go through the model together, under a budget of tokens. The order
+follows from the lengths alone, so that a run that was stopped and started again makes the same
+batches. A batch that does not fit the device's memory is halved, and so are those after it. Under
+tensor parallelism it cannot be halved, since the other ranks would wait within it; batches are
+smaller there from the start. The rows of a batch are copied to the host while the next one runs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import nullcontext
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -19,22 +20,56 @@ import torch
 from engramcka.data import Passages
 from engramcka.distributed import ALONE, World
 from engramcka.errors import DataError
-from engramcka.extraction.batching import length_batches, pad
-from engramcka.extraction.hooks import ResidualStream
-from engramcka.extraction.rows import BlockRows
+from engramcka.extraction.residual_stream import ResidualStream
 from engramcka.memory import out_of_memory
 from engramcka.models import find_blocks
+from engramcka.models.hooks import PassHooks
+
+
+def length_batches(lengths: Sequence[int], token_budget: int) -> Iterator[npt.NDArray[np.int64]]:
+    """Indices of sequences, longest first, in batches of at most ``token_budget`` padded tokens.
+
+    Args:
+        lengths: tokens of each sequence.
+        token_budget: longest sequence of a batch x sequences in it; one that is longer by itself
+            is a batch of its own.
+    """
+    order = np.argsort(-np.asarray(lengths), kind="stable")
+    start = 0
+    while start < len(order):
+        longest = max(1, int(lengths[order[start]]))
+        size = max(1, token_budget // longest)
+        yield order[start : start + size]
+        start += size
+
+
+def pad(
+    ids: Sequence[npt.NDArray[np.int64]], pad_id: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Sequences side by side, padded on the right.
+
+    Returns:
+        Token ids and attention mask (1 on real tokens), both (batch, longest) int64.
+    """
+    longest = max(len(one) for one in ids)
+    padded = np.full((len(ids), longest), pad_id, dtype=np.int64)
+    mask = np.zeros((len(ids), longest), dtype=np.int64)
+    for row, one in enumerate(ids):
+        padded[row, : len(one)] = one
+        mask[row, : len(one)] = 1
+    return padded, mask
+
 
 TOKEN_BUDGET = {"cpu": 4096, "cuda": 65536}  # padded tokens a forward pass, to begin with
 _SHARED_BUDGET = 16384  # at most, through a model that ranks hold as one
 
-_LOOK = 2  # tokens that a hidden state's width and dtype are read off
+_PROBE_TOKENS = 2  # of the pass that shows a hidden state's width and dtype
 
 Indices = npt.NDArray[np.int64]
 
 
 class Readout(Protocol):
-    """Something read off hidden states on the device, in the pass that makes them."""
+    """Something computed from hidden states on the device, in the pass that makes them."""
 
     columns: Mapping[str, int]  # array name -> columns
 
@@ -49,7 +84,7 @@ class Readout(Protocol):
 
 
 @dataclass(frozen=True)
-class Rows:
+class BatchRows:
     """What one batch gives, on its way to the host."""
 
     index: torch.Tensor  # (rows,) places in the range of samples
@@ -63,7 +98,7 @@ class ForwardPass:
 
     Args:
         model: a causal LM in eval mode, on its device.
-        passages: placed samples.
+        passages: samples with their tokens.
         stream: the hooks that take hidden states out of it.
         pad_id: token id to pad with (it is masked).
         readout: what else is read; None for hidden states alone.
@@ -82,7 +117,8 @@ class ForwardPass:
         self._model, self._passages, self._pad_id = model, passages, pad_id
         self._readout = readout
         self._stream = stream
-        self._rows = BlockRows(find_blocks(model).modules) if readout is not None else None
+        blocks = find_blocks(model).modules if readout is not None else ()
+        self._blocks = dict(enumerate(blocks, start=1))  # what the read-out reads
         self._device = next(model.parameters()).device
         self._copies = torch.cuda.Stream(self._device) if self._device.type == "cuda" else None
         self.budget = TOKEN_BUDGET[self._device.type]
@@ -90,7 +126,7 @@ class ForwardPass:
         if as_one.size > 1:
             self.budget = min(self.budget, _SHARED_BUDGET)
 
-    def run(self, start: int, stop: int) -> Iterator[Rows]:
+    def run(self, start: int, stop: int) -> Iterator[BatchRows]:
         """The samples from start to stop, a batch at a time, in an order that lengths decide.
 
         Raises:
@@ -116,9 +152,11 @@ class ForwardPass:
             else:
                 yield rows
 
-    def look(self) -> dict[int, torch.Tensor]:
-        """Each point's (1, width) at the first sample's first token: its width and dtype."""
-        ids, mask = pad([self._passages.ids[self._passages.passage[0]][:_LOOK]], self._pad_id)
+    def probe(self) -> dict[int, torch.Tensor]:
+        """Each point's hidden state, (1, width), at one token, to learn its width and dtype."""
+        ids, mask = pad(
+            [self._passages.ids[self._passages.passage[0]][:_PROBE_TOKENS]], self._pad_id
+        )
         first = torch.zeros(1, dtype=torch.int64)
         with torch.no_grad(), self._stream.capture(first, first, first):
             self._model(input_ids=self._to(ids), attention_mask=self._to(mask), use_cache=False)
@@ -144,7 +182,7 @@ class ForwardPass:
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _forward(self, numbers: Indices, wanted: Indices, start: int) -> Rows:
+    def _forward(self, numbers: Indices, wanted: Indices, start: int) -> BatchRows:
         place = {number: index for index, number in enumerate(numbers.tolist())}
         rows = np.flatnonzero(np.isin(wanted, numbers))
         sequence = np.array([place[number] for number in wanted[rows].tolist()], dtype=np.int64)
@@ -153,35 +191,49 @@ class ForwardPass:
         ids, mask = pad([self._passages.ids[number] for number in numbers.tolist()], self._pad_id)
         batch = {"input_ids": self._to(ids), "attention_mask": self._to(mask), "use_cache": False}
         with torch.no_grad():
-            before = nullcontext() if self._rows is None else self._rows.capture(*spans[::2])
-            with before, self._stream.capture(*spans):
+            outputs = self._block_outputs(*spans[::2])
+            with outputs, self._stream.capture(*spans):
                 self._model(**batch)
-            read = self._read(batch, *spans[::2])
+            if not outputs.complete:  # what is stored ended the pass before the last block
+                outputs = self._block_outputs(*spans[::2], end=True)
+                with outputs:
+                    self._model(**batch)
+            read = {} if self._readout is None else self._readout(outputs.found)
         return self._to_host(torch.from_numpy(rows), self._stream.selected, read)
 
-    def _read(
-        self, batch: Mapping[str, Any], sequence: torch.Tensor, token: torch.Tensor
-    ) -> dict[str, torch.Tensor]:
-        if self._readout is None or self._rows is None:
-            return {}
-        if not self._rows.complete:  # what is stored ended the pass before the last block
-            with self._rows.capture(sequence, token, stop=True):
-                self._model(**batch)
-        return dict(self._readout(self._rows.selected))
+    def _block_outputs(
+        self, sequence: torch.Tensor, token: torch.Tensor, *, end: bool = False
+    ) -> PassHooks[int, torch.Tensor]:
+        """Hooks that keep each block's output at single tokens, as the next block takes it.
+
+        (rows, width), or (rows, streams, width), whatever the store keeps. No hooks where nothing
+        is read out.
+
+        Args:
+            sequence: (rows,) int64, index in the batch.
+            token: (rows,) int64, its token.
+            end: end the pass after the last block.
+        """
+
+        def select(_number: int, hidden: torch.Tensor) -> torch.Tensor:
+            here = hidden.device
+            return hidden.detach()[sequence.to(here), token.to(here)]
+
+        return PassHooks(self._blocks, select, end=end)
 
     def _to_host(
         self,
         index: torch.Tensor,
         hidden: Mapping[int, torch.Tensor],
         read: Mapping[str, torch.Tensor],
-    ) -> Rows:
+    ) -> BatchRows:
         if self._copies is None:
-            return Rows(index, dict(hidden), dict(read), None)
+            return BatchRows(index, dict(hidden), dict(read), None)
         self._copies.wait_stream(torch.cuda.current_stream(self._device))
         with torch.cuda.stream(self._copies):
             host_hidden = {layer: self._pinned(value) for layer, value in hidden.items()}
             host_read = {name: self._pinned(value) for name, value in read.items()}
-            return Rows(index, host_hidden, host_read, self._copies.record_event())
+            return BatchRows(index, host_hidden, host_read, self._copies.record_event())
 
     def _pinned(self, value: torch.Tensor) -> torch.Tensor:
         assert self._copies is not None
@@ -204,11 +256,11 @@ class Chunk:
 
     def __init__(self, size: int, layers: Collection[int] = ()) -> None:
         self._size, self._layers = size, layers
-        self._arriving: Rows | None = None
+        self._arriving: BatchRows | None = None
         self._hidden: dict[int, torch.Tensor] = {}
         self._readouts: dict[str, torch.Tensor] = {}
 
-    def add(self, rows: Rows) -> None:
+    def add(self, rows: BatchRows) -> None:
         """Take a batch's rows, which need not have arrived: those of the one before are placed."""
         self._place()
         self._arriving = rows

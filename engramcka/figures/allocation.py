@@ -1,7 +1,7 @@
 """The U-curve: validation loss against the share of sparse parameters that experts keep.
 
-Knows results, no files. The Engram paper's Figure 3 (left): rho = 1 is the mixture of experts
-alone, a smaller rho gives more to memory. The lowest mean is ringed.
+The Engram paper's Figure 3 (left): rho = 1 is the mixture of experts alone, a smaller rho gives
+more to memory. The lowest mean is ringed.
 """
 
 from __future__ import annotations
@@ -20,11 +20,13 @@ from matplotlib.lines import Line2D
 
 from engramcka.errors import ComparisonError, ConfigError
 from engramcka.figures.broken import set_ticks, span_of
-from engramcka.figures.curves import Look, draw_legend
+from engramcka.figures.draw import Drawing
 from engramcka.figures.labels import as_plain, fit, size_in_points, text_width
-from engramcka.figures.points import deviation, draw_points, loss_label
+from engramcka.figures.latex import Table, deviations, escaped, number, only
+from engramcka.figures.lines import LineStyle, deviation, draw_legend, draw_points, loss_label
 from engramcka.figures.style import Style, as_style, compose, new_figure, on_own_axes
 from engramcka.results import AllocationSweep
+from engramcka.results.base import one_line
 
 Float = npt.NDArray[np.float64]
 
@@ -79,7 +81,7 @@ def plot_allocation(
     units = list(dict.fromkeys(sweep.unit for sweep in sweeps))
     if len(units) > 1:
         raise ComparisonError(f"losses in {' and '.join(units)} have no common axis")
-    drawn = [_draw(ax, sweep, Look.of(index)) for index, sweep in enumerate(sweeps)]
+    drawn = [_draw(ax, sweep, LineStyle.of(index)) for index, sweep in enumerate(sweeps)]
     points, seeds = [one[0] for one in drawn], [one[1] for one in drawn]
     alone, best = [one[2] for one in drawn if one[2]], [one[3] for one in drawn if one[3]]
     _limits(ax, sweeps)
@@ -111,7 +113,7 @@ def allocation_figure(
 
 
 def _draw(
-    ax: Axes, sweep: AllocationSweep, look: Look
+    ax: Axes, sweep: AllocationSweep, look: LineStyle
 ) -> tuple[ErrorbarContainer, Line2D | None, Line2D | None, Line2D | None]:
     """Points, seeds, the level of the experts alone, and a ring around the best."""
     order = np.argsort(sweep.rho, kind="stable")
@@ -160,3 +162,37 @@ def _longest_that_fits(ax: Axes, room: float) -> None:
     text = next((text for text in _X_LABELS if text_width(text, font) <= room), _X_LABELS[-1])
     ax.set_xlabel(text)
     as_plain((ax.xaxis.label,))
+
+
+def allocation_caption(sweeps: Sequence[AllocationSweep]) -> str:
+    """What rho is, the ring and the dashed line."""
+    seeds = sorted({len(sweep.seeds) for sweep in sweeps})
+    spread = (
+        "One seed: the spread between seeds is unknown."
+        if seeds == [1]
+        else f"Points are means over {' or '.join(map(str, seeds))} seeds (faint), bars one "
+        "standard deviation."
+    )
+    return (
+        f"Validation loss ({one_line(sweeps[0].unit)}) against rho, the share of the sparse "
+        f"parameters that experts keep. {spread} Ringed: the lowest mean. Dashed: experts alone."
+    )
+
+
+def allocation_table(sweeps: Sequence[AllocationSweep], digits: int | None) -> Table:
+    """A row a rho."""
+    sweep = only(sweeps)
+    digits, several = 4 if digits is None else digits, len(sweep.seeds) > 1
+    rows = []
+    for index in np.argsort(sweep.rho, kind="stable"):
+        experts = [str(sweep.experts[index])] if sweep.experts else []
+        spread = deviations(sweep.loss[index], several, digits)
+        rows.append(
+            [number(sweep.rho[index], 2), *experts, number(sweep.mean[index], digits), *spread]
+        )
+    head = [r"$\rho$", *(["Experts"] if sweep.experts else []), f"Loss ({escaped(sweep.unit)})",
+            *(["s.d."] if several else [])]  # fmt: skip
+    return head, rows
+
+
+DRAWING = Drawing(allocation_figure, plot_allocation, allocation_caption, allocation_table)

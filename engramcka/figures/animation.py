@@ -1,7 +1,7 @@
 """A series of maps over training as a moving picture: GIF, or MP4 where there is an ffmpeg.
 
-Knows results and the one output file. The step stands above the map; the loss curves, where there
-are any, stand beside it with what is still to come faint. A GIF has the same bytes every time.
+The step stands above the map; the loss curves, where there are any, stand beside it with what is
+still to come faint. A GIF has the same bytes every time.
 """
 
 from __future__ import annotations
@@ -20,17 +20,15 @@ import numpy.typing as npt
 from matplotlib.figure import Figure
 
 from engramcka.errors import ConfigError, EngramckaError
-from engramcka.figures.files import checked_extension, write_whole
 from engramcka.figures.heatmap import plot_cka_map
-from engramcka.figures.series import in_order, step_title
+from engramcka.figures.options import MOVIES, checked_extension, write_whole
+from engramcka.figures.panels import in_order, step_title
 from engramcka.figures.style import Style, as_style, compose, new_figure
 from engramcka.figures.training import plot_training
 from engramcka.results import CkaMap, TrainingCurve
 
 Frame = npt.NDArray[np.uint8]  # (height, width, 3) RGB, both sides even
 
-MOVIES = ("gif", "mp4")
-"""File extensions that a series can be written with as a moving picture."""
 
 MOVIE_DPI = 150
 _LAST = 4  # times as long as the others the last frame of a GIF stays

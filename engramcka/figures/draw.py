@@ -1,48 +1,44 @@
-"""The figure of a result, whatever it is: one table from result to drawing.
+"""The figure of a result, whatever it is.
 
-Knows results, no files.
+The module of each kind (`engramcka.figures.cka` and the like) ends in its `Drawing`.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from matplotlib.figure import Figure
+from engramcka.figures.latex import Table
+from engramcka.results import Result
+from engramcka.results.base import part
+from engramcka.results.kinds import KINDS, kind_of
 
-from engramcka.figures.allocation import allocation_figure, plot_allocation
-from engramcka.figures.gates import gates_figure, plot_gates
-from engramcka.figures.heatmap import cka_figure, plot_cka_map
-from engramcka.figures.lens import lens_figure, plot_lens
-from engramcka.figures.memory import memory_figure, plot_memory
-from engramcka.figures.style import Style
-from engramcka.figures.sweep import plot_sweep, sweep_figure
-from engramcka.figures.training import plot_training, training_figure
-from engramcka.results import (
-    AllocationSweep,
-    CkaMap,
-    GateMap,
-    LensCurve,
-    LossSweep,
-    MemoryAblation,
-    TrainingCurve,
-)
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-DRAWINGS: Mapping[type[Any], tuple[Callable[..., Figure], Callable[..., Any]]] = {
-    CkaMap: (cka_figure, plot_cka_map),
-    LensCurve: (lens_figure, plot_lens),
-    LossSweep: (sweep_figure, plot_sweep),
-    AllocationSweep: (allocation_figure, plot_allocation),
-    GateMap: (gates_figure, plot_gates),
-    MemoryAblation: (memory_figure, plot_memory),
-    TrainingCurve: (training_figure, plot_training),
-}
-"""The figure of each kind of result, and the function whose options it passes on."""
+    from engramcka.figures.style import Style
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How one kind of result is put on paper; "together" kinds take a sequence of results."""
+
+    figure: Callable[..., Figure]
+    plot: Callable[..., Any]  # on given axes; `figure` passes its options on
+    caption: Callable[..., str]
+    table: Callable[..., Table]  # of a sequence, with `digits` after the point
+
+
+def drawing_of(kind: str) -> Drawing:
+    """The drawing of a kind of result, a key of `engramcka.results.kinds.KINDS`."""
+    found: Drawing = part("figures", kind).DRAWING
+    return found
 
 
 def result_figure(
-    results: Any | Sequence[Any], style: Style | str = "plain", **options: Any
+    results: Result | Sequence[Result], style: Style | str = "plain", **options: Any
 ) -> Figure:
     """The figure of one result, or of several curves, allocation sweeps or ablations in one.
 
@@ -56,14 +52,32 @@ def result_figure(
         EngramckaError: as the kind's own function.
     """
     first = results[0] if isinstance(results, Sequence) and len(results) else results
-    if type(first) not in DRAWINGS:
-        raise TypeError(f"no figure of a {type(first).__name__}")
-    figure, _ = DRAWINGS[type(first)]
     single = results[0] if isinstance(results, Sequence) and len(results) == 1 else results
-    return figure(single, style, **options)
+    return drawing_of(kind_of(first).name).figure(single, style, **options)
 
 
-def known_options(kind: type[Any]) -> set[str]:
+def known_options(kind: str) -> set[str]:
     """Names of the options that the drawing of this kind of result takes."""
-    names = {name for made in DRAWINGS[kind] for name in inspect.signature(made).parameters}
-    return names - {"ax", "style", "options"}
+    drawing = drawing_of(kind)
+    return _parameters(drawing.figure, drawing.plot) - {"ax", "style", "options"}
+
+
+def captions(kind: str, results: Sequence[Result], options: Mapping[str, Any]) -> list[str]:
+    """What a reader must know of results of one kind: one text where they stand in one figure.
+
+    Args:
+        kind: of all of them.
+        results: of that kind.
+        options: what the figure was drawn with; the caption takes those that it knows.
+    """
+    if not results:
+        return []
+    make = drawing_of(kind).caption
+    known = {name: options[name] for name in _parameters(make) & options.keys()}
+    if KINDS[kind].together:
+        return [make(results, **known)]
+    return [make(result, **known) for result in results]
+
+
+def _parameters(*functions: Callable[..., Any]) -> set[str]:
+    return {name for made in functions for name in inspect.signature(made).parameters}

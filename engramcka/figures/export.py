@@ -1,6 +1,6 @@
 """Figures into files: PNG, PDF or SVG, the same bytes every time.
 
-Knows the output file and no other path. There is no timestamp in any format, ids in SVG come from a
+There is no timestamp in any format, ids in SVG come from a
 fixed salt, fonts are embedded (Type 42 in PDF, outlines in SVG). The file appears when it is whole.
 """
 
@@ -16,12 +16,9 @@ from matplotlib.figure import Figure
 
 from engramcka.errors import ConfigError
 from engramcka.figures.draw import result_figure
-from engramcka.figures.files import checked_extension, write_whole
+from engramcka.figures.options import FORMATS, checked_extension, write_whole
 from engramcka.figures.style import PNG_DPI, Style, settings_for
 from engramcka.results import CkaMap, LossSweep
-
-FORMATS = ("png", "pdf", "svg")
-"""File extensions that a figure can be written with."""
 
 _NOTEBOOK_DPI = 150
 

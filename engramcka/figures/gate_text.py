@@ -1,7 +1,7 @@
 """Text with each token on a ground coloured by its gate: the Engram paper's Figure 7, any script.
 
-Knows results, no files. The paler a token's ground, the less the memory adds there. A character
-that no font of this machine has is drawn as its number and named by `gate_text_caption`.
+The paler a token's ground, the less the memory adds there. A character that no font of this machine
+has is drawn as its number and named by `gate_text_caption`.
 """
 
 from __future__ import annotations
@@ -20,13 +20,12 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.text import Text
 
 from engramcka.errors import ComparisonError, ConfigError
-from engramcka.figures.glyphs import drawable, scripts
 from engramcka.figures.heatmap import finish_colour_bar
-from engramcka.figures.labels import as_plain, elided, size_in_points, text_width
-from engramcka.figures.plain import plain
+from engramcka.figures.labels import as_plain, drawable, elided, scripts, size_in_points, text_width
 from engramcka.figures.style import Style, as_style, further_fonts, new_figure
 from engramcka.figures.token_lines import Place, joined, mirrored, pieces_of, set_in_lines
 from engramcka.results import GateMap, GateText
+from engramcka.results.base import one_line
 
 Float = npt.NDArray[np.float64]
 
@@ -145,7 +144,7 @@ def gate_text_caption(gates: GateMap, style: Style | str = "plain") -> str:
     tokens = [token for text in gates.texts for token in text.tokens]
     missing = frozenset().union(*(drawable(token, families)[1] for token in tokens))
     caption = (
-        f"Ground: gate α of the Engram module of {plain(gates.label)} at each token, 0 to 1, "
+        f"Ground: gate α of the Engram module of {one_line(gates.label)} at each token, 0 to 1, "
         "mean over the residual streams."
     )
     if missing:
@@ -165,7 +164,7 @@ def _blocks(
 ) -> Iterator[_Block]:
     """Every text chosen with every module chosen."""
     if not gates.texts:
-        raise ComparisonError(f"the gates of {plain(gates.label)} were not kept for any text")
+        raise ComparisonError(f"the gates of {one_line(gates.label)} were not kept for any text")
     chosen = range(len(gates.texts)) if texts is None else texts
     wanted = gates.layers if layers is None else tuple(layers)
     for layer in wanted:

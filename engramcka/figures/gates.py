@@ -1,11 +1,12 @@
 """Gates of every Engram module by entity type, and which n-gram order answers.
 
-Knows results, no files. A dot is one residual stream's mean gate over the tokens of a type, with
-its 95 % interval; a colour is one module.
+A dot is one residual stream's mean gate over the tokens of a type, with its 95 % interval; a colour
+is one module.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -19,11 +20,13 @@ from matplotlib.legend import Legend
 from matplotlib.text import Text
 
 from engramcka.errors import ComparisonError
-from engramcka.figures.curves import COLOURS, Look, draw_legend
+from engramcka.figures.draw import Drawing
 from engramcka.figures.labels import as_plain, elided, fit, size_in_points, text_width, tick_size
-from engramcka.figures.plain import plain
+from engramcka.figures.latex import Table, escaped, number, only
+from engramcka.figures.lines import COLOURS, LineStyle, draw_legend
 from engramcka.figures.style import Style, as_style, compose, new_figure, on_own_axes
 from engramcka.results import GateMap
+from engramcka.results.base import one_line
 
 Float = npt.NDArray[np.float64]
 
@@ -65,7 +68,7 @@ def plot_gates(
     )
     points = []
     for module in range(modules):
-        look = Look.of(module)
+        look = LineStyle.of(module)
         own = offsets[module * streams : (module + 1) * streams]
         at = (rows[:, None] + own).ravel()
         points.append(
@@ -103,14 +106,16 @@ def plot_gate_orders(
     assert ax is not None
     shares = gates.order_share
     if shares is None or not gates.orders:
-        raise ComparisonError(f"the gates of {plain(gates.label)} have no shares of n-gram orders")
+        raise ComparisonError(
+            f"the gates of {one_line(gates.label)} have no shares of n-gram orders"
+        )
     texts: list[list[Text]] = [[] for _ in gates.layers]
     left = np.zeros(len(gates.layers))
-    for order, (number, colour) in enumerate(zip(gates.orders, _greys(gates), strict=True)):
+    for order, (grams, colour) in enumerate(zip(gates.orders, _greys(gates), strict=True)):
         part = np.nan_to_num(shares[:, order])
         ax.barh(range(len(part)), part, 0.75, left=left, color=colour, zorder=2)
         for module in range(len(part)):
-            text = _order_text(ax, gates, module, order, number, left[module] + part[module] / 2)
+            text = _order_text(ax, gates, module, order, grams, left[module] + part[module] / 2)
             texts[module].append(text)
         left += part
     ax.set_xlim(0, 1)
@@ -170,7 +175,7 @@ def _frame(ax: Axes, gates: GateMap, title: str | None) -> None:
     names = []
     for index, name in enumerate(gates.types):
         count = f" ({gates.counts[index]:,})" if index < len(gates.counts) else ""
-        names.append(elided(plain(name), font, room - text_width(count, font)) + count)
+        names.append(elided(one_line(name), font, room - text_width(count, font)) + count)
     ax.set_yticks(range(len(names)), names)
     as_plain(ax.get_yticklabels())
     ax.tick_params(axis="y", length=0)
@@ -180,7 +185,7 @@ def _frame(ax: Axes, gates: GateMap, title: str | None) -> None:
     ax.set_xlabel("mean gate α")
     fit(ax.xaxis.label, width)
     if title is not None:
-        ax.set_title(plain(title))
+        ax.set_title(one_line(title))
         fit(ax.title, width)
 
 
@@ -207,3 +212,29 @@ def _order_text(
     )
     as_plain((text,))
     return text
+
+
+def gates_caption(gates: GateMap) -> str:
+    """What a dot is."""
+    bars = " with its 95 % interval" if gates.alpha_low is not None else ""
+    streams = gates.alpha.shape[2]
+    dot = f"one of {streams} residual streams" if streams > 1 else "one module"
+    return (
+        f"Mean gate α of {one_line(gates.label)} by entity type (tokens in brackets); a dot is "
+        f"{dot}{bars}, a colour the layer of one module."
+    )
+
+
+def gates_table(gates: Sequence[GateMap], digits: int | None) -> Table:
+    """A row a type, a column a module; means over the streams."""
+    one = only(gates)
+    digits = 2 if digits is None else digits
+    rows = []
+    for index, name in enumerate(one.types):
+        count = f"{one.counts[index]:,}" if index < len(one.counts) else "--"
+        means = one.alpha[index].mean(axis=1)
+        rows.append([escaped(name), count, *(number(mean, digits) for mean in means)])
+    return ["Type", "Tokens", *(f"Layer {layer}" for layer in one.layers)], rows
+
+
+DRAWING = Drawing(gates_figure, plot_gates, gates_caption, gates_table)

@@ -1,11 +1,12 @@
 """A CKA map as a heatmap: cells, soft alignment with its interval, diagonal, colour bar.
 
-Knows no files. Both axes are in layer numbers, so that whatever a caller draws on top is too: a
+Both axes are in layer numbers, so that whatever a caller draws on top is too: a
 cell is centred on its layer, row 1 at the bottom, as in the Engram paper's Figure 4 (b).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,16 +15,23 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection, QuadMesh
 from matplotlib.colorbar import Colorbar
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
 from engramcka import palettes
-from engramcka.figures.cells import draw_cells, draw_missing, edges, layer_numbers
-from engramcka.figures.labels import as_plain, fit, fit_lines, size_in_points, tick_size
+from engramcka.errors import ComparisonError
+from engramcka.figures.labels import (
+    as_plain,
+    fit,
+    fit_lines,
+    layer_ticks,
+    size_in_points,
+    tick_size,
+)
 from engramcka.figures.style import Style, as_style, compose, new_figure, on_own_axes
-from engramcka.figures.ticks import layer_ticks
 from engramcka.results import CkaMap
 
 Float = npt.NDArray[np.float64]
@@ -237,3 +245,88 @@ def _map_size(ax: Axes) -> tuple[float, float]:
     width, height = size_in_points(ax)
     ratio = ax.get_box_aspect() or np.ptp(ax.get_ylim()) / np.ptp(ax.get_xlim())
     return min(width, height / ratio), min(height, width * ratio)
+
+
+_LINED = 2.5  # points: lines part cells at least so large
+_RASTER_CELLS = 10_000  # above, cells are one image in a vector file, at its dpi
+
+
+def layer_numbers(
+    layers: Sequence[int], first_layer: int, name: str
+) -> tuple[Float, npt.NDArray[np.intp]]:
+    """Layer numbers in ascending order, and the order that sorts the map's rows or columns."""
+    numbers = np.asarray(layers, dtype=np.float64) + (first_layer - 1)
+    order = np.argsort(numbers, kind="stable")
+    twice = np.flatnonzero(np.diff(numbers[order]) == 0)
+    if len(twice):
+        raise ComparisonError(
+            f"{name} names layer {numbers[order][twice[0]]:g} twice; a map is drawn by layer number"
+        )
+    return numbers[order], order
+
+
+def edges(numbers: Float) -> Float:
+    """Cell borders midway between layers; the outer ones as far out as the next is in."""
+    if len(numbers) == 1:
+        return np.array([numbers[0] - 0.5, numbers[0] + 0.5])
+    middle = (numbers[1:] + numbers[:-1]) / 2
+    first, last = 2 * numbers[:1] - middle[:1], 2 * numbers[-1:] - middle[-1:]
+    return np.concatenate((first, middle, last))
+
+
+def draw_cells(
+    ax: Axes,
+    values: Float,
+    x_edges: Float,
+    y_edges: Float,
+    palette: str,
+    low: float,
+    high: float,
+) -> QuadMesh:
+    """Colour (y, x) values between these borders; white lines part large ones."""
+    colours = ListedColormap(palettes.table(palette) / 255.0, name=palette)
+    size = min(size_in_points(ax)) / max(values.shape)
+    lined = size >= _LINED
+    return ax.pcolormesh(
+        x_edges,
+        y_edges,
+        np.ma.masked_invalid(values),
+        cmap=colours,
+        vmin=low,
+        vmax=high,
+        edgecolors="white" if lined else "face",
+        linewidth=min(0.8, 0.045 * size) if lined else 0.1,
+        antialiased=lined,
+        rasterized=values.size > _RASTER_CELLS,
+    )
+
+
+def draw_missing(ax: Axes, values: Float, x_edges: Float, y_edges: Float) -> PolyCollection | None:
+    """Hatched grey where there is no value, a patch for each run of such cells."""
+    missing = ~np.isfinite(values)
+    if not missing.any():
+        return None
+    patches = [
+        [(x_edges[left], y_edges[bottom]), (x_edges[right], y_edges[bottom]),
+         (x_edges[right], y_edges[top]), (x_edges[left], y_edges[top])]
+        for bottom, top, left, right in _rectangles(missing)
+    ]  # fmt: skip
+    ground = PolyCollection(
+        patches, facecolor="#d9d9d9", edgecolor="#8c8c8c", hatch="/////", linewidth=0.0
+    )
+    ax.add_collection(ground, autolim=False)
+    return ground
+
+
+def _rectangles(mask: npt.NDArray[np.bool_]) -> list[tuple[int, int, int, int]]:
+    """Disjoint rectangles (bottom, top, left, right) that cover the mask: equal rows merged."""
+    found: list[tuple[int, int, int, int]] = []
+    row = 0
+    while row < len(mask):
+        top = row + 1
+        while top < len(mask) and (mask[top] == mask[row]).all():
+            top += 1
+        steps = np.flatnonzero(np.diff(mask[row].astype(np.int8), prepend=0, append=0))
+        found += [(row, top, int(a), int(b)) for a, b in zip(steps[::2], steps[1::2], strict=True)]
+        row = top
+    return found

@@ -1,20 +1,24 @@
-"""Names of models and variants as plain text on a figure.
+"""Text on a figure: names of models as plain text, characters that fonts have, numbers on an axis.
 
-Knows nothing of results. A name is never read as TeX or mathematics: ``$``, ``_``, ``^`` and
-backslashes are drawn as they are.
+A name is never read as TeX or mathematics: ``$``, ``_``, ``^`` and backslashes are drawn as they
+are. A character that no font has is named by its number. Ticks stand at round numbers.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 
+import numpy as np
+import numpy.typing as npt
 from matplotlib.axes import Axes
-from matplotlib.font_manager import FontProperties
+from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.text import Text
 from matplotlib.textpath import TextToPath
 
-from engramcka.figures.plain import plain
+from engramcka.results.base import one_line
 
 _HINTED = 1.09  # text on a coarse grid of pixels is up to so much wider than its outlines
 
@@ -83,7 +87,7 @@ def _lines(text: str, fits: Callable[[str], bool]) -> list[str]:
 
 def fit_lines(text: Text, limit: float, ending: str, most: int) -> None:
     """As `fit`, on up to ``most`` lines, and shortened at the end."""
-    lines = wrapped(plain(text.get_text()), text.get_fontproperties(), limit, ending, most)
+    lines = wrapped(one_line(text.get_text()), text.get_fontproperties(), limit, ending, most)
     as_plain((text,))
     text.set_text(lines)
 
@@ -91,7 +95,7 @@ def fit_lines(text: Text, limit: float, ending: str, most: int) -> None:
 def fit(text: Text, limit: float, ending: str = "") -> None:
     """Make one label plain and no wider than ``limit`` points, with ``ending`` kept whole."""
     font = text.get_fontproperties()
-    name = elided(plain(text.get_text()), font, limit - text_width(ending, font))
+    name = elided(one_line(text.get_text()), font, limit - text_width(ending, font))
     text.set_text(name + ending)
     as_plain((text,))
 
@@ -101,7 +105,7 @@ def as_plain(texts: Iterable[Text]) -> None:
     for text in texts:
         text.set_usetex(False)
         text.set_parse_math(False)
-        text.set_text(plain(text.get_text()))
+        text.set_text(one_line(text.get_text()))
 
 
 def size_in_points(ax: Axes) -> tuple[float, float]:
@@ -113,3 +117,72 @@ def size_in_points(ax: Axes) -> tuple[float, float]:
 def tick_size(ax: Axes) -> float:
     """Font size of the x axis's tick labels, in points."""
     return float(ax.xaxis.get_major_ticks(1)[0].label1.get_fontsize())
+
+
+_SHOWN = {"\n": "↵", "\r": "↵", "\t": "⇥", "\u00a0": " "}
+
+
+def drawable(text: str, families: Sequence[str]) -> tuple[str, frozenset[str]]:
+    """The text on one line, with a character's number, as [4E2D], where no font has it.
+
+    Args:
+        text: any; line ends and tabs become signs, other control characters numbers.
+        families: font families, the first that has a character draws it.
+
+    Returns:
+        What can be drawn, and the characters that cannot.
+    """
+    known = _covered(tuple(families))
+    shown, missing = [], set()
+    for character in text:
+        character = _SHOWN.get(character, character)
+        category = unicodedata.category(character)
+        if category in ("Mn", "Me", "Cf", "Zs") or ord(character) in known:
+            shown.append(character if category[0] != "Z" else " ")
+            continue
+        shown.append(f"[{ord(character):04X}]")
+        missing.add(character)
+    return "".join(shown), frozenset(missing)
+
+
+def scripts(characters: frozenset[str]) -> str:
+    """What the characters are, for a caption: 'CJK, Thai'. Control characters are 'control'."""
+    names = {unicodedata.name(character, "control").split()[0] for character in characters}
+    return ", ".join(sorted(name if name == "CJK" else name.lower() for name in names))
+
+
+@cache
+def _covered(families: tuple[str, ...]) -> frozenset[int]:
+    """Every character that one of these families has."""
+    found: set[int] = set()
+    for family in families:
+        path = findfont(FontProperties(family=[family]), fallback_to_default=True)
+        found.update(get_font(path).get_charmap())
+    return frozenset(found)
+
+
+_STEPS = tuple(base * 10**power for power in range(6) for base in (1, 2, 5))
+_ROOM = 0.7  # of a step, that the first layer's tick needs before the next one
+
+
+def layer_ticks(numbers: Sequence[int] | npt.NDArray[np.float64], most: int) -> list[int]:
+    """Layer numbers to write on an axis: all, or few enough to be read apart.
+
+    Args:
+        numbers: the layers there are, ascending.
+        most: how many numbers have room, at least 1.
+
+    Returns:
+        Some of ``numbers``: all where they fit; multiples of a round step, after the first one,
+        where the layers follow each other; else every so many.
+    """
+    layers = [round(number) for number in numbers]
+    most = max(most, 1)
+    if len(layers) <= most:
+        return layers
+    if layers[-1] - layers[0] != len(layers) - 1:
+        return layers[:: -(-len(layers) // most)]
+    step = next(step for step in _STEPS if step != 2 and len(layers) / step <= most)
+    multiples = [layer for layer in layers if layer % step == 0]
+    first = layers[:1] if not multiples or multiples[0] - layers[0] >= _ROOM * step else []
+    return first + multiples

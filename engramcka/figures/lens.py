@@ -1,13 +1,13 @@
 """LogitLens curves of several models, with bands: the Engram paper's Figure 4 (a).
 
-Knows results, no files. A curve without memory is dashed, in the colour of its model.
+A curve without memory is dashed, in the colour of its model.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -20,19 +20,23 @@ from matplotlib.ticker import NullLocator
 
 from engramcka.errors import ComparisonError, ConfigError
 from engramcka.figures.broken import set_ticks
-from engramcka.figures.curves import Look, draw_band, draw_curve, draw_legend
-from engramcka.figures.labels import as_plain, fit, size_in_points, text_width, tick_size
-from engramcka.figures.plain import plain
+from engramcka.figures.draw import Drawing
+from engramcka.figures.labels import (
+    as_plain,
+    fit,
+    layer_ticks,
+    size_in_points,
+    text_width,
+    tick_size,
+)
+from engramcka.figures.latex import Table, escaped, interval, number
+from engramcka.figures.lines import LineStyle, draw_band, draw_curve, draw_legend
+from engramcka.figures.options import READINGS, Reading
 from engramcka.figures.style import Style, as_style, compose, new_figure, on_own_axes
-from engramcka.figures.ticks import layer_ticks
 from engramcka.results import LensCurve
+from engramcka.results.base import one_line
 
 Float = npt.NDArray[np.float64]
-Reading = Literal["kl", "entropy", "top1"]
-
-READINGS: tuple[Reading, ...] = ("kl", "entropy", "top1")
-"""What a lens curve may hold: KL divergence, entropy and agreement of the first guess."""
-
 _LOWEST = 1e-3  # of the largest value: what a logarithmic axis goes down to
 _WIDE = 6.0  # inches; narrower, panels stand under each other
 _HIGH = 0.62  # height over width of a panel
@@ -179,11 +183,11 @@ def _checked(curves: LensCurve | Sequence[LensCurve], reading: str) -> list[Lens
     return there
 
 
-def _looks(curves: Sequence[LensCurve]) -> list[Look]:
+def _looks(curves: Sequence[LensCurve]) -> list[LineStyle]:
     """A colour a model and text; dashes where its memory is off."""
     models = list(dict.fromkeys((curve.label, curve.where) for curve in curves))
     return [
-        Look.of(models.index((curve.label, curve.where)), None if curve.memory else "--")
+        LineStyle.of(models.index((curve.label, curve.where)), None if curve.memory else "--")
         for curve in curves
     ]
 
@@ -265,7 +269,7 @@ def _frame(
     ax.set_ylabel(_y_label(ax, curves, reading, height))
     as_plain((ax.xaxis.label, ax.yaxis.label))
     if title is not None:
-        ax.set_title(plain(title))
+        ax.set_title(one_line(title))
         fit(ax.title, width)
 
 
@@ -281,3 +285,60 @@ def _y_label(ax: Axes, curves: Sequence[LensCurve], reading: Reading, room: floa
     }[reading]
     font = ax.yaxis.label.get_fontproperties()
     return next((text for text in choices if text_width(text, font) <= room), choices[-1])
+
+
+def lens_caption(curves: Sequence[LensCurve], *, first_layer: int = 1) -> str:
+    """What diverges from what, over how many tokens, and what the bands are."""
+    directions = {curve.direction for curve in curves}
+    known = directions.pop() if len(directions) == 1 else "unknown"
+    what = (
+        "KL divergence of unknown direction between each layer's LogitLens prediction and the "
+        "model's own"
+        if known == "unknown"
+        else f"KL({known.replace('||', ' || ')}) of each layer's LogitLens prediction and the "
+        "model's own"
+    )
+    counts = {curve.n_tokens for curve in curves}
+    one = counts.pop() if len(counts) == 1 else None
+    unknown = "an unknown number of tokens" if counts <= {None} else "numbers of tokens that differ"
+    tokens = f"{one:,} tokens" if one else unknown
+    banded = all(curve.kl_low is not None for curve in curves)
+    bands = "Bands: 95 % intervals." if banded else "Curves without a band have no interval."
+    off = " Dashed: memory off." if any(not curve.memory for curve in curves) else ""
+    notes = "".join(
+        f" Note on {one_line(curve.label)}: {one_line(warning)}."
+        for curve in curves
+        for warning in curve.warnings
+    )
+    return f"{what}, mean over {tokens}. {bands}{off} Layers count from {first_layer}.{notes}"
+
+
+def lens_table(curves: Sequence[LensCurve], digits: int | None) -> Table:
+    """A row a layer, a column a model."""
+    digits = 2 if digits is None else digits
+    directions = {curve.direction for curve in curves} - {"unknown"}
+    if len(directions) > 1:
+        raise ComparisonError(
+            f"curves of {' and '.join(sorted(directions))} are different divergences; write "
+            "them apart"
+        )
+    layers = sorted({layer for curve in curves for layer in curve.layers})
+    rows = []
+    for layer in layers:
+        row = [str(layer)]
+        for curve in curves:
+            if layer not in curve.layers:
+                row.append("--")
+                continue
+            at = curve.layers.index(layer)
+            text = number(curve.kl[at], digits)
+            if curve.kl_low is not None and curve.kl_high is not None:
+                text += f" {interval(curve.kl_low[at], curve.kl_high[at], digits)}"
+            row.append(text)
+        rows.append(row)
+    off = ["" if curve.memory else ", memory off" for curve in curves]
+    names = [escaped(curve.label) + end for curve, end in zip(curves, off, strict=True)]
+    return ["Layer", *names], rows
+
+
+DRAWING = Drawing(lens_figure, plot_lens, lens_caption, lens_table)

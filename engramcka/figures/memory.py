@@ -1,7 +1,7 @@
 """What is left with the memory switched off: bars by token class (Engram paper, section 6.3).
 
-Knows results, no files. A bar is the share of a token's likelihood that is kept,
-exp(loss with memory - loss without); the difference in nats stands beside it.
+A bar is the share of a token's likelihood that is kept, exp(loss with memory - loss without); the
+difference in nats stands beside it.
 """
 
 from __future__ import annotations
@@ -20,11 +20,13 @@ from matplotlib.legend import Legend
 from matplotlib.text import Text
 
 from engramcka.errors import ComparisonError, ConfigError
-from engramcka.figures.curves import Look, draw_legend
+from engramcka.figures.draw import Drawing
 from engramcka.figures.labels import as_plain, elided, fit, size_in_points, text_width, tick_size
-from engramcka.figures.plain import plain
+from engramcka.figures.latex import Table, escaped, interval, number
+from engramcka.figures.lines import LineStyle, draw_legend
 from engramcka.figures.style import Style, as_style, compose, new_figure, on_own_axes
 from engramcka.results import MemoryAblation
+from engramcka.results.base import one_line
 
 Float = npt.NDArray[np.float64]
 
@@ -75,7 +77,7 @@ def plot_memory(
         low, high = _interval(ablation)
         bars.append(
             ax.barh(
-                at, ablation.kept, height=0.9 * each, color=Look.of(index).colour, zorder=2,
+                at, ablation.kept, height=0.9 * each, color=LineStyle.of(index).colour, zorder=2,
                 xerr=[low, high], error_kw={"elinewidth": 0.8, "capsize": 1.6,
                                             "ecolor": ax.xaxis.label.get_color()},
             )
@@ -111,8 +113,8 @@ def _checked(ablations: MemoryAblation | Sequence[MemoryAblation]) -> list[Memor
     for one in given[1:]:
         if one.classes != given[0].classes:
             raise ComparisonError(
-                f"{plain(one.label)} has token classes {', '.join(one.classes)}, "
-                f"{plain(given[0].label)} {', '.join(given[0].classes)}; draw them apart"
+                f"{one_line(one.label)} has token classes {', '.join(one.classes)}, "
+                f"{one_line(given[0].label)} {', '.join(given[0].classes)}; draw them apart"
             )
     return given
 
@@ -152,7 +154,7 @@ def _frame(ax: Axes, given: Sequence[MemoryAblation], title: str | None) -> None
     width, _ = size_in_points(ax)
     size = tick_size(ax)
     font = FontProperties(family=ax.xaxis.label.get_fontfamily(), size=size)
-    names = [elided(plain(name), font, _NAMES * width) for name in given[0].classes]
+    names = [elided(one_line(name), font, _NAMES * width) for name in given[0].classes]
     ax.set_yticks(range(len(names)), names)
     as_plain(ax.get_yticklabels())
     ax.set_ylim(len(names) - 0.45, -0.55)
@@ -166,5 +168,44 @@ def _frame(ax: Axes, given: Sequence[MemoryAblation], title: str | None) -> None
     ax.set_xlabel("likelihood kept, memory off")
     fit(ax.xaxis.label, width)
     if title is not None:
-        ax.set_title(plain(title))
+        ax.set_title(one_line(title))
         fit(ax.title, width)
+
+
+def memory_caption(ablations: Sequence[MemoryAblation]) -> str:
+    """What a bar is, and over how many tokens."""
+    bars = all(one.difference_low is not None for one in ablations)
+    counts = [
+        f"{one_line(name)} {count:,}"
+        for name, count in zip(ablations[0].classes, ablations[0].counts, strict=False)
+    ]
+    return (
+        "Share of a token's likelihood kept with the memory off, exp(loss with memory - loss "
+        "without), and in brackets the loss gained (nats/token)."
+        + (" Bars: 95 % intervals." if bars else "")
+        + (f" Tokens: {', '.join(counts)}." if counts else "")
+    )
+
+
+def memory_table(ablations: Sequence[MemoryAblation], digits: int | None) -> Table:
+    """A row a model and token class."""
+    digits = 3 if digits is None else digits
+    rows = []
+    for ablation in ablations:
+        for index, name in enumerate(ablation.classes):
+            count = f"{ablation.counts[index]:,}" if index < len(ablation.counts) else "--"
+            on, off = ablation.loss_on[index], ablation.loss_off[index]
+            gained = number(off - on, digits)
+            if ablation.difference_low is not None and ablation.difference_high is not None:
+                ends = ablation.difference_low[index], ablation.difference_high[index]
+                gained += f" {interval(*ends, digits)}"
+            kept = f"{number(100 * ablation.kept[index], 1)}"
+            rows.append(
+                [escaped(ablation.label), escaped(name), count, number(on, digits),
+                 number(off, digits), gained, kept]
+            )  # fmt: skip
+    head = ["Model", "Tokens", "n", "Loss", "Memory off", "Difference", r"Kept (\%)"]
+    return head, rows
+
+
+DRAWING = Drawing(memory_figure, plot_memory, memory_caption, memory_table)

@@ -1,8 +1,8 @@
 """The look of a figure: widths and font sizes of venues, light and dark.
 
-Knows nothing of results. Settings reach matplotlib through a context only; the caller's rcParams
-are never changed. Fonts are those that come with matplotlib, so that a figure is the same on every
-machine; name another one with ``font``.
+Settings reach matplotlib through a context only; the caller's rcParams are never changed. Fonts are
+those that come with matplotlib, so that a figure is the same on every machine; name another one
+with ``font``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache, wraps
-from typing import Any, Literal, TypeAlias, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 import matplotlib
 import numpy as np
@@ -20,8 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import fontManager
 
 from engramcka.errors import ConfigError
-
-Width: TypeAlias = Literal["half", "column", "page"]
+from engramcka.figures.options import WIDTHS, Width
 
 _SERIF = ("STIXGeneral", "DejaVu Sans")  # Times-like, as these venues set their text
 _SANS = ("DejaVu Sans",)
@@ -75,7 +74,7 @@ class Style:
         """
         if name not in STYLES:
             raise ConfigError(f"no figure style {name!r}; there are {', '.join(STYLES)}")
-        if isinstance(width, str) and width not in ("half", "column", "page"):
+        if isinstance(width, str) and width not in WIDTHS:
             raise ConfigError(
                 f"figure width is half, column, page or a number of inches, found {width!r}"
             )

@@ -1,13 +1,14 @@
 """A layer sweep: validation loss against the layer of the memory module, as the paper's Figure 5.
 
-Knows no files. Points are means over seeds, each seed a faint dot; bars are the 95 % interval of
-the difference from the baseline where it is known, else one standard deviation over seeds. Baseline
-and references are horizontal lines; ablations are crosses on the right, past a dotted line. The y
-axis is broken where the baseline is far from everything else.
+Points are means over seeds, each seed a faint dot; bars are the 95 % interval of the difference
+from the baseline where it is known, else one standard deviation over seeds. Baseline and references
+are horizontal lines; ablations are crosses on the right, past a dotted line. The y axis is broken
+where the baseline is far from everything else.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,15 +20,15 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Annotation
 
-from engramcka.figures.ablations import draw_ablations
 from engramcka.figures.broken import Break, break_axis, find_break, set_ticks, span_of
-from engramcka.figures.curves import Look
-from engramcka.figures.labels import fit, size_in_points, tick_size
-from engramcka.figures.line_names import name_lines
-from engramcka.figures.points import deviation, draw_points, loss_label
+from engramcka.figures.draw import Drawing
+from engramcka.figures.labels import fit, layer_ticks, size_in_points, tick_size
+from engramcka.figures.latex import Table, deviations, escaped, interval, number, only
+from engramcka.figures.lines import LineStyle, deviation, draw_points, loss_label
 from engramcka.figures.style import Style, as_style, compose, new_figure, on_own_axes
-from engramcka.figures.ticks import layer_ticks
+from engramcka.figures.sweep_labels import draw_ablations, name_lines
 from engramcka.results import LossSweep
+from engramcka.results.base import one_line
 
 Float = npt.NDArray[np.float64]
 
@@ -77,7 +78,9 @@ def plot_sweep(
     x, loss, mean = x[order], sweep.loss[order], sweep.mean[order]
     half = None if sweep.difference_high is None else (sweep.difference_high - sweep.difference)
     spread = deviation(loss) if half is None else half[order]
-    points, dots = draw_points(ax, x, loss, Look(_POINTS, "o"), half if half is None else spread)
+    points, dots = draw_points(
+        ax, x, loss, LineStyle(_POINTS, "o"), half if half is None else spread
+    )
     lines = _draw_lines(ax, sweep)
     broken = _limit_y(ax, sweep, mean, spread, break_far)
     ax.set_xlabel("insertion layer")
@@ -161,3 +164,48 @@ def _limit_y(
     ax.set_ylim(*limits)
     set_ticks(ax, (limits,))
     return None
+
+
+def sweep_caption(sweep: LossSweep) -> str:
+    """What the points, bars and lines are."""
+    seeds = len(sweep.seeds)
+    several = f"Points are means over {seeds} seeds (faint), bars"
+    if sweep.difference_high is not None:
+        what = f"the 95 % interval of the difference from {one_line(sweep.baseline_label)}, over"
+        spread = (
+            f"{several} {what} validation documents and seeds."
+            if seeds > 1
+            else f"Bars: {what} validation documents; the spread between seeds is unknown."
+        )
+    elif seeds > 1:
+        spread = f"{several} one standard deviation."
+    else:
+        spread = "One seed: the spread between seeds is unknown."
+    return f"Validation loss ({one_line(sweep.unit)}) against the insertion layer. {spread}"
+
+
+def sweep_table(sweeps: Sequence[LossSweep], digits: int | None) -> Table:
+    """A row a layer, then the baseline, references and ablations."""
+    sweep = only(sweeps)
+    digits, several = 4 if digits is None else digits, len(sweep.seeds) > 1
+    low, high = sweep.difference_low, sweep.difference_high
+    known = low is not None and high is not None
+    rows = []
+    for index, (layer, mean) in enumerate(zip(sweep.layers, sweep.mean, strict=True)):
+        row = [str(layer), number(mean, digits), *deviations(sweep.loss[index], several, digits)]
+        if low is not None and high is not None:
+            ends = interval(low[index], high[index], digits)
+            row.append(f"{number(sweep.difference[index], digits)} {ends}")
+        rows.append(row)
+    none = ["--"] if known else []
+    if np.isfinite(sweep.baseline_mean):
+        spread = deviations(sweep.baseline, several, digits)
+        mean = number(sweep.baseline_mean, digits)
+        rows.append([escaped(sweep.baseline_label), mean, *spread, *none])
+    for name, loss in [*sweep.reference.items(), *sweep.variants.items()]:
+        rows.append([escaped(name), number(loss, digits), *(["--"] if several else []), *none])
+    head = ["Insertion layer", f"Loss ({escaped(sweep.unit)})", *(["s.d."] if several else [])]
+    return head + (["Above the baseline [95\\,\\%]"] if known else []), rows
+
+
+DRAWING = Drawing(sweep_figure, plot_sweep, sweep_caption, sweep_table)

@@ -1,10 +1,10 @@
 """Tokens set in lines, as a reader of their script expects: where each one stands.
 
-Knows text and widths only. Lines break before a token that starts a word, after a line end, and
-anywhere in scripts without spaces or where a word is longer than a line. Right-to-left text runs
-from the right; what runs the other way inside a line keeps its own order, brackets are mirrored (a
-simple form of the Unicode bidirectional algorithm). Tokens of such text are cut into pieces of one
-direction, which may then stand apart.
+Lines break before a token that starts a word, after a line end, and anywhere in scripts without
+spaces or where a word is longer than a line. Right-to-left text runs from the right; what runs the
+other way inside a line keeps its own order, brackets are mirrored (a simple form of the Unicode
+bidirectional algorithm). Tokens of such text are cut into pieces of one direction, which may then
+stand apart.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Training curves of several models: training loss thin, validation loss on top with markers.
-
-Knows results, no files.
-"""
+"""Training curves of several models: training loss thin, validation loss on top with markers."""
 
 from __future__ import annotations
 
@@ -19,12 +16,13 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
 from engramcka.errors import ConfigError
 from engramcka.figures.broken import set_ticks, span_of
-from engramcka.figures.curves import Look, draw_legend
+from engramcka.figures.draw import Drawing
 from engramcka.figures.labels import as_plain, fit, size_in_points, tick_size
-from engramcka.figures.plain import plain
-from engramcka.figures.points import loss_label
+from engramcka.figures.latex import Table, escaped, number
+from engramcka.figures.lines import LineStyle, draw_legend, loss_label
 from engramcka.figures.style import Style, as_style, compose, new_figure, on_own_axes
 from engramcka.results import TrainingCurve
+from engramcka.results.base import one_line
 
 Float = npt.NDArray[np.float64]
 
@@ -73,7 +71,7 @@ def plot_training(
         raise ConfigError("a figure of training curves needs at least one curve")
     training, validation = [], []
     for index, curve in enumerate(curves):
-        look = Look.of(index)
+        look = LineStyle.of(index)
         training.append(_draw_training(ax, curve, look))
         validation.append(_draw_validation(ax, curve, look))
     if until is not None:
@@ -97,7 +95,7 @@ def training_figure(
     return figure
 
 
-def _draw_training(ax: Axes, curve: TrainingCurve, look: Look) -> Line2D:
+def _draw_training(ax: Axes, curve: TrainingCurve, look: LineStyle) -> Line2D:
     every = max(1, len(curve.step) // _MOST)
     (line,) = ax.plot(
         curve.step[::every], curve.loss[::every], color=look.colour, linestyle=look.dashes,
@@ -107,7 +105,7 @@ def _draw_training(ax: Axes, curve: TrainingCurve, look: Look) -> Line2D:
     return line
 
 
-def _draw_validation(ax: Axes, curve: TrainingCurve, look: Look) -> Line2D | None:
+def _draw_validation(ax: Axes, curve: TrainingCurve, look: LineStyle) -> Line2D | None:
     if not len(curve.validation_step):
         return None
     room = size_in_points(ax)[0] / len(curve.validation_step)
@@ -148,7 +146,7 @@ def _frame(ax: Axes, curves: Sequence[TrainingCurve], title: str | None) -> None
     ax.set_ylabel(loss_label(ax, "nats/token", height, "loss"))
     as_plain((ax.xaxis.label, ax.yaxis.label))
     if title is not None:
-        ax.set_title(plain(title))
+        ax.set_title(one_line(title))
         fit(ax.title, width)
 
 
@@ -164,3 +162,30 @@ def short_count(number: float) -> str:
         if number >= size:
             return f"{number / size:g}{letter}"
     return f"{number:g}"
+
+
+def training_caption(curves: Sequence[TrainingCurve]) -> str:
+    """Which line is which."""
+    checked = any(len(curve.validation_step) for curve in curves)
+    both = " Thin: training loss; thick, with markers: validation loss." if checked else ""
+    return f"Loss (nats/token) against optimiser steps.{both}"
+
+
+def training_table(curves: Sequence[TrainingCurve], digits: int | None) -> Table:
+    """A row a model: its last losses, and its best validation loss."""
+    digits = 3 if digits is None else digits
+    rows = []
+    for curve in curves:
+        last = number(curve.loss[-1], digits) if len(curve.loss) else "--"
+        final = number(curve.validation_loss[-1], digits) if len(curve.validation_loss) else "--"
+        best, at = "--", "--"
+        if np.isfinite(curve.validation_loss).any():
+            index = int(np.nanargmin(curve.validation_loss))
+            best = number(curve.validation_loss[index], digits)
+            at = f"{curve.validation_step[index]:,.0f}"
+        steps = f"{curve.step[-1]:,.0f}" if len(curve.step) else "--"
+        rows.append([escaped(curve.label), steps, last, final, best, at])
+    return ["Model", "Steps", "Training loss", "Validation loss", "Best", "at step"], rows
+
+
+DRAWING = Drawing(training_figure, plot_training, training_caption, training_table)

@@ -1,12 +1,15 @@
 """LogitLens, Engram gates, and what memory is worth: models in, numbers out, no files."""
 
-from engramcka.lens.collisions import collision_shares
 from engramcka.lens.curve import lens_curve
-from engramcka.lens.gates import gate_map, memory_ablation
-from engramcka.lens.head import read_head
-from engramcka.lens.passes import require_engram, require_gates, token_gates, token_losses
-from engramcka.lens.readout import PREFIX, LensReadout
-from engramcka.lens.tokens import TokenText, token_texts
+from engramcka.lens.gates import TokenText, gate_map, memory_ablation, token_texts
+from engramcka.lens.logit_lens import PREFIX, LensReadout, read_head
+from engramcka.lens.passes import (
+    collision_shares,
+    require_engram,
+    require_gates,
+    token_gates,
+    token_losses,
+)
 
 __all__ = [
     "PREFIX",

@@ -1,4 +1,4 @@
-"""Lens readings of single tokens as a curve over layers with intervals. Knows no torch."""
+"""Lens readings of single tokens as a curve over layers with intervals. Needs no torch."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def lens_curve(
     """Means over tokens of what `read_layers` read, with 95 % intervals over documents.
 
     Args:
-        readings: name -> (tokens, layers), as `engramcka.lens.divergence.read_layers` gives them.
+        readings: name -> (tokens, layers), as `engramcka.lens.logit_lens.read_layers` gives them.
         documents: (tokens,) id of the document that each token stands in; tokens of one document
             are not independent, so documents are what the interval counts.
         layers: block numbers.

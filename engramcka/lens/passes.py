@@ -1,28 +1,28 @@
-"""What one forward pass gives at every token: gates, shares of the orders, next-token losses.
+"""What a model gives at every token of a text: gates, shares of the n-gram orders, next-token
+losses, and how many n-grams share a row of the tables.
 
-Knows nothing of text. Letters: B sequences, T tokens, L modules, M streams, O n-gram orders.
+Letters: B sequences, T tokens, L modules, M streams, O n-gram orders.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from typing import Any, cast
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from engramcka.errors import ConfigError
-from engramcka.lens.head import Head
-from engramcka.models import find_blocks, read_gates
+from engramcka.lens.logit_lens import Head
+from engramcka.models import find_blocks
 from engramcka.models.engram.analysis import engram_modules
+from engramcka.models.engram.hashing import NgramHash
 from engramcka.models.engram.module import Engram
+from engramcka.models.hooks import PassHooks
 
 _ROWS, _PIECE = 1024, 4096  # tokens and vocabulary entries whose logits stand in memory at once
-
-
-class _Done(Exception):
-    """The last block has run; its LM head is not needed."""
 
 
 def require_engram(model: nn.Module, name: str) -> dict[int, Engram]:
@@ -68,27 +68,29 @@ def token_gates(model: Any, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """
     modules = dict(sorted(engram_modules(model).items()))
     n_orders = len(model.hashing.orders)
-    shares: dict[int, Tensor] = {}
 
-    def measure(layer: int, module: Engram) -> Any:
-        def hook(_memory: nn.Module, _args: Any, found: Tensor) -> None:
-            parts = found.unflatten(-1, (n_orders, -1)).to(torch.float32)
-            weight = module.value.weight.float().unflatten(-1, (n_orders, -1))
-            values = torch.einsum("btoe,doe->btod", parts, weight)
-            shares[layer] = torch.einsum("btod,btd->bto", values, values.sum(2)).double()
+    def read(key: tuple[str, int], passing: Tensor) -> Tensor:
+        part, layer = key
+        return passing if part == "gate" else _order_shares(modules[layer], passing, n_orders)
 
-        return module.memory.register_forward_hook(hook)
-
-    handles = [measure(layer, module) for layer, module in modules.items()]
-    try:
-        with read_gates(model) as gates, _ending_at(find_blocks(model).modules[max(modules) - 1]):
-            model(input_ids=ids, attention_mask=mask, use_cache=False)
-    finally:
-        for handle in handles:
-            handle.remove()
+    points = {("gate", layer): cast(nn.Module, module.gate) for layer, module in modules.items()}
+    points |= {("memory", layer): module.memory for layer, module in modules.items()}
+    with PassHooks(points, read, end=True) as hooks:
+        model(input_ids=ids, attention_mask=mask, use_cache=False)
     real = mask.bool()
-    alpha = torch.stack([gates[layer][0] for layer in modules], dim=2)[real]
-    return alpha.float(), torch.stack([shares[layer] for layer in modules], dim=2)[real]
+    alpha, shares = (
+        torch.stack([hooks.found[part, layer] for layer in modules], dim=2)[real]
+        for part in ("gate", "memory")
+    )
+    return alpha.float(), shares
+
+
+def _order_shares(module: Engram, memory: Tensor, n_orders: int) -> Tensor:
+    """<v_n, v> of each n-gram order, (B, T, O) float64, from the memory, (B, T, d_mem)."""
+    parts = memory.unflatten(-1, (n_orders, -1)).to(torch.float32)
+    weight = module.value.weight.float().unflatten(-1, (n_orders, -1))
+    values = torch.einsum("btoe,doe->btod", parts, weight)
+    return torch.einsum("btod,btd->bto", values, values.sum(2)).double()
 
 
 @torch.no_grad()
@@ -104,11 +106,12 @@ def token_losses(model: Any, head: Head, ids: Tensor, mask: Tensor) -> Tensor:
     Returns:
         (n,) float64 for the n real tokens, sequence by sequence.
     """
-    with _ending_at(find_blocks(model).modules[-1]) as seen:
+    last = {"last": find_blocks(model).modules[-1]}
+    with PassHooks(last, lambda _, hidden: cast(Tensor, hidden), end=True) as hooks:
         model(input_ids=ids, attention_mask=mask, use_cache=False)
     real = mask.bool()
     losses = torch.full(ids.shape, torch.nan, dtype=torch.float64, device=ids.device)
-    hidden, targets = seen[0][:, :-1][real[:, 1:]], ids[:, 1:][real[:, 1:]]
+    hidden, targets = hooks.found["last"][:, :-1][real[:, 1:]], ids[:, 1:][real[:, 1:]]
     parts = [
         _losses(head, hidden[start : start + _ROWS], targets[start : start + _ROWS])
         for start in range(0, len(targets), _ROWS)
@@ -131,18 +134,38 @@ def _losses(head: Head, hidden: Tensor, targets: Tensor) -> Tensor:
     return torch.stack(sums).logsumexp(0) - at_target
 
 
-@contextmanager
-def _ending_at(block: nn.Module) -> Iterator[list[Tensor]]:
-    """End a forward pass after a block, whose output is kept."""
-    seen: list[Tensor] = []
+Ints = npt.NDArray[np.int64]
 
-    def keep(_block: nn.Module, _inputs: Any, output: Any) -> None:
-        seen.append(cast(Tensor, output[0] if isinstance(output, tuple) else output))
-        raise _Done
 
-    handle = block.register_forward_hook(keep)
-    try:
-        with suppress(_Done):
-            yield seen
-    finally:
-        handle.remove()
+@torch.no_grad()
+def collision_shares(hashing: NgramHash, passages: Sequence[Ints]) -> npt.NDArray[np.float64]:
+    """Share of the distinct n-grams that are not alone in their row, (modules, orders).
+
+    An n-gram is what a row is looked up by: canonical ids, the pad id before a passage's start. Two
+    different ones with the same row number share what is stored there (Engram paper, section 2.2).
+    Counted in each head's table by itself; the mean over the heads.
+
+    Args:
+        hashing: the model's.
+        passages: token ids of each, (tokens,).
+    """
+    windows, rows = [], []
+    for ids in passages:
+        tokens = torch.from_numpy(ids)[None].to(hashing.token_map.device)
+        canonical = hashing.canonical(tokens, None, None)
+        windows.append(canonical.unfold(1, hashing.window, 1)[0].cpu().numpy())
+        rows.append(hashing(canonical)[:, 0].cpu().numpy())
+    window, row = np.concatenate(windows), np.concatenate(rows, axis=1)
+    found = np.empty((len(row), len(hashing.orders)))
+    for place, order in enumerate(hashing.orders):
+        distinct = np.unique(window[:, hashing.window - order :], axis=0, return_index=True)[1]
+        heads = slice(place * hashing.heads, (place + 1) * hashing.heads)
+        for module, table in enumerate(row):
+            found[module, place] = np.mean([_shared(one) for one in table[distinct, heads].T])
+    return found
+
+
+def _shared(rows: Ints) -> float:
+    """Share of the entries that are equal to another entry."""
+    _, counts = np.unique(rows, return_counts=True)
+    return float(counts[counts > 1].sum() / len(rows))

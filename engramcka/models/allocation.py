@@ -1,25 +1,54 @@
-"""Sharing a sparse budget between experts and Engram tables, in closed form.
+"""Sizes of Engram modules at a given number of parameters; arithmetic that loads no torch.
 
-A mixture of experts holds parameters that a token does not touch: its inactive experts. The
-allocation ratio rho is the experts' share of those,
+A mixture of experts has parameters that a token does not use: its inactive experts. The allocation
+ratio rho is the experts' share of the inactive parameters,
 
     rho = inactive experts / (inactive experts + Engram tables)
 
-(paper, sections 3 and 4.1: 72 experts of which 55 stay give rho = 74.3 %). Here the expert count
-and the table rows are solved for, so that the total stays that of the mixture of experts alone.
-Plain arithmetic: knows no torch.
+(paper, sections 3 and 4.1: 72 experts of which 55 stay give rho = 74.3 %). `allocate` solves for
+the expert count and the table rows, so that the total stays that of the mixture of experts alone.
+
+`ablated` and `with_layers` change the modules (paper, section 6.2, Figure 5) and solve for the
+table rows in the same way: a part that is taken away frees parameters, further n-gram orders or
+layers need some, and every variant has as many Engram parameters as the model it is made from.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
+from itertools import count, islice
+from math import isqrt
 from typing import Any
+
+import numpy as np
 
 from engramcka.config.schema import EngramConfig
 from engramcka.errors import ConfigError
-from engramcka.models.primes import primes_from
+
+ABLATIONS: Mapping[str, str] = {
+    "multi-branch": "without multi-branch",
+    "compression": "without token compression",
+    "gating": "without gating",
+    "convolution": "without short convolution",
+    "4-grams": "with 4-grams",
+    "two-layers": "over two layers",
+}
+"""Name in a config -> name in a figure."""
+
+_OFF: dict[str, dict[str, Any]] = {
+    "multi-branch": {"multi_branch": False},
+    "compression": {"compression": False},
+    "gating": {"gating": "none"},
+    "convolution": {"convolution": False},
+}
+
+
+def primes_from(start: int) -> Iterator[int]:
+    """Primes from ``start`` upwards, ``start`` included, without end."""
+    for candidate in count(max(start, 2)):
+        if (candidate % np.arange(2, isqrt(candidate) + 1)).all():
+            yield candidate
 
 
 @dataclass(frozen=True)
@@ -113,8 +142,8 @@ def allocate(numbers: Mapping[str, Any], engram: EngramConfig, rho: float) -> Al
     return Allocation(kept, with_budget(engram, numbers, freed))
 
 
-def ratio(numbers: Mapping[str, Any], division: Allocation) -> float:
-    """The rho of a division as it came about; experts are whole, so not quite the one asked for.
+def allocation_ratio(numbers: Mapping[str, Any], division: Allocation) -> float:
+    """The rho that a division really has; experts are whole, so not quite the one asked for.
 
     Args:
         numbers: the backbone's config fields.
@@ -125,3 +154,55 @@ def ratio(numbers: Mapping[str, Any], division: Allocation) -> float:
     expert = blocks * 3 * width * numbers["moe_intermediate_size"]
     experts = expert * (division.experts - numbers["num_experts_per_tok"])
     return float(experts / (experts + table_parameters(division.engram)))
+
+
+def with_layers(
+    engram: EngramConfig, numbers: Mapping[str, Any], layers: tuple[int, ...]
+) -> EngramConfig:
+    """The modules at other layers, with as many parameters in all as before.
+
+    Args:
+        engram: the modules.
+        numbers: the backbone's config fields.
+        layers: where they go, blocks counted from 1.
+    """
+    changed = engram.model_copy(update={"layers": layers})
+    if len(layers) == len(engram.layers):
+        return changed
+    return with_budget(changed, numbers, engram_parameters(engram, numbers))
+
+
+def ablated(
+    engram: EngramConfig, numbers: Mapping[str, Any], name: str, split: tuple[int, ...] = ()
+) -> EngramConfig:
+    """The modules changed in one respect, with as many parameters in all as before.
+
+    Args:
+        engram: the modules.
+        numbers: the backbone's config fields.
+        name: a key of `ABLATIONS`.
+        split: layers of "two-layers"; the first of the model's and the middle block if left out.
+
+    Raises:
+        ConfigError: the model has not got what is to be taken away.
+    """
+    if name == "multi-branch" and numbers.get("hc_mult", 1) == 1:
+        raise ConfigError("the model has one residual stream, so there are no branches to merge")
+    changes = _OFF.get(name, {})
+    if name == "4-grams" and 4 not in engram.orders:
+        orders = (*engram.orders, 4)
+        tables = len(orders) * engram.heads
+        width = max(1, round(engram.d_mem / tables)) * tables  # nearest that splits over the tables
+        changes = {"orders": orders, "d_mem": width}
+    elif name == "two-layers":
+        layers = split or (engram.layers[0], numbers["num_hidden_layers"] // 2)
+        if layers[0] == layers[1]:
+            raise ConfigError(f"both layers are {layers[0]}; name two with split")
+        changes = {"layers": layers}
+    changed = engram.model_copy(update=changes)
+    if changed == engram:
+        raise ConfigError("the model is like that already")
+    budget = engram_parameters(engram, numbers)
+    if engram_parameters(changed, numbers) == budget:
+        return changed
+    return with_budget(changed, numbers, budget)

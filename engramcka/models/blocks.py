@@ -1,11 +1,16 @@
-"""Find a decoder's parts by what they are, not by what a model family calls them.
+"""The parts of a decoder, and the points in it where hidden states are captured.
 
-The blocks are the one list of modules as long as the config says the model is deep; the final
-norm is the last norm beside them. Knows no model classes.
+Blocks, final norm, LM head and embedding are found by what they are, not by what a model family
+calls them: the blocks are the one list of modules that is as long as the config says the model is
+deep, and the final norm is the last norm beside them. Attention and MLP inside a block are
+recognised by the names of their classes; any other module is named by a pattern.
 """
 
 from __future__ import annotations
 
+import inspect
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -14,6 +19,17 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from engramcka.errors import ConfigError
+from engramcka.models.hooks import CapturePoint
+
+BLOCK, ATTENTION, MLP = "block", "attention", "mlp"
+ENGRAM_IN, ENGRAM_OUT = "engram-in", "engram-out"
+NAMED_POINTS = (BLOCK, ATTENTION, MLP, ENGRAM_IN, ENGRAM_OUT)
+
+_PARTS = {
+    ATTENTION: re.compile(r"attn|attention|mixer", re.IGNORECASE),
+    MLP: re.compile(r"mlp|moe|feed_?forward|ffn|experts", re.IGNORECASE),
+}
+_NOT_PARTS = re.compile(r"norm|_ln|ln_|hyper|_hc$|dropout", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -126,8 +142,130 @@ def _is_norm(module: nn.Module) -> bool:
 
 
 def _is_collapse(module: nn.Module, width: int) -> bool:
-    """It reads several streams at once: a matrix with one row a stream, all streams wide."""
+    """Whether it reads several streams at once: a matrix (streams, streams x width)."""
     return any(
         weight.dim() == 2 and weight.shape[1] == weight.shape[0] * width and weight.shape[0] > 1
         for weight in module.parameters(recurse=False)
     )
+
+
+class OwnModel(nn.Module):
+    """A user's own architecture, called with those of our arguments that it takes."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+        parameters = inspect.signature(inner.forward).parameters.values()
+        self._takes = {parameter.name for parameter in parameters}
+        self._takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)
+
+    def forward(self, input_ids: Any, **options: Any) -> Any:
+        """Token ids (batch, tokens), and attention_mask and use_cache where it takes them."""
+        taken = {name: value for name, value in options.items() if name in self._takes}
+        return self.inner(input_ids, **(options if self._takes_any else taken))
+
+
+def capture_points(
+    model: Any, points: str = BLOCK, *, blocks: str | None = None, embedding: bool = False
+) -> dict[int, CapturePoint]:
+    """Layer number -> where its hidden state is.
+
+    Args:
+        model: a decoder.
+        points: "block" (the residual stream after it), "attention" or "mlp" (what they give, before
+            it is added to the stream), "engram-in" or "engram-out" (the stream before and after an
+            Engram module), or a pattern over the names of modules within a block, as
+            ``self_attn.o_proj``; see `matches`.
+        blocks: a pattern over the names of the blocks; None to find them.
+        embedding: take what enters the first block as layer 0.
+
+    Raises:
+        ConfigError: no such point, or more than one in a block.
+    """
+    model = model.inner if isinstance(model, OwnModel) else model
+    found = _blocks(model, blocks)
+    engrams = getattr(model, "engrams", {})
+    chosen: dict[int, CapturePoint] = {}
+    if embedding:
+        first = engrams["1"] if "1" in engrams else found[1]
+        chosen[0] = CapturePoint(first, "input")
+    if points in (ENGRAM_IN, ENGRAM_OUT):
+        for name in sorted(engrams, key=int):
+            inside = points == ENGRAM_IN
+            chosen[int(name)] = CapturePoint(engrams[name] if inside else found[int(name)], "input")
+    else:
+        chosen |= {
+            number: CapturePoint(part)
+            for number, block in found.items()
+            for part in _part(block, points, number)
+        }
+    if not set(chosen) - {0}:
+        raise ConfigError(_nothing(model, found[1], points))
+    return chosen
+
+
+def matches(pattern: str, name: str) -> bool:
+    """Whether a pattern names a module.
+
+    ``*`` stands for any part of one dotted piece, ``**`` for any pieces; a pattern that begins with
+    ``^`` is a regular expression for the whole name.
+
+    Raises:
+        ConfigError: not a regular expression.
+    """
+    if not pattern.startswith("^"):
+        parts = re.split(r"(\*\*|\*)", pattern)
+        stars = {"**": ".*", "*": r"[^.]*"}
+        pattern = "".join(stars.get(part, re.escape(part)) for part in parts)
+    try:
+        return re.fullmatch(pattern, name) is not None
+    except re.error as error:
+        raise ConfigError(f"{pattern!r} is not a regular expression ({error})") from error
+
+
+def _blocks(model: Any, pattern: str | None) -> dict[int, nn.Module]:
+    if pattern is None:
+        return dict(enumerate(find_blocks(model).modules, start=1))
+    found = [module for name, module in model.named_modules() if matches(pattern, name)]
+    if not found:
+        some = ", ".join(name for name, _ in list(model.named_modules())[1:8])
+        raise ConfigError(
+            f"blocks = {pattern!r} names no module of {type(model).__name__}; its modules are "
+            f"{some}, .."
+        )
+    return dict(enumerate(found, start=1))
+
+
+def _part(block: nn.Module, points: str, number: int) -> Iterator[nn.Module]:
+    """The one part of a block that is meant, if it has it."""
+    if points == BLOCK:
+        yield block
+        return
+    if points in _PARTS:
+        parts = [(n, child) for n, child in block.named_children() if _kind(n, child) == points]
+    else:
+        parts = [(n, child) for n, child in block.named_modules() if n and matches(points, n)]
+    if len(parts) > 1:
+        names = ", ".join(name for name, _ in parts)
+        raise ConfigError(f"points = {points!r} names {names} in block {number}; name one of them")
+    yield from (child for _, child in parts)
+
+
+def _kind(name: str, child: nn.Module) -> str | None:
+    """Attention or MLP, by a child's class, which says it in most families, else by its name."""
+    kind = type(child).__name__
+    if _NOT_PARTS.search(name) or _NOT_PARTS.search(kind):
+        return None
+    for text in (kind, name):
+        for part, pattern in _PARTS.items():  # attention first: of a Qwen3MoeAttention
+            if pattern.search(text):
+                return part
+    return None
+
+
+def _nothing(model: Any, block: nn.Module, points: str) -> str:
+    name = type(model).__name__
+    if points in (ENGRAM_IN, ENGRAM_OUT):
+        return f"points = {points!r}: {name} has no Engram module"
+    parts = ", ".join(inside for inside, _ in block.named_modules() if inside)
+    return f"points = {points!r} names nothing in a block of {name}; allowed: {parts}"

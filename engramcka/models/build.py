@@ -1,15 +1,21 @@
-"""A new model from a preset, with or without Engram modules, from a seed."""
+"""A preset as a model: with start weights from a seed, or on the meta device without weights.
+
+Parameters are counted on the model itself, so that the numbers are those of the architecture and
+not of a formula.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from engramcka.config.schema import EngramConfig
-from engramcka.models.engram import graft
-from engramcka.models.presets import preset_config, preset_engram
+from engramcka.models.engram import Engram, EngramForCausalLM, EngramModelConfig, graft
+from engramcka.models.presets import PRESETS, find_preset, preset_config, preset_engram
 
 
 def build_model(
@@ -46,3 +52,124 @@ def build_model(
     model.train()
     engram = engram or preset_engram(preset)
     return model if engram is None else graft(model, engram, tokenizer, seed)
+
+
+def meta_model(
+    name: str,
+    vocab_size: int,
+    engram: EngramConfig | None = None,
+    *,
+    experts: int | None = None,
+) -> PreTrainedModel:
+    """A preset on the meta device: all shapes, no weights.
+
+    Args:
+        name: of the preset.
+        vocab_size: tokens.
+        engram: modules in place of those that belong to the preset.
+        experts: routed experts a block in place of the preset's.
+    """
+    engram = engram or find_preset(name).engram
+    config = preset_config(name, vocab_size)
+    if experts is not None:
+        config.n_routed_experts = experts
+    with torch.device("meta"):
+        if engram is None:
+            model: PreTrainedModel = AutoModelForCausalLM.from_config(config)
+            return model
+        grafted = EngramModelConfig(
+            text_config=config,
+            engram=engram.model_dump(mode="json"),
+            n_canonical_ids=vocab_size,
+        )
+        return EngramForCausalLM(grafted)
+
+
+@dataclass(frozen=True)
+class ParameterCount:
+    """Parameters of one model.
+
+    Attributes:
+        total: all, a tied embedding once.
+        active: those that take part in one token: without the experts it is not sent to, the
+            table rows it does not look up, and an embedding that is only looked up in. The
+            paper's 4.1B total and 3.8B active of a dense model are this count.
+        engram: of all Engram modules, projections included.
+        tables: of their tables alone.
+        inactive_experts: of the routed experts a token is not sent to.
+    """
+
+    total: int
+    active: int
+    engram: int
+    tables: int
+    inactive_experts: int
+
+    @property
+    def rho(self) -> float | None:
+        """Experts' share of the inactive parameters; None where there are none."""
+        inactive = self.inactive_experts + self.tables
+        return self.inactive_experts / inactive if inactive else None
+
+
+@dataclass(frozen=True)
+class PresetRow:
+    """A line of the presets' table; numbers are parameters."""
+
+    name: str
+    description: str
+    vocab_size: int
+    total: int
+    active: int
+    engram: int
+    rho: float | None
+    pair: str | None
+
+
+def count_parameters(model: PreTrainedModel) -> ParameterCount:
+    """Count a model's parameters; it may be on the meta device."""
+    modules = [module for module in model.modules() if isinstance(module, Engram)]
+    tables = sum(module.memory.weight.numel() for module in modules)
+    looked_up = sum(module.value.in_features for module in modules)
+    inactive_experts = sum(_inactive_experts(module, model) for module in model.modules())
+    total = sum(p.numel() for p in model.parameters())
+    embedding = model.get_input_embeddings().get_parameter("weight")
+    head = model.get_output_embeddings().get_parameter("weight")
+    only_looked_up = 0 if embedding is head else embedding.numel() - embedding.shape[-1]
+    return ParameterCount(
+        total=total,
+        active=total - inactive_experts - (tables - looked_up) - only_looked_up,
+        engram=sum(p.numel() for module in modules for p in module.parameters()),
+        tables=tables,
+        inactive_experts=inactive_experts,
+    )
+
+
+def _inactive_experts(module: nn.Module, model: PreTrainedModel) -> int:
+    """Parameters of a stack of experts (experts, out, in) that one token does not use."""
+    stacked = [p for p in module.parameters(recurse=False) if p.dim() == 3]
+    if len(stacked) < 2 or not hasattr(module, "num_experts"):
+        return 0
+    active = model.config.get_text_config().num_experts_per_tok
+    return sum(p[0].numel() * (p.shape[0] - active) for p in stacked)
+
+
+def describe_presets() -> list[PresetRow]:
+    """Every preset with its parameters, at the vocabulary it is stated for."""
+    rows = []
+    for name, description in PRESETS.items():
+        preset = find_preset(name)
+        count = count_parameters(meta_model(name, preset.vocab_size))
+        rows.append(
+            PresetRow(
+                name=name,
+                description=description,
+                vocab_size=preset.vocab_size,
+                total=count.total,
+                active=count.active,
+                engram=count.engram,
+                rho=count.rho,
+                pair=preset.pair,
+            )
+        )
+    return rows

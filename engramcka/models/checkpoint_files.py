@@ -1,8 +1,8 @@
-"""What a checkpoint's folder says, looked at before any library opens it.
+"""Checks of a checkpoint's folder before any library opens it.
 
 Weights and code are read from that folder and nowhere else: an index of weights or an adapter that
-names other places is refused, and so are kernels that come from the hub, but where the config
-trusts remote code. Numbers that would fill the memory are refused too. Knows files, no models.
+names other places is refused, and so are kernels that come from the hub unless the config trusts
+remote code. Numbers that would fill the memory are refused too.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _VALUES_A_BYTE = 8  # no quantisation keeps more
 
 
 def check_files(path: str, trust_remote_code: bool = False) -> None:
-    """Refuse a local folder that says what no checkpoint should; of a hub name nothing is known.
+    """Refuse a local folder that no checkpoint should look like; a hub name is not checked.
 
     Raises:
         StoreError: a pipe, a device, weights or a base model that are elsewhere, or a document
@@ -60,7 +60,7 @@ def check_size(path: str, empty: Any) -> None:
     """Refuse a local folder whose files cannot hold a model's numbers, before memory is filled.
 
     Args:
-        path: the folder, or a hub name, which goes by.
+        path: the folder; a hub name is not checked.
         empty: the model on the meta device.
 
     Raises:
@@ -101,7 +101,7 @@ def _check_config(path: str, config: Any, trust_remote_code: bool) -> None:
 
 
 def _entries(value: Any) -> Iterator[tuple[str, Any]]:
-    """(key, value) of all tables in one another; of a list the key that it stands under."""
+    """(key, value) of all nested tables; items of a list have the key of the list."""
     waiting = [("", value)]
     while waiting:
         key, found = waiting.pop()

@@ -5,7 +5,7 @@ hyper-connections (mHC) around them are its DeepSeek-V4's. Only the order in whi
 them is ours. The residual is M parallel streams, (batch, tokens, M, hidden), from the embedding,
 which starts them all alike, to the head that makes them one before the final norm.
 
-Importing this registers the architecture with transformers.
+Importing this module registers the architecture with transformers.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 from transformers import initialization as init
 from transformers.cache_utils import Cache, DynamicCache
 from transformers.masking_utils import create_causal_mask
 from transformers.modeling_outputs import MoeModelOutputWithPast
 from transformers.models.deepseek_v3 import modeling_deepseek_v3 as v3
+from transformers.models.deepseek_v3.configuration_deepseek_v3 import DeepseekV3Config
 from transformers.models.deepseek_v4 import modeling_deepseek_v4 as v4
 from transformers.utils.generic import TransformersKwargs, merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
-from engramcka.models.cache_names import cache_name, given_cache
-from engramcka.models.configs import HyperDeepseekConfig
+from engramcka.models.caches import cache_name, given_cache
 
 CACHE: Any = cache_name(v3.DeepseekV3Attention.forward)
 """What the parts from transformers call the cache, in what they take and what they return."""
@@ -34,6 +34,22 @@ if CACHE is None:
         "transformers' DeepSeek-V3 takes its cache under a name not known here; install a "
         "transformers within engramcka's bounds"
     )
+
+
+class HyperDeepseekConfig(DeepseekV3Config):
+    """DeepSeek-V3's config and the hyper-connections'.
+
+    Attributes:
+        hc_mult: residual streams M (the expansion factor).
+        hc_sinkhorn_iters: normalisations that make the mixing matrix doubly stochastic.
+        hc_eps: least value in them.
+    """
+
+    model_type = "engramcka_hyper_deepseek"
+
+    hc_mult: int = 4
+    hc_sinkhorn_iters: int = 20
+    hc_eps: float = 1.0e-6
 
 
 class HyperDeepseekLayer(v3.DeepseekV3DecoderLayer):
@@ -183,4 +199,5 @@ class HyperDeepseekForCausalLM(HyperDeepseekPreTrainedModel, v3.DeepseekV3ForCau
         self.post_init()
 
 
+AutoConfig.register(HyperDeepseekConfig.model_type, HyperDeepseekConfig, exist_ok=True)
 AutoModelForCausalLM.register(HyperDeepseekConfig, HyperDeepseekForCausalLM, exist_ok=True)

@@ -1,21 +1,29 @@
-"""A saved causal LM and its tokenizer, ready to be compared."""
+"""A model to compare and its tokenizer: a saved causal LM, or what a user's function returns.
+
+The user's code is run because the config names it.
+"""
 
 from __future__ import annotations
 
+import importlib
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-import engramcka.models.engram
-import engramcka.models.hyper  # noqa: F401  (both register architectures)
+import engramcka.models.engram  # noqa: F401  (registers our architectures)
 from engramcka.errors import ConfigError, StoreError
+from engramcka.models.blocks import OwnModel
 from engramcka.models.checkpoint_files import check_files, check_size
-from engramcka.models.tensor_parallel import require_sharing
+from engramcka.models.tensor_parallel import require_sharding
 
 _NOT_CAUSAL = "not a causal LM that can be loaded"
 
@@ -68,7 +76,7 @@ def load_model(
                 "only; allowed: 'auto' or 'none'"
             )
         empty = empty_model(path, config, trust_remote_code)
-        options["distributed_config"] = _shared_out(path, empty, weight_bytes(config, dtype))
+        options["distributed_config"] = _tensor_parallel(path, empty, weight_bytes(config, dtype))
     elif parallel == "auto":
         options["device_map"] = "auto"
     elif is_quantized:
@@ -124,8 +132,8 @@ def weight_bytes(config: Any, dtype: str) -> int:
     return size
 
 
-def _shared_out(path: str, empty: PreTrainedModel, itemsize: int) -> Any:
-    """What tells transformers to share a model out over all ranks.
+def _tensor_parallel(path: str, empty: PreTrainedModel, itemsize: int) -> Any:
+    """The setting with which transformers splits a model over all ranks.
 
     Raises:
         ConfigError: this model cannot be, or not over so many.
@@ -135,7 +143,7 @@ def _shared_out(path: str, empty: PreTrainedModel, itemsize: int) -> Any:
 
     ranks = distributed.get_world_size()
     try:
-        require_sharing(empty, itemsize, ranks)
+        require_sharding(empty, itemsize, ranks)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
     return DistributedConfig(tp_size=ranks)
@@ -215,11 +223,59 @@ def require_offsets(where: str, tokenizer: Any) -> None:
 
 
 def _line(error: Exception) -> str:
-    """An error's first line, cut to a readable length; what to do, where transformers would have
-    one trust what there is."""
+    """An error's first line, cut to a readable length; where transformers proposes to trust code
+    or a pickle, what to do instead."""
     if isinstance(error, UnpicklingError):
         return "a pickle that holds more than tensors, and is not executed; save as safetensors"
     if "trust_remote_code" in str(error):
         return "it comes with code of its own; set trust_remote_code = true if you trust that"
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0] if len(lines[0]) <= 200 else f"{lines[0][:197]}..."
+
+
+def call_function(function: str, folder: str, device: str) -> tuple[nn.Module, Any]:
+    """Call ``module:function`` without arguments; its model in eval mode on ``device``.
+
+    Args:
+        function: what to call; it returns (model, tokenizer).
+        folder: where its module is imported from, before what is installed.
+        device: where the model goes.
+
+    Raises:
+        ConfigError: no such module or function, or what it returns is not a model and a fast
+            tokenizer; an error inside it, with its own message.
+    """
+    module_name, _, name = function.partition(":")
+    with _importing_from(folder):
+        try:
+            made = getattr(importlib.import_module(module_name), name)
+        except Exception as error:
+            raise _failed(function, "cannot be imported", error) from error
+        try:
+            found = made()
+        except Exception as error:
+            raise _failed(function, "failed", error) from error
+    if not isinstance(found, tuple) or len(found) != 2 or not isinstance(found[0], nn.Module):
+        raise ConfigError(
+            f"{function} returned {type(found).__name__}; allowed: (a torch module, its tokenizer)"
+        )
+    model, tokenizer = found
+    require_offsets(function, tokenizer)
+    if not isinstance(model, PreTrainedModel):
+        model = OwnModel(model)
+    return model.eval().to(device), tokenizer
+
+
+@contextmanager
+def _importing_from(folder: str) -> Iterator[None]:
+    place = str(Path(folder).expanduser().absolute())
+    sys.path.insert(0, place)
+    try:
+        yield
+    finally:
+        sys.path.remove(place)
+
+
+def _failed(function: str, what: str, error: Exception) -> ConfigError:
+    lines = str(error).strip().splitlines() or [""]
+    return ConfigError(f"{function} {what} ({type(error).__name__}: {lines[0][:200]})")

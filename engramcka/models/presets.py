@@ -34,7 +34,7 @@ class Preset:
         numbers: fields of the backbone's config.
         vocab_size: vocabulary that its parameters are stated for.
         engram: Engram modules that belong to it; None for a plain backbone.
-        pair: the plain preset that it has as many parameters as; None if there is none.
+        pair: the plain preset with as many parameters; None if there is none.
     """
 
     description: str

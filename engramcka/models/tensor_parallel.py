@@ -1,9 +1,9 @@
-"""Tensor parallelism of transformers: over how many ranks a model can be shared out, and what each
-then holds.
+"""Tensor parallelism of transformers: over how many ranks a model can be sharded, and what each
+rank then holds.
 
-Read off the plan of the model's class and its shapes; the model may be on the meta device. Weights
-within blocks must split evenly, attention heads whole, and rows of an expert's weights in pieces of
-16 bytes, as torch's grouped products want them. Knows no processes.
+Both follow from the plan of the model's class and from its shapes; the model may be on the meta
+device. Weights within blocks must split evenly, attention heads stay whole, and rows of an expert's
+weights are split in pieces of 16 bytes, as torch's grouped matrix products need them.
 """
 
 from __future__ import annotations
@@ -42,34 +42,34 @@ _KEYS = ("k_proj", "v_proj", "qkv_proj", "query_key_value")  # what holds attent
 
 
 @dataclass(frozen=True)
-class Sharing:
-    """How a model's weights are shared out.
+class Sharding:
+    """How a model's weights are split over ranks.
 
     Attributes:
-        shared: parameters that are cut into parts, a part a rank.
-        whole: parameters that every rank holds.
+        sharded: parameters that are cut into parts, one part a rank.
+        replicated: parameters that every rank holds.
         divisor: what the number of ranks must divide.
-        because: what must be divided, the smallest numbers first, for a person.
+        reason: what must be divided, the smallest numbers first, as text for a message.
     """
 
-    shared: int
-    whole: int
+    sharded: int
+    replicated: int
     divisor: int
-    because: str
+    reason: str
 
     def held(self, ranks: int) -> int:
         """Parameters that one of so many ranks holds."""
-        return self.whole + -(-self.shared // ranks)
+        return self.replicated + -(-self.sharded // ranks)
 
     @property
     def allowed(self) -> list[int]:
-        """Numbers of ranks, from 2, that can share the model out."""
+        """Numbers of ranks, from 2, that the model can be split over."""
         most = min(self.divisor, MOST_RANKS)
         return [ranks for ranks in range(2, most + 1) if self.divisor % ranks == 0]
 
 
-def sharing_of(model: PreTrainedModel, itemsize: int) -> Sharing:
-    """How tensor parallelism shares a model out, by the plan that transformers has for its class.
+def sharding_of(model: PreTrainedModel, itemsize: int) -> Sharding:
+    """How tensor parallelism splits a model, by the plan that transformers has for its class.
 
     Args:
         model: a causal LM.
@@ -79,14 +79,14 @@ def sharing_of(model: PreTrainedModel, itemsize: int) -> Sharing:
         ConfigError: there is none for its blocks.
     """
     plan: dict[str, str] = model.tp_plan or {}
-    shared = whole = 0
+    sharded = replicated = 0
     sizes: dict[str, int] = {}
     for name, parameter in model.named_parameters():
         style = _style(name, plan)
         if style is None or not _is_cut(style, name):
-            whole += parameter.numel()
+            replicated += parameter.numel()
             continue
-        shared += parameter.numel()
+        sharded += parameter.numel()
         if style not in _MAY_BE_UNEVEN:
             piece = _ALIGNED // itemsize if parameter.dim() == 3 else 1
             label = _short(name) if piece == 1 else f"{_short(name)} (by {piece})"
@@ -98,12 +98,12 @@ def sharing_of(model: PreTrainedModel, itemsize: int) -> Sharing:
         )
     parts = {**dict(_heads(model, plan)), **sizes}
     fewest = sorted(parts.items(), key=lambda part: part[1])[:_NAMED]
-    because = ", ".join(f"{name} {size}" for name, size in fewest)
-    return Sharing(shared, whole, gcd(*parts.values()), because)
+    reason = ", ".join(f"{name} {size}" for name, size in fewest)
+    return Sharding(sharded, replicated, gcd(*parts.values()), reason)
 
 
-def require_sharing(model: PreTrainedModel, itemsize: int, ranks: int) -> None:
-    """Refuse a number of ranks that cannot share a model out.
+def require_sharding(model: PreTrainedModel, itemsize: int, ranks: int) -> None:
+    """Refuse a number of ranks that a model cannot be split over.
 
     Args:
         model: a causal LM.
@@ -113,11 +113,11 @@ def require_sharing(model: PreTrainedModel, itemsize: int, ranks: int) -> None:
     Raises:
         ConfigError: there is no plan, or the number does not divide what is cut.
     """
-    sharing = sharing_of(model, itemsize)
-    if sharing.divisor % ranks:
-        allowed = ", ".join(map(str, sharing.allowed)) or "none but 1"
+    sharding = sharding_of(model, itemsize)
+    if sharding.divisor % ranks:
+        allowed = ", ".join(map(str, sharding.allowed)) or "none but 1"
         raise ConfigError(
-            f"parallel = 'tp' cannot share it out over {ranks} ranks ({sharing.because}); allowed: "
+            f"parallel = 'tp' cannot share it out over {ranks} ranks ({sharding.reason}); allowed: "
             f"{allowed}"
         )
 

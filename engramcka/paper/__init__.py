@@ -1,8 +1,8 @@
 """The Engram paper's published figures as results, to draw, browse and compare one's own with.
 
-Knows results only. The values were read off the figures; README.md here says how and how exactly.
-Layers are blocks counted from 1, as everywhere; the paper's Figure 4 counts them from 0, which is
-``first_layer=0`` in a figure.
+The values were read off the figures; README.md here says how and how exactly. Layers are blocks
+counted from 1, as everywhere; the paper's Figure 4 counts them from 0, which is ``first_layer=0``
+in a figure.
 """
 
 from __future__ import annotations

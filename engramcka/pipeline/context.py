@@ -84,7 +84,7 @@ class Context:
                 seed=self.config.run.seed,
                 positions=data.positions,
                 per_document=data.per_document,
-                spare=data.skip_first > 0,
+                all_passages=data.skip_first > 0,
             )
 
     @contextmanager

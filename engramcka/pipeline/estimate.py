@@ -240,7 +240,7 @@ def shared_out(config: Config) -> Iterator[str]:
     Raises:
         ConfigError: a model has no tensor-parallel plan, or cannot be read.
     """
-    from engramcka.models.tensor_parallel import sharing_of
+    from engramcka.models.tensor_parallel import sharding_of
 
     for name in config.models:
         model = last_member(config, name).table
@@ -248,16 +248,16 @@ def shared_out(config: Config) -> Iterator[str]:
             continue
         empty, itemsize = _empty(config, name, model)
         try:
-            sharing = sharing_of(empty, itemsize)
+            sharding = sharding_of(empty, itemsize)
         except ConfigError as error:
             raise config.error(("models", name, "parallel"), str(error)) from error
         held = [
-            f"{ranks} ranks {sharing.held(ranks) * itemsize / 1e9:.3g} GB"
-            for ranks in sharing.allowed[:_RANKS_NAMED]
+            f"{ranks} ranks {sharding.held(ranks) * itemsize / 1e9:.3g} GB"
+            for ranks in sharding.allowed[:_RANKS_NAMED]
         ]
         yield (
             f"{name}: parallel = 'tp', all ranks hold it as one; weights a rank: "
-            f"{', '.join(held) or 'it cannot be shared out'} ({sharing.because})"
+            f"{', '.join(held) or 'it cannot be shared out'} ({sharding.reason})"
         )
 
 
@@ -285,13 +285,13 @@ def _empty(config: Config, name: str, model: LoadedModel) -> tuple[Any, int]:
 def _shape_of_preset(
     preset: str, vocabulary: int, engram: EngramConfig | None, experts: int | None = None
 ) -> Shape:
-    from engramcka.models.counting import meta_model
+    from engramcka.models.build import meta_model
 
     return _shape(meta_model(preset, vocabulary, engram, experts=experts), 4)
 
 
 def _shape(model: Any, itemsize: int) -> Shape:
-    from engramcka.models.counting import count_parameters
+    from engramcka.models.build import count_parameters
 
     count = count_parameters(model)
     text = model.config.get_text_config(decoder=True)

@@ -1,30 +1,10 @@
 """What the analyses find, as small NumPy dataclasses: what is stored, drawn and read.
 
-Knows nothing of tensors, files, figures or screens. Layers are blocks, counted from 1.
+One module a kind of result: its fields with the dimensions they are stored along, its numbers as
+rows, what it says in a sentence. `engramcka.results.kinds` lists the kinds. Layers are blocks,
+counted from 1.
 """
 
-from engramcka.results.cka import CkaMap, LayerDiagnostics, soft_alignment
-from engramcka.results.depth import DepthShift
-from engramcka.results.gates import GateMap, GateText, MemoryAblation
-from engramcka.results.lens import Direction, LensCurve
-from engramcka.results.statistics import Float, jackknife_interval, student_quantile
-from engramcka.results.sweep import AllocationSweep, LossSweep
-from engramcka.results.training import TrainingCurve
+import lazy_loader
 
-__all__ = [
-    "AllocationSweep",
-    "CkaMap",
-    "DepthShift",
-    "Direction",
-    "Float",
-    "GateMap",
-    "GateText",
-    "LayerDiagnostics",
-    "LensCurve",
-    "LossSweep",
-    "MemoryAblation",
-    "TrainingCurve",
-    "jackknife_interval",
-    "soft_alignment",
-    "student_quantile",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -6,17 +6,21 @@ lives here, so that the terminal app can answer without torch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from importlib import import_module
-from typing import Any
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from engramcka.errors import ComparisonError
+from engramcka.results.base import Array, Arrays, Pack, Result, Row, along
 from engramcka.results.depth import DepthShift, depth_shift
 from engramcka.results.statistics import Float, jackknife_interval
+
+ALIGNMENT_K = 5  # rows of the stored soft alignment, as in the paper
+
+_CELL = ("y_layer", "x_layer")
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,25 +41,38 @@ class LayerDiagnostics:
     dropped: tuple[tuple[int, ...], ...] = ()  # dimensions left out a layer (drop-massive)
 
 
+_DIAGNOSTICS = [entry.name for entry in fields(LayerDiagnostics) if entry.name != "dropped"]
+
+
 @dataclass(frozen=True, eq=False)
-class CkaMap:
+class CkaMap(Result):
     """Similarity of every layer of one model (y, rows) with every layer of another (x, columns).
 
     Unbiased estimates may lie a little outside [0, 1]; they are kept as they are and clipped only
     where they are drawn. A cell that no estimate exists for (a constant layer) is NaN.
     """
 
-    similarity: Float  # (y layers, x layers)
+    noun: ClassVar[str] = "checkpoint"
+    beside: ClassVar[tuple[str, ...]] = ("y_diagnostics", "x_diagnostics")
+
+    similarity: Float = field(metadata=along(*_CELL))  # (y layers, x layers)
     y_label: str = "y"
     x_label: str = "x"
-    y_layers: tuple[int, ...] = ()  # block numbers of the rows; () means 1, 2, ..
-    x_layers: tuple[int, ...] = ()  # block numbers of the columns
-    ci_low: Float | None = None  # (y layers, x layers), lower end of the 95 % interval
-    ci_high: Float | None = None  # (y layers, x layers)
-    jackknife: Float | None = None  # (groups, y layers, x layers): the map without each group
-    null: Float | None = None  # (permutations, y layers, x layers): one side's rows shuffled
-    all_pairs: Float | None = None  # (y layers, x layers), had pairs of one document counted too
-    null_similarity: Float | None = None  # (y layers, x layers) of the samples that were shuffled
+    y_layers: tuple[int, ...] = field(default=(), metadata=along("y_layer", name="y_layer"))
+    """Block numbers of the rows; () means 1, 2, .."""
+    x_layers: tuple[int, ...] = field(default=(), metadata=along("x_layer", name="x_layer"))
+    """Block numbers of the columns."""
+    ci_low: Float | None = field(default=None, metadata=along(*_CELL))
+    """(y layers, x layers), lower end of the 95 % interval."""
+    ci_high: Float | None = field(default=None, metadata=along(*_CELL))
+    jackknife: Float | None = field(default=None, metadata=along("group", *_CELL))
+    """(groups, y layers, x layers): the map without each group."""
+    null: Float | None = field(default=None, metadata=along("permutation", *_CELL))
+    """(permutations, y layers, x layers): one side's rows shuffled."""
+    all_pairs: Float | None = field(default=None, metadata=along(*_CELL))
+    """(y layers, x layers), had pairs of one document counted too."""
+    null_similarity: Float | None = field(default=None, metadata=along(*_CELL))
+    """(y layers, x layers) of the samples that were shuffled."""
     y_diagnostics: LayerDiagnostics | None = None
     x_diagnostics: LayerDiagnostics | None = None
     estimator: str = "unknown"  # minibatch | debiased | biased | unknown (an imported map)
@@ -85,29 +102,23 @@ class CkaMap:
     provenance: Mapping[str, Any] = field(default_factory=dict)  # JSON: models, versions, times
 
     def __post_init__(self) -> None:
-        similarity = np.asarray(self.similarity, dtype=np.float64)
-        if similarity.ndim != 2 or 0 in similarity.shape:
+        self._set(similarity=np.asarray(self.similarity, dtype=np.float64))
+        shape = self.similarity.shape
+        if len(shape) != 2 or 0 in shape:
             raise ComparisonError(
-                f"a CKA map is a matrix (y layers, x layers), found shape {similarity.shape}"
+                f"a CKA map is a matrix (y layers, x layers), found shape {shape}"
             )
-        object.__setattr__(self, "similarity", similarity)
-        rows, columns = similarity.shape
-        for name, count in (("y_layers", rows), ("x_layers", columns)):
-            layers = tuple(int(layer) for layer in getattr(self, name)) or tuple(
-                range(1, count + 1)
-            )
-            if len(layers) != count:
-                raise ComparisonError(f"{name} names {len(layers)} layers, the map has {count}")
-            object.__setattr__(self, name, layers)
+        for name, count in zip(("y_layers", "x_layers"), shape, strict=True):
+            self._set(**{name: getattr(self, name) or range(1, count + 1)})
+            self._set_whole_numbers(name)
+            found = len(getattr(self, name))
+            if found != count:
+                raise ComparisonError(f"{name} names {found} layers, the map has {count}")
         for name in ("ci_low", "ci_high", "jackknife", "null", "null_similarity", "all_pairs"):
+            self._set_floats([name], None, "")
             value = getattr(self, name)
-            if value is not None:
-                value = np.asarray(value, dtype=np.float64)
-                if value.shape[-2:] != similarity.shape:
-                    raise ComparisonError(
-                        f"{name} has shape {value.shape}, the map {similarity.shape}"
-                    )
-                object.__setattr__(self, name, value)
+            if value is not None and value.shape[-2:] != shape:
+                raise ComparisonError(f"{name} has shape {value.shape}, the map {shape}")
 
     def soft_alignment(self, k: int = 5, first_layer: int = 1) -> Float:
         """Soft alignment index of every column: which y layer x layer j does the work of.
@@ -127,10 +138,6 @@ class CkaMap:
             ComparisonError: k is below 1.
         """
         return soft_alignment(self.similarity, self._y_numbers(first_layer), k)
-
-    def _repr_png_(self) -> bytes:
-        """The map as a notebook shows it; the only call up the layers, and only when shown."""
-        return bytes(import_module("engramcka.figures").notebook_png(self))
 
     def soft_alignment_interval(
         self, k: int = 5, first_layer: int = 1
@@ -174,6 +181,69 @@ class CkaMap:
         known = np.isfinite(observed) & np.isfinite(self.null).all(axis=0)
         reached = (self.null >= observed).sum(axis=0)
         return np.where(known, (1 + reached) / (1 + len(self.null)), np.nan)
+
+    def rows(self) -> Iterator[Row]:
+        """One a cell, with its interval; of a map in a series, its training step first."""
+        values = {"similarity": self.similarity, "ci_low": self.ci_low, "ci_high": self.ci_high}
+        there = {name: cells for name, cells in values.items() if cells is not None}
+        step = {} if self.step is None else {"step": self.step}
+        for i, y in enumerate(self.y_layers):
+            for j, x in enumerate(self.x_layers):
+                cells = {name: float(cells[i, j]) for name, cells in there.items()}
+                yield {**step, "y_layer": y, "x_layer": x, **cells}
+
+    def summary(self) -> str:
+        """Its size, its diagonal and the nearest depth."""
+        rows, columns = self.similarity.shape
+        text = f"{self.y_label} x {self.x_label}, {rows} x {columns} layers"
+        if self.n_samples:
+            text += f", n = {self.n_samples:,}"
+        if self.n_documents:
+            text += f" of {self.n_documents:,} documents"
+        if self.left_out:
+            text += f" (left out: {self.left_out})"
+        if self.y_layers == self.x_layers and np.isfinite(np.diag(self.similarity)).any():
+            text += f"; mean on the diagonal {np.nanmean(np.diag(self.similarity)):.3f}"
+        return f"{text}; {self.depth_shift().sentence}"
+
+    def size(self) -> str:
+        """Its layers, estimator and samples."""
+        rows, columns = self.similarity.shape
+        parts = [f"{rows} x {columns}", self.estimator]
+        if self.kernel != "linear":
+            parts.append(self.kernel)
+        if self.n_samples:
+            parts.append(f"n={self.n_samples}")
+        return "  ".join(parts)
+
+    def _pack_more(self) -> Pack:
+        """The soft alignment, so that other tools need not compute it, and the diagnostics."""
+        arrays: Arrays = {"soft_alignment": (self.soft_alignment(ALIGNMENT_K), ("x_layer",))}
+        attributes: dict[str, Any] = {}
+        if self.jackknife is not None:
+            aligned = soft_alignment(self.jackknife, np.array(self.y_layers), ALIGNMENT_K)
+            arrays["soft_alignment_jackknife"] = (aligned, ("group", "x_layer"))
+        for side in ("y", "x"):
+            found: LayerDiagnostics | None = getattr(self, f"{side}_diagnostics")
+            if found is None:
+                continue
+            for name in _DIAGNOSTICS:
+                arrays[f"{side}_{name}"] = (getattr(found, name), (f"{side}_layer",))
+            attributes[f"{side}_dropped"] = [list(layer) for layer in found.dropped]
+        return arrays, attributes
+
+    @classmethod
+    def _unpack_more(
+        cls, arrays: Mapping[str, Array], attributes: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for side in ("y", "x"):
+            if all(f"{side}_{name}" in arrays for name in _DIAGNOSTICS):
+                found[f"{side}_diagnostics"] = LayerDiagnostics(
+                    **{name: arrays[f"{side}_{name}"] for name in _DIAGNOSTICS},
+                    dropped=tuple(tuple(layer) for layer in attributes.get(f"{side}_dropped", [])),
+                )
+        return found
 
     def _y_numbers(self, first_layer: int) -> Float:
         return np.asarray(self.y_layers, dtype=np.float64) + (first_layer - 1)

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from importlib import import_module
 from typing import Any, Literal
 
 import numpy as np
 
 from engramcka.errors import ComparisonError
+from engramcka.results.base import Result, Row, along, one_line
 from engramcka.results.statistics import Float
 
 Direction = Literal["final||layer", "layer||final"]
 
+_READINGS = [f"{reading}{end}" for reading in ("kl", "entropy", "top1")
+             for end in ("", "_low", "_high")]  # fmt: skip
+
 
 @dataclass(frozen=True, eq=False)
-class LensCurve:
+class LensCurve(Result):
     """Read-outs of every block through the model's final norm and LM head, means over tokens.
 
     Engram paper, section 6.2 and Figure 4 (a); nostalgebraist 2020 for the LogitLens, Belrose et
@@ -24,16 +27,20 @@ class LensCurve:
     intervals are None where there are too few tokens for one.
     """
 
-    layers: tuple[int, ...]  # block numbers, from 1
-    kl: Float  # nats a token, in `direction`
-    kl_low: Float | None = None
-    kl_high: Float | None = None
-    entropy: Float | None = None  # of the block's own prediction, nats
-    entropy_low: Float | None = None
-    entropy_high: Float | None = None
-    top1: Float | None = None  # share of tokens where the block's first guess is the model's
-    top1_low: Float | None = None
-    top1_high: Float | None = None
+    layers: tuple[int, ...] = field(metadata=along("layer", name="layer"))
+    """Block numbers, from 1."""
+    kl: Float = field(metadata=along("layer"))
+    """Nats a token, in `direction`."""
+    kl_low: Float | None = field(default=None, metadata=along("layer"))
+    kl_high: Float | None = field(default=None, metadata=along("layer"))
+    entropy: Float | None = field(default=None, metadata=along("layer"))
+    """Of the block's own prediction, nats."""
+    entropy_low: Float | None = field(default=None, metadata=along("layer"))
+    entropy_high: Float | None = field(default=None, metadata=along("layer"))
+    top1: Float | None = field(default=None, metadata=along("layer"))
+    """Share of tokens where the block's first guess is the model's."""
+    top1_low: Float | None = field(default=None, metadata=along("layer"))
+    top1_high: Float | None = field(default=None, metadata=along("layer"))
     label: str = "model"
     direction: Direction | Literal["unknown"] = "final||layer"
     final_entropy: float | None = None  # of the model's own prediction, nats
@@ -44,20 +51,33 @@ class LensCurve:
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "layers", tuple(int(layer) for layer in self.layers))
-        for reading in ("kl", "entropy", "top1"):
-            for name in (reading, f"{reading}_low", f"{reading}_high"):
-                value = getattr(self, name)
-                if value is None:
-                    continue
-                value = np.asarray(value, dtype=np.float64)
-                if value.shape != (len(self.layers),) or not self.layers:
-                    raise ComparisonError(
-                        f"a lens curve has one {name} a layer ({len(self.layers)}), found shape "
-                        f"{value.shape}"
-                    )
-                object.__setattr__(self, name, value)
+        self._set_whole_numbers("layers")
+        wants = f"a lens curve has one {{}} a layer ({len(self.layers)})"
+        if not self.layers:
+            raise ComparisonError(f"{wants.format('kl')}, found none")
+        self._set_floats(_READINGS, (len(self.layers),), wants)
 
-    def _repr_png_(self) -> bytes:
-        """The curve as a notebook shows it."""
-        return bytes(import_module("engramcka.figures").notebook_png(self))
+    def rows(self) -> Iterator[Row]:
+        """One a layer."""
+        there = {name: v for name in _READINGS if (v := getattr(self, name)) is not None}
+        for index, layer in enumerate(self.layers):
+            yield {"model": one_line(self.label), "memory": "on" if self.memory else "off",
+                   "direction": self.direction, "layer": layer,
+                   **{name: float(values[index]) for name, values in there.items()}}  # fmt: skip
+
+    def size(self) -> str:
+        """Its layers and tokens."""
+        return f"{len(self.layers)} layers  n={self.n_tokens}" if self.n_tokens else ""
+
+    def summary(self) -> str:
+        """The divergence early and halfway, and where guesses agree."""
+        middle = (len(self.layers) - 1) // 2
+        places = [f"{self.kl[place]:.2f} after layer {self.layers[place]}" for place in (0, middle)]
+        text = f"{self.label}{'' if self.memory else ' without memory'}: "
+        text += (
+            f"KL({self.direction.replace('||', ' || ')}) {', '.join(dict.fromkeys(places))} (nats)"
+        )
+        if self.top1 is not None and (self.top1 >= 0.5).any():
+            layer = self.layers[int(np.argmax(self.top1 >= 0.5))]
+            text += f"; half of the first guesses are the model's from layer {layer} on"
+        return text

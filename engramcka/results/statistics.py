@@ -18,6 +18,12 @@ def mean_finite(values: Float) -> Float:
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
+def deviation(values: Float) -> float:
+    """Standard deviation of the finite values, with n - 1; NaN of fewer than two."""
+    there = values[np.isfinite(values)]
+    return float(np.std(there, ddof=1)) if len(there) > 1 else float("nan")
+
+
 def jackknife_interval(estimate: npt.ArrayLike, jackknife: npt.ArrayLike) -> tuple[Float, Float]:
     """Ends of a 95 % interval from estimates that each leave one of G groups out.
 

@@ -1,62 +1,60 @@
-"""Validation loss against where a memory module sits, or against how much of it there is."""
+"""Validation loss against the layer where a memory module sits."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import import_module
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from engramcka.errors import ComparisonError
+from engramcka.results.base import Array, Arrays, Pack, Row, along, one_line
+from engramcka.results.losses import SeedSweep
 from engramcka.results.statistics import Float, mean_finite
+
+_LINES = {"variant": "variants", "reference": "reference"}  # dimension -> field
 
 
 @dataclass(frozen=True, eq=False)
-class LossSweep:
+class LossSweep(SeedSweep):
     """Validation loss against the block at whose input one memory module sits.
 
     Losses are means over validation tokens, in nats a token.
     """
 
-    layers: tuple[int, ...]  # insertion layers, blocks counted from 1
-    loss: Float  # (layers, seeds); NaN where a point is not (yet) there
+    beside: ClassVar[tuple[str, ...]] = (
+        "baseline", "variants", "variant_losses", "reference", "reference_losses",
+    )  # fmt: skip
+
+    layers: tuple[int, ...] = field(metadata=along("layer", name="layer"))
+    """Insertion layers, blocks counted from 1."""
+    loss: Float = field(metadata=along("layer", "seed"))
+    """(layers, seeds); NaN where a point is not (yet) there."""
     baseline: Float  # (seeds,), the same model without the module; empty where unknown
-    seeds: tuple[int, ...] = (0,)
+    seeds: tuple[int, ...] = field(default=(0,), metadata=along("seed", name="seed"))
     label: str = "model"
     baseline_label: str = "baseline"
     reference: Mapping[str, float] = field(default_factory=dict)  # further lines: name -> loss
     variants: Mapping[str, float] = field(default_factory=dict)  # ablations: name -> loss
     variant_losses: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  # by seed
     reference_losses: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  # by seed
-    difference_low: Float | None = None  # (layers,) ends of the 95 % interval of `difference`,
-    difference_high: Float | None = None  # over validation documents and, if several, seeds
+    difference_low: Float | None = field(default=None, metadata=along("layer"))
+    """(layers,) ends of the 95 % interval of `difference`, over documents and seeds."""
+    difference_high: Float | None = field(default=None, metadata=along("layer"))
     unit: str = "nats/token"
     warnings: tuple[str, ...] = ()  # points that are not there, and why
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "layers", tuple(int(layer) for layer in self.layers))
-        object.__setattr__(self, "seeds", tuple(int(seed) for seed in self.seeds))
-        loss = np.asarray(self.loss, dtype=np.float64)
-        loss = loss[:, None] if loss.ndim == 1 else loss
-        if loss.shape != (len(self.layers), len(self.seeds)) or not self.layers:
-            raise ComparisonError(
-                f"a sweep's loss is (layers, seeds) = ({len(self.layers)}, {len(self.seeds)}), "
-                f"found shape {loss.shape}"
-            )
-        object.__setattr__(self, "loss", loss)
-        for name in ("difference_low", "difference_high"):
-            value = getattr(self, name)
-            if value is not None:
-                value = np.asarray(value, dtype=np.float64)
-                if value.shape != (len(self.layers),):
-                    raise ComparisonError(
-                        f"a sweep has one {name} a layer ({len(self.layers)}), found {value.shape}"
-                    )
-                object.__setattr__(self, name, value)
-        object.__setattr__(self, "baseline", np.atleast_1d(np.asarray(self.baseline, np.float64)))
+        self._set_whole_numbers("layers")
+        self._set_losses(len(self.layers), "a sweep's loss is (layers, seeds)")
+        self._set_floats(
+            ["difference_low", "difference_high"],
+            (len(self.layers),),
+            f"a sweep has one {{}} a layer ({len(self.layers)})",
+        )
+        self._set(baseline=np.atleast_1d(np.asarray(self.baseline, np.float64)))
         for means, losses in (("variants", "variant_losses"), ("reference", "reference_losses")):
             self._check_lines(getattr(self, means), getattr(self, losses))
 
@@ -70,11 +68,6 @@ class LossSweep:
                     f"{'a' if name in means else 'no'} mean; a sweep of {len(self.seeds)} seeds "
                     "wants both"
                 )
-
-    @property
-    def mean(self) -> Float:
-        """(layers,) mean over the seeds that are there; NaN where none is."""
-        return mean_finite(self.loss)
 
     @property
     def baseline_mean(self) -> float:
@@ -91,61 +84,88 @@ class LossSweep:
     @property
     def best(self) -> tuple[int, float] | None:
         """(insertion layer, its mean loss) with the lowest mean; None where no point is there."""
-        mean = self.mean
-        if not np.isfinite(mean).any():
-            return None
-        index = int(np.nanargmin(mean))
-        return self.layers[index], float(mean[index])
+        point = self.best_point
+        return None if point is None else (self.layers[point], float(self.mean[point]))
 
-    def _repr_png_(self) -> bytes:
-        """The sweep as a notebook shows it."""
-        return bytes(import_module("engramcka.figures").notebook_png(self))
+    def rows(self) -> Iterator[Row]:
+        """One a layer and seed; a baseline, reference or ablation has its name and no layer.
+
+        The interval of a layer's mean difference from the baseline stands beside each of its seeds.
+        """
+        ends = {"difference_low": self.difference_low, "difference_high": self.difference_high}
+        there = {name: values for name, values in ends.items() if values is not None}
+        for index, (layer, losses) in enumerate(zip(self.layers, self.loss, strict=True)):
+            interval = {name: float(values[index]) for name, values in there.items()}
+            for seed, loss in zip(self.seeds, losses, strict=True):
+                yield {**_row("layer", self.label, loss), "layer": layer, "seed": seed, **interval}
+        count = len(self.baseline)
+        seeds: Sequence[Any] = self.seeds if count == len(self.seeds) else [None] * count
+        for seed, loss in zip(seeds, self.baseline, strict=True):
+            yield {**_row("baseline", self.baseline_label, loss), "seed": seed}
+        for kind, lines in (("reference", self.reference), ("variant", self.variants)):
+            for name, loss in lines.items():
+                yield _row(kind, name, loss)
+
+    def summary(self) -> str:
+        """The baseline, the best layer, references, ablations and what is missing."""
+        parts = []
+        if np.isfinite(self.baseline_mean):
+            parts.append(f"{self.baseline_label} {self.baseline_mean:.3f}")
+        point = self.best_point
+        if point is None:
+            parts.append("no point yet")
+        else:
+            found = f"{self.mean[point]:.3f}{self.spread(self.loss[point])}{self._gain(point)}"
+            parts.append(f"best at layer {self.layers[point]}: {found}")
+        parts += [f"{name} {loss:.3f}" for name, loss in self.reference.items()]
+        there = [f"{name} {loss:.3f}" for name, loss in self.variants.items() if np.isfinite(loss)]
+        ablations = f"; {', '.join(there)}" if there else ""
+        return self._sentence(parts) + ablations + self._missing()
+
+    def size(self) -> str:
+        """Its layers, seeds and unit."""
+        return super().size().replace("point", "layer", 1)
+
+    def _gain(self, point: int) -> str:
+        """A layer's difference from the baseline with its interval, where that is known."""
+        low, high = self.difference_low, self.difference_high
+        if low is None or high is None or not np.isfinite(low[point]):
+            return ""
+        ends = f"95 % {low[point]:+.3f} to {high[point]:+.3f}"
+        return f", {self.difference[point]:+.3f} ({ends})"
+
+    def _pack_more(self) -> Pack:
+        """Means of the variants as an array, of the references as JSON; losses by seed if known."""
+        dimension = "seed" if len(self.baseline) == len(self.seeds) else "baseline_seed"
+        variants = np.array(list(self.variants.values()), dtype=np.float64)
+        arrays: Arrays = {
+            "baseline": (self.baseline, (dimension,)),
+            "variant_loss": (variants, ("variant",)),
+        }
+        for line, means in _LINES.items():
+            losses = getattr(self, f"{line}_losses")
+            if losses:
+                unknown = (float("nan"),) * len(self.seeds)
+                rows = [losses.get(name, unknown) for name in getattr(self, means)]
+                arrays[f"{line}_losses"] = (np.array(rows, dtype=np.float64), (line, "seed"))
+        return arrays, {"variants": list(self.variants), "reference": dict(self.reference)}
+
+    @classmethod
+    def _unpack_more(
+        cls, arrays: Mapping[str, Array], attributes: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        losses = arrays["variant_loss"].tolist()
+        found: dict[str, Any] = {
+            "baseline": arrays["baseline"],
+            "variants": dict(zip(attributes.get("variants", []), losses, strict=False)),
+            "reference": attributes.get("reference", {}),
+        }
+        for line, means in _LINES.items():
+            if f"{line}_losses" in arrays:
+                rows = [tuple(row) for row in arrays[f"{line}_losses"].tolist()]
+                found[f"{line}_losses"] = dict(zip(found[means], rows, strict=True))
+        return found
 
 
-@dataclass(frozen=True, eq=False)
-class AllocationSweep:
-    """Validation loss against rho, the share of the sparse parameters that experts keep.
-
-    Engram paper, section 3.2 and Figure 3 (left): at a fixed total of sparse parameters, 1 - rho of
-    them go to memory; rho = 1 is the mixture of experts alone. Losses in nats a token.
-    """
-
-    rho: Float  # (points,), in (0, 1]
-    loss: Float  # (points, seeds); NaN where a point is not (yet) there
-    seeds: tuple[int, ...] = (0,)
-    experts: tuple[int, ...] = ()  # routed experts a block at each point; () where unknown
-    parameters: tuple[int, ...] = ()  # of the whole model at each point; () where unknown
-    label: str = "model"
-    unit: str = "nats/token"
-    warnings: tuple[str, ...] = ()  # points that are not there, and why
-    provenance: Mapping[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "rho", np.asarray(self.rho, dtype=np.float64))
-        object.__setattr__(self, "seeds", tuple(int(seed) for seed in self.seeds))
-        loss = np.asarray(self.loss, dtype=np.float64)
-        loss = loss[:, None] if loss.ndim == 1 else loss
-        if self.rho.ndim != 1 or loss.shape != (len(self.rho), len(self.seeds)) or not loss.size:
-            raise ComparisonError(
-                f"an allocation sweep's loss is (points, seeds) = ({len(self.rho)}, "
-                f"{len(self.seeds)}), found shape {loss.shape}"
-            )
-        object.__setattr__(self, "loss", loss)
-
-    @property
-    def mean(self) -> Float:
-        """(points,) mean over the seeds that are there; NaN where none is."""
-        return mean_finite(self.loss)
-
-    @property
-    def best(self) -> tuple[float, float] | None:
-        """(rho, its mean loss) with the lowest mean; None where no point is there."""
-        mean = self.mean
-        if not np.isfinite(mean).any():
-            return None
-        index = int(np.nanargmin(mean))
-        return float(self.rho[index]), float(mean[index])
-
-    def _repr_png_(self) -> bytes:
-        """The sweep as a notebook shows it."""
-        return bytes(import_module("engramcka.figures").notebook_png(self))
+def _row(kind: str, name: str, loss: float) -> Row:
+    return {"kind": kind, "name": one_line(name), "layer": None, "seed": None, "loss": float(loss)}

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from engramcka.errors import StoreError
 from engramcka.regular import is_folder, is_regular
+from engramcka.results.kinds import KINDS
 from engramcka.stores import layout, manifest, results
-from engramcka.stores.kinds import KINDS
 from engramcka.stores.lock import hold
 
 FINISHED = "finished"  # attribute of the root of the results

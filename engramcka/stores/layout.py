@@ -27,6 +27,7 @@ from typing import Any
 
 from engramcka.errors import StoreError
 from engramcka.regular import check_folder, is_folder
+from engramcka.results.kinds import KINDS
 
 CONFIG = "config.toml"
 ACTIVATIONS = "activations"
@@ -42,13 +43,7 @@ VERSION = "engramcka_version"
 VERSIONS = {
     "activations": 3,  # fingerprints of chunks say whose they are; before 2, no shards
     "results": 2,  # with a checksum
-    "cka": 2,  # with a manifest, as all that follow
-    "sweep": 2,
-    "allocation": 2,
-    "training": 2,
-    "lens": 2,
-    "gates": 2,
-    "memory": 2,
+    **{kind.name: kind.version for kind in KINDS.values()},
 }
 _OLDEST = 2  # versions before are refused
 READOUTS = "readouts"  # group of an activation store: what was read off the same forward pass

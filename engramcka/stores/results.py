@@ -1,7 +1,7 @@
 """results.zarr: the dataclasses of `engramcka.results` as Zarr groups KIND/NAME, and back.
 
 Arrays have dimension names and coordinates, so that ``xarray.open_zarr(path, group="cka/NAME")``
-gives a labelled Dataset. `engramcka.stores.kinds` says which field is which array. Results are read
+gives a labelled Dataset. Each dataclass says which field is which array. Results are read
 without zarr, in our own form only. Knows nothing of how a result was computed or how it is drawn.
 """
 
@@ -17,10 +17,10 @@ import numpy as np
 
 from engramcka.errors import EngramckaError, StoreError
 from engramcka.regular import is_folder, is_regular
-from engramcka.results import CkaMap, LossSweep
+from engramcka.results import CkaMap, LossSweep, Result
+from engramcka.results.kinds import KINDS, kind_of
 from engramcka.stores import layout, manifest, nodes
 from engramcka.stores.chunk import read_chunk
-from engramcka.stores.kinds import KINDS, Kind, kind_of
 from engramcka.whole import whole
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _ATTEMPTS = 200  # readings of a result that is replaced while it is read
 
 
-def write_result(results: Path, name: str, result: Any, inputs: Mapping[str, Any]) -> None:
+def write_result(results: Path, name: str, result: Result, inputs: Mapping[str, Any]) -> None:
     """Write one result as results/KIND/NAME, whole or not at all.
 
     Args:
@@ -39,8 +39,8 @@ def write_result(results: Path, name: str, result: Any, inputs: Mapping[str, Any
         inputs: all that it was made from; a later run compares it to see what is done.
     """
     kind = kind_of(result)
-    attributes = {key: getattr(result, key) for key in kind.attributes}
-    arrays, extra = kind.pack(result)
+    attributes = {key: getattr(result, key) for key in result.attributes()}
+    arrays, extra = result.pack()
 
     def fill(group: zarr.Group) -> None:
         _write_attributes(group, kind.name, {**attributes, **extra}, inputs)
@@ -68,7 +68,7 @@ def read_result(
     for _ in range(_ATTEMPTS):
         before = _stamp(folder)
         try:
-            found = _read_once(results, KINDS[kind], name, most_bytes)
+            found = _read_once(results, kind, name, most_bytes)
         except StoreError:
             if _stamp(folder) == before:
                 raise
@@ -88,22 +88,22 @@ def _stamp(folder: Path) -> tuple[int, int] | None:
     return found.st_ino, found.st_mtime_ns
 
 
-def _read_once(results: Path, kind: Kind, name: str, most_bytes: int) -> Any:
-    folder = results / kind.name / name
-    attributes, listed = _open(results, kind.name, name)
+def _read_once(results: Path, kind: str, name: str, most_bytes: int) -> Result:
+    folder, result = results / kind / name, KINDS[kind].result
+    attributes, listed = _open(results, kind, name)
     size = sum(size for size, _ in listed.values())
     if size > most_bytes:
         raise StoreError(f"{folder}: {size:,} bytes, more than are read here ({most_bytes:,})")
     manifest.require_whole(folder)
     there = sorted(path.split("/")[0] for path in listed if path.endswith(f"/{nodes.NAME}"))
-    for key in kind.required:
+    for key in result.required():
         if key not in there:
             raise StoreError(f"{folder / key}: cannot be read (there is no such array)")
     arrays = {key: _read(folder / key, most_bytes, results) for key in there}
     try:
-        return kind.result(**kind.unpack(arrays, attributes))
+        return result.unpack(arrays, attributes)
     except (EngramckaError, AttributeError, LookupError, TypeError, ValueError) as error:
-        raise StoreError(f"{folder}: does not hold a {kind.result.__name__} ({error})") from error
+        raise StoreError(f"{folder}: does not hold a {result.__name__} ({error})") from error
 
 
 def _open(results: Path, kind: str, name: str) -> tuple[dict[str, Any], manifest.Files]:

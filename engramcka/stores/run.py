@@ -22,17 +22,8 @@ from engramcka.regular import (
     is_regular,
     read_regular,
 )
-from engramcka.results import (
-    AllocationSweep,
-    CkaMap,
-    GateMap,
-    LensCurve,
-    LossSweep,
-    MemoryAblation,
-    TrainingCurve,
-)
+from engramcka.results.kinds import KINDS
 from engramcka.stores import activations, layout, nodes, results
-from engramcka.stores.kinds import KINDS
 from engramcka.stores.remote import is_url
 
 T = TypeVar("T")
@@ -67,43 +58,17 @@ class Run:
     path: Path
 
     def results(self, kind: str) -> Results[Any]:
-        """Results of one kind by name; a kind is a key of `engramcka.stores.kinds.KINDS`."""
+        """Results of one kind by name; a kind is a key of `engramcka.results.kinds.KINDS`."""
         return Results(self.path / layout.RESULTS, kind)
 
-    @property
-    def cka(self) -> Results[CkaMap]:
-        """CKA maps by name."""
-        return self.results("cka")
+    def __getattr__(self, kind: str) -> Results[Any]:
+        """``run.cka``, ``run.lens`` and so on: results of one kind by name."""
+        if kind in KINDS:
+            return self.results(kind)
+        raise AttributeError(f"a run has no {kind!r}; its results are {', '.join(KINDS)}")
 
-    @property
-    def sweep(self) -> Results[LossSweep]:
-        """Layer sweeps by name."""
-        return self.results("sweep")
-
-    @property
-    def allocation(self) -> Results[AllocationSweep]:
-        """Allocation sweeps by name."""
-        return self.results("allocation")
-
-    @property
-    def lens(self) -> Results[LensCurve]:
-        """LogitLens curves by model."""
-        return self.results("lens")
-
-    @property
-    def gates(self) -> Results[GateMap]:
-        """Engram gates by model."""
-        return self.results("gates")
-
-    @property
-    def memory(self) -> Results[MemoryAblation]:
-        """Losses with and without memory by model."""
-        return self.results("memory")
-
-    @property
-    def training(self) -> Results[TrainingCurve]:
-        """Training curves by model."""
-        return self.results("training")
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *KINDS]
 
     @property
     def series(self) -> dict[str, list[str]]:

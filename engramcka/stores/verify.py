@@ -14,8 +14,8 @@ from pathlib import Path
 
 from engramcka.errors import StoreError
 from engramcka.regular import is_folder, is_regular
+from engramcka.results.kinds import KINDS
 from engramcka.stores import activations, inventory, layout, manifest, nodes, results, samples
-from engramcka.stores.kinds import KINDS
 from engramcka.stores.remote import is_url, open_remote
 from engramcka.stores.run import check_frame, is_run
 

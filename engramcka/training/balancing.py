@@ -1,7 +1,7 @@
 """Expert load: how evenly tokens spread over the experts, and two ways to even it out.
 
 Routers are found by what they are, in any mixture of experts of transformers; their choices are
-read by forward hooks in training mode. Knows nothing of the Trainer.
+read by forward hooks in training mode.
 """
 
 from __future__ import annotations
@@ -83,8 +83,8 @@ class ExpertLoads:
 
     @torch.no_grad()
     def end_step(self) -> None:
-        """Take this step's counts in, over all ranks, and move the biases."""
-        counts = [ranks.total(self._of_step[number]) for number in sorted(self._of_step)]
+        """Add this step's counts, summed over all ranks, and move the biases."""
+        counts = [ranks.sum_over_ranks(self._of_step[number]) for number in sorted(self._of_step)]
         self._of_step = {}
         if self._balancing == "loss-free":
             for router, loads in zip(self.routers, counts, strict=True):

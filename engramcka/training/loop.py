@@ -1,14 +1,13 @@
-"""The training loop: transformers' Trainer, what is read of it at each step, and where it stops.
-
-Knows nothing of a run's layout, nor of what becomes of the model.
-"""
+"""The training loop: transformers' Trainer, what is recorded at each step, and where it stops."""
 
 from __future__ import annotations
 
+import ctypes
 import math
+import platform
 import time
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,7 +24,6 @@ from transformers.trainer_callback import PrinterCallback
 from engramcka.config import TrainingTable
 from engramcka.errors import Interrupted, TrainingError
 from engramcka.training import ranks
-from engramcka.training.allocator import freed_memory_kept
 from engramcka.training.balancing import ExpertLoads
 from engramcka.training.optimizer import make_optimizer
 from engramcka.training.record import Progress
@@ -34,10 +32,14 @@ from engramcka.training.state import WorkFolder, save_weights
 # In what torch.save says when it fails.
 _WRITERS = ("inline_container", "iostream error", "PytorchStreamWriter")
 
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4  # names of mallopt(3)
+_MALLOC_DEFAULTS = {_TRIM_THRESHOLD: 64 << 20, _MMAP_THRESHOLD: 32 << 20, _MMAP_MAX: 65_536}
+"""glibc's own for a process that has handled large allocations: bytes, bytes, a count."""
+
 
 @dataclass(frozen=True)
-class Duties:
-    """What is done beside the training, and when.
+class StepCallbacks:
+    """Functions that are called during the training.
 
     Attributes:
         kept: steps after which ``keep`` is called.
@@ -74,7 +76,7 @@ class _Arguments(TrainingArguments):
         is_gpu = torch.cuda.is_available() and not self.use_cpu
         own = torch.cuda.current_device() if is_gpu else None
         device: torch.device = super()._setup_devices
-        if own is None or ranks.together():  # a process group gives each rank its own
+        if own is None or ranks.is_distributed():  # a process group gives each rank its own
             return device
         self._n_gpu = 1
         torch.cuda.set_device(own)
@@ -97,14 +99,16 @@ class _Trainer(Trainer):
         return loss if extra is None else loss + extra
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
-        """A state; what torch's own writer says of a full disk becomes the OSError that it is."""
+        """Save a state; torch's own error about a full disk becomes an OSError."""
         try:
             super()._save_checkpoint(*args, **kwargs)
         except RuntimeError as error:
             if not any(name in str(error) for name in _WRITERS):
                 raise
-            said = str(error).splitlines()[0][:200]
-            raise OSError(f"{self.args.output_dir}: a state cannot be written ({said})") from error
+            reason = str(error).splitlines()[0][:200]
+            raise OSError(
+                f"{self.args.output_dir}: a state cannot be written ({reason})"
+            ) from error
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Weights under the names that a resumption looks for."""
@@ -113,12 +117,12 @@ class _Trainer(Trainer):
 
 
 class _Steps(TrainerCallback):
-    """What happens after each step: readings, models kept, states saved, and the end of it."""
+    """What happens after each step: readings, models kept, states saved, and a stop."""
 
     def __init__(
-        self, progress: Progress, loads: ExpertLoads, work: WorkFolder, duties: Duties
+        self, progress: Progress, loads: ExpertLoads, work: WorkFolder, callbacks: StepCallbacks
     ) -> None:
-        self._progress, self._loads, self._work, self._duties = progress, loads, work, duties
+        self._progress, self._loads, self._work, self._callbacks = progress, loads, work, callbacks
         self._started = time.monotonic()
         self._before = progress.seconds
         self._sum = torch.tensor(progress.pending_loss, dtype=torch.float32)
@@ -127,17 +131,17 @@ class _Steps(TrainerCallback):
         self.interrupted: Interrupted | None = None
 
     def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
-        progress, duties, step = self._progress, self._duties, int(state.global_step)
+        progress, callbacks, step = self._progress, self._callbacks, int(state.global_step)
         progress.step = step
         self._loads.end_step()
         self._take_losses(step, args.device)
-        if step in duties.kept:
+        if step in callbacks.kept:
             self._check_weights(model, step)
-            progress.validation_losses.append((step, duties.keep(model, step)))
+            progress.validation_losses.append((step, callbacks.keep(model, step)))
         ends = step == state.max_steps
         try:
             info = f"loss {progress.training_loss[-1][1]:.3f}" if progress.training_loss else ""
-            duties.on_step(step, info)
+            callbacks.on_step(step, info)
         except Interrupted as error:
             self.interrupted = error
         stops = ranks.any_rank(self.interrupted is not None, args.device)
@@ -152,19 +156,19 @@ class _Steps(TrainerCallback):
             progress.seconds = self.seconds
 
     def _take_losses(self, step: int, device: torch.device) -> None:
-        """Sum the losses as Trainer does, refuse what is no number, read every so many steps."""
+        """Sum the losses as Trainer does, refuse NaN and infinity, record every so many steps."""
         progress = self._progress
         for loss in self.losses:
             self._sum = self._sum.to(loss.device) + loss
             progress.pending_steps += 1
         self.losses.clear()
         reads = step % self.read_every == 0
-        if device.type == "cpu" or reads:  # elsewhere a look at the loss makes the device wait
+        if device.type == "cpu" or reads:  # elsewhere reading the loss makes the device wait
             self._check_loss(step)
         if not reads:
             return
-        _, count = ranks.place()
-        mean = float(ranks.total(self._sum)) / count / progress.pending_steps
+        _, count = ranks.rank_and_size()
+        mean = float(ranks.sum_over_ranks(self._sum)) / count / progress.pending_steps
         progress.training_loss.append((step, mean))
         self._sum, progress.pending_steps = torch.zeros_like(self._sum), 0
         imbalance = self._loads.read()
@@ -172,7 +176,7 @@ class _Steps(TrainerCallback):
             progress.expert_imbalance.append((step, imbalance))
 
     def _check_loss(self, step: int) -> None:
-        loss = float(ranks.total(self._sum))
+        loss = float(ranks.sum_over_ranks(self._sum))
         if not math.isfinite(loss):
             raise self._diverged(f"the training loss is {loss} at step {step}")
 
@@ -189,15 +193,15 @@ class _Steps(TrainerCallback):
 
     @property
     def seconds(self) -> float:
-        """Time this training has taken, that of the processes before this one too."""
+        """Time this training has taken, including the processes before a resumption."""
         return self._before + time.monotonic() - self._started
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        ranks.wait()  # each has written its random numbers' state
+        ranks.barrier()  # each has written its random numbers' state
         if args.should_save:
             written = self._work.trainer / f"checkpoint-{state.global_step}"
             self._work.adopt(written, self._progress)
-        ranks.wait()
+        ranks.barrier()
 
 
 def fit(
@@ -209,7 +213,7 @@ def fit(
     device: str,
     work: WorkFolder,
     progress: Progress,
-    duties: Duties,
+    callbacks: StepCallbacks,
 ) -> float:
     """Train to the last step, from the state in the work folder if there is one.
 
@@ -220,18 +224,18 @@ def fit(
         seed: of the order of the sequences.
         device: "cpu" or "cuda".
         work: where states are saved.
-        progress: what is done; brought up to date.
-        duties: what is done beside it.
+        progress: what is done; updated in place.
+        callbacks: called on the way.
 
     Returns:
-        Seconds it took, those before a resumption too.
+        Seconds it took, including those before a resumption.
 
     Raises:
         TrainingError: the loss is no longer a number.
-        Interrupted: raised by ``duties.on_step``, after the state was saved.
+        Interrupted: raised by ``callbacks.on_step``, after the state was saved.
     """
     loads = ExpertLoads(model, options.balancing, options.balancing_rate)
-    steps = _Steps(progress, loads, work, duties)
+    steps = _Steps(progress, loads, work, callbacks)
     steps.save_every, steps.read_every = options.save_every, max(1, options.steps // 20)
     trainer = _Trainer(
         loads,
@@ -261,7 +265,7 @@ def _arguments(
     return _Arguments(
         output_dir=str(work.trainer),
         max_steps=options.steps,
-        per_device_train_batch_size=ranks.share_of_batch(options.batch_size),
+        per_device_train_batch_size=ranks.batch_size_per_rank(options.batch_size),
         max_grad_norm=1.0,
         seed=seed,
         data_seed=seed,
@@ -276,3 +280,27 @@ def _arguments(
         ddp_find_unused_parameters=False,  # stacked experts: all of them have gradients
         dataloader_pin_memory=device == "cuda",
     )
+
+
+@contextmanager
+def freed_memory_kept() -> Iterator[None]:
+    """Keep freed memory for the next training step on a CPU; give it back at the end.
+
+    glibc returns memory at the end of its heap to the system as soon as some of it is free, and
+    maps large allocations one by one. A training step frees nearly all that it took, so the next
+    one waits until the system has mapped and zeroed every page again. With Engram tables, whose
+    gradients are large, that is a tenth of a step (benchmarks/README.md). Kept memory is
+    fragmented, so that the peak is a little higher. Does nothing where the C library is not glibc.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        yield
+        return
+    libc = ctypes.CDLL(None)
+    libc.mallopt(_MMAP_MAX, 0)
+    libc.mallopt(_TRIM_THRESHOLD, -1)
+    try:
+        yield
+    finally:
+        for parameter, value in _MALLOC_DEFAULTS.items():
+            libc.mallopt(parameter, value)
+        libc.malloc_trim(0)

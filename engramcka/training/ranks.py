@@ -12,49 +12,51 @@ from engramcka.errors import ConfigError
 
 
 def join(device: str) -> None:
-    """Meet the ranks that the environment names, by gloo on a CPU; nothing if it names none."""
+    """Join the process group that the environment names, by gloo on a CPU; nothing without one."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         from accelerate import PartialState
 
         PartialState(cpu=device == "cpu")  # the state that Trainer will find
 
 
-def together() -> bool:
+def is_distributed() -> bool:
     """Whether several processes train this model."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
-def place() -> tuple[int, int]:
+def rank_and_size() -> tuple[int, int]:
     """(rank, ranks) of this process."""
-    return (dist.get_rank(), dist.get_world_size()) if together() else (0, 1)
+    return (dist.get_rank(), dist.get_world_size()) if is_distributed() else (0, 1)
 
 
-def total(values: Tensor) -> Tensor:
+def sum_over_ranks(values: Tensor) -> Tensor:
     """Sum over the ranks, the same on all of them; the tensor itself where there is one rank."""
-    if together():
+    if is_distributed():
         values = values.clone()
         dist.all_reduce(values)
     return values
 
 
 def any_rank(flag: bool, device: torch.device) -> bool:
-    """Whether it is so on any rank."""
-    return flag if not together() else bool(total(torch.tensor(int(flag), device=device)))
+    """Whether the flag is set on any rank."""
+    if not is_distributed():
+        return flag
+    return bool(sum_over_ranks(torch.tensor(int(flag), device=device)))
 
 
-def wait() -> None:
+def barrier() -> None:
     """Wait for the other ranks."""
-    if together():
+    if is_distributed():
         dist.barrier()
 
 
-def share_of_batch(batch_size: int) -> int:
-    """Sequences of a batch that each rank takes, so that the batch stays as large as it is.
+def batch_size_per_rank(batch_size: int) -> int:
+    """Sequences of a batch that each rank takes, so that the whole batch keeps its size.
 
     Raises:
         ConfigError: the ranks cannot share it out evenly.
     """
-    _, count = place()
+    _, count = rank_and_size()
     if batch_size % count:
         raise ConfigError(
             f"training.batch_size = {batch_size} cannot be shared out over {count} ranks; allowed: "

@@ -1,4 +1,4 @@
-"""What one training gave, and where it stands while it is under way. Knows no torch."""
+"""The record of a finished training, and the progress of one that is running. Needs no torch."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def readings(values: Any) -> list[tuple[int, float]]:
 
 @dataclass
 class Progress:
-    """What a training has seen so far; all of it goes on where a killed training is resumed."""
+    """What a training has recorded so far; a resumed training continues it."""
 
     step: int = 0  # optimiser steps done
     seconds: float = 0.0  # of the processes before this one
@@ -73,7 +73,7 @@ class Progress:
     pending_loads: list[list[int]] = field(default_factory=list)  # (routers, experts) since then
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values; floats survive JSON to the bit."""
+        """Plain values; JSON keeps floats bit for bit."""
         return asdict(self)
 
     @classmethod

@@ -1,16 +1,15 @@
-"""Where a training under way keeps its state, so that after a kill it goes on with the same bits.
+"""The state of a running training on disk, from which a killed training resumes bit for bit.
 
-Beside the unit's folder, hidden, until the unit is whole:
+It stands beside the unit's folder, hidden, until the unit is complete:
 
-    .UNIT.training/state/          the last state saved, whole: weights, optimiser, schedule, random
-                                   numbers, and what was read so far
+    .UNIT.training/state/          the last state saved: weights, optimiser, schedule, random
+                                   numbers, and the progress
     .UNIT.training/step-000025/    models kept on the way
     .UNIT.training/trainer/        where transformers' Trainer writes the next state
 
-A state and a kept model each have a manifest, so that no damaged one is gone on with.
-
-Nothing that is read here is executed: torch's unpickler is the one that knows tensors and plain
-containers alone, and a state with anything else in it is refused.
+A state and a kept model each have a manifest, so that a damaged one is never used. Nothing that is
+read here is executed: torch's unpickler knows tensors and plain containers alone
+(``weights_only``), and a state with anything else in it is refused.
 """
 
 from __future__ import annotations
@@ -56,7 +55,7 @@ class WorkFolder:
         self._inputs = json.loads(json.dumps(inputs))
 
     def clear(self, kept: Sequence[int]) -> None:
-        """Delete what a killed process left half-written, and a state that is of no use.
+        """Delete what a killed process left half-written, and a state that cannot be resumed.
 
         Raises:
             StoreError: the folder is a link, or no folder.
@@ -73,7 +72,7 @@ class WorkFolder:
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def begin(self, model: Any) -> Progress:
-        """What is done: all that the state says, or nothing if there is none.
+        """The progress that the state holds, or none if there is no state.
 
         Raises:
             StoreError: there is a state and it is broken, or holds what is not ours.
@@ -99,7 +98,7 @@ class WorkFolder:
         if not os.path.lexists(self.state):
             return None
         try:
-            # Held first: a damaged one is refused, and not taken for another config's.
+            # Checked first: a damaged one is refused, and not mistaken for another config's.
             manifest.require_file(self.state, _PROGRESS, self._name)
             found = json.loads(self._read(_PROGRESS))
             if found["inputs"] != self._inputs:
@@ -110,11 +109,11 @@ class WorkFolder:
 
     @property
     def _name(self) -> str:
-        """That the manifest of the state has."""
+        """The name in the manifest of the state."""
         return f"{self.unit.name}/{self.state.name}"
 
     def _check(self, model: Any, step: int) -> None:
-        """Refuse a state that Trainer would not take whole: it passes over weights it misses."""
+        """Refuse a state that Trainer would load in part: it ignores weights that are missing."""
         from transformers.trainer_pt_utils import safe_globals
 
         try:
@@ -149,7 +148,7 @@ class WorkFolder:
         )
 
     def adopt(self, written: Path, progress: Progress) -> None:
-        """Let what Trainer has written take the place of the state before, at once."""
+        """Replace the state before by the one that Trainer has written, atomically."""
         text = json.dumps({"inputs": self._inputs, "progress": progress.to_json()})
         (written / _PROGRESS).write_text(text, encoding="utf-8")
         manifest.seal(written, self._name)
@@ -157,17 +156,17 @@ class WorkFolder:
             os.replace(written, scratch)
 
     def finish(self, scratch: Path) -> None:
-        """Put the models kept on the way into the unit that is being made."""
+        """Put the models kept on the way into the unit that is being written."""
         for path in sorted(self.folder.glob("step-*")):
             shutil.copytree(path, scratch / path.name, copy_function=_link)
 
     def remove(self) -> None:
-        """Delete all; a kill half-way leaves scratch that the next run clears."""
+        """Delete all of it; after a kill half-way the next run clears the rest."""
         if self.folder.exists():
             discard(self.folder)
 
     def close(self) -> None:
-        """Leave a state and kept models for the next process, and nothing else."""
+        """Delete everything but the state and the kept models."""
         shutil.rmtree(self.trainer, ignore_errors=True)
         with contextlib.suppress(OSError):  # it holds something, or is gone
             self.folder.rmdir()

@@ -1,7 +1,4 @@
-"""Training one model: one preset, one seed, one folder that appears when it is whole.
-
-Knows nothing of sweeps or of a run's layout.
-"""
+"""Training one model: one preset, one seed, one folder that appears when it is complete."""
 
 from __future__ import annotations
 
@@ -12,15 +9,15 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from engramcka.config import TrainingTable
 from engramcka.errors import DataError, TrainingError
 from engramcka.stores import layout, manifest
 from engramcka.training import ranks
-from engramcka.training.loop import Duties, fit
-from engramcka.training.record import TrainingRecord
+from engramcka.training.loop import StepCallbacks, fit
+from engramcka.training.record import Progress, TrainingRecord
 from engramcka.training.state import WorkFolder
-from engramcka.training.validation import sequence_losses, validation_loss
 from engramcka.whole import whole
 
 
@@ -41,7 +38,7 @@ def train_model(
 ) -> TrainingRecord:
     """Train a model and save it, its tokenizer and its record in a folder of its own.
 
-    A training that was stopped or killed goes on from its last state (`engramcka.training.state`);
+    A training that was stopped or killed resumes from its last state (`engramcka.training.state`);
     on a CPU it ends with the same bits. Where the environment names ranks (torchrun's variables),
     they train the model together, ``options.batch_size`` shared out over them; all of them call
     this with the same arguments, and the first writes.
@@ -70,7 +67,7 @@ def train_model(
     _check_data(model, tokenizer, training, validation)
     work = WorkFolder(folder, inputs)
     ranks.join(device)
-    first = ranks.place()[0] == 0
+    first = ranks.rank_and_size()[0] == 0
 
     def save(model: Any, into: Path) -> None:
         model.save_pretrained(into)
@@ -87,31 +84,24 @@ def train_model(
 
     if first:
         work.clear(kept)
-    ranks.wait()
+    ranks.barrier()
     progress = work.begin(model)
     try:
         if progress.step:
             on_step(progress.step, f"goes on after step {progress.step}")
-        duties = Duties(kept, keep, on_step)
+        callbacks = StepCallbacks(kept, keep, on_step)
         seconds = fit(
             model, training, options, seed=seed, device=device,
-            work=work, progress=progress, duties=duties,
+            work=work, progress=progress, callbacks=callbacks,
         )  # fmt: skip
-        losses = sequence_losses(model, validation, options.batch_size)
-        loss = float(losses.mean())
-        if not math.isfinite(loss):
-            raise TrainingError(f"the validation loss is {loss} after step {options.steps}")
-        record = TrainingRecord(
-            validation_loss=loss,
-            training_loss=tuple(progress.training_loss),
-            validation_losses=(*progress.validation_losses, (options.steps, loss)),
-            expert_imbalance=tuple(progress.expert_imbalance),
-            steps=options.steps,
+        record = _record(
+            options,
+            progress,
+            sequence_losses(model, validation, options.batch_size),
             tokens=options.steps * options.batch_size * training.shape[1],
             parameters=sum(p.numel() for p in model.parameters()),
             device=device,
             seconds=seconds,
-            sequence_losses=tuple(losses.tolist()),
             sequence_documents=(
                 () if validation_documents is None else tuple(validation_documents.tolist())
             ),
@@ -123,11 +113,75 @@ def train_model(
                 record.write(scratch, inputs)
                 manifest.seal(scratch, folder.name)
             work.remove()
-        ranks.wait()
+        ranks.barrier()
     finally:
         if first:
             work.close()
     return record
+
+
+def _record(
+    options: TrainingTable, progress: Progress, losses: npt.NDArray[np.float64], **fields: Any
+) -> TrainingRecord:
+    """The record of a finished training.
+
+    Args:
+        options: of the training.
+        progress: what was recorded on the way.
+        losses: of each validation sequence after the last step.
+        **fields: the other fields of the record.
+
+    Raises:
+        TrainingError: the validation loss is not a number.
+    """
+    loss = float(losses.mean())
+    if not math.isfinite(loss):
+        raise TrainingError(f"the validation loss is {loss} after step {options.steps}")
+    return TrainingRecord(
+        validation_loss=loss,
+        training_loss=tuple(progress.training_loss),
+        validation_losses=(*progress.validation_losses, (options.steps, loss)),
+        expert_imbalance=tuple(progress.expert_imbalance),
+        steps=options.steps,
+        sequence_losses=tuple(losses.tolist()),
+        **fields,
+    )
+
+
+def validation_loss(model: Any, sequences: npt.NDArray[np.int64], batch_size: int) -> float:
+    """Mean next-token cross-entropy over all sequences, nats a token, as `sequence_losses`."""
+    return float(sequence_losses(model, sequences, batch_size).mean())
+
+
+def sequence_losses(
+    model: Any, sequences: npt.NDArray[np.int64], batch_size: int
+) -> npt.NDArray[np.float64]:
+    """Mean next-token cross-entropy of each sequence, nats a token, summed in float64.
+
+    Ranks that train one model together take a part of the sequences each; all get all losses.
+
+    Args:
+        model: a causal LM; it is left in evaluation mode.
+        sequences: (count, length) token ids; each predicts its tokens 2 to length.
+        batch_size: sequences a forward pass; the result does not depend on it but for rounding.
+
+    Returns:
+        (count,) float64.
+    """
+    model.eval()
+    rank, count = ranks.rank_and_size()
+    found = torch.zeros(len(sequences), dtype=torch.float64, device=model.device)
+    mine = np.arange(rank, len(sequences), count)
+    for start in range(0, len(mine), batch_size):
+        some = mine[start : start + batch_size]
+        ids = torch.from_numpy(sequences[some]).to(model.device)
+        with torch.no_grad():
+            logits = model(input_ids=ids, use_cache=False).logits[:, :-1].float()
+        losses = torch.nn.functional.cross_entropy(
+            logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none"
+        )
+        found[torch.from_numpy(some).to(found.device)] = losses.double().view(len(some), -1).mean(1)
+    return ranks.sum_over_ranks(found).cpu().numpy()
 
 
 def _check_data(
@@ -136,7 +190,7 @@ def _check_data(
     training: npt.NDArray[np.int64],
     validation: npt.NDArray[np.int64],
 ) -> None:
-    """Refuse what would fail later in a less readable way, or give a loss of nothing."""
+    """Refuse data that would fail later with a less readable error, or give no loss at all."""
     rows = int(model.get_input_embeddings().weight.shape[0])
     if len(tokenizer) > rows:
         raise DataError(

@@ -18,7 +18,7 @@ from engramcka.data import (
     place_samples,
     train_tokenizer,
 )
-from engramcka.data.lots import lots
+from engramcka.data.samples import keyed_random
 from engramcka.errors import DataError
 
 LINE = " ".join(words for words, _ in SENTENCES)
@@ -101,13 +101,16 @@ def test_without_a_cap_the_draw_is_the_one_of_older_runs() -> None:
 
 def test_lots_are_even_and_their_purposes_independent() -> None:
     places = np.column_stack([np.arange(4000), np.arange(4000) + 1])
-    one, other = (lots(1, purpose, "a", places) / 2**64 for purpose in ("pool", "draw"))
+    one, other = (keyed_random(1, purpose, "a", places) / 2**64 for purpose in ("pool", "draw"))
     for numbers in (one, other):
         assert len(set(numbers.tolist())) == 4000
         assert np.abs(np.sort(numbers) - np.arange(4000) / 4000).max() < 0.03
     assert abs(np.corrcoef(one, other)[0, 1]) < 0.06
     assert abs(np.corrcoef(one[:-1], one[1:])[0, 1]) < 0.06
-    assert (lots(1, "pool", "a", places[100:200]) == lots(1, "pool", "a", places)[100:200]).all()
+    assert (
+        keyed_random(1, "pool", "a", places[100:200])
+        == keyed_random(1, "pool", "a", places)[100:200]
+    ).all()
 
 
 @pytest.mark.parametrize("cap", [4, 40, 1000])

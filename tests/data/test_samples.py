@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engramcka.data import Document, common_rows, draw_samples
-from engramcka.data.candidates import candidates, passages
+from engramcka.data.samples import candidates, passage_spans
 from engramcka.errors import DataError
 
 CODE = "import os\nx = os.path.join(a, b)  # e.g. here\nself.value = cls.other\nsys.exit(1.5)\n"
@@ -20,7 +20,7 @@ def test_entities_are_dotted_names_and_their_spans_hold_them() -> None:
 
 @given(st.text(alphabet="ab. \n\r\u2028", max_size=200), st.integers(1, 40))
 def test_passages_cover_the_text_in_whole_lines(text: str, length: int) -> None:
-    spans = list(passages(text, length))
+    spans = list(passage_spans(text, length))
     assert "".join(text[start:stop] for start, stop in spans) == text
     for start, stop in spans:
         assert stop - start <= length or len(text[start:stop].splitlines()) == 1

@@ -44,7 +44,7 @@ def placed(tokenizer, positions: str, skip_first: int, count: int | None = 40, c
         seed=1,
         positions=positions,
         per_document=cap,
-        spare=skip_first > 0,
+        all_passages=skip_first > 0,
     )
     corpus = Corpus((), DOCUMENTS)
     return place_samples(

@@ -12,7 +12,7 @@ from engramcka.data import Corpus, Document, Passages, draw_samples, place_sampl
 from engramcka.errors import DataError
 from engramcka.extraction import extract
 from engramcka.extraction import extract as extract_function
-from engramcka.extraction.hooks import ResidualStream, Spans
+from engramcka.extraction.residual_stream import ResidualStream, Spans
 from engramcka.models import build_model, find_blocks
 from engramcka.stores import layout, open_activations
 

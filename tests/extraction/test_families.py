@@ -10,7 +10,7 @@ import torch
 from families import FAMILIES, tiny
 
 from engramcka.data import Passages, Samples
-from engramcka.data.candidates import Row
+from engramcka.data.samples import SampleRow
 from engramcka.extraction import extract
 from engramcka.models import find_blocks
 
@@ -26,7 +26,7 @@ def every_token(lengths: list[int]) -> Passages:
     samples = Samples(
         **{
             field: np.full(len(token), "") if field in names else np.arange(len(token))
-            for field in Row._fields
+            for field in SampleRow._fields
         }
     )
     return Passages(ids, passage, token, token, samples)

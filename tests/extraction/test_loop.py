@@ -13,15 +13,14 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from engramcka.data import Passages, Samples
-from engramcka.data.candidates import Row
+from engramcka.data.samples import SampleRow
 from engramcka.distributed import World
 from engramcka.errors import DataError, StoreError
 from engramcka.extraction import extract
-from engramcka.extraction.extract import _check_finite
+from engramcka.extraction.extract import Writer, _check_finite
 from engramcka.extraction.forward import ForwardPass
-from engramcka.extraction.hooks import ResidualStream
-from engramcka.extraction.writer import Writer
-from engramcka.models.points import capture_points
+from engramcka.extraction.residual_stream import ResidualStream
+from engramcka.models.blocks import capture_points
 from engramcka.stores import layout, open_activations
 
 COUNT = 60
@@ -48,7 +47,7 @@ def passages() -> Passages:
     number = np.arange(COUNT)
     names = {"document", "entity", "kind", "type"}
     samples = Samples(
-        **{field: number.astype(str) if field in names else number for field in Row._fields}
+        **{field: number.astype(str) if field in names else number for field in SampleRow._fields}
     )
     ids = tuple(random.integers(0, 64, length) for length in lengths.tolist())
     return Passages(ids, number, lengths - 1, lengths - 1, samples)

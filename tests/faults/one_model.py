@@ -15,10 +15,10 @@ import torch
 
 from engramcka.distributed import ALONE, World, join_world
 from engramcka.errors import ConfigError
-from engramcka.extraction.hooks import ResidualStream
+from engramcka.extraction.residual_stream import ResidualStream
 from engramcka.lens import read_head
 from engramcka.models import load_model
-from engramcka.models.points import capture_points
+from engramcka.models.blocks import capture_points
 
 IDS = torch.arange(3, 27)[None].repeat(2, 1) * torch.tensor([[1], [3]])
 POINTS = ("block", "attention", "mlp")

@@ -21,8 +21,8 @@ import pytest
 from engramcka import open_run
 from engramcka.cli.info import describe
 from engramcka.errors import EngramckaError
+from engramcka.results.kinds import KINDS
 from engramcka.stores import layout, manifest
-from engramcka.stores.kinds import KINDS
 from engramcka.stores.verify import verify
 
 SECONDS = 120  # that one mutant may take on a busy machine: a hang is what it is for

@@ -21,7 +21,7 @@ from engramcka.figures import (
     plot_training,
     training_figure,
 )
-from engramcka.figures.glyphs import drawable
+from engramcka.figures.labels import drawable
 from engramcka.figures.token_lines import mirrored, pieces_of, set_in_lines, visual_order
 from engramcka.results import AllocationSweep, GateMap, GateText, MemoryAblation, TrainingCurve
 

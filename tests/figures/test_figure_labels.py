@@ -10,7 +10,7 @@ from matplotlib.font_manager import FontProperties
 
 from engramcka.figures import FORMATS, cka_figure, figure_bytes, paper_figure, sweep_figure
 from engramcka.figures.labels import elided, text_width, wrapped
-from engramcka.figures.plain import plain
+from engramcka.results.base import one_line
 
 HOSTILE = [
     "$x_1^2$ and $unbalanced",
@@ -60,10 +60,10 @@ def test_labels_show_what_they_are_given():
 
 @given(st.text(max_size=60))
 def test_plain_text_is_one_printable_line(name):
-    shown = plain(name)
+    shown = one_line(name)
     assert shown == shown.strip()
     assert all(character.isprintable() or character in "\u200c\u200d" for character in shown)
-    assert plain(shown) == shown
+    assert one_line(shown) == shown
 
 
 @given(st.text(st.characters(codec="ascii", categories=["L", "N", "P"]), max_size=40),
@@ -86,7 +86,7 @@ def test_elided_text_fits_and_keeps_its_ends(text, limit):
 @settings(max_examples=60, deadline=None)
 def test_wrapped_text_is_whole_or_shortened_at_its_end(text, limit, most):
     font = FontProperties(family=["DejaVu Sans"], size=8)
-    name = plain(text)
+    name = one_line(text)
     lines = wrapped(name, font, limit, " end", most).split("\n")
     assert len(lines) <= most
     assert all(text_width(line, font) <= max(limit, text_width("… end", font)) for line in lines)

@@ -22,8 +22,8 @@ from typer.testing import CliRunner
 from engramcka.cli.app import app
 from engramcka.config import Config
 from engramcka.errors import ConfigError, EngramckaError
+from engramcka.figures.subjects import choose, subjects, worth_drawing
 from engramcka.pipeline.stages import figures as stage
-from engramcka.pipeline.subjects import choose, subjects, worth_drawing
 from engramcka.stores import layout, manifest, open_run, write_result
 from engramcka.stores.results import open_root
 
@@ -239,7 +239,7 @@ def test_the_stage_draws_every_result_once_and_again_only_when_it_is_newer(tmp_p
 def test_the_stage_draws_a_series_as_one_and_leaves_out_what_does_not_fit(run):
     names = [subject.name for subject in worth_drawing(open_run(run))]
     assert names == [
-        "cka/a", "cka/b", "sweep/layers", "allocation/rho", "gates/engram", "memory/engram",
+        "cka/a", "cka/b", "gates/engram", "memory/engram", "sweep/layers", "allocation/rho",
         "lens", "training", "series/over-training", "text/engram", "paper",
     ]  # fmt: skip
 

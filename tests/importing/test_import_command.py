@@ -29,7 +29,7 @@ POINTS = [
 def take(file: Path, kind: str, run: Path, **options: Any) -> None:
     given = {"name": None, "y_label": "y", "x_label": "x", "tag": None, "force": False}
     given |= {"first_layer": None, **options}
-    importing.command(file, importing.KindChoice(kind), run, **given)
+    importing.command(file, kind, run, **given)
 
 
 def refused(file: Path, kind: str, run: Path, **options: Any) -> str:

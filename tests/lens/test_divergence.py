@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from engramcka.lens.divergence import READINGS, read_layers
-from engramcka.lens.head import Head
+from engramcka.lens.logit_lens import READINGS, Head, read_layers
 
 WIDTH = 16
 

@@ -9,7 +9,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from engramcka.errors import ConfigError
-from engramcka.lens.head import read_head
+from engramcka.lens.logit_lens import read_head
 from engramcka.models import find_blocks
 
 IDS = torch.arange(3, 40)

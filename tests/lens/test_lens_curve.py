@@ -7,7 +7,7 @@ import pytest
 
 from engramcka.errors import ComparisonError
 from engramcka.lens.curve import lens_curve
-from engramcka.lens.divergence import READINGS
+from engramcka.lens.logit_lens import READINGS
 from engramcka.results.statistics import clustered_mean, student_quantile
 
 

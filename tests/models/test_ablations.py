@@ -6,9 +6,15 @@ import pytest
 
 from engramcka.config import EngramConfig
 from engramcka.errors import ConfigError
-from engramcka.models.ablations import ABLATIONS, ablated, moved
-from engramcka.models.allocation import allocate, engram_parameters, ratio
-from engramcka.models.counting import count_parameters, meta_model
+from engramcka.models.allocation import (
+    ABLATIONS,
+    ablated,
+    allocate,
+    allocation_ratio,
+    engram_parameters,
+    with_layers,
+)
+from engramcka.models.build import count_parameters, meta_model
 from engramcka.models.presets import find_preset
 
 VOCABULARY = 512
@@ -47,8 +53,10 @@ def test_what_an_ablation_changes() -> None:
 def test_one_module_in_place_of_two_has_their_budget() -> None:
     two = ENGRAM.model_copy(update={"layers": (2, 6)})
     for layer in (1, 6):
-        assert engram_of(moved(two, NUMBERS, (layer,))) == pytest.approx(engram_of(two), rel=2e-3)
-    assert moved(ENGRAM, NUMBERS, (5,)) == ENGRAM.model_copy(update={"layers": (5,)})
+        assert engram_of(with_layers(two, NUMBERS, (layer,))) == pytest.approx(
+            engram_of(two), rel=2e-3
+        )
+    assert with_layers(ENGRAM, NUMBERS, (5,)) == ENGRAM.model_copy(update={"layers": (5,)})
 
 
 @pytest.mark.parametrize(
@@ -82,5 +90,5 @@ def test_every_rho_has_as_many_parameters(rho: float) -> None:
         meta_model(preset, VOCABULARY, division.engram, experts=division.experts)
     )
     assert count.total == pytest.approx(whole, rel=1e-3)
-    assert count.rho == pytest.approx(ratio(numbers, division), abs=1e-9)
-    assert ratio(numbers, division) == pytest.approx(rho, abs=0.05)
+    assert count.rho == pytest.approx(allocation_ratio(numbers, division), abs=1e-9)
+    assert allocation_ratio(numbers, division) == pytest.approx(rho, abs=0.05)

@@ -13,7 +13,7 @@ from transformers import CompileConfig, DynamicCache, PreTrainedModel, StaticCac
 
 from engramcka.config import EngramConfig
 from engramcka.models import graft, memory_off
-from engramcka.models.engram.cache import EngramCacheLayer
+from engramcka.models.caches import EngramCacheLayer
 
 PROMPT, NEW = 12, 6
 KINDS = ("dynamic", "static")

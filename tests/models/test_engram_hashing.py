@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 from naive_engram import rows
 
 from engramcka.config import EngramConfig
+from engramcka.models.allocation import primes_from
 from engramcka.models.engram.hashing import (
     NgramHash,
     layer_multipliers,
     table_primes,
 )
-from engramcka.models.primes import primes_from
 
 
 def config(orders, heads, layers=(2,), table_size=50, seed=0) -> EngramConfig:

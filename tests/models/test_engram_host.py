@@ -9,8 +9,7 @@ from families import tiny
 
 from engramcka.config import EngramConfig
 from engramcka.models import graft
-from engramcka.models.engram.host import Fetch, HostLookup
-from engramcka.models.engram.memory import EngramMemory
+from engramcka.models.engram.tables import EngramMemory, Fetch, HostLookup
 
 NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 ENGRAM = EngramConfig(layers=(1, 3), table_size=60, d_mem=16, heads=2, host_memory=True)

@@ -9,9 +9,10 @@ from torch import nn
 
 from engramcka.config import EngramConfig
 from engramcka.errors import ConfigError
-from engramcka.extraction.hooks import ResidualStream
+from engramcka.extraction.residual_stream import ResidualStream
 from engramcka.models import find_blocks, graft
-from engramcka.models.points import Point, capture_points, matches
+from engramcka.models.blocks import capture_points, matches
+from engramcka.models.hooks import CapturePoint
 
 IDS = torch.arange(3, 15).reshape(2, 6)
 ROWS = (torch.tensor([0, 1, 1]), torch.tensor([5, 0, 3]), torch.tensor([5, 0, 3]))
@@ -149,6 +150,8 @@ def test_blocks_by_pattern() -> None:
 )
 def test_a_module_that_does_not_run_once_is_refused(names: tuple[str, str], says: str) -> None:
     model = Own()
-    stream = ResidualStream({n: Point(model.get_submodule(m)) for n, m in enumerate(names, 1)})
+    stream = ResidualStream(
+        {n: CapturePoint(model.get_submodule(m)) for n, m in enumerate(names, 1)}
+    )
     with pytest.raises(ConfigError, match=says), stream.capture(*ROWS):
         model(input_ids=IDS)

@@ -16,7 +16,7 @@ from engramcka.models.allocation import (
     fusion_parameters,
     table_parameters,
 )
-from engramcka.models.counting import count_parameters, describe_presets, meta_model
+from engramcka.models.build import count_parameters, describe_presets, meta_model
 from engramcka.models.hyper import HyperDeepseekForCausalLM
 from engramcka.models.presets import find_preset, preset_engram
 

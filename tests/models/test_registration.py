@@ -36,9 +36,8 @@ def saved(tokenizer, tmp_path_factory):
 @pytest.mark.parametrize(
     "imports",
     [
-        "import engramcka",
-        "from transformers import AutoModelForCausalLM; import engramcka",
-        "import engramcka; from transformers.modeling_layers import GradientCheckpointingLayer",
+        "import engramcka.models.engram",
+        "from transformers import AutoModelForCausalLM; import engramcka.models.engram",
         "import engramcka.models.engram.module",
     ],
 )
@@ -53,7 +52,8 @@ def test_auto_classes_open_it_whatever_was_imported_first(saved, imports):
 def test_the_backbone_of_our_own_too_and_from_a_config(tokenizer, tmp_path):
     build_model("engram-tiny-hyper", None, tokenizer, 0).save_pretrained(tmp_path)
     code = (
-        f"import sys, torch, engramcka\nfrom transformers import AutoModelForCausalLM\n{OPEN}"
+        "import sys, torch, engramcka.models.engram\n"
+        f"from transformers import AutoModelForCausalLM\n{OPEN}"
         "n = AutoModelForCausalLM.from_config(m.config.text_config)\n"
         "print(type(n).__name__, type(AutoModelForCausalLM.from_config(m.config)) is type(m))"
     )

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from engramcka.cli.app import app
 from engramcka.config import Config, load_config
 from engramcka.lens import LensReadout
-from engramcka.lens.divergence import READINGS
+from engramcka.lens.logit_lens import READINGS
 from engramcka.models import find_blocks
 from engramcka.pipeline import estimate as estimates
 from engramcka.pipeline import make_plan

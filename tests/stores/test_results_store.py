@@ -21,6 +21,7 @@ from engramcka.results import (
     MemoryAblation,
     TrainingCurve,
 )
+from engramcka.results.kinds import kind_of
 from engramcka.stores import (
     layout,
     manifest,
@@ -30,7 +31,6 @@ from engramcka.stores import (
     write_result,
     write_sweep,
 )
-from engramcka.stores.kinds import kind_of
 from engramcka.stores.results import open_root, read_inputs
 
 

@@ -10,7 +10,7 @@ import sys
 import pytest
 import torch
 
-from engramcka.training.allocator import freed_memory_kept
+from engramcka.training.loop import freed_memory_kept
 
 PIECES = [*[16 << 20] * 8, 64 << 20]  # bytes; the last is one that glibc would map by itself
 PAGES = sum(PIECES) // resource.getpagesize()

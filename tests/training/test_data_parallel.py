@@ -49,7 +49,7 @@ def test_two_ranks_lose_as_much_as_one_and_the_first_writes(tokenizer, tmp_path:
 
 
 def test_a_batch_that_ranks_cannot_share_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ranks, "place", lambda: (0, 2))
-    assert ranks.share_of_batch(4) == 2
+    monkeypatch.setattr(ranks, "rank_and_size", lambda: (0, 2))
+    assert ranks.batch_size_per_rank(4) == 2
     with pytest.raises(ConfigError, match="batch_size = 3 cannot be shared out over 2 ranks"):
-        ranks.share_of_batch(3)
+        ranks.batch_size_per_rank(3)

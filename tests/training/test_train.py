@@ -14,7 +14,7 @@ from engramcka.config import EngramConfig
 from engramcka.errors import DataError, TrainingError
 from engramcka.models import build_model
 from engramcka.training import read_record, train_model, validation_loss
-from engramcka.training.validation import sequence_losses
+from engramcka.training.train import sequence_losses
 
 
 def train(tokenizer, folder: Path, engram: EngramConfig | None = None, kept=(), **changes):

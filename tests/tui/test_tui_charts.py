@@ -135,7 +135,7 @@ def test_training_reads_the_last_loss_until_a_step():
 
 
 def test_allocation_reads_a_point_and_its_distance_to_experts_alone():
-    shown = AllocationPlot(allocation())
+    shown = AllocationPlot(Several("rho", {"rho": allocation()}))
     said = dict(shown.details(0, 0.6))
     assert said == {
         "rho": "0.6", "experts": "12", "loss": "2.1500", "seeds": "2.1400–2.1600",

@@ -381,6 +381,16 @@ async def test_hostile_names_in_every_kind_are_plain_text(full, make_app, known)
             await settle(pilot)
 
 
+def test_hostile_names_are_printed_as_plain_text(full, capsys):
+    write_hostile(full)
+    (place,) = find_places([full])
+    for entry in facts(place).entries:
+        if entry.kind != "log":
+            browse([entry.path], once=True)
+            printed = capsys.readouterr().out
+            assert not {"\x1b", "\x07", "\u202e", "\x00"} & set(printed), entry.kind
+
+
 @pytest.mark.parametrize("kind", ["lens", "gates", "memory", "allocation", "training", "cka"])
 @pytest.mark.parametrize("damage", ["metadata", "half", "array", "newer"])
 def test_what_is_broken_is_a_sentence(full, kind, damage):

@@ -45,7 +45,7 @@ def test_export_draws_one_result(finished: Path, tmp_path: Path) -> None:
     assert here("export", "run", "-o", "x.png", cwd=finished).returncode == 2
     wrong = here("export", "run", "--what", "cka/none", "-o", "x.png", cwd=finished)
     assert wrong.returncode == 2
-    assert "there is cka/engram-vs-moe, cka/self, sweep/insertion-layer" in wrong.stderr
+    assert "there is cka/engram-vs-moe, cka/self, lens/engram" in wrong.stderr
     bad = here("export", "run", "--what", "cka/self", "-o", "x.bmp", cwd=finished)
     assert bad.returncode == 2
 

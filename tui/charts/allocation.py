@@ -1,4 +1,4 @@
-"""An allocation sweep: loss against rho, the share of the sparse parameters that experts keep."""
+"""Allocation sweeps of a run: loss against rho, the share of the sparse parameters of experts."""
 
 from __future__ import annotations
 
@@ -8,42 +8,39 @@ import numpy as np
 
 from engramcka.results import AllocationSweep
 from engramcka.tui.charts import Detail
+from engramcka.tui.loading import Several
 from engramcka.tui.readout import seed_range, signed
 from engramcka.tui.terminal import clean
 from engramcka.tui.widgets.chart_drawing import Chart, Curve, Level
 
 
 class AllocationPlot:
-    """`Plotted` of an allocation sweep."""
+    """`Plotted` of allocation sweeps; the details are of the one that was chosen."""
 
     value_name = "the mean loss"
     table_name = "the sweep as a table"
 
-    def __init__(self, sweep: AllocationSweep) -> None:
-        self.sweep = sweep
+    def __init__(self, several: Several) -> None:
+        self.sweeps: dict[str, AllocationSweep] = several.values
+        sweep = self.sweep = several.values.get(several.chosen) or next(iter(self.sweeps.values()))
         self.readings = (f"loss in {clean(sweep.unit)}",)
         missing = int((~np.isfinite(sweep.loss)).sum())
         self.warnings = [clean(warning) for warning in sweep.warnings]
         self.warnings += [f"{missing} of {sweep.loss.size} trainings not there yet"] * bool(missing)
+        self.warnings += several.unread
 
     def chart(self, reading: int) -> Chart:
         """The mean with the spread of the seeds, and the loss of the experts alone across."""
-        sweep = self.sweep
-        order = np.argsort(sweep.rho, kind="stable")
-        low, high = seed_range(sweep.loss)
-        curve = Curve(
-            clean(sweep.label), sweep.rho[order], sweep.mean[order], low[order], high[order]
-        )
-        alone = self._experts_alone()
+        curves = []
+        for index, sweep in enumerate(self.sweeps.values()):
+            order = np.argsort(sweep.rho, kind="stable")
+            low, high = (ends[order] for ends in seed_range(sweep.loss))
+            mean = sweep.mean[order]
+            curves.append(Curve(clean(sweep.label), sweep.rho[order], mean, low, high, style=index))
+        alone = self.sweep.experts_alone
         levels = (Level("experts alone", alone),) if np.isfinite(alone) else ()
-        return Chart(
-            (curve,), f"rho, share left to experts; {self.readings[0]}",
-            levels=levels,
-        )  # fmt: skip
-
-    def _experts_alone(self) -> float:
-        at = np.flatnonzero(self.sweep.rho == 1.0)
-        return float(self.sweep.mean[at[0]]) if len(at) else float("nan")
+        axis = f"rho, share left to experts; {self.readings[0]}"
+        return Chart(tuple(curves), axis, levels=levels)
 
     def _at(self, x: float) -> int:
         return int(np.argmin(np.abs(self.sweep.rho - x)))
@@ -56,7 +53,7 @@ class AllocationPlot:
             lines.append(("experts", str(sweep.experts[at])))
         if sweep.parameters:
             lines.append(("params", f"{sweep.parameters[at] / 1e6:.4g} M"))
-        mean, alone = float(sweep.mean[at]), self._experts_alone()
+        mean, alone = float(sweep.mean[at]), self.sweep.experts_alone
         if not np.isfinite(mean):
             return [*lines, ("loss", "not there yet")]
         lines.append(("loss", f"{mean:.4f}"))
@@ -83,8 +80,9 @@ class AllocationPlot:
         return float(self.sweep.mean[self._at(x)])
 
     def figure_input(self, reading: int) -> tuple[Any, dict[str, Any]]:
-        """The sweep."""
-        return self.sweep, {}
+        """The sweeps of the run, or the one there is."""
+        several = list(self.sweeps.values())
+        return (several if len(several) > 1 else several[0]), {}
 
     def table(self) -> str:
         """A row for each point, a column for each seed."""

@@ -14,8 +14,9 @@ from textual.screen import ModalScreen
 from textual.timer import Timer
 from textual.widget import Widget
 
+from engramcka.figures.options import VENUES, WIDTHS
 from engramcka.tui import exporting
-from engramcka.tui.exporting import VENUES, WIDTHS, Export, Subject
+from engramcka.tui.exporting import Export, Subject
 from engramcka.tui.keys import Shortcut
 from engramcka.tui.terminal import Capabilities, clean
 from engramcka.tui.widgets.preview import Pixels, Preview, pixels_of

@@ -10,7 +10,7 @@ from rich.text import Text
 from textual.widgets import Tree
 from textual.widgets.tree import TreeNode
 
-from engramcka.tui.catalog import TOGETHER, Entry, RunFacts, series_of
+from engramcka.tui.catalog import Entry, RunFacts, series_of
 from engramcka.tui.keys import Shortcut
 from engramcka.tui.messages import EntryChosen
 from engramcka.tui.terminal import clean, shorten
@@ -209,7 +209,7 @@ def stop_of(entry: Entry, run: RunFacts) -> Entry:
     inside = series_of(entry) if entry.kind == "cka" else None
     if inside is not None:
         return Entry(entry.place, "series", inside[0])
-    if entry.kind in TOGETHER:
+    if entry.is_together:
         return next(other for other in run.entries if other.kind == entry.kind)
     return entry
 

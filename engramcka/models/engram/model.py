@@ -17,30 +17,96 @@ own). A hook that is called outside this model's forward has no token ids and ra
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     GenerationMixin,
     PreTrainedModel,
 )
+from transformers import initialization as init
 from transformers.cache_utils import Cache
+from transformers.configuration_utils import PreTrainedConfig, SubConfigSpec
 from transformers.utils.generic import can_return_tuple
 
+import engramcka.models.hyper  # noqa: F401  (registers the backbone with hyper-connections)
 from engramcka.config.schema import EngramConfig
 from engramcka.errors import ConfigError
 from engramcka.models.blocks import find_blocks
-from engramcka.models.cache_names import CACHE_NAMES, cache_name, given_cache, returned_cache
-from engramcka.models.configs import EngramModelConfig
-from engramcka.models.engram.cache import find_layer, store_layer
-from engramcka.models.engram.hashing import NgramHash
+from engramcka.models.caches import (
+    CACHE_NAMES,
+    cache_name,
+    find_layer,
+    given_cache,
+    returned_cache,
+    store_layer,
+)
+from engramcka.models.engram.hashing import NgramHash, token_map
 from engramcka.models.engram.module import Engram
+
+
+class EngramModelConfig(PreTrainedConfig):
+    """Config of `EngramForCausalLM`.
+
+    The backbone's config is called ``text_config``, the name under which transformers looks for
+    the decoder in a composite config (generation, caches, Trainer).
+
+    Attributes:
+        text_config: the backbone's config, of its own class.
+        engram: the fields of `EngramConfig`.
+        n_canonical_ids: canonical ids after tokenizer compression.
+        pad_canonical_id: the one that stands before the start and under padding.
+    """
+
+    model_type = "engramcka"
+    keys_to_ignore_at_inference: ClassVar[list[str]] = ["past_key_values", "cache"]
+    sub_configs_defaults: ClassVar[dict[str, SubConfigSpec]] = {
+        "text_config": SubConfigSpec(config_class=AutoConfig, model_type="llama")
+    }
+
+    text_config: dict[str, Any] | PreTrainedConfig | None = None
+    engram: dict[str, Any] | None = None
+    n_canonical_ids: int = 0
+    pad_canonical_id: int = 0
+    tie_word_embeddings: bool = False
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        # Left to itself, the base class sets both to None, on the backbone's config too.
+        kwargs.setdefault("attn_implementation", {})
+        kwargs.setdefault("experts_implementation", {})
+        super().__post_init__(**kwargs)
+
+    @property
+    def modules(self) -> EngramConfig:
+        """The Engram modules' numbers as a validated object."""
+        return EngramConfig.model_validate_json(json.dumps(self.engram))
+
+    def backbone(self, name: str, default: Any = None) -> Any:
+        """A value of the backbone's config."""
+        return getattr(self.text_config, name, default)
+
+    @property
+    def vocab_size(self) -> int:
+        """The backbone's."""
+        return self.backbone("vocab_size")
+
+    @property
+    def hidden_size(self) -> int:
+        """The backbone's."""
+        return self.backbone("hidden_size")
+
+    @property
+    def num_hidden_layers(self) -> int:
+        """The backbone's."""
+        return self.backbone("num_hidden_layers")
 
 
 @dataclass
@@ -285,4 +351,46 @@ def _check_layers(engram: EngramConfig, n_blocks: int) -> None:
         )
 
 
+def graft(
+    backbone: PreTrainedModel, engram: EngramConfig, tokenizer: Any, seed: int = 0
+) -> EngramForCausalLM:
+    """Put Engram modules on a causal LM; its weights are used as they are, not copied.
+
+    Args:
+        backbone: any transformers causal LM.
+        engram: where and how large.
+        tokenizer: the model's, a fast one (for the compression table and the pad id).
+        seed: of the modules' start weights, which come from generators of their own: the first
+            module's are the same wherever it is put.
+
+    Raises:
+        ConfigError: a layer the model does not have, a tokenizer that does not fit it, or a model
+            that is not a plain decoder: multimodal, or with Engram modules already.
+    """
+    text_config = backbone.config
+    if text_config.get_text_config(decoder=True) is not text_config:
+        raise ConfigError(
+            f"{type(backbone).__name__} is made of several models; graft onto the plain decoder "
+            "inside it, and name all Engram layers at once"
+        )
+    ids, n_ids = token_map(tokenizer, text_config.vocab_size, engram.compression)
+    pad_id = tokenizer.pad_token_id
+    config = EngramModelConfig(
+        text_config=text_config,
+        engram=engram.model_dump(mode="json"),
+        n_canonical_ids=n_ids if pad_id is not None else n_ids + 1,
+        pad_canonical_id=int(ids[pad_id]) if pad_id is not None else n_ids,
+    )
+    with init.no_init_weights():
+        model = EngramForCausalLM(config, backbone)
+    model.hashing.token_map.copy_(ids)
+    for i, name in enumerate(model.engrams):
+        generator = torch.Generator().manual_seed(seed * 1009 + i)
+        model.module(name).reset_parameters(generator)
+    model.engrams.to(device=backbone.device, dtype=backbone.dtype)
+    model.hashing.to(device=backbone.device)
+    return model.train(backbone.training)
+
+
+AutoConfig.register(EngramModelConfig.model_type, EngramModelConfig, exist_ok=True)
 AutoModelForCausalLM.register(EngramModelConfig, EngramForCausalLM, exist_ok=True)

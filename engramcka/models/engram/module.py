@@ -1,7 +1,6 @@
 """The Engram module: memory, gate and short convolution (paper, section 2).
 
-It takes a residual stream and row numbers and returns what is added to the stream. Knows nothing
-of tokens, hashing or the model around it.
+It takes a residual stream and row numbers and returns what is added to the stream.
 
 Letters: B sequences, T tokens, M residual streams, D hidden size, E = d_mem, P tables,
 K kernel taps.
@@ -19,7 +18,7 @@ from transformers import initialization as init
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from engramcka.config.schema import EngramConfig
-from engramcka.models.engram.memory import EngramMemory
+from engramcka.models.engram.tables import EngramMemory
 
 NORM_EPSILON = 1e-6
 SCORE_FLOOR = 1e-6
@@ -213,7 +212,7 @@ class Engram(GradientCheckpointingLayer):
         return out.to(hidden.dtype).expand_as(hidden), tail
 
     def prefetch(self, rows: Tensor) -> None:
-        """Send for rows that `forward` will want, where the tables are in host memory."""
+        """Start fetching the rows that `forward` will use, where the tables are in host memory."""
         if self.enabled:
             self.memory.prefetch(rows)
 

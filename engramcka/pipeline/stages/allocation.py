@@ -13,7 +13,7 @@ from typing import Any
 
 from engramcka.config import AllocationTable, Config, TrainedModel
 from engramcka.errors import ConfigError
-from engramcka.models.allocation import Allocation, allocate, ratio
+from engramcka.models.allocation import Allocation, allocate, allocation_ratio
 from engramcka.models.presets import find_preset
 from engramcka.pipeline.context import Context
 from engramcka.pipeline.pieces import Piece
@@ -95,7 +95,10 @@ def collect_allocation(
     numbers = find_preset(model.preset).numbers
     return AllocationSweep(
         rho=np.array(
-            [ratio(numbers, division) if division else 1.0 for division, _ in points.values()]
+            [
+                allocation_ratio(numbers, division) if division else 1.0
+                for division, _ in points.values()
+            ]
         ),
         loss=np.array([losses.by_point[_name(rho)] for rho in points]),
         seeds=context.config.seeds(table),

@@ -111,7 +111,7 @@ def _fill(
     inputs: Mapping[str, Any],
 ) -> None:
     from engramcka.extraction import extract
-    from engramcka.models.points import capture_points
+    from engramcka.models.blocks import capture_points
 
     table = member.table
     assert isinstance(table, CapturedModel)

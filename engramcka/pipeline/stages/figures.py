@@ -9,9 +9,9 @@ from pathlib import Path
 
 from engramcka.config import Config, TrainedModel
 from engramcka.errors import EngramckaError
+from engramcka.figures.subjects import DrawOptions, Subject, caption, draw, worth_drawing
 from engramcka.pipeline.context import Context
 from engramcka.pipeline.pieces import Piece
-from engramcka.pipeline.subjects import Look, Subject, caption, draw, worth_drawing
 from engramcka.progress import Task
 from engramcka.regular import is_regular
 from engramcka.stores import inventory, is_run, layout, open_run
@@ -62,11 +62,11 @@ def _draw(run: Path, subject: Subject) -> None:
     from engramcka import figures
 
     stored = open_run(run)
-    look = Look(figures.Style.named(width="page" if subject.kind == "paper" else "column"))
-    figure = draw(stored, subject, look)
+    how = DrawOptions(figures.Style.named(width="page" if subject.kind == "paper" else "column"))
+    figure = draw(stored, subject, how)
     for target in _targets(run, subject):
         if target.suffix == ".txt":
-            figures.write_text(target, caption(stored, subject, look) + "\n")
+            figures.write_text(target, caption(stored, subject, how) + "\n")
         else:
             figures.save_figure(figure, target)
         _age(target, subject.files(run))

@@ -160,7 +160,7 @@ def _facts(context: Context, opened: OpenModel, passages: int) -> dict[str, Any]
 
 def _passages(context: Context, tokenizer: Any, count: int) -> list[TokenText]:
     """Passages of the run's samples, at most so many, spread evenly over the text."""
-    from engramcka.data.candidates import entities_between
+    from engramcka.data.documents import entities_between
     from engramcka.lens import token_texts
 
     samples = context.samples
@@ -203,8 +203,7 @@ def _over_tokens(
     """
     import torch
 
-    from engramcka.extraction.batching import length_batches, pad
-    from engramcka.extraction.forward import TOKEN_BUDGET
+    from engramcka.extraction.forward import TOKEN_BUDGET, length_batches, pad
 
     device = next(opened.model.parameters()).device
     lengths = [len(text.ids) for text in texts]

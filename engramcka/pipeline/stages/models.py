@@ -121,7 +121,7 @@ def _load(context: Context, name: str, unit: Unit | None, member: Member | None)
     if isinstance(table, ImportedModel):
         raise StoreError(f"model {name}: source = 'activations' has no weights to load")
     if isinstance(table, PythonModel):
-        from engramcka.models.own_code import call_function
+        from engramcka.models.loading import call_function
 
         where: dict[str, Any] = {"function": table.function, "path": table.path}
         model, tokenizer = call_function(table.function, table.path, context.device)

@@ -14,7 +14,7 @@ from typing import Any
 
 from engramcka.config import Config, EngramConfig, SweepTable, TrainedModel
 from engramcka.errors import ConfigError
-from engramcka.models.ablations import ABLATIONS, ablated, moved
+from engramcka.models.allocation import ABLATIONS, ablated, with_layers
 from engramcka.models.presets import find_preset
 from engramcka.pipeline.context import Context
 from engramcka.pipeline.pieces import Piece
@@ -79,7 +79,7 @@ def sweep_points(config: Config, sweep: SweepTable) -> SweepPoints:
         assert isinstance(other, TrainedModel), "checked when the config was loaded"
         references[config.label(name)] = units(other.preset, other.engram)
     return SweepPoints(
-        {layer: units(model.preset, moved(engram, numbers, (layer,))) for layer in layers},
+        {layer: units(model.preset, with_layers(engram, numbers, (layer,))) for layer in layers},
         units(model.preset, None) if sweep.baseline else [],
         {
             ABLATIONS[name]: units(model.preset, _ablated(config, sweep, name))

@@ -1,0 +1,182 @@
+"""What is said and tabled of CKA maps beside their heatmap.
+
+A caption says only what the result says: what is unknown is called unknown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from engramcka.figures.draw import Drawing
+from engramcka.figures.heatmap import cka_figure, plot_cka_map
+from engramcka.figures.latex import Table, escaped, interval, number
+from engramcka.results import CkaMap
+from engramcka.results.base import one_line
+
+
+def cka_caption(cka: CkaMap, *, k: int = 5, first_layer: int = 1) -> str:
+    """All that a reader must know of a map, in a few sentences.
+
+    Models, features, estimator, samples, curve, the layers that have no value, and every warning.
+    """
+    parts = [
+        _what_is_compared(cka),
+        _capital(f"{_features(cka)}{_estimator(cka)}, on {_samples(cka)}.{_narrow(cka)}"),
+        f"Dashed: soft alignment index over the {k} most similar rows of each column"
+        + (f" with its 95 % interval over {_over(cka)}." if cka.jackknife is not None else "."),
+        f"Dotted: equal layers. {_counting(cka, first_layer)}",
+    ]
+    parts += [f"Left out: {one_line(cka.left_out)}."] if cka.left_out else []
+    missing = _missing(cka, first_layer)
+    parts += [f"Hatched: no value ({missing})."] if missing else []
+    return " ".join(parts + [f"Note: {one_line(warning)}." for warning in cka.warnings])
+
+
+def _what_is_compared(cka: CkaMap) -> str:
+    y, x = one_line(cka.y_label), one_line(cka.x_label)
+    return f"CKA of the hidden states after each layer of {y} (rows) and {x} (columns)."
+
+
+def _features(cka: CkaMap) -> str:
+    """How hidden states were changed, "" where they were not."""
+    changes = {
+        "rms": "each sample divided by its root mean square",
+        "zscore": "each dimension divided by its standard deviation",
+        "drop-massive": "without the dimensions of over 100 times the median variance",
+    }
+    done = [changes[how] for how in (cka.normalize, cka.standardize) if how in changes]
+    if not done:
+        return ""
+    return f"{', then '.join(done)}; "
+
+
+def _capital(sentence: str) -> str:
+    return sentence[0].upper() + sentence[1:]
+
+
+def _estimator(cka: CkaMap) -> str:
+    text = f"{cka.kernel} kernel, {cka.estimator} estimator"
+    if cka.batch_size:
+        drawn = {"random": "drawn at random, ", "in-order": "of neighbours, "}.get(cka.batches, "")
+        size = cka.batch_size
+        if cka.n_batches and cka.n_samples:
+            size = -(-cka.n_samples // cka.n_batches)
+        text += f", batches {drawn}of {size:,} samples"
+    if cka.pairs == "across-documents":
+        text += ", pairs of samples of different documents"
+    return text
+
+
+def _narrow(cka: CkaMap) -> str:
+    """Which precision hidden states are in, where one is less than float32."""
+    if "16" not in cka.dtype:
+        return ""
+    return f" Hidden states in {cka.dtype.replace(' / ', ' (rows) and ')}" + (
+        " (columns)." if "/" in cka.dtype else "."
+    )
+
+
+def _samples(cka: CkaMap) -> str:
+    if not cka.n_samples:
+        return "an unknown number of samples"
+    text = f"{cka.n_samples:,} samples"
+    return text + (f" of {cka.n_documents:,} documents" if cka.n_documents else "")
+
+
+def _over(cka: CkaMap) -> str:
+    return cka.interval_over or "groups of samples"
+
+
+def _counting(cka: CkaMap, first_layer: int) -> str:
+    """From where layers count, and what comes before the first block."""
+    text = f"Blocks count from {first_layer}"
+    if 0 in (*cka.y_layers, *cka.x_layers):
+        return f"{text}; layer {first_layer - 1} is the embedding."
+    return f"{text}."
+
+
+def series_caption(maps: Sequence[CkaMap], *, k: int = 5, first_layer: int = 1) -> str:
+    """The caption of one map, and which steps there are and which of them lack values."""
+    steps = ", ".join(f"{cka.step:,}" for cka in maps if cka.step is not None)
+    first = replace(maps[0], warnings=())
+    parts = [cka_caption(first, k=k, first_layer=first_layer).split(" Hatched:")[0]]
+    parts.append(f"{len(maps)} checkpoints, of steps {steps}.")
+    for cka in maps:
+        missing = _missing(cka, first_layer)
+        if missing:
+            parts.append(f"Hatched at step {cka.step:,}: no value ({missing}).")
+        parts += [f"Note on step {cka.step:,}: {one_line(warning)}." for warning in cka.warnings]
+    return " ".join(parts)
+
+
+def _missing(cka: CkaMap, first_layer: int) -> str:
+    """Rows and columns without any value by layer number, and how many cells beside them."""
+    absent = ~np.isfinite(cka.similarity)
+    rows, columns = absent.all(axis=1), absent.all(axis=0)
+    named = []
+    axes = ((cka.y_label, cka.y_layers, rows), (cka.x_label, cka.x_layers, columns))
+    for label, layers, gone in axes:
+        numbers = [str(layers[at] + first_layer - 1) for at in np.flatnonzero(gone)]
+        if numbers:
+            plural = "s" if len(numbers) > 1 else ""
+            named.append(f"{one_line(label)} layer{plural} {', '.join(numbers)}")
+    others = int(absent[np.ix_(~rows, ~columns)].sum())
+    if others:
+        named.append(f"{others} single cell{'s' if others > 1 else ''}")
+    return "; ".join(named)
+
+
+def cka_table(maps: Sequence[CkaMap], digits: int | None = None, k: int = 5) -> Table:
+    """The alignment of one map, a row a layer of x; of several, a row a checkpoint."""
+    digits = 3 if digits is None else digits
+    return _alignment_table(maps[0], k, digits) if len(maps) == 1 else _series_table(maps, digits)
+
+
+def _alignment_table(cka: CkaMap, k: int, digits: int) -> Table:
+    aligned = cka.soft_alignment(k)
+    ends = cka.soft_alignment_interval(k)
+    y, x = escaped(cka.y_label), escaped(cka.x_label)
+    head = [f"{x} layer", f"Soft alignment ($k = {k}$)", *(["95\\,\\% interval"] if ends else [])]
+    rows = []
+    for j, layer in enumerate(cka.x_layers):
+        column = cka.similarity[:, j]
+        row = [str(layer), number(aligned[j], 1)]
+        if ends is not None:
+            row.append(interval(ends[0][j], ends[1][j], 1))
+        if np.isfinite(column).any():
+            best = int(np.nanargmax(column))
+            row += [str(cka.y_layers[best]), number(column[best], digits)]
+        else:
+            row += ["--", "--"]
+        rows.append(row)
+    return [*head, f"Nearest {y} layer", "CKA"], rows
+
+
+def _series_table(maps: Sequence[CkaMap], digits: int) -> Table:
+    """A row a checkpoint: the shift in nearest depth and the mean CKA of equal layers."""
+    rows, shifts = [], [cka.depth_shift() for cka in maps]
+    for cka, shift in zip(maps, shifts, strict=True):
+        same = [
+            cka.similarity[i, cka.x_layers.index(layer)]
+            for i, layer in enumerate(cka.y_layers)
+            if layer in cka.x_layers
+        ]
+        there = [value for value in same if np.isfinite(value)]
+        rows.append(
+            [
+                "--" if cka.step is None else f"{cka.step:,}",
+                number(shift.shift, 2),
+                interval(shift.shift_low, shift.shift_high, 2),
+                f"{shift.n_determined} of {shift.n_columns}",
+                number(float(np.mean(there)) if there else np.nan, digits),
+            ]
+        )
+    unit = " and ".join(dict.fromkeys(shift.unit for shift in shifts))
+    head = ["Step", f"Nearest depth ({unit})", "95\\,\\% interval", "Determined"]
+    return [*head, "CKA of equal layers"], rows
+
+
+DRAWING = Drawing(cka_figure, plot_cka_map, cka_caption, cka_table)

@@ -1,0 +1,164 @@
+"""Curves with bands, and losses of several seeds as points: what all line figures share.
+
+Colours, markers and dashes of several results in one figure, and their legend. A point is a mean
+over seeds with one standard deviation, each seed a faint dot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection
+from matplotlib.container import ErrorbarContainer
+from matplotlib.font_manager import FontProperties
+from matplotlib.legend import Legend
+from matplotlib.lines import Line2D
+
+from engramcka.figures.labels import as_plain, elided, size_in_points, text_width, tick_size
+from engramcka.results.base import one_line
+
+Float = npt.NDArray[np.float64]
+
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f")
+_MARKERS = "os^Dv"
+_DASHES = ("-", "--", ":", "-.")
+_APART = 4.0  # points between layers that markers need
+_NAME_SHARE = 0.62  # of the axes' width, for the longest name of a legend
+_ROWS = 0.6  # of the axes' height, for a legend in one column
+_MOST_ROWS = 0.8  # and in two
+
+
+@dataclass(frozen=True)
+class LineStyle:
+    """How one of several curves is drawn."""
+
+    colour: str
+    marker: str
+    dashes: str = "-"
+
+    @classmethod
+    def of(cls, index: int, dashes: str | None = None) -> LineStyle:
+        """The look of curve ``index`` among several."""
+        turn = index // len(COLOURS)
+        return cls(
+            COLOURS[index % len(COLOURS)],
+            _MARKERS[index % len(_MARKERS)],
+            dashes or _DASHES[turn % len(_DASHES)],
+        )
+
+
+def draw_curve(ax: Axes, x: Float, y: Float, look: LineStyle, *, marked: bool = True) -> Line2D:
+    """A line through (points,) values; gaps where there is none, markers where there is room."""
+    room = size_in_points(ax)[0] / max(len(x), 1)
+    alone = np.isfinite(y).sum() == 1
+    (line,) = ax.plot(
+        x, y, color=look.colour, linestyle=look.dashes, linewidth=1.1, zorder=3,
+        marker=look.marker if alone or (marked and room >= _APART) else "",
+        markersize=min(3.2, 0.5 * room) if not alone else 3.2, markeredgewidth=0.0,
+    )  # fmt: skip
+    return line
+
+
+def draw_band(
+    ax: Axes, x: Float, low: Float | None, high: Float | None, look: LineStyle
+) -> PolyCollection | None:
+    """The interval of a curve, or None where it has none. Both ends are (points,)."""
+    if low is None or high is None or not np.isfinite(low + high).any():
+        return None
+    return ax.fill_between(
+        x, low, high, color=look.colour, alpha=0.2, linewidth=0.0, zorder=2,
+        where=np.isfinite(low + high),
+    )  # fmt: skip
+
+
+def draw_legend(
+    ax: Axes, handles: Sequence[Any], names: Sequence[tuple[str, str]], *, outside: bool = False
+) -> Legend | None:
+    """Names of the curves where least is in the way; one curve alone needs none.
+
+    A name is a label, shortened where it is long, and what is kept whole after it. A legend too
+    high for the axes goes on in a second column, and counts what does not fit there. ``outside``
+    puts it above the axes.
+    """
+    if len(handles) < 2:
+        return None
+    width, height = size_in_points(ax)
+    size = tick_size(ax)
+    columns = 1 if len(handles) * 1.3 * size <= _ROWS * height and not outside else 2
+    font = FontProperties(family=ax.xaxis.label.get_fontfamily(), size=size)
+    room = _NAME_SHARE * width if columns == 1 else 0.5 * width - 4 * size
+    most = max(4, 2 * int(_MOST_ROWS * height / (1.3 * size)))
+    shown = [
+        elided(one_line(name), font, room - text_width(after, font)) + after
+        for name, after in names
+    ]
+    if len(shown) > most and not outside:
+        handles = [*handles[: most - 1], Line2D([], [], linestyle="none")]
+        shown = [*shown[: most - 1], f"and {len(shown) - most + 1} more"]
+    place: dict[str, Any] = {"loc": "best", "borderaxespad": 0.3}
+    if outside:
+        place = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0), "borderaxespad": 0.1}
+    legend: Legend = ax.legend(
+        handles, shown, **place, fontsize=size, frameon=not outside, framealpha=0.85,
+        edgecolor="none", facecolor=ax.get_facecolor(), borderpad=0.2, labelspacing=0.25,
+        handlelength=1.8, handletextpad=0.5, ncols=columns, columnspacing=0.8,
+    )  # fmt: skip
+    legend.set_zorder(4)
+    as_plain(legend.get_texts())
+    return legend
+
+
+def draw_points(
+    ax: Axes, x: Float, loss: Float, look: LineStyle, half: Float | None = None
+) -> tuple[ErrorbarContainer, Line2D | None]:
+    """Means of (points, seeds) losses at ``x``, joined by a line; gaps where there is none.
+
+    Args:
+        ax: where.
+        x: (points,).
+        loss: (points, seeds).
+        look: colour and marker.
+        half: (points,) half the length of each bar; one standard deviation where it is left out.
+
+    Returns:
+        The means with their bars, where there are any, and the faint dots of several seeds.
+    """
+    there = np.isfinite(loss)
+    mean = np.where(there, loss, 0.0).sum(axis=1) / np.where(
+        there.any(axis=1), there.sum(axis=1), np.nan
+    )
+    seeded = loss.shape[1] > 1
+    dots = None
+    if seeded:
+        (dots,) = ax.plot(
+            np.repeat(x, loss.shape[1]), loss.ravel(), linestyle="none", marker="o",
+            markersize=2.0, color=look.colour, alpha=0.4, markeredgewidth=0.0, zorder=2,
+        )  # fmt: skip
+    if half is None and seeded:
+        half = deviation(loss)
+    points = ax.errorbar(
+        x, mean, half, color=look.colour, marker=look.marker,
+        linestyle=look.dashes, markersize=min(3.5, 0.75 * size_in_points(ax)[0] / len(x)),
+        linewidth=1.1, elinewidth=0.8, capsize=1.6, zorder=3,
+    )  # fmt: skip
+    return points, dots
+
+
+def deviation(loss: Float) -> Float:
+    """(points, seeds) -> (points,) sample standard deviation; NaN with fewer than two seeds."""
+    there = np.isfinite(loss)
+    count = there.sum(axis=1)
+    mean = np.where(there, loss, 0.0).sum(axis=1) / np.maximum(count, 1)
+    squares = (np.where(there, loss - mean[:, None], 0.0) ** 2).sum(axis=1)
+    return np.where(count > 1, np.sqrt(squares / np.maximum(count - 1, 1)), np.nan)
+
+
+def loss_label(ax: Axes, unit: str, room: float, what: str = "validation loss") -> str:
+    """What is measured, with its unit where that fits in ``room`` points."""
+    full = f"{what} ({one_line(unit)})"
+    return full if text_width(full, ax.yaxis.label.get_fontproperties()) <= room else what

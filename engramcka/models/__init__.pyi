@@ -1,0 +1,12 @@
+from .blocks import Blocks as Blocks
+from .blocks import find_blocks as find_blocks
+from .build import build_model as build_model
+from .engram import EngramForCausalLM as EngramForCausalLM
+from .engram import graft as graft
+from .engram import memory_off as memory_off
+from .engram import parameter_groups as parameter_groups
+from .engram import read_gates as read_gates
+from .loading import load_model as load_model
+from .presets import PRESETS as PRESETS
+from .presets import preset_config as preset_config
+from .presets import preset_layers as preset_layers

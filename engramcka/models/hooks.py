@@ -1,0 +1,91 @@
+"""Hooks that read what passes chosen points of a model, and that can end the forward pass there.
+
+The one mechanism for hidden states, read-outs, gates and losses of single tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Generic, Literal, TypeVar
+
+from torch import nn
+from torch.utils.hooks import RemovableHandle
+
+Key = TypeVar("Key", bound=Hashable)
+Kept = TypeVar("Kept")
+
+
+@dataclass(frozen=True)
+class CapturePoint:
+    """One place in a model: what leaves a module, or what enters it."""
+
+    module: nn.Module
+    side: Literal["output", "input"] = "output"
+
+
+class PassEnded(Exception):
+    """Ends a forward pass; raised and caught by the same `PassHooks`."""
+
+    def __init__(self, hooks: PassHooks[Any, Any]) -> None:
+        super().__init__()
+        self.hooks = hooks
+
+
+class PassHooks(Generic[Key, Kept]):
+    """Hooks on points of a model; a context manager around forward passes.
+
+    Attributes:
+        found: key -> what ``read`` returned for it in the last pass that came there.
+
+    Args:
+        points: key -> a point, or a module for what leaves it.
+        read: takes a key and what passes its point, of a tuple the first; its result is kept.
+        end: end the pass as soon as every point has been passed. The ``with`` block is then left
+            as well, so nothing in it that stands after the model's call is run.
+    """
+
+    def __init__(
+        self,
+        points: Mapping[Key, CapturePoint | nn.Module],
+        read: Callable[[Key, Any], Kept],
+        *,
+        end: bool = False,
+    ) -> None:
+        self._points, self._read, self._end = points, read, end
+        self._handles: list[RemovableHandle] = []
+        self.found: dict[Key, Kept] = {}
+
+    @property
+    def complete(self) -> bool:
+        """Whether every point has been passed."""
+        return len(self.found) == len(self._points)
+
+    def __enter__(self) -> PassHooks[Key, Kept]:
+        self._handles = [self._register(key, point) for key, point in self._points.items()]
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool:
+        for handle in self._handles:
+            handle.remove()
+        return isinstance(error, PassEnded) and error.hooks is self
+
+    def _register(self, key: Key, point: CapturePoint | nn.Module) -> RemovableHandle:
+        def keep(passing: Any) -> None:
+            self.found[key] = self._read(key, passing[0] if isinstance(passing, tuple) else passing)
+            if self._end and self.complete:
+                raise PassEnded(self)
+
+        if isinstance(point, nn.Module) or point.side == "output":
+            module = point if isinstance(point, nn.Module) else point.module
+            return module.register_forward_hook(lambda module, inputs, output: keep(output))
+        return point.module.register_forward_pre_hook(
+            lambda module, args, kwargs: keep(args if args else kwargs.get("hidden_states")),
+            with_kwargs=True,
+        )

@@ -1,0 +1,16 @@
+from .allocation import AllocationSweep as AllocationSweep
+from .base import Result as Result
+from .cka import CkaMap as CkaMap
+from .cka import LayerDiagnostics as LayerDiagnostics
+from .cka import soft_alignment as soft_alignment
+from .depth import DepthShift as DepthShift
+from .gates import GateMap as GateMap
+from .gates import GateText as GateText
+from .lens import Direction as Direction
+from .lens import LensCurve as LensCurve
+from .memory import MemoryAblation as MemoryAblation
+from .statistics import Float as Float
+from .statistics import jackknife_interval as jackknife_interval
+from .statistics import student_quantile as student_quantile
+from .sweep import LossSweep as LossSweep
+from .training import TrainingCurve as TrainingCurve
