@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any
@@ -36,18 +35,29 @@ if TYPE_CHECKING:
     from engramcka.tui.catalog import Place
     from engramcka.tui.screens.compare import CompareView
 
-_VIEWS = {  # kind -> module and class of its view, imported when first wanted
-    "cka": ("map", "MapView"),
-    "compare": ("compare", "CompareView"),
-    "series": ("series", "SeriesView"),
-    "lens": ("chart", "ChartView"),
-    "training": ("chart", "ChartView"),
-    "allocation": ("chart", "ChartView"),
-    "gates": ("gates", "GatesView"),
-    "memory": ("bars", "MemoryView"),
-    "sweep": ("chart", "ChartView"),
-    "log": ("log", "LogView"),
-}
+
+def new_view(kind: str, capabilities: Capabilities) -> Any:
+    """The view of a kind of result, of a log, of two maps; the first frame imports none of them."""
+    from engramcka.tui.screens.bars import MemoryView
+    from engramcka.tui.screens.chart import ChartView
+    from engramcka.tui.screens.compare import CompareView
+    from engramcka.tui.screens.gates import GatesView
+    from engramcka.tui.screens.log import LogView
+    from engramcka.tui.screens.series import SeriesView
+
+    views: dict[str, type[Widget]] = {
+        "compare": CompareView,
+        "series": SeriesView,
+        "lens": ChartView,
+        "training": ChartView,
+        "sweep": ChartView,
+        "allocation": ChartView,
+        "gates": GatesView,
+        "memory": MemoryView,
+        "log": LogView,
+    }
+    view: Any = views[kind]
+    return view(capabilities, id=kind)
 
 
 class ContentScreen(Screen[None]):
@@ -108,9 +118,7 @@ class ContentScreen(Screen[None]):
     def view_of(self, kind: str) -> Any:
         """The view of a kind of results; made when first wanted."""
         if kind not in self._views:
-            module, name = _VIEWS[kind]
-            view = getattr(import_module(f"engramcka.tui.screens.{module}"), name)
-            self._views[kind] = view(self.capabilities, id=kind)
+            self._views[kind] = new_view(kind, self.capabilities)
         return self._views[kind]
 
     @property
