@@ -247,7 +247,7 @@ def _labels(grid: Grid, frame: ChartFrame, curve: Curve, part: str) -> None:
         text = shorten(clean(label), min(_LABEL_WIDTH, frame.width // 2))
         column, row, width = int(frame.x(x)), frame.row(y), cell_len(text)
         for start in (column + 2, column - 1 - width):
-            if start > frame.left and grid.free(start, row, width):
+            if start > frame.left and grid.free(start - 1, row, width + 1):
                 grid.text(start, row, text, part)
                 break
 
