@@ -34,7 +34,7 @@ LINE_SECONDS = 10.0  # between two lines about one piece of work when there are 
 LOG_SECONDS = 1.0  # between two progress events of one piece in the log
 
 
-class Task:
+class TaskProgress:
     """One piece of work under way; `advance` it as it gets done."""
 
     def __init__(self, reporter: Reporter, stage: str, name: str, total: int, unit: str) -> None:
@@ -79,7 +79,7 @@ class Task:
             self._reporter.log("progress", **self._facts(), info=info)
         stopping.check()
 
-    def tell(self, event: str, info: str, **facts: Any) -> None:
+    def note(self, event: str, info: str, **facts: Any) -> None:
         """Say a sentence about the work that is to stay: a line, and an event with its numbers."""
         self._reporter.line(f"{self.stage} {self.name}: {info}")
         self._reporter.log(event, stage=self.stage, name=self.name, **facts, info=info)
@@ -164,9 +164,9 @@ class Reporter:
             self.bars = None
 
     @contextmanager
-    def task(self, stage: str, name: str, total: int, unit: str) -> Iterator[Task]:
+    def task(self, stage: str, name: str, total: int, unit: str) -> Iterator[TaskProgress]:
         """One piece of work: its start, its progress and its end are told and logged."""
-        task = Task(self, stage, name, total, unit)
+        task = TaskProgress(self, stage, name, total, unit)
         self.log("start", stage=stage, name=name, total=total, unit=unit)
         if self.bars is None:
             self.line(f"{stage} {name}: started")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from engramcka.pipeline import Piece
+    from engramcka.pipeline import Task
     from engramcka.pipeline.estimate import Cost
 
 
@@ -27,25 +27,24 @@ def command(
 
     from engramcka.config import load_config
     from engramcka.pipeline import make_plan
-    from engramcka.pipeline.advice import advice
+    from engramcka.pipeline.checks import advice
     from engramcka.pipeline.context import Context
-    from engramcka.pipeline.estimate import drawn, estimate, shared_out
+    from engramcka.pipeline.estimate import check_room, drawn, estimate, shared_out
     from engramcka.pipeline.plan import unnamed_models
-    from engramcka.pipeline.room import check_room
 
     loaded = load_config(config, set_ or [])
-    pieces = make_plan(loaded)
+    tasks = make_plan(loaded)
     context = Context(loaded)
-    costs = estimate(loaded, pieces, context)
+    costs = estimate(loaded, tasks, context)
     table = Table("stage", "piece", "work", "FLOPs", "bytes", "", box=None, pad_edge=False)
     to_do = 0
-    for piece, cost in zip(pieces, costs, strict=True):
-        done = piece.is_done()
+    for task, cost in zip(tasks, costs, strict=True):
+        done = task.is_done()
         to_do += not done
         table.add_row(
-            piece.stage,
-            escape(piece.name),
-            f"{piece.total} {piece.unit}",
+            task.stage,
+            escape(task.name),
+            f"{task.total} {task.unit}",
             f"{cost.flops:.1e}" if cost.flops else "",
             _bytes(cost.bytes),
             "done" if done else "to do",
@@ -54,40 +53,40 @@ def command(
     console = Console(highlight=False)
     console.print(f"{config}: valid; the run goes to {loaded.run.dir}", markup=False)
     console.print(table)
-    for line in filter(None, (drawn(context), *_totals(pieces, costs), *shared_out(loaded))):
+    for line in filter(None, (drawn(context), *_totals(tasks, costs), *shared_out(loaded))):
         console.print(line, markup=False)
-    counted = zip(pieces, costs, strict=True)
-    if any(piece.makes.startswith("lens/") and not cost.flops for piece, cost in counted):
+    counted = zip(tasks, costs, strict=True)
+    if any(task.makes.startswith("lens/") and not cost.flops for task, cost in counted):
         console.print("lens: curves without FLOPs are read in the extraction's own pass")
     for name in unnamed_models(loaded):
-        told = "no map, lens, gates or sweep names it; its hidden states are stored all the same"
-        console.print(f"models.{name}: {told}", markup=False)
+        remark = "no map, lens, gates or sweep names it; its hidden states are stored all the same"
+        console.print(f"models.{name}: {remark}", markup=False)
     for line in advice(loaded):
         console.print(f"Note: {line}.", markup=False)
-    console.print(f"{to_do} of {len(pieces)} pieces to do; FLOPs and bytes are estimates.")
-    for line in _left_by_others(Path(loaded.run.dir), pieces):
+    console.print(f"{to_do} of {len(tasks)} pieces to do; FLOPs and bytes are estimates.")
+    for line in _left_by_others(Path(loaded.run.dir), tasks):
         console.print(line, markup=False)
-    check_room(loaded, pieces)
+    check_room(loaded, tasks)
 
 
-def _totals(pieces: Sequence[Piece], costs: Sequence[Cost]) -> Iterator[str]:
-    """A line a stage of several pieces: what they cost together, and what of it is left."""
-    for stage in dict.fromkeys(piece.stage for piece in pieces):
-        mine = [pair for pair in zip(pieces, costs, strict=True) if pair[0].stage == stage]
+def _totals(tasks: Sequence[Task], costs: Sequence[Cost]) -> Iterator[str]:
+    """A line a stage of several tasks: what they cost together, and what of it is left."""
+    for stage in dict.fromkeys(task.stage for task in tasks):
+        mine = [pair for pair in zip(tasks, costs, strict=True) if pair[0].stage == stage]
         flops = sum(cost.flops for _, cost in mine)
         if len(mine) < 2 or not flops:
             continue
-        left = sum(cost.flops for piece, cost in mine if not piece.is_done())
+        left = sum(cost.flops for task, cost in mine if not task.is_done())
         size = _bytes(sum(cost.bytes for _, cost in mine))
-        told = f"{stage}: {len(mine)} pieces, {flops:.1e} FLOPs ({left:.1e} left)"
-        yield ", ".join(filter(None, (told, size)))
+        text = f"{stage}: {len(mine)} pieces, {flops:.1e} FLOPs ({left:.1e} left)"
+        yield ", ".join(filter(None, (text, size)))
 
 
-def _left_by_others(run: Path, pieces: Sequence[Piece]) -> Iterator[str]:
+def _left_by_others(run: Path, tasks: Sequence[Task]) -> Iterator[str]:
     """A line for each training that was begun under another config: its state may be large."""
     from engramcka.stores import layout
 
-    ours = {layout.work_folder(run / layout.CHECKPOINTS / piece.makes) for piece in pieces}
+    ours = {layout.work_folder(run / layout.CHECKPOINTS / task.makes) for task in tasks}
     for folder in layout.work_folders(run):
         if folder not in ours:
             size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

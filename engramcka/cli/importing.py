@@ -109,7 +109,7 @@ def _held_run(run: Path) -> Iterator[None]:
     Raises:
         StoreError: a folder that is something else, or held by a run that is at work.
     """
-    from engramcka.pipeline.folders import check_parts
+    from engramcka.pipeline.context import check_parts
     from engramcka.stores import is_run, layout
     from engramcka.stores.lock import hold
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,22 +12,10 @@ import typer
 
 from engramcka.errors import ConfigError, Interrupted
 from engramcka.noise import silence
+from engramcka.pipeline.tasks import Stage
 
 if TYPE_CHECKING:
     from engramcka.pipeline import Outcome
-
-
-class StageChoice(StrEnum):
-    """The stages a run may be confined to."""
-
-    tokenizer = "tokenizer"
-    train = "train"
-    extract = "extract"
-    cka = "cka"
-    lens = "lens"
-    sweep = "sweep"
-    allocation = "allocation"
-    figures = "figures"
 
 
 def command(
@@ -42,7 +29,7 @@ def command(
         ),
     ] = None,
     only: Annotated[
-        StageChoice | None,
+        Stage | None,
         typer.Option(
             help="Do one stage; what it needs must be there, but for a sweep's own trainings."
         ),
@@ -79,9 +66,7 @@ def command(
         raise Interrupted("stopped; nothing was begun") from stop
     reporter = Reporter(Path(loaded.run.dir) / layout.LOG, rank=world.rank)
     try:
-        outcome = run_config(
-            loaded, reporter, only.value if only else None, world=world, share=part
-        )
+        outcome = run_config(loaded, reporter, only, world=world, share=part)
     except (KeyboardInterrupt, Interrupted) as stop:
         raise Interrupted(
             f"stopped; what was finished is in {loaded.run.dir}, the same command goes on"

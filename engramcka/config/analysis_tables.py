@@ -2,21 +2,77 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from engramcka.config.tables import Name, Table
-from engramcka.config.where import parse_where
+
+Value = str | int | float
 
 
-def _readable(where: str) -> str:
-    if where.strip():
-        parse_where(where)
-    return where.strip()
+@dataclass(frozen=True)
+class ColumnTest:
+    """A column of the sample table against values: it is one of them, or none of them."""
+
+    column: str
+    values: tuple[Value, ...]
+    is_negated: bool
+
+    def __str__(self) -> str:
+        if len(self.values) == 1:
+            return f"{self.column} {'!=' if self.is_negated else '='} {self.values[0]!r}"
+        values = ", ".join(map(repr, self.values))
+        return f"{self.column} {'not in' if self.is_negated else 'in'} ({values})"
 
 
-Where = Annotated[str, AfterValidator(_readable)]
+def column_tests(where: Mapping[str, Any]) -> list[ColumnTest]:
+    """The conditions of a ``where`` table, which must all hold."""
+    return [_column_test(column, condition) for column, condition in where.items()]
+
+
+def where_text(where: Mapping[str, Any]) -> str:
+    """A ``where`` table as one line: ``kind = 'person' and type in ('a', 'b')``.
+
+    Stored results name their samples by this text, and are computed again when it changes.
+    """
+    return " and ".join(map(str, column_tests(where)))
+
+
+def _column_test(column: str, condition: Any) -> ColumnTest:
+    """One condition; raises ValueError where it is none."""
+    is_negated = isinstance(condition, Mapping) and list(condition) == ["not"]
+    found = condition["not"] if is_negated else condition
+    values = tuple(found) if isinstance(found, list | tuple) else (found,)
+    is_valid = all(isinstance(v, Value) and not isinstance(v, bool) for v in values)
+    if not (values and is_valid and re.fullmatch(r"[A-Za-z_]\w*", column)):
+        raise ValueError(f"found {column} = {condition!r}; {_FORM}")
+    return ColumnTest(column, values, is_negated)
+
+
+_FORM = (
+    'allowed: COLUMN = "VALUE" or a number, COLUMN = ["A", "B"] for one of several, '
+    'COLUMN = { not = "VALUE" } or { not = ["A", "B"] } for none of them'
+)
+
+
+def _check_where(found: Any) -> Any:
+    if found == "":  # as configs that older versions wrote into a run have it
+        return {}
+    if not isinstance(found, Mapping):
+        raise ValueError(
+            f"found {found!r}; a condition is a table, as "
+            'where = { kind = "person", type = ["person-actor", "person-soldier"] } or '
+            'where = { kind = { not = "other" } }'
+        )
+    column_tests(found)
+    return found
+
+
+Where = Annotated[dict[str, Any], BeforeValidator(_check_where)]
 
 
 class CkaTable(Table):
@@ -66,9 +122,10 @@ class CkaTable(Table):
         description="shuffles of one side's documents for the null distribution; 0 for none",
     )
     where: Where = Field(
-        "",
-        description="which samples: a condition on the sample table's columns such as "
-        "`type = 'person-actor'` or `kind in ('art', 'event')`; all of them if empty",
+        {},
+        description="which samples, by columns of the sample table: "
+        '`{ kind = "person" }`, `{ kind = ["art", "event"] }` for one of several, '
+        '`{ kind = { not = "other" } }`; several columns must all fit; all samples if empty',
     )
 
     @model_validator(mode="after")
@@ -95,7 +152,7 @@ class LensTable(Table):
         "KL(layer || final)",
     )
     where: Where = Field(
-        "", description="which samples, as in `[[cka]]`; the last token of each is read"
+        {}, description="which samples, as in `[[cka]]`; the last token of each is read"
     )
     memory_off: tuple[str, ...] = Field(
         (),

@@ -1,11 +1,12 @@
 """Reading config.toml: the standard library's parser, then the schema, with errors that point.
 
 A mistake is one line: file, line, key, what was found, what is allowed and the nearest valid name.
+tomllib gives values without positions: the line of a key is found by reading the file's headers and
+``key =`` lines, which is enough for a message and is never used for the values themselves.
 """
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 import tomllib
@@ -17,22 +18,16 @@ import tomli_w
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from engramcka.config.schema import (
-    Config,
-    ImportedModel,
-    LoadedModel,
-    PythonModel,
-    TrainedModel,
-)
-from engramcka.config.source import ConfigSource, KeyPath, find_lines
+from engramcka.config.model_tables import MODEL_TABLES
+from engramcka.config.schema import Config
+from engramcka.config.tables import ConfigSource, KeyPath, did_you_mean
 from engramcka.errors import ConfigError
 
-MODEL_KINDS: dict[str, type[BaseModel]] = {
-    "train": TrainedModel,
-    "hf": LoadedModel,
-    "python": PythonModel,
-    "activations": ImportedModel,
-}
+_KEY = r"""(?:[A-Za-z0-9_-]+|"[^"\n]*"|'[^'\n]*')"""
+_DOTTED = rf"{_KEY}(?:\s*\.\s*{_KEY})*"
+_HEADER = re.compile(rf"^\s*(\[\[?)\s*({_DOTTED})\s*\]\]?")
+_ASSIGNMENT = re.compile(rf"^\s*({_DOTTED})\s*=(.*)$")
+_MULTILINE = re.compile(r"\"\"\"|'''")
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
@@ -82,8 +77,8 @@ def dump_config(config: Config) -> str:
 
 
 def _check_names(config: Config) -> None:
-    """What only the whole file can tell: references, and names that are used once."""
-    for table in ("cka", "sweep", "allocation"):
+    """What only the whole file shows: references, and names that are used twice."""
+    for table in ("cka", "sweep", "allocation", "slots"):
         names = [entry.name for entry in getattr(config, table)]
         for index, name in enumerate(names):
             if name in names[:index]:
@@ -95,17 +90,15 @@ def _check_names(config: Config) -> None:
                     ("cka", index, side), f"no model {name!r}", _choices(name, config.models)
                 )
     _check_lists_of_models(config)
-    for kind in ("sweep", "allocation"):
-        for index, sweep in enumerate(getattr(config, kind)):
-            _check_swept(config, (kind, index, "model"), sweep.model)
-            for number, name in enumerate(getattr(sweep, "references", ())):
-                _check_trained(config, (kind, index, "references", number), name)
+    for kind, index, sweep in config.sweeps:
+        _check_swept(config, (kind, index, "model"), sweep.model)
+        for number, name in enumerate(getattr(sweep, "references", ())):
+            _check_trained(config, (kind, index, "references", number), name)
 
 
 def _check_swept(config: Config, path: KeyPath, name: str) -> None:
     _check_trained(config, path, name)
-    model = config.models[name]
-    if not isinstance(model, TrainedModel) or model.engram is None:
+    if config.trained(name).engram is None:
         raise config.error(
             path,
             f"{name!r} has no Engram module to move",
@@ -116,7 +109,7 @@ def _check_swept(config: Config, path: KeyPath, name: str) -> None:
 def _check_trained(config: Config, path: KeyPath, name: str) -> None:
     if name not in config.models:
         raise config.error(path, f"no model {name!r}", _choices(name, config.models))
-    if not isinstance(config.models[name], TrainedModel):
+    if config.models[name].source != "train":
         raise config.error(
             path, f"{name!r} is not trained here", "allowed: a model with source = 'train'"
         )
@@ -167,7 +160,7 @@ def _explain(
         at = (*path, "source") if kind == "union_tag_invalid" else path
         return source.error(at, f"found {found!r}", _choices(str(found), names))
     if kind == "union_tag_not_found":
-        return source.error((*path, "source"), "this key is missing", _choices("", MODEL_KINDS))
+        return source.error((*path, "source"), "this key is missing", _choices("", MODEL_TABLES))
     message = details["msg"].removeprefix("Value error, ")
     if kind == "value_error":
         return source.error(path, message)
@@ -185,8 +178,7 @@ def _short(value: Any) -> str:
 def _choices(found: str, allowed: Any) -> str:
     """`did you mean X? allowed: A, B` for a name that is none of the allowed."""
     names = [str(name) for name in allowed]
-    near = difflib.get_close_matches(found, names, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}? " if near else ""
+    hint = did_you_mean(found, names, cutoff=0.5)
     return f"{hint}allowed: {', '.join(repr(name) for name in names) or 'none'}"
 
 
@@ -215,7 +207,7 @@ def _table(path: KeyPath, values: dict[str, Any]) -> type[BaseModel] | None:
             continue
         if position == 1 and path[0] == "models":
             source = values["models"][part].get("source")
-            kind = MODEL_KINDS.get(str(source), TrainedModel)
+            kind = MODEL_TABLES.get(str(source), MODEL_TABLES["train"])
             continue
         if part == "models" or kind is None:
             continue
@@ -271,3 +263,52 @@ def _toml_value(text: str) -> Any:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
+
+
+def find_lines(text: str) -> dict[KeyPath, int]:
+    """The line (from 1) of every table header and every ``key =`` of a valid TOML document."""
+    lines: dict[KeyPath, int] = {}
+    counts: dict[KeyPath, int] = {}
+    table: KeyPath = ()
+    closing, depth = "", 0
+    for number, line in enumerate(text.splitlines(), start=1):
+        if closing:  # inside a multi-line string
+            closing = "" if closing in line else closing
+            continue
+        if depth > 0:  # inside a multi-line array
+            depth += _depth(line)
+            continue
+        if header := _HEADER.match(line):
+            table = _resolve(_parts(header[2]), counts, is_list=header[1] == "[[")
+            lines.setdefault(table, number)
+        elif assignment := _ASSIGNMENT.match(line):
+            path = table + tuple(_parts(assignment[1]))
+            for length in range(len(table) + 1, len(path) + 1):
+                lines.setdefault(path[:length], number)
+            value = assignment[2]
+            quotes = _MULTILINE.findall(value)
+            closing = quotes[0] if len(quotes) == 1 else ""
+            depth = 0 if closing else max(0, _depth(value))
+    return lines
+
+
+def _parts(dotted: str) -> list[str]:
+    return [part.strip("\"'") for part in re.findall(_KEY, dotted)]
+
+
+def _resolve(parts: Sequence[str], counts: dict[KeyPath, int], *, is_list: bool) -> KeyPath:
+    """A header's path with list indices: the second [[cka]] is ("cka", 1)."""
+    path: KeyPath = ()
+    for index, part in enumerate(parts):
+        path += (part,)
+        if is_list and index == len(parts) - 1:
+            counts[path] = counts.get(path, -1) + 1
+        if path in counts:
+            path += (counts[path],)
+    return path
+
+
+def _depth(value: str) -> int:
+    """Brackets opened less brackets closed on a line, strings and comments left out."""
+    bare = re.sub(r"\"(?:[^\"\\]|\\.)*\"|'[^']*'", "", value).split("#")[0]
+    return bare.count("[") - bare.count("]")

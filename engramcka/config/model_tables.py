@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -228,3 +228,9 @@ class ImportedModel(Table):
 ModelTable = Annotated[
     TrainedModel | LoadedModel | PythonModel | ImportedModel, Field(discriminator="source")
 ]
+
+MODEL_TABLES: dict[str, type[Table]] = {
+    get_args(table.model_fields["source"].annotation)[0]: table
+    for table in get_args(get_args(ModelTable)[0])
+}
+"""The table of every ``source``."""

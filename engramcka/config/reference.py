@@ -13,17 +13,16 @@ import annotated_types
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from engramcka.config.model_tables import MODEL_TABLES
 from engramcka.config.schema import (
     AllocationTable,
     CkaTable,
     DataTable,
     EngramConfig,
     GatesTable,
-    ImportedModel,
     LensTable,
-    LoadedModel,
-    PythonModel,
     RunTable,
+    SlotsTable,
     SweepTable,
     Table,
     TrainedModel,
@@ -35,15 +34,14 @@ _TABLES: tuple[type[Table], ...] = (
     DataTable,
     TrainedModel,
     EngramConfig,
-    LoadedModel,
-    PythonModel,
-    ImportedModel,
+    *(table for table in MODEL_TABLES.values() if table is not TrainedModel),
     TrainingTable,
     CkaTable,
     LensTable,
     GatesTable,
     SweepTable,
     AllocationTable,
+    SlotsTable,
 )
 
 
@@ -94,6 +92,8 @@ def _type(annotation: Any) -> str:
         return _type(arguments[0])
     if origin is tuple:
         return f"list of {_type(arguments[0])}"
+    if origin is dict:
+        return "table"
     if arguments:
         return " or ".join(_type(part) for part in arguments if part is not type(None))
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
@@ -105,7 +105,7 @@ def _type(annotation: Any) -> str:
 def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
-    if field.default is None or field.default == ():
+    if field.default is None or field.default in ((), {}):
         return "none"
     return f"`{json.dumps(field.default)}`"
 

@@ -1,8 +1,7 @@
 """The tables of config.toml as typed, validated objects.
 
-Each field's description is its documentation: the README's table and ``engramcka init`` are made
-from it. A key that is not here is an error. Knows nothing of files; `engramcka.config.loading`
-reads them and says where in the file a value stands.
+Each field's description is its documentation: docs/config.md is made from it. A key that is not
+here is an error. `engramcka.config.loading` reads the file and says where in it a value stands.
 """
 
 from __future__ import annotations
@@ -22,9 +21,14 @@ from engramcka.config.model_tables import (
     PythonModel,
     TrainedModel,
 )
-from engramcka.config.source import ConfigSource, KeyPath
-from engramcka.config.tables import Name, Place, Seed, Table
-from engramcka.config.training_tables import AllocationTable, SweepTable, TrainingTable
+from engramcka.config.tables import ConfigSource, KeyPath, Name, Place, Seed, Table
+from engramcka.config.training_tables import (
+    AllocationTable,
+    RetrainedTable,
+    SlotsTable,
+    SweepTable,
+    TrainingTable,
+)
 from engramcka.errors import ConfigError
 
 __all__ = [
@@ -40,6 +44,7 @@ __all__ = [
     "LoadedModel",
     "PythonModel",
     "RunTable",
+    "SlotsTable",
     "SweepTable",
     "Table",
     "TrainedModel",
@@ -84,6 +89,7 @@ class Config(Table):
     gates: tuple[GatesTable, ...] = Field((), description="gates of Engram modules")
     sweep: tuple[SweepTable, ...] = Field((), description="layer sweeps")
     allocation: tuple[AllocationTable, ...] = Field((), description="allocation sweeps")
+    slots: tuple[SlotsTable, ...] = Field((), description="sweeps over the size of the memory")
 
     _source: ConfigSource = PrivateAttr(default_factory=ConfigSource)
 
@@ -91,13 +97,37 @@ class Config(Table):
         """What a model is called on axes and in tables."""
         return self.models[model].label or model
 
-    def seeds(self, sweep: SweepTable | AllocationTable) -> tuple[int, ...]:
+    @property
+    def sweeps(self) -> list[tuple[str, int, RetrainedTable]]:
+        """All sweeps over trainings: key of the table, index there, table."""
+        return [
+            (kind, index, table)
+            for kind in ("sweep", "allocation", "slots")
+            for index, table in enumerate(getattr(self, kind))
+        ]
+
+    def seeds(self, sweep: RetrainedTable) -> tuple[int, ...]:
         """The seeds of a sweep: its own, or the run's."""
         return sweep.seeds or (self.run.seed,)
 
+    def trained(self, name: str) -> TrainedModel:
+        """The table of a model with ``source = "train"``, as models of sweeps and references are.
+
+        Raises:
+            TypeError: it has another source; refused when the config was loaded.
+        """
+        model = self.models[name]
+        if not isinstance(model, TrainedModel):
+            raise TypeError(f"models.{name} has source = {model.source!r}")
+        return model
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for TOML or JSON, defaults written out, keys without a value left out."""
-        return self.model_dump(mode="json", exclude_none=True)
+        values = self.model_dump(mode="json", exclude_none=True)
+        for table in (*values["cka"], *values["lens"]):
+            if not table["where"]:
+                del table["where"]
+        return values
 
     def error(self, path: KeyPath, problem: str, allowed: str = "") -> ConfigError:
         """An error about the value at ``path``, with the file and line where it stands."""

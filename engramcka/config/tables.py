@@ -1,14 +1,23 @@
-"""What every table of the config is made of: a strict base class, names, labels, layers, seeds."""
+"""What every table of the config is made of: a strict base class, names, labels, layers, seeds.
+
+And where its values stand in the file, so that an error can say so.
+"""
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from engramcka.errors import ConfigError
+
+KeyPath = tuple[str | int, ...]  # keys and list indices from the top of the file
 _MOST_BYTES = 255  # of one name in a path
 
 
@@ -37,6 +46,12 @@ def _place(path: str) -> str:
     return path
 
 
+def did_you_mean(found: str, names: Iterable[str], cutoff: float = 0.6) -> str:
+    """``did you mean 'NAME'? `` for the most similar of the names; empty if none is."""
+    near = difflib.get_close_matches(found, list(names), n=1, cutoff=cutoff)
+    return f"did you mean {near[0]!r}? " if near else ""
+
+
 Place = Annotated[str, Field(min_length=1), AfterValidator(_place)]
 Name = Annotated[str, AfterValidator(plain_name)]
 Label = Annotated[str, AfterValidator(_one_line)]
@@ -48,3 +63,35 @@ class Table(BaseModel):
     """A table of the config: frozen, strict about types, no unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, protected_namespaces=())
+
+
+@dataclass(frozen=True)
+class ConfigSource:
+    """A config file's name and the line of each of its keys; a value set elsewhere has none."""
+
+    name: str = "config"
+    lines: dict[KeyPath, int] = field(default_factory=dict)
+    overrides: dict[KeyPath, str] = field(default_factory=dict)  # path -> the --set that set it
+
+    def where(self, path: KeyPath) -> str:
+        """`FILE, line N, key a.b` for a path, or the nearest table that holds it."""
+        shown = key_text(path)
+        for length in range(len(path), 0, -1):
+            if path[:length] in self.overrides:
+                return f"--set {self.overrides[path[:length]]}"
+            if path[:length] in self.lines:
+                return f"{self.name}, line {self.lines[path[:length]]}, {shown}"
+        return f"{self.name}, {shown}" if shown else self.name
+
+    def error(self, path: KeyPath, problem: str, allowed: str = "") -> ConfigError:
+        """One line: where, what was found, what is allowed."""
+        text = f"{self.where(path)}: {problem}"
+        return ConfigError(f"{text}; {allowed}" if allowed else text)
+
+
+def key_text(path: KeyPath) -> str:
+    """A path as a person writes it: ``cka[0].batch_size`` (lists count from 0, as in --set)."""
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text

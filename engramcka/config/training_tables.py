@@ -88,16 +88,22 @@ class TrainingTable(Table):
 Ablation = Literal["multi-branch", "compression", "gating", "convolution", "4-grams", "two-layers"]
 
 
-class SweepTable(Table):
-    """``[[sweep]]``: the model trained again with its Engram module at one block after another."""
+class RetrainedTable(Table):
+    """What all sweeps over trainings of one model have."""
 
     name: Name = Field(description="name of the sweep")
+    model: str = Field(description="trained model with an Engram module")
+    seeds: tuple[Seed, ...] = Field(
+        (), description="a training of every point for each; run.seed alone if left out"
+    )
+
+
+class SweepTable(RetrainedTable):
+    """``[[sweep]]``: the model trained again with its Engram module at one block after another."""
+
     model: str = Field(description="trained model whose Engram module is moved")
     layers: tuple[Layer, ...] | Literal["all"] = Field(
         "all", description="insertion layers, counted from 1"
-    )
-    seeds: tuple[Seed, ...] = Field(
-        (), description="a training of every point for each; run.seed alone if left out"
     )
     baseline: bool = Field(True, description="also train the model without Engram")
     ablations: tuple[Ablation, ...] = Field(
@@ -120,14 +126,13 @@ class SweepTable(Table):
         return self
 
 
-class AllocationTable(Table):
+class AllocationTable(RetrainedTable):
     """``[[allocation]]``: sparse parameters shared between experts and memory (paper, Figure 3).
 
     Every point has as many parameters in all as the model without Engram: experts are taken out
     and the table rows are solved for.
     """
 
-    name: Name = Field(description="name of the sweep")
     model: str = Field(
         description="trained model whose preset gives up experts for its Engram modules"
     )
@@ -135,13 +140,28 @@ class AllocationTable(Table):
         min_length=1,
         description="share of the sparse parameters that experts keep; 1: no memory at all",
     )
-    seeds: tuple[Seed, ...] = Field(
-        (), description="a training of every point for each; run.seed alone if left out"
-    )
 
     @model_validator(mode="after")
     def _once(self) -> AllocationTable:
         _refuse_twice(self, "rho", "seeds")
+        return self
+
+
+class SlotsTable(RetrainedTable):
+    """``[[slots]]``: the model trained again with larger and larger memory tables, all else alike.
+
+    Paper, Figure 3 (right). A slot is a row of a table; the result counts those of all tables.
+    """
+
+    model: str = Field(description="trained model whose Engram tables grow")
+    table_size: tuple[Annotated[int, Field(ge=2)], ...] = Field(
+        min_length=1, description="rows a head, in place of the model's own engram.table_size"
+    )
+    baseline: bool = Field(True, description="also train the model without Engram")
+
+    @model_validator(mode="after")
+    def _once(self) -> SlotsTable:
+        _refuse_twice(self, "table_size", "seeds")
         return self
 
 

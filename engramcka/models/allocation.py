@@ -71,11 +71,15 @@ def expert_parameters(numbers: Mapping[str, Any]) -> int:
     return blocks * (3 * width * numbers["moe_intermediate_size"] + width)
 
 
+def table_rows(engram: EngramConfig) -> int:
+    """Rows of all tables; each table's is a prime, so a little over table_size."""
+    tables = len(engram.orders) * engram.heads * len(engram.layers)
+    return sum(islice(primes_from(engram.table_size), tables))
+
+
 def table_parameters(engram: EngramConfig) -> int:
-    """Parameters of all tables; the rows are primes, so a little over table_size x d_mem each."""
-    tables = len(engram.orders) * engram.heads
-    rows = sum(islice(primes_from(engram.table_size), tables * len(engram.layers)))
-    return rows * engram.d_mem // tables
+    """Parameters of all tables."""
+    return table_rows(engram) * engram.d_mem // (len(engram.orders) * engram.heads)
 
 
 def fusion_parameters(engram: EngramConfig, hidden_size: int, streams: int) -> int:

@@ -1,20 +1,8 @@
-"""A config as pieces of work: what is done, what is left, and doing it.
+"""A config as tasks: what is done, what is left, and doing it.
 
 Making a plan loads neither torch nor transformers; working it off does.
 """
 
-from engramcka.pipeline.findings import Finding, findings
-from engramcka.pipeline.pieces import STAGES, Piece, Stage
-from engramcka.pipeline.plan import make_plan
-from engramcka.pipeline.runner import Outcome, run_config
+import lazy_loader
 
-__all__ = [
-    "STAGES",
-    "Finding",
-    "Outcome",
-    "Piece",
-    "Stage",
-    "findings",
-    "make_plan",
-    "run_config",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

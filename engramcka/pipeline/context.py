@@ -1,10 +1,13 @@
-"""What the pieces of one run share: its folder, its device, and text that is read once.
+"""What the tasks of one run share: its folder, its device, and text that is read once.
 
-Heavy things are made when they are first asked for.
+Heavy things are made when they are first asked for. The parts of a run directory are made where
+they are missing, and refused where something else is there.
 """
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,9 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 from engramcka.config import Config
 from engramcka.distributed import ALONE, World
-from engramcka.errors import StoreError
+from engramcka.errors import StoreError, code_of
+from engramcka.pipeline.trainings import TOKENIZER
 from engramcka.stores import layout, manifest
+from engramcka.stores.run import check_frame
 from engramcka.stores.sealed import require_nothing_else
+from engramcka.whole import remove_scratch
 
 if TYPE_CHECKING:
     from engramcka.data import Corpus, Samples
@@ -42,7 +48,7 @@ class Context:
     @property
     def tokenizer_folder(self) -> Path:
         """Where the tokenizer of the models trained here is."""
-        return self.run / layout.CHECKPOINTS / "tokenizer"
+        return self.run / layout.CHECKPOINTS / TOKENIZER
 
     @cached_property
     def device(self) -> str:
@@ -113,3 +119,45 @@ class Context:
         manifest.require_whole(self.tokenizer_folder, self.tokenizer_folder.name)
         require_nothing_else(self.tokenizer_folder)
         return PreTrainedTokenizerFast.from_pretrained(self.tokenizer_folder)
+
+
+MADE = (layout.ACTIVATIONS, layout.CHECKPOINTS, layout.FIGURES)
+
+
+def check_parts(run: Path) -> None:
+    """Refuse a run directory that is no directory, or has a part that leads out of it.
+
+    Raises:
+        StoreError: names the part; nothing was written.
+    """
+    try:
+        if os.path.lexists(run) and not run.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(run))
+        check_frame(run)
+    except OSError as error:
+        raise cannot_write(run, error) from error
+
+
+def make_folders(run: Path) -> None:
+    """Make the parts that are not there; raises StoreError."""
+    try:
+        for name in MADE:
+            (run / name).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(run, error) from error
+
+
+def clear(run: Path) -> None:
+    """Delete what killed processes left half-written in a run; the caller holds its lock."""
+    remove_scratch(run, deep=False)  # it may be a folder of other things too
+    for name in (*MADE, layout.RESULTS):
+        remove_scratch(run / name)
+
+
+def cannot_write(run: Path, error: OSError) -> StoreError:
+    """The error for a run directory that cannot be written."""
+    where = "" if error.filename in (None, str(run)) else f"{error.filename}: "
+    return StoreError(
+        f"{run}: cannot be written ({where}{error.strerror or error}); choose another run.dir",
+        exit_code=code_of(error),
+    )

@@ -1,9 +1,11 @@
-"""What each piece of a plan will cost, from shapes alone: floating-point operations and bytes.
+"""What each task of a plan will cost, from shapes alone: floating-point operations and bytes.
 
 Estimates to the leading term: 2 operations a parameter and token in a forward pass, three times
 that in training; the LM head only where it is run, and 2 a width and vocabulary entry for each
 block that a lens reads. Models are built without memory (torch's meta device) to count their
 parameters.
+
+Maps with batches that no memory of this machine could hold are refused by `check_room`.
 """
 
 from __future__ import annotations
@@ -11,60 +13,33 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import numpy as np
 
-from engramcka.config import (
-    Config,
-    EngramConfig,
-    ImportedModel,
-    LoadedModel,
-    PythonModel,
-    TrainedModel,
-)
+from engramcka.config import CkaTable, Config, EngramConfig
 from engramcka.errors import ConfigError, DataError, StoreError
+from engramcka.memory import GIB, total_bytes
 from engramcka.pipeline.checks import is_local
 from engramcka.pipeline.context import Context
-from engramcka.pipeline.members import last_member, lens_curves, members, pairs
-from engramcka.pipeline.pieces import Piece
+from engramcka.pipeline.sources import Shape
+from engramcka.pipeline.sources.trained import shape_of_preset
+from engramcka.pipeline.spec import RunSpec
 from engramcka.pipeline.stages.extract import reads_lens
-from engramcka.pipeline.stages.importing import check_import
+from engramcka.pipeline.tasks import Task
 
 READINGS = 4  # numbers that the lens keeps of a sample and block
-_RANKS_NAMED = 5  # numbers of ranks that a model's memory is said for
 CHARACTERS_A_TOKEN = 3.5  # of code and English under a usual byte-level tokenizer
+_MOST_LAYERS = 1024  # of two models; batches that fit with so many need no look at the models
+_SMALLEST = 64  # batch size that a message advises
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Leading-order cost of one piece; 0 where nothing to speak of."""
+    """Leading-order cost of one task; 0 where it is negligible."""
 
     flops: float = 0.0
     bytes: float = 0.0
-
-
-@dataclass(frozen=True)
-class Shape:
-    """What a model's config says about its size."""
-
-    layers: int
-    width: int
-    parameters: int
-    active: int  # parameters that one token's forward pass uses
-    itemsize: int  # bytes a hidden-state value
-    vocabulary: int = 0
-
-    @property
-    def head(self) -> int:
-        """Parameters of the LM head."""
-        return self.width * self.vocabulary
-
-    @property
-    def body(self) -> int:
-        """Parameters that a token's pass through the blocks uses."""
-        return self.active - self.head
 
 
 @dataclass(frozen=True)
@@ -75,50 +50,53 @@ class Text:
     tokens: float = 0.0  # of them, up to the last one that a sample needs
 
 
-def estimate(config: Config, pieces: Sequence[Piece], context: Context | None = None) -> list[Cost]:
-    """The cost of every piece, in order.
+def estimate(config: Config, tasks: Sequence[Task], context: Context | None = None) -> list[Cost]:
+    """The cost of every task, in order.
 
     Args:
         config: the run's.
-        pieces: its plan.
+        tasks: its plan.
         context: of a run of the config, whose text may have been read already.
 
     Raises:
         ConfigError: the config of a model that is to be loaded cannot be read.
     """
-    shapes = {name: shape_of_model(config, name) for name in config.models}
-    tables = {pair.name: table for table in config.cka for pair in pairs(config, table)}
-    members_by_store = {
-        member.store: member for name in config.models for member in members(config, name)
+    spec = RunSpec(config)
+    shapes = {name: source.shape(source.last) for name, source in spec.models.items()}
+    tables = {pair.name: table for table in config.cka for pair in spec.pairs(table)}
+    by_store = {
+        checkpoint.store: checkpoint
+        for source in spec.models.values()
+        for checkpoint in source.checkpoints
     }
-    text = _text(context or Context(config)) if _draws(config) else Text()
+    text = _text(context or Context(config)) if _reads_text(spec) else Text()
     costs = []
-    for piece in pieces:
-        if piece.unit == "steps":
-            costs.append(_training(config, piece))
-        elif piece.stage == "extract":
-            lens = reads_lens(config, members_by_store[piece.name])
-            model = members_by_store[piece.name].model
-            costs.append(_extraction(piece.total, shapes[model], text, lens))
-        elif piece.stage == "cka":
-            table = tables[piece.name]
+    for task in tasks:
+        if task.is_training:
+            costs.append(_training(config, task))
+        elif task.stage == "extract":
+            checkpoint = by_store[task.name]
+            shape = shapes[checkpoint.model]
+            costs.append(_extraction(task.total, shape, text, reads_lens(checkpoint)))
+        elif task.stage == "cka":
+            table = tables[task.name]
             y, x = shapes[table.y], shapes[table.x]
             batch = table.batch_size if table.estimator == "minibatch" else config.data.samples
             costs.append(_map(config.data.samples, min(batch, config.data.samples), y, x))
-        elif piece.stage == "lens":
-            costs.append(_lens(config, piece, shapes, text))
+        elif task.stage == "lens":
+            costs.append(_lens(spec, task, shapes, text))
         else:
             costs.append(Cost())
     return costs
 
 
-def _training(config: Config, piece: Piece) -> Cost:
-    engram = piece.inputs["engram"]
-    shape = _shape_of_preset(
-        str(piece.inputs["preset"]),
+def _training(config: Config, task: Task) -> Cost:
+    engram = task.inputs["engram"]
+    shape = shape_of_preset(
+        str(task.inputs["preset"]),
         config.data.vocabulary,
         EngramConfig.model_validate_json(json.dumps(engram)) if engram else None,
-        piece.inputs.get("experts"),
+        task.inputs.get("experts"),
     )
     options = config.training
     tokens = options.steps * options.batch_size * options.sequence_length
@@ -137,17 +115,17 @@ def _reading(samples: int, shape: Shape) -> float:
     return 2.0 * samples * shape.layers * shape.head
 
 
-def _lens(config: Config, piece: Piece, shapes: Mapping[str, Shape], text: Text) -> Cost:
+def _lens(spec: RunSpec, task: Task, shapes: Mapping[str, Shape], text: Text) -> Cost:
     """A curve, unless the extraction reads it; or passes over some passages, token by token."""
-    kind, _, name = piece.makes.partition("/")
+    kind, _, name = task.makes.partition("/")
     if kind == "lens":
-        curves = {one.name: one for lens in config.lens for one in lens_curves(config, lens)}
+        curves = {one.name: one for lens in spec.config.lens for one in spec.curves(lens)}
         curve = curves[name]
-        if curve.memory and reads_lens(config, curve.member):
+        if curve.memory and reads_lens(curve.checkpoint):
             return Cost()
-        shape = shapes[curve.member.model]
-        return Cost(2.0 * shape.body * text.tokens + _reading(piece.total, shape))
-    tokens = text.tokens * min(1.0, piece.total / text.passages) if text.passages else 0.0
+        shape = shapes[curve.checkpoint.model]
+        return Cost(2.0 * shape.body * text.tokens + _reading(task.total, shape))
+    tokens = text.tokens * min(1.0, task.total / text.passages) if text.passages else 0.0
     shape = shapes[name]
     if kind == "memory":  # with it and without, each with the loss of every token
         return Cost(2 * 2.0 * shape.active * tokens)
@@ -161,21 +139,21 @@ def drawn(context: Context) -> str:
         ConfigError: the text is not what ``[data]`` says, or holds fewer samples.
     """
     data = context.config.data
-    if not _draws(context.config) or not is_local(data):
+    if not _reads_text(RunSpec(context.config)) or not is_local(data):
         return ""
     documents, most = context.samples.spread()
     if data.positions != "all":
-        told = f"{len(context.samples):,} of {documents:,} documents, at most {most:,} of one"
+        words = f"{len(context.samples):,} of {documents:,} documents, at most {most:,} of one"
     elif data.per_document is None:
-        told = f"{data.samples:,} tokens, those of whole passages in random order"
+        words = f"{data.samples:,} tokens, those of whole passages in random order"
     else:
-        told = f"{data.samples:,} tokens, at most {data.per_document:,} of one document"
-    return f"samples: {told}"
+        words = f"{data.samples:,} tokens, at most {data.per_document:,} of one document"
+    return f"samples: {words}"
 
 
-def _draws(config: Config) -> bool:
+def _reads_text(spec: RunSpec) -> bool:
     """Whether any model reads the text."""
-    return any(not isinstance(model, ImportedModel) for model in config.models.values())
+    return any(source.runs_here for source in spec.models.values())
 
 
 def _text(context: Context) -> Text:
@@ -213,93 +191,89 @@ def _map(samples: int, batch: int, y: Shape, x: Shape) -> Cost:
     return Cost(float(grams + pairs), 8.0 * y.layers * x.layers * 64)
 
 
-def shape_of_model(config: Config, name: str) -> Shape:
-    """What a model's config says, of its last checkpoint; zeros where only its code knows.
-
-    Raises:
-        ConfigError: the config of a model that is to be loaded cannot be read.
-    """
-    model = last_member(config, name).table
-    if isinstance(model, PythonModel):
-        return Shape(0, 0, 0, 0, 0)  # only its code knows
-    if isinstance(model, ImportedModel):
-        try:
-            _, layers, width = check_import(model)
-        except (DataError, StoreError):  # imported already, its files gone
-            layers = width = 0
-        return Shape(layers, width, 0, 0, 4)
-    if isinstance(model, TrainedModel):
-        return _shape_of_preset(model.preset, config.data.vocabulary, model.engram)
-    empty, itemsize = _empty(config, name, model)
-    return _shape(empty, itemsize)
-
-
 def shared_out(config: Config) -> Iterator[str]:
     """A line a model that ranks are to hold as one: how many may, and what each holds of it.
 
     Raises:
         ConfigError: a model has no tensor-parallel plan, or cannot be read.
     """
-    from engramcka.models.tensor_parallel import sharding_of
+    for source in RunSpec(config).models.values():
+        if line := source.sharing():
+            yield line
 
-    for name in config.models:
-        model = last_member(config, name).table
-        if not isinstance(model, LoadedModel) or model.parallel != "tp":
+
+def check_room(config: Config, tasks: Sequence[Task]) -> None:
+    """Refuse maps that are to do and too large for the memory of this machine.
+
+    What is free when a map is computed is checked then, in `engramcka.similarity`.
+
+    Raises:
+        ConfigError: names the map's batch size, and one that fits.
+    """
+    spec = RunSpec(config)
+    for index, table in enumerate(config.cka):
+        if table.estimator != "minibatch":
             continue
-        empty, itemsize = _empty(config, name, model)
-        try:
-            sharding = sharding_of(empty, itemsize)
-        except ConfigError as error:
-            raise config.error(("models", name, "parallel"), str(error)) from error
-        held = [
-            f"{ranks} ranks {sharding.held(ranks) * itemsize / 1e9:.3g} GB"
-            for ranks in sharding.allowed[:_RANKS_NAMED]
-        ]
-        yield (
-            f"{name}: parallel = 'tp', all ranks hold it as one; weights a rank: "
-            f"{', '.join(held) or 'it cannot be shared out'} ({sharding.reason})"
-        )
+        pairs = spec.pairs(table)
+        names = {pair.name for pair in pairs}
+        stores = {checkpoint.store for pair in pairs for checkpoint in (pair.y, pair.x)}
+        if any(t.stage == "cka" and t.name in names and not t.is_done() for t in tasks):
+            sizes = (t.total for t in tasks if t.stage == "extract" and t.name in stores)
+            _check_table(spec, index, table, max(sizes, default=config.data.samples))
 
 
-def _empty(config: Config, name: str, model: LoadedModel) -> tuple[Any, int]:
-    """A model without weights, and the bytes of one of its numbers."""
-    from transformers import AutoConfig
+def _check_table(spec: RunSpec, index: int, table: CkaTable, samples: int) -> None:
+    from engramcka.similarity.workspace import workspace_bytes
 
-    from engramcka.models.checkpoint_files import check_files
-
-    check_files(model.path, model.trust_remote_code)
-    try:
-        found = AutoConfig.from_pretrained(
-            model.path, revision=model.revision, trust_remote_code=model.trust_remote_code
-        )
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0][:160]
-        raise config.error(("models", name, "path"), f"no model to be read ({reason})") from error
-    from engramcka.models.loading import empty_model, weight_bytes
-
-    empty = empty_model(model.path, found, model.trust_remote_code)
-    return empty, weight_bytes(found, model.dtype)
-
-
-@cache
-def _shape_of_preset(
-    preset: str, vocabulary: int, engram: EngramConfig | None, experts: int | None = None
-) -> Shape:
-    from engramcka.models.build import meta_model
-
-    return _shape(meta_model(preset, vocabulary, engram, experts=experts), 4)
-
-
-def _shape(model: Any, itemsize: int) -> Shape:
-    from engramcka.models.build import count_parameters
-
-    count = count_parameters(model)
-    text = model.config.get_text_config(decoder=True)
-    return Shape(
-        text.num_hidden_layers,
-        text.hidden_size,
-        count.total,
-        count.active,
-        itemsize,
-        text.vocab_size,
+    like = _empty_tensor(spec.config)
+    total, n = total_bytes(like.device), min(table.batch_size, samples)
+    if workspace_bytes([1] * _MOST_LAYERS, _edges(n), like) < total:
+        return
+    y, x = _widths(spec, table.y), _widths(spec, table.x)
+    if not y or not x or workspace_bytes([*y, *x], _edges(n), like) < total:
+        return
+    fits = next(
+        (size for size in _halves(n) if workspace_bytes([*y, *x], _edges(size), like) < total / 2),
+        None,
     )
+    raise spec.config.error(
+        ("cka", index, "batch_size"),
+        f"a batch of {n} samples of {len(y)} + {len(x)} layers needs "
+        f"{workspace_bytes([*y, *x], _edges(n), like) / GIB:.1f} GiB of memory, there are "
+        f"{total / GIB:.1f} GiB here",
+        f"{fits} would fit" if fits else "a larger machine may hold it",
+    )
+
+
+def _empty_tensor(config: Config) -> Any:
+    """An empty tensor where maps are computed, as far as this machine shows."""
+    import torch
+
+    gpu = config.run.device != "cpu" and torch.cuda.is_available()
+    return torch.empty(0, device="cuda" if gpu else "cpu")
+
+
+def _widths(spec: RunSpec, model: str) -> list[int]:
+    """Width of every layer of a model; none where only a later stage can tell."""
+    try:
+        source = spec.models[model]
+        shape = source.shape(source.last)
+    except (ConfigError, DataError, StoreError):
+        return []
+    return [shape.width] * shape.layers
+
+
+def _edges(n: int) -> list[int]:
+    """First sample of each group of a batch of n, and n: of as many as are left out in turn."""
+    from engramcka.similarity.documents import groups_left_out
+
+    groups = groups_left_out(n)
+    return [n * group // groups for group in range(groups + 1)]
+
+
+def _halves(n: int) -> Iterator[int]:
+    """Powers of two below n, falling."""
+    size = 1 << (n - 1).bit_length() - 1
+    while size >= _SMALLEST:
+        yield size
+        size //= 2

@@ -1,7 +1,6 @@
-"""What tells that files or code have changed since something was made from them.
+"""How files, code and text are known again: results made from the same are not computed again.
 
-Looks at names, sizes and times, and reads little of large files; imports no code. Knows nothing of
-stages.
+Looks at names, sizes and times, and reads little of large files; imports no code.
 """
 
 from __future__ import annotations
@@ -19,6 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from engramcka import others
+from engramcka.config import DataTable
+from engramcka.config.data_table import STDLIB
+from engramcka.data.corpora import corpus_inputs
+from engramcka.data.documents import DataKeyError
+from engramcka.data.files import SUFFIXES, find_files
 from engramcka.errors import StoreError
 from engramcka.stores import manifest, nodes
 from engramcka.stores.remote import RemotePath, has_store, is_url, remote_path
@@ -26,6 +30,34 @@ from engramcka.stores.remote import RemotePath, has_store, is_url, remote_path
 _BLOCK, _PLACES = 4096, 64  # of a large file: bytes that are read at once, and at how many places
 _FILES = 256  # of many: in how many one is looked into, spread evenly
 _CHANGES_WITH_IT = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "updated", "created")
+
+# Keys of [data] that older stores do not name: left out at the values that held before them.
+_NEWER = {"per_document": None, "skip_first": 0}
+
+
+def data_inputs(data: DataTable) -> dict[str, Any]:
+    """What the text and its samples are made from, as JSON; of local files also what they hold."""
+    table = data.model_dump(mode="json", exclude={"vocabulary", "nonfinite"})
+    table = {key: value for key, value in table.items() if (key, value) not in _NEWER.items()}
+    content = content_digest(_texts(data))
+    return {**table, **corpus_inputs(data), **({"content": content} if content else {})}
+
+
+def _texts(data: DataTable) -> list[Path]:
+    """The local files of a corpus."""
+    if data.source in SUFFIXES:
+        try:
+            return find_files(data)
+        except DataKeyError:
+            return []
+    folder = Path(data.place).expanduser()
+    if data.source == STDLIB or not folder.is_dir():
+        return []
+    return [
+        file
+        for file in folder.rglob("*")
+        if file.is_file() and not file.name.startswith((".", "cache-"))  # of `datasets`
+    ]
 
 
 def module_digest(function: str, folder: str) -> str | None:
@@ -54,8 +86,8 @@ def content_digest(files: Iterable[Path]) -> str | None:
     """A hash of files' names, sizes and content, so that a copy has the same; None where none is.
 
     Of a file above 256 KiB 64 places are read, spread evenly, and of many files 256: weights after
-    more training or text made anew differ there, but a few bytes that were changed, with the size
-    kept, may not.
+    more training or new text differ there, but a few bytes that were changed, with the size kept,
+    may not.
     """
     ordered = sorted(files)
     step = max(1, len(ordered) // _FILES)

@@ -1,58 +1,67 @@
-"""A config as pieces of work in the order they are done. Loads neither torch nor models.
+"""A config as tasks in the order they are done. Loads neither torch nor models.
 
 Everything that can be refused is refused here, before anything is written: unknown presets,
-insertion layers a model has not got, stores of another config in the way.
+insertion layers that a model has not, stores that were made from another config.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Iterable, Iterator
 
 from engramcka.config import Config
-from engramcka.pipeline.checks import check_data, check_memory, check_models, check_pairs
-from engramcka.pipeline.pieces import Piece
-from engramcka.pipeline.stages.allocation import allocation_pieces
-from engramcka.pipeline.stages.cka import cka_pieces
-from engramcka.pipeline.stages.extract import extract_pieces
-from engramcka.pipeline.stages.figures import figure_pieces
-from engramcka.pipeline.stages.gates import gates_pieces
-from engramcka.pipeline.stages.lens import lens_pieces
-from engramcka.pipeline.stages.sweep import sweep_pieces
-from engramcka.pipeline.stages.tokenizer import tokenizer_piece
-from engramcka.pipeline.stages.train import train_pieces
-from engramcka.pipeline.units import model_units
+from engramcka.pipeline.checks import check
+from engramcka.pipeline.spec import RunSpec
+from engramcka.pipeline.stages.cka import cka_tasks
+from engramcka.pipeline.stages.extract import extract_tasks
+from engramcka.pipeline.stages.figures import figure_tasks
+from engramcka.pipeline.stages.lens import gates_tasks, lens_tasks
+from engramcka.pipeline.stages.sweeps import allocation_tasks, slots_tasks, sweep_tasks
+from engramcka.pipeline.stages.train import tokenizer_task, train_tasks
+from engramcka.pipeline.tasks import Task
 
 
-def make_plan(config: Config) -> list[Piece]:
-    """The pieces of a run, in order.
+def make_plan(config: Config) -> list[Task]:
+    """The tasks of a run, in order.
 
     Raises:
         ConfigError: a preset or a layer that does not exist.
         StoreError: something in the run directory was made from another config.
     """
-    check_models(config)
-    check_data(config)
-    check_pairs(config)
-    check_memory(config)
-    run = Path(config.run.dir)
-    units = model_units(config)
-    pieces = [tokenizer_piece(config, run)] if units else []
-    seen: set[str] = set()
-    pieces += train_pieces(config, run, units, seen)
+    spec = RunSpec(config)
+    check(spec)
+    return [*_each_training_once(_tasks(spec)), *figure_tasks(config, spec.run)]
+
+
+def _tasks(spec: RunSpec) -> Iterator[Task]:
+    config = spec.config
+    if spec.trainings:
+        yield tokenizer_task(spec)
+    yield from train_tasks(spec)
     for name in extracted_models(config):
-        pieces += extract_pieces(config, run, name, units.get(name))
+        yield from extract_tasks(spec, name)
     for cka in config.cka:
-        pieces += cka_pieces(config, run, cka, units)
+        yield from cka_tasks(spec, cka)
     for lens in config.lens:
-        pieces += lens_pieces(config, run, lens, units)
+        yield from lens_tasks(spec, lens)
     for gates in config.gates:
-        pieces += gates_pieces(config, run, gates, units)
+        yield from gates_tasks(spec, gates)
     for sweep in config.sweep:
-        pieces += sweep_pieces(config, run, sweep, seen)
+        yield from sweep_tasks(spec, sweep)
     for allocation in config.allocation:
-        pieces += allocation_pieces(config, run, allocation, seen)
-    pieces += figure_pieces(config, run)
-    return pieces
+        yield from allocation_tasks(spec, allocation)
+    for slots in config.slots:
+        yield from slots_tasks(spec, slots)
+
+
+def _each_training_once(tasks: Iterable[Task]) -> Iterator[Task]:
+    """Models and points of sweeps made from the same share one training, the first one's."""
+    seen: set[str] = set()
+    for task in tasks:
+        if not task.is_training:
+            yield task
+        elif task.makes not in seen:
+            seen.add(task.makes)
+            yield task
 
 
 def extracted_models(config: Config) -> list[str]:
@@ -65,8 +74,8 @@ def unnamed_models(config: Config) -> list[str]:
     """The models that no table of the config names: what is wanted of them is hidden states."""
     named = _compared(config)
     named |= {name for gates in config.gates for name in gates.models}
-    named |= {name for sweep in config.sweep for name in (sweep.model, *sweep.references)}
-    named |= {allocation.model for allocation in config.allocation}
+    named |= {sweep.model for _, _, sweep in config.sweeps}
+    named |= {name for sweep in config.sweep for name in sweep.references}
     return [name for name in config.models if name not in named]
 
 

@@ -14,33 +14,32 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from engramcka import stopping
-from engramcka.config import Config, LoadedModel, dump_config
+from engramcka.config import Config, dump_config
 from engramcka.distributed import ALONE, World
 from engramcka.errors import EngramckaError, Interrupted, StoreError, in_words
-from engramcka.pipeline.context import Context
-from engramcka.pipeline.failures import Failed, Failures, failure
-from engramcka.pipeline.folders import cannot_write, check_parts, clear, make_folders
-from engramcka.pipeline.pieces import Piece, Stage
+from engramcka.pipeline.context import Context, cannot_write, check_parts, clear, make_folders
+from engramcka.pipeline.estimate import check_room
 from engramcka.pipeline.plan import make_plan
-from engramcka.pipeline.room import check_room
+from engramcka.pipeline.spec import RunSpec
+from engramcka.pipeline.tasks import Failed, Failures, Stage, Task, failure
 from engramcka.progress import Reporter
 from engramcka.stores import inventory, layout, provenance
 from engramcka.stores.lock import hold
 from engramcka.stores.results import open_root, update_root
 from engramcka.whole import whole
 
-WHOLE = (0, 1)
+ONE_SHARE = (0, 1)  # no job array
 
 
 @dataclass(frozen=True)
 class Outcome:
     """What a run did, on this rank."""
 
-    done: int  # pieces made now
-    found: int  # pieces that were there already, or that others made
+    done: int  # tasks made now
+    found: int  # tasks that were there already, or that others made
     seconds: float
     failures: tuple[str, ...] = ()  # one line a training that failed, on any rank
-    skipped: int = 0  # pieces that need one of those
+    skipped: int = 0  # tasks that need one of those
 
 
 def run_config(
@@ -49,7 +48,7 @@ def run_config(
     only: Stage | None = None,
     *,
     world: World = ALONE,
-    share: tuple[int, int] = WHOLE,
+    share: tuple[int, int] = ONE_SHARE,
 ) -> Outcome:
     """Do what is left of a run.
 
@@ -62,23 +61,23 @@ def run_config(
         share: (which, of how many), from 0: of the trainings, only every how-many-th, and nothing
             that needs them all; for processes that know nothing of each other (a job array).
 
-    A training that fails is told of in the outcome; what does not need it is made all the same.
+    A training that fails is named in the outcome; what does not need it is made all the same.
 
     Raises:
-        EngramckaError: of any other piece that failed; what was finished before it stays.
+        EngramckaError: of any other task that failed; what was finished before it stays.
     """
     started = time.monotonic()
     try:
         check_parts(Path(config.run.dir))
-        pieces = make_plan(config) if only is None else _of_stage(make_plan(config), only)
-        if share != WHOLE:
-            pieces = _share_of(pieces, share)
-        left = not all(piece.is_done() for piece in pieces)
+        tasks = make_plan(config) if only is None else _of_stage(make_plan(config), only)
+        if share != ONE_SHARE:
+            tasks = _share_of(tasks, share)
+        left = not all(task.is_done() for task in tasks)
         failures, made = Failures(), 0
         if world.meet(left, any):
-            made = _work(config, reporter, pieces, world, share, failures)
+            made = _work(config, reporter, tasks, world, share, failures)
         if world.first:
-            _tidy(config, pieces, share)
+            _tidy(config, tasks, share)
         world.leave()
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt):  # stopped where it was
@@ -88,42 +87,42 @@ def run_config(
         if ending is error:
             raise
         raise ending from error
-    found = len(pieces) - made - len(failures.lines) - failures.skipped
+    found = len(tasks) - made - len(failures.lines) - failures.skipped
     seconds = time.monotonic() - started
     return Outcome(made, found, seconds, tuple(failures.lines), failures.skipped)
 
 
-def _of_stage(pieces: Sequence[Piece], stage: Stage) -> list[Piece]:
-    """The pieces of one stage, and trainings of another that are points of its results too."""
-    points = {unit for piece in pieces if piece.stage == stage for unit in piece.uses}
-    return [piece for piece in pieces if piece.stage == stage or piece.makes in points]
+def _of_stage(tasks: Sequence[Task], stage: Stage) -> list[Task]:
+    """The tasks of one stage, and trainings of another that are points of its results too."""
+    points = {name for task in tasks if task.stage == stage for name in task.uses}
+    return [task for task in tasks if task.stage == stage or task.makes in points]
 
 
-def _share_of(pieces: Sequence[Piece], share: tuple[int, int]) -> list[Piece]:
+def _share_of(tasks: Sequence[Task], share: tuple[int, int]) -> list[Task]:
     """The tokenizer, which every training needs, and every how-many-th of the trainings."""
     which, parts = share
-    trainings = [piece for piece in pieces if piece.unit == "steps"]
-    return [piece for piece in pieces if piece.stage == "tokenizer"] + trainings[which::parts]
+    trainings = [task for task in tasks if task.is_training]
+    return [task for task in tasks if task.stage == "tokenizer"] + trainings[which::parts]
 
 
 def _work(
     config: Config,
     reporter: Reporter,
-    pieces: Sequence[Piece],
+    tasks: Sequence[Task],
     world: World,
     share: tuple[int, int],
     failures: Failures,
 ) -> int:
     context = Context(config, world)
     if world.size == 1:
-        _refuse_as_one(config, pieces)
-    if any("data" in p.inputs and p.stage == "extract" and not p.is_done() for p in pieces):
+        _refuse_as_one(config, tasks)
+    if any("data" in p.inputs and p.stage == "extract" and not p.is_done() for p in tasks):
         _ = context.samples  # too few entities must not be found out after the training
-    check_room(config, pieces)
+    check_room(config, tasks)
     try:
         make_folders(context.run)
         with hold(context.run, share) if world.first else nullcontext():
-            return _work_held(context, reporter, pieces, share, failures)
+            return _work_held(context, reporter, tasks, share, failures)
     except OSError as error:
         raise cannot_write(context.run, error) from error
 
@@ -131,38 +130,35 @@ def _work(
 def _work_held(
     context: Context,
     reporter: Reporter,
-    pieces: Sequence[Piece],
+    tasks: Sequence[Task],
     share: tuple[int, int],
     failures: Failures,
 ) -> int:
-    """Make what is left, between putting the run's inventory away and taking it anew."""
+    """Do what is left, between putting the run's inventory away and taking a new one."""
     world = context.world
     if world.first:
         inventory.delete_changed_figures(context.run)
         inventory.put_away(context.run)
-        _write_config(context.run, context.config, alone=share == WHOLE)
-        _record_provenance(context, reporter, len(pieces))
+        _write_config(context.run, context.config, alone=share == ONE_SHARE)
+        _record_provenance(context, reporter, len(tasks))
     world.meet()
     with reporter:
-        made = _work_through(pieces, context, reporter, failures, alone=share == WHOLE)
-    if world.first and share == WHOLE:
+        made = _work_through(tasks, context, reporter, failures, alone=share == ONE_SHARE)
+    if world.first and share == ONE_SHARE:
         inventory.take(context.run)
     return made
 
 
-def _refuse_as_one(config: Config, pieces: Sequence[Piece]) -> None:
+def _refuse_as_one(config: Config, tasks: Sequence[Task]) -> None:
     """A model that all ranks hold as one cannot be worked with by one process.
 
     Raises:
         ConfigError: names the model.
     """
-    if not any(piece.ranks == "as one" and not piece.is_done() for piece in pieces):
+    if not any(task.ranks == "as one" and not task.is_done() for task in tasks):
         return
-    name = next(
-        name
-        for name, model in config.models.items()
-        if isinstance(model, LoadedModel) and model.parallel == "tp"
-    )
+    models = RunSpec(config).models
+    name = next(name for name, source in models.items() if source.is_shared_out)
     raise config.error(
         ("models", name, "parallel"),
         "found 'tp', and this is one process alone",
@@ -170,7 +166,7 @@ def _refuse_as_one(config: Config, pieces: Sequence[Piece]) -> None:
     )
 
 
-def _tidy(config: Config, pieces: Sequence[Piece], share: tuple[int, int]) -> None:
+def _tidy(config: Config, tasks: Sequence[Task], share: tuple[int, int]) -> None:
     """Do what a kill at the very end left undone: states of trainings, and the inventory.
 
     States of trainings that are done are deleted. Those of other configs stay: they may be days of
@@ -180,11 +176,11 @@ def _tidy(config: Config, pieces: Sequence[Piece], share: tuple[int, int]) -> No
     there = set(layout.work_folders(run))
     left = [
         folder
-        for piece in pieces
-        for folder in [layout.work_folder(run / layout.CHECKPOINTS / piece.makes)]
-        if piece.unit == "steps" and folder in there and piece.is_done()
+        for task in tasks
+        for folder in [layout.work_folder(run / layout.CHECKPOINTS / task.makes)]
+        if task.is_training and folder in there and task.is_done()
     ]
-    unfinished = share == WHOLE and not inventory.is_current(run)
+    unfinished = share == ONE_SHARE and not inventory.is_current(run)
     if left or unfinished:
         with suppress(OSError, StoreError), hold(run, share):  # else whoever holds it does it
             for folder in left:
@@ -202,7 +198,7 @@ def _write_config(run: Path, config: Config, alone: bool) -> None:
         scratch.write_text(dump_config(config), encoding="utf-8")
 
 
-def _record_provenance(context: Context, reporter: Reporter, pieces: int) -> None:
+def _record_provenance(context: Context, reporter: Reporter, tasks: int) -> None:
     before = open_root(context.results).get("provenance", {})
     facts = {
         "config": context.config.to_dict(),
@@ -213,45 +209,45 @@ def _record_provenance(context: Context, reporter: Reporter, pieces: int) -> Non
     }
     if {**before, **facts} != before:  # shares of a job array, which all come here, say the same
         update_root(context.results, provenance={**before, **facts})
-    reporter.log("run", pid=os.getpid(), pieces=pieces, ranks=context.world.size, **facts)
+    reporter.log("run", pid=os.getpid(), pieces=tasks, ranks=context.world.size, **facts)
 
 
 def _work_through(
-    pieces: Sequence[Piece],
+    tasks: Sequence[Task],
     context: Context,
     reporter: Reporter,
     failures: Failures,
     alone: bool,
 ) -> int:
-    """Make every piece that is not done when its turn comes; returns how many this rank made.
+    """Make every task that is not done when its turn comes; returns how many this rank made.
 
     Unless it is alone, other shares of a job array may be writing to the root of the results too.
     """
     world, made = context.world, 0
-    for ranks, turn in _in_turn(pieces):
-        together = failures.spare(turn)
-        # Asked again here: what a piece before it made can undo it. The first rank's word counts.
-        left = [n for n, piece in enumerate(together) if not piece.is_done()]
+    for ranks, turn in _in_turn(tasks):
+        runnable = failures.runnable(turn)
+        # Asked again here: what an earlier task made can undo it. The first rank's answer counts.
+        left = [n for n, task in enumerate(runnable) if not task.is_done()]
         todo: list[int] = world.meet(left, lambda by_rank: by_rank[0])
-        mine = [together[number] for number in todo]
+        mine = [runnable[number] for number in todo]
         if ranks == "each":
             mine = list(world.share(mine))
         elif ranks == "first" and not world.first:
             mine = []
         failed: list[Failed] = []
-        for piece in mine:
+        for task in mine:
             try:
-                seconds = _make(piece, context, reporter)
+                seconds = _make(task, context, reporter)
             except EngramckaError as error:
-                told = failure(piece, error)
-                if told is None:
+                failed_task = failure(task, error)
+                if failed_task is None:
                     raise
                 if world.first or ranks == "each":  # else all ranks have failed in the same words
-                    failed.append(told)
-                    reporter.log("error", message=told[1])
+                    failed.append(failed_task)
+                    reporter.log("error", message=failed_task[1])
                 continue
             if world.first and alone:
-                _record_seconds(context, piece, seconds)
+                _record_seconds(context, task, seconds)
             made += 1
         failures.add(world.meet(failed, lambda by_rank: list(chain.from_iterable(by_rank))))
     if world.first:
@@ -259,27 +255,27 @@ def _work_through(
     return made
 
 
-def _in_turn(pieces: Sequence[Piece]) -> Iterator[tuple[str, list[Piece]]]:
-    """Pieces one by one, but those that ranks share out together."""
-    for ranks, group in groupby(pieces, key=lambda piece: piece.ranks):
+def _in_turn(tasks: Sequence[Task]) -> Iterator[tuple[str, list[Task]]]:
+    """Tasks one by one, but those that ranks share out together."""
+    for ranks, group in groupby(tasks, key=lambda task: task.ranks):
         if ranks == "each":
             yield ranks, list(group)
         else:
-            yield from ((ranks, [piece]) for piece in group)
+            yield from ((ranks, [task]) for task in group)
 
 
-def _make(piece: Piece, context: Context, reporter: Reporter) -> float:
+def _make(task: Task, context: Context, reporter: Reporter) -> float:
     try:
-        with reporter.task(piece.stage, piece.name, piece.total, piece.unit) as task:
+        with reporter.task(task.stage, task.name, task.total, task.unit) as progress:
             stopping.check()
-            piece.work(context, task)
+            task.work(context, progress)
     except (OSError, SafetensorError) as error:  # a full disk, in Python's or Rust's words
-        told = in_words(error) if isinstance(error, OSError) else str(error)
-        raise StoreError(f"{piece.stage} {piece.name}: {told}") from error
-    return task.seconds
+        reason = in_words(error) if isinstance(error, OSError) else str(error)
+        raise StoreError(f"{task.stage} {task.name}: {reason}") from error
+    return progress.seconds
 
 
-def _record_seconds(context: Context, piece: Piece, seconds: float) -> None:
+def _record_seconds(context: Context, task: Task, seconds: float) -> None:
     before = open_root(context.results).get("seconds", {})
-    this = {f"{piece.stage}/{piece.name}": round(seconds, 3)}
+    this = {f"{task.stage}/{task.name}": round(seconds, 3)}
     update_root(context.results, seconds={**before, **this})

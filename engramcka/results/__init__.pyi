@@ -9,6 +9,7 @@ from .gates import GateText as GateText
 from .lens import Direction as Direction
 from .lens import LensCurve as LensCurve
 from .memory import MemoryAblation as MemoryAblation
+from .slots import SlotSweep as SlotSweep
 from .statistics import Float as Float
 from .statistics import jackknife_interval as jackknife_interval
 from .statistics import student_quantile as student_quantile

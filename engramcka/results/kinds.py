@@ -46,6 +46,7 @@ KINDS: Mapping[str, Kind] = {
         Kind("memory", "MemoryAblation", together=True),
         Kind("sweep", "LossSweep"),
         Kind("allocation", "AllocationSweep", together=True),
+        Kind("slots", "SlotSweep", together=True),
         Kind("training", "TrainingCurve", together=True, is_finding=False),
     )
 }

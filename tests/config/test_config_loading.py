@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from engramcka.config import Config, dump_config, load_config
-from engramcka.config.source import find_lines
+from engramcka.config.loading import find_lines
 from engramcka.errors import ConfigError
 
 QUICKSTART = Path(__file__).parents[2] / "sample_configs" / "quickstart.toml"

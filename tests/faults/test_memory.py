@@ -16,7 +16,7 @@ from engramcka import cka_map, memory
 from engramcka.cli import check
 from engramcka.config import load_config
 from engramcka.errors import ComparisonError, ConfigError
-from engramcka.pipeline import make_plan, room, run_config
+from engramcka.pipeline import estimate, make_plan, run_config
 from engramcka.similarity import minibatch
 
 LARGE = """
@@ -68,7 +68,7 @@ def test_a_run_and_check_refuse_it_before_anything_is_made(
     ]
     settings = [f'run.dir="{tmp_path}/run"', *large]
     # 12 layers of half of 4096^2 numbers of 4 bytes and little more: 0.38 GiB
-    monkeypatch.setattr(room, "total_bytes", lambda device: 0.1 * memory.GIB)
+    monkeypatch.setattr(estimate, "total_bytes", lambda device: 0.1 * memory.GIB)
     expected = (
         r"cka.engram-vs-moe.batch_size=4096: a batch of 4096 samples of 6 \+ 6 layers "
         r"needs 0.4 GiB of memory, there are 0.1 GiB here; 1024 would fit"
@@ -83,7 +83,7 @@ def test_a_run_and_check_refuse_it_before_anything_is_made(
     assert not (tmp_path / "run").exists()
     monkeypatch.undo()
     config = load_config(tmp_path / "config.toml", settings)
-    room.check_room(config, make_plan(config))
+    estimate.check_room(config, make_plan(config))
 
 
 def test_what_the_kernel_says_of_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

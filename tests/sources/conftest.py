@@ -1,48 +1,5 @@
 """Two tiny models and Few-NERD on disk, and a way to run a config in this process."""
 
-from __future__ import annotations
+from run_fixtures import alone, run, sources
 
-from pathlib import Path
-
-import pytest
-import torch
-from small_sources import RunConfig, save_tiny_llama, write_few_nerd
-
-from engramcka import open_run
-from engramcka.config import load_config
-from engramcka.pipeline import run_config
-from engramcka.progress import Reporter
-from engramcka.stores.run import Run
-
-
-@pytest.fixture(autouse=True)
-def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    torch.set_num_threads(1)
-    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
-    monkeypatch.setattr("engramcka.pipeline.plan.figure_pieces", lambda config, run: [])
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture(scope="session")
-def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with few-nerd/ and two models whose tokenizers differ, first/ and second/."""
-    folder = tmp_path_factory.mktemp("sources")
-    write_few_nerd(folder / "few-nerd", "parquet", repeat=8)
-    save_tiny_llama(folder / "first", seed=0, vocabulary=330)
-    save_tiny_llama(folder / "second", seed=1, vocabulary=280)
-    return folder
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> RunConfig:
-    """Write a config, run it in this process, and open what it leaves."""
-
-    def _run(text: str, *overrides: str) -> Run:
-        path = tmp_path / "config.toml"
-        path.write_text(text)
-        config = load_config(path, overrides)
-        folder = Path(config.run.dir)
-        run_config(config, Reporter(folder / "log.jsonl"))
-        return open_run(folder)
-
-    return _run
+__all__ = ["alone", "run", "sources"]

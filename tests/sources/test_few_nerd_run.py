@@ -36,7 +36,7 @@ name = "places"
 y = "first"
 x = "second"
 batch_size = 16
-where = "type = 'location-GPE'"
+where = {{ type = "location-GPE" }}
 """
 
 

@@ -10,48 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from run_fixtures import config_text, refusal
 from small_sources import RunConfig, save_tiny_llama
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from engramcka.config import load_config
 from engramcka.errors import EngramckaError
 from engramcka.pipeline import make_plan
-from engramcka.pipeline.estimate import estimate, shared_out
-from engramcka.pipeline.identity import content_digest
 from engramcka.stores.run import Run
-
-HEAD = """
-[run]
-dir = "run"
-device = "cpu"
-
-[data]
-source = "few-nerd"
-path = "{sources}/few-nerd"
-samples = 40
-positions = "{positions}"
-"""
-CKA = """
-[[cka]]
-name = "map"
-y = "a"
-x = "b"
-batch_size = 20
-"""
-
-
-def config_text(sources: Path, models: str, positions: str = "entity-last", cka: str = CKA) -> str:
-    return (HEAD + models + cka).format(sources=sources, positions=positions)
-
-
-def refusal(tmp_path: Path, text: str, *overrides: str) -> str:
-    """The one line that a plan of this config is refused with."""
-    (tmp_path / "c.toml").write_text(text)
-    with pytest.raises(EngramckaError) as error:
-        make_plan(load_config(tmp_path / "c.toml", overrides))
-    assert "\n" not in str(error.value)
-    assert error.value.exit_code == 2
-    return str(error.value)
 
 
 def hidden(folder: Path, done: Run, store: str, layer: int) -> np.ndarray:
@@ -98,32 +64,6 @@ points = "mlp"
     assert list(done.activations("b").layers) == [1, 2, 3]
     cka = done.cka["map"]
     assert (cka.y_layers, cka.x_layers, cka.n_samples) == ((0, 1, 2, 3), (1, 2, 3), 40)
-
-
-def test_check_says_what_each_of_several_ranks_would_hold(sources: Path, tmp_path: Path) -> None:
-    models = """
-[models.a]
-source = "hf"
-path = "{sources}/first"
-parallel = "tp"
-
-[models.b]
-source = "hf"
-path = "{sources}/second"
-"""
-    text = config_text(sources, models)
-    (tmp_path / "c.toml").write_text(text)
-    (line,) = shared_out(load_config(tmp_path / "c.toml"))
-    model = AutoModelForCausalLM.from_pretrained(sources / "first")
-    norms = sum(p.numel() for name, p in model.named_parameters() if "norm" in name)
-    held = norms + (sum(p.numel() for p in model.parameters()) - norms) / 2
-    assert line == (
-        "a: parallel = 'tp', all ranks hold it as one; weights a rank: 2 ranks "
-        f"{4 * held / 1e9:.3g} GB (num_attention_heads 2, num_key_value_heads 2, "
-        "self_attn.q_proj 16)"
-    )
-    says = refusal(tmp_path, text, "models.a.quantization=8bit")
-    assert "parallel = 'tp' does not share out weights that bitsandbytes quantises" in says
 
 
 OWN = """
@@ -303,32 +243,6 @@ path = "model"
     assert "a.zarr: made with data.content = " in refusal(tmp_path, text)
 
 
-def test_a_large_file_is_told_by_what_it_holds(tmp_path: Path) -> None:
-    file, other = tmp_path / "a.bin", tmp_path / "b" / "a.bin"
-    content = np.random.default_rng(0).integers(0, 256, 3_000_000, dtype=np.uint8)
-    file.write_bytes(content.tobytes())
-    other.parent.mkdir()
-    shutil.copyfile(file, other)
-    digest = content_digest([file])
-    assert digest == content_digest([other])
-    for start, stop in ((0, 1), (content.size - 1, content.size), (1_000_000, 1_100_000)):
-        changed = content.copy()
-        changed[start:stop] ^= 1
-        other.write_bytes(changed.tobytes())
-        assert content_digest([other]) != digest
-    other.write_bytes(content[:-1].tobytes())
-    assert content_digest([other]) != digest
-    many = [tmp_path / f"{number}.txt" for number in range(600)]
-    for one in many:
-        one.write_text(one.name)
-    digest = content_digest(many)
-    assert digest == content_digest(reversed(many))
-    sorted(many)[-1].write_text("longer than it was")  # every size counts
-    assert content_digest(many) != digest
-    assert content_digest([]) is None
-    assert content_digest([tmp_path / "gone"]) is None
-
-
 def test_files_that_change_after_their_import_are_noticed(
     sources: Path, run: RunConfig, tmp_path: Path
 ) -> None:
@@ -391,134 +305,3 @@ path = "first/activations/a.zarr"
         run(config_text(sources, models), "run.dir=other", "data.documents=20", "data.samples=30")
     os.utime(tmp_path / "first/activations/a.zarr/layer_01/zarr.json")  # the manifest tells
     assert all(piece.is_done() for piece in make_plan(load_config(tmp_path / "config.toml")))
-
-
-def test_a_series_over_checkpoints_gives_a_map_a_step(
-    sources: Path, run: RunConfig, tmp_path: Path
-) -> None:
-    for step in (5, 100, 20):
-        save_tiny_llama(tmp_path / "ck" / f"step-{step}", seed=step)
-    models = """
-[models.a]
-source = "hf"
-path = "{sources}/first"
-
-[models.b]
-source = "hf"
-path = "ck/step-*"
-"""
-    done = run(config_text(sources, models))
-    assert done.models == ["a", "b.step-000005", "b.step-000020", "b.step-000100"]
-    assert list(done.cka) == ["map", "map.step-000005", "map.step-000020"]
-    found = {cka.step: cka for cka in done.cka.values()}
-    assert list(found) == [100, 5, 20]
-    assert {cka.series for cka in found.values()} == {"map"}
-    assert not np.allclose(found[5].similarity, found[100].similarity)
-    assert done.activations("b.step-000020").attributes["model"]["path"] == "ck/step-20"
-    both = config_text(sources, models).replace("{sources}/first", "ck/step-*")
-    again = run(both, "models.a.path=ck/step-*0", "run.dir=both")
-    assert sorted(cka.step for cka in again.cka.values()) == [20, 100]
-    assert again.cka["map"].similarity.diagonal() == pytest.approx([1.0] * 3, abs=1e-6)
-    line = refusal(tmp_path, both, "models.a.path=ck/step-5*", "models.b.path=ck/step-2*")
-    assert "'a' has steps 5, 'b' has 20; two series are paired by step" in line
-    assert "no checkpoint matches 'ck/none-*'" in refusal(tmp_path, both, "models.a.path=ck/none-*")
-    (tmp_path / "ck" / "v2-step-5").symlink_to(tmp_path / "ck" / "step-5")
-    assert "has the number of" in refusal(tmp_path, both, "models.a.path=ck/*5")
-    plan = make_plan(load_config(tmp_path / "config.toml"))
-    costs = estimate(load_config(tmp_path / "config.toml"), plan)
-    assert all(cost.flops for p, cost in zip(plan, costs, strict=True) if p.stage == "extract")
-
-
-def test_checkpoints_of_a_training_are_a_series(sources: Path, run: RunConfig) -> None:
-    done = run(
-        f"""
-[run]
-dir = "run"
-device = "cpu"
-
-[data]
-source = "few-nerd"
-path = "{sources}/few-nerd"
-validation_share = 0.5
-samples = 16
-vocabulary = 300
-
-[models.m]
-source = "train"
-embedding = true
-
-[training]
-steps = 3
-checkpoints = [1, 2]
-batch_size = 1
-sequence_length = 8
-warmup_steps = 1
-validation_sequences = 1
-
-[[cka]]
-name = "self"
-y = "m"
-x = "m"
-batch_size = 8
-
-[[lens]]
-models = ["m"]
-checkpoints = true
-"""
-    )
-    assert done.models == ["m", "m.step-000001", "m.step-000002"]
-    assert list(done.lens) == done.models
-    config = load_config(Path("config.toml"))
-    plan = make_plan(config)
-    costs = {piece.makes: cost for piece, cost in zip(plan, estimate(config, plan), strict=True)}
-    assert costs["extract/m.step-000001"].flops == costs["extract/m"].flops > 0
-    assert costs["lens/m.step-000001"].flops == 0  # read in the extraction's pass
-    for name, curve in done.lens.items():
-        kl = done.activations(name).readouts["lens_kl_final_layer"][0:16].astype(np.float64)
-        assert curve.kl == pytest.approx(kl.mean(axis=0))
-    assert [curve.label for curve in done.lens.values()] == ["m", "m, step 1", "m, step 2"]
-    assert not np.allclose(done.lens["m"].kl, done.lens["m.step-000001"].kl, rtol=1e-3)
-    assert {name: cka.step for name, cka in done.cka.items()} == {
-        "self": 3,
-        "self.step-000001": 1,
-        "self.step-000002": 2,
-    }
-    first, last = (done.activations(name).layers[0][0:16] for name in ("m.step-000001", "m"))
-    assert not np.allclose(first, last)
-
-
-def test_a_model_that_is_no_causal_lm_is_refused_before_anything_is_done(
-    sources: Path, tmp_path: Path
-) -> None:
-    from transformers import BertConfig, BertModel
-
-    small = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
-    BertModel(BertConfig(**small, vocab_size=50, intermediate_size=16)).save_pretrained("bert")
-    text = config_text(sources, '[models.a]\nsource = "hf"\npath = "bert"\n', cka="")
-    line = refusal(tmp_path, text)
-    assert "models.a.path: 'bert' was saved as BertModel, which is not a causal LM" in line
-
-
-@pytest.mark.parametrize(
-    ("override", "says"),
-    [
-        ("models.a.quantization=4bit", "found '4bit', bitsandbytes is not installed here"),
-        ("models.a.attn_implementation=flash_attention_2", "flash_attn is not installed here"),
-        ("models.a.streams=middle", "found 'middle'; allowed: 'mean', 'sum', 'concat', or a str"),
-        ("models.a.path=./nowhere", "no model in './nowhere'"),
-        ("data.split=none", None),
-        ("data.path=./nowhere", "no folder './nowhere'"),
-    ],
-)
-def test_what_the_config_alone_can_tell(
-    override: str, says: str | None, sources: Path, tmp_path: Path
-) -> None:
-    model = '[models.a]\nsource = "hf"\npath = "{sources}/first"\n'
-    text = config_text(sources, model, cka="")
-    if says is not None:
-        assert says in refusal(tmp_path, text, override)
-        return
-    (tmp_path / "c.toml").write_text(text)
-    loaded = load_config(tmp_path / "c.toml", [override])
-    with pytest.raises(EngramckaError, match="has no split 'none'; allowed: 'train', 'test'"):
-        estimate(loaded, make_plan(loaded))

@@ -14,8 +14,7 @@ from rich.console import Console
 
 from engramcka import open_run, training
 from engramcka.config import load_config
-from engramcka.errors import StoreError, TrainingError
-from engramcka.pipeline import Outcome, Piece, findings, run_config, runner
+from engramcka.pipeline import Outcome, findings, run_config
 from engramcka.progress import Reporter
 
 TABLES = """
@@ -125,49 +124,3 @@ def test_a_loss_that_is_no_number_everywhere_is_a_line_a_training(tmp_path: Path
     assert "Traceback" not in result.stderr
     assert "failed: 3, not made for lack of those: " in result.stdout
     assert np.isnan(open_run(tmp_path / "run").sweep["insertion-layer"].loss).all()
-
-
-@pytest.fixture
-def plan(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """A plan of pieces that write their names here; the training of `a` fails."""
-    made: list[str] = []
-
-    def piece(stage: Any, name: str, **facts: Any) -> Piece:
-        def work(context: Any, task: Any) -> None:
-            if (stage, name) == ("train", "a"):
-                raise TrainingError("the training loss is nan at step 2")
-            made.append(f"{stage} {name}")
-
-        return Piece(stage, name, 1, "steps", {}, lambda: False, work, **facts)
-
-    pieces = [
-        piece("train", "a", ranks="each", makes="unit-a"),
-        piece("train", "b", ranks="each", makes="unit-b"),
-        piece("extract", "a", needs=("unit-a",)),
-        piece("extract", "b", needs=("unit-b",)),
-        piece("cka", "map", needs=("extract/a", "extract/b")),
-        piece("cka", "self", needs=("extract/b", "extract/b")),
-        piece("sweep", "points"),
-        piece("figures", "cka-map", needs=("cka/map",)),
-    ]
-    monkeypatch.setattr(runner, "make_plan", lambda config: pieces)
-    return made
-
-
-def test_what_needs_a_failed_model_is_left_and_the_rest_is_made(
-    tmp_path: Path, plan: list[str]
-) -> None:
-    outcome = run(tmp_path)
-    assert outcome.failures == ("train a: the training loss is nan at step 2",)
-    assert plan == ["train b", "extract b", "cka self", "sweep points"]
-    assert (outcome.done, outcome.found, outcome.skipped) == (4, 0, 3)
-
-
-def test_a_full_disk_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(context: Any, task: Any) -> None:
-        raise OSError(28, "No space left on device")
-
-    piece = Piece("train", "a", 1, "steps", {}, lambda: False, full, ranks="each")
-    monkeypatch.setattr(runner, "make_plan", lambda config: [piece])
-    with pytest.raises(StoreError, match="No space left"):
-        run(tmp_path)

@@ -86,7 +86,7 @@ def test_a_changed_direction_or_condition_makes_the_curve_alone_anew(
 ) -> None:
     shutil.copytree(finished / "run", tmp_path / "run")
     (tmp_path / "config.toml").write_text(CONFIG)
-    changes = ["--set", "lens.0.direction=layer||final", "--set", "lens.0.where=kind = 'call'"]
+    changes = ["--set", "lens.0.direction=layer||final", "--set", "lens.0.where={ kind = 'call' }"]
     result = here("run", "config.toml", *changes, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     curves = ("moe", "engram", "engram.memory-off")

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.xdist_group("whole-run")
 
 @pytest.fixture(autouse=True)
 def _no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engramcka.pipeline.plan.figure_pieces", lambda config, run: [])
+    monkeypatch.setattr("engramcka.pipeline.plan.figure_tasks", lambda config, run: [])
 
 
 @pytest.fixture

@@ -5,60 +5,58 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from engramcka.config import CkaTable, Config
+from engramcka.config.analysis_tables import where_text
 from engramcka.errors import ComparisonError
 from engramcka.memory import out_of_memory
 from engramcka.pipeline.context import Context
-from engramcka.pipeline.inputs import extract_inputs
-from engramcka.pipeline.members import Pair, pairs
-from engramcka.pipeline.pieces import Piece
+from engramcka.pipeline.spec import CheckpointPair, RunSpec
 from engramcka.pipeline.stages.extract import finished_store, left_out_words, noticing_damage
 from engramcka.pipeline.stages.importing import BY_ROW, BY_SPAN, IDENTITY
-from engramcka.pipeline.units import Unit
+from engramcka.pipeline.tasks import Task
 from engramcka.pipeline.where import rows_where
-from engramcka.progress import Task
-from engramcka.stores import layout, provenance, results
+from engramcka.progress import TaskProgress
+from engramcka.stores import layout, provenance
 
 FEWEST = 4  # samples that the unbiased estimators need
 _NAME = 20  # characters of a sample that a warning shows
 
 
-def cka_pieces(
-    config: Config, run: Path, cka: CkaTable, units: Mapping[str, Unit]
-) -> Iterator[Piece]:
-    """One map, or one a step of a series; made anew when what it is made from changes."""
-    path = run / layout.RESULTS
-    for pair in pairs(config, cka):
+def cka_tasks(spec: RunSpec, cka: CkaTable) -> Iterator[Task]:
+    """One map, or one a step of a series; computed again when its inputs change."""
+    config = spec.config
+    for pair in spec.pairs(cka):
         inputs = {
-            "y": extract_inputs(config, cka.y, units.get(cka.y), pair.y),
-            "x": extract_inputs(config, cka.x, units.get(cka.x), pair.x),
+            "y": pair.y.inputs,
+            "x": pair.x.inputs,
             **cka.model_dump(mode="json", exclude={"name", "y", "x"}),
+            "where": where_text(cka.where),
             "seed": config.run.seed,
             "labels": [config.label(cka.y), config.label(cka.x)],
             **({} if pair.step is None else {"step": pair.step}),
         }
-        yield Piece(
+        yield Task(
             stage="cka",
             name=pair.name,
             total=1,
             unit="parts",
             inputs=inputs,
-            is_done=partial(_is_there, path, pair.name, inputs),
+            is_done=partial(spec.is_stored, "cka", pair.name, inputs),
             work=partial(compute_map, cka=cka, pair=pair, inputs=inputs),
             needs=(f"extract/{pair.y.store}", f"extract/{pair.x.store}"),
             ranks="all",
         )
 
 
-def _is_there(path: Path, name: str, inputs: Mapping[str, Any]) -> bool:
-    return bool(results.read_inputs(path, "cka", name) == inputs)
-
-
 def compute_map(
-    context: Context, task: Task, *, cka: CkaTable, pair: Pair, inputs: Mapping[str, Any]
+    context: Context,
+    progress: TaskProgress,
+    *,
+    cka: CkaTable,
+    pair: CheckpointPair,
+    inputs: Mapping[str, Any],
 ) -> None:
     """Compute one CKA map from two activation stores and store it."""
     from dataclasses import replace
@@ -68,8 +66,7 @@ def compute_map(
     from engramcka.similarity.shares import Share
     from engramcka.stores import write_cka
 
-    y = finished_store(context, cka.y, pair.y)
-    x = finished_store(context, cka.x, pair.x)
+    y, x = finished_store(pair.y), finished_store(pair.x)
     stores = {"y": y, "x": x}
     _require_same_samples(cka, y, x)
     path = ("cka", context.config.cka.index(cka), "where")
@@ -82,7 +79,7 @@ def compute_map(
     lost = max(map(len, chosen)) - len(y_rows)
     y_rows, x_rows = chosen[0][y_rows], chosen[1][x_rows]
     _require_samples(cka, len(y_rows))
-    with noticing_damage(y, x), _told_of_memory(cka):
+    with noticing_damage(y, x), _explaining_out_of_memory(cka):
         result = cka_map(
             [layer.take(y_rows) for layer in y.layers.values()],
             [layer.take(x_rows) for layer in x.layers.values()],
@@ -104,7 +101,7 @@ def compute_map(
             y_layers=tuple(y.layers),
             x_layers=tuple(x.layers),
             names=sample_names(y.samples, y_rows),
-            on_progress=lambda done, total: task.update(done, total),
+            on_progress=lambda done, total: progress.update(done, total),
             share=Share(context.world.rank, context.world.size, context.world.gather),
         )
     if not context.world.first:
@@ -120,24 +117,24 @@ def compute_map(
     facts["device"] = context.device
     facts["unmatched_samples"] = lost
     left_out = _left_out(context.config, cka, stores, lost)
-    result = replace(result, provenance=facts, where=cka.where, left_out=left_out)
+    result = replace(result, provenance=facts, where=where_text(cka.where), left_out=left_out)
     if pair.step is not None:
         result = replace(result, series=cka.name, step=pair.step)
     write_cka(context.results, pair.name, result, inputs)
     info = f"n = {result.n_samples:,}{', left out: ' + left_out if left_out else ''}"
-    task.update(task.total, info=info)
+    progress.update(progress.total, info=info)
     for warning in result.warnings:
-        task.tell("warning", warning)
+        progress.note("warning", warning)
 
 
 def _left_out(config: Config, cka: CkaTable, stores: Mapping[str, Any], lost: int) -> str:
     """Why samples that were drawn are not in the map, "" where all of them are."""
-    said: dict[str, list[str]] = {}
+    models: dict[str, list[str]] = {}  # by the reasons for which samples are left out
     for side in ("y", "x"):
         reasons = left_out_words(stores[side].attributes.get("left_out", {}), config)
         if reasons:
-            said.setdefault(reasons, []).append(config.label(getattr(cka, side)))
-    parts = [f"{reasons} ({' and '.join(dict.fromkeys(of))})" for reasons, of in said.items()]
+            models.setdefault(reasons, []).append(config.label(getattr(cka, side)))
+    parts = [f"{reasons} ({' and '.join(dict.fromkeys(of))})" for reasons, of in models.items()]
     if lost:
         parts.append(f"{lost:,} of the rest in one of the models only")
     return "; ".join(parts)
@@ -151,7 +148,7 @@ def _documents(store: Any, rows: Any) -> Any:
 
 
 def sample_names(samples: Mapping[str, Any], rows: Any) -> list[str]:
-    """What a warning calls each sample: its token, and whether it begins a passage."""
+    """The name of each sample in warnings: its token, or that it is the first of a passage."""
     import numpy as np
 
     if "entity" not in samples or "passage_start" not in samples:
@@ -166,7 +163,7 @@ def sample_names(samples: Mapping[str, Any], rows: Any) -> list[str]:
 
 
 @contextmanager
-def _told_of_memory(cka: CkaTable) -> Iterator[None]:
+def _explaining_out_of_memory(cka: CkaTable) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
@@ -179,7 +176,7 @@ def _told_of_memory(cka: CkaTable) -> Iterator[None]:
 
 
 def _require_same_samples(cka: CkaTable, y: Any, x: Any) -> None:
-    """Refuse stores whose rows cannot be told to stand for the same samples."""
+    """Refuse stores whose rows cannot be known to stand for the same samples."""
     sides = f"cka {cka.name}: {cka.y} and {cka.x}"
     y_identity, x_identity = (store.attributes.get(IDENTITY, BY_SPAN) for store in (y, x))
     if y_identity != x_identity:
@@ -199,7 +196,7 @@ def _require_same_samples(cka: CkaTable, y: Any, x: Any) -> None:
 def _require_samples(cka: CkaTable, found: int) -> None:
     """Refuse too few samples in the words of the config, before the maths does in its own."""
     if found < FEWEST:
-        where = f" where {cka.where}" if cka.where else ""
+        where = f" where {where_text(cka.where)}" if cka.where else ""
         raise ComparisonError(
             f"cka {cka.name}: {cka.y} and {cka.x} share {found} samples{where}; at least {FEWEST} "
             "are needed"

@@ -11,23 +11,23 @@ from engramcka.config import Config, TrainedModel
 from engramcka.errors import EngramckaError
 from engramcka.figures.subjects import DrawOptions, Subject, caption, draw, worth_drawing
 from engramcka.pipeline.context import Context
-from engramcka.pipeline.pieces import Piece
-from engramcka.progress import Task
+from engramcka.pipeline.tasks import Task
+from engramcka.progress import TaskProgress
 from engramcka.regular import is_regular
 from engramcka.stores import inventory, is_run, layout, open_run
 
 FIGURE_FORMATS = ("png", "pdf")
 
 
-def figure_pieces(config: Config, run: Path) -> Iterator[Piece]:
+def figure_tasks(config: Config, run: Path) -> Iterator[Task]:
     """One piece: whatever is stored when its turn comes, drawn anew where the result is newer.
 
     None for a config that leaves no result, such as one that only extracts.
     """
-    analyses = (config.cka, config.lens, config.gates, config.sweep, config.allocation)
+    analyses = (config.cka, config.lens, config.gates, config.sweeps)
     if not any(analyses) and not any(isinstance(m, TrainedModel) for m in config.models.values()):
         return
-    yield Piece(
+    yield Task(
         stage="figures",
         name="all",
         total=1,
@@ -38,7 +38,7 @@ def figure_pieces(config: Config, run: Path) -> Iterator[Piece]:
     )
 
 
-def draw_all(context: Context, task: Task) -> None:
+def draw_all(context: Context, progress: TaskProgress) -> None:
     """Draw what is not drawn yet.
 
     Raises:
@@ -52,7 +52,7 @@ def draw_all(context: Context, task: Task) -> None:
             _draw(context.run, subject)
         except EngramckaError as error:
             failed = failed or type(error)(f"{subject.name}: {error}")
-        task.update(index + 1, len(wanted), info=subject.name)
+        progress.update(index + 1, len(wanted), info=subject.name)
     if failed is not None:
         raise failed
 

@@ -13,7 +13,7 @@ import numpy as np
 from engramcka.config import Config, ImportedModel
 from engramcka.errors import DataError, StoreError
 from engramcka.pipeline.context import Context
-from engramcka.progress import Task
+from engramcka.progress import TaskProgress
 from engramcka.stores import ActivationStore, create_activations, layout, provenance
 from engramcka.stores.foreign import ForeignArrays, open_foreign, read_samples
 from engramcka.stores.foreign_formats import own_store
@@ -25,7 +25,7 @@ BY_ROW, BY_SPAN = "row", "span"  # the row's number; document, start and end
 
 def import_states(
     context: Context,
-    task: Task,
+    progress: TaskProgress,
     *,
     name: str,
     table: ImportedModel,
@@ -72,10 +72,10 @@ def import_states(
             )
         for start, stop in store.missing():
             store.write(start, dict(arrays.rows(slice(start, stop))))
-            task.update(stop, rows)
+            progress.update(stop, rows)
         if not store.sealed:
             store.seal()
-    task.update(rows, rows, info=f"{len(arrays.layers)} layers, width {width}")
+    progress.update(rows, rows, info=f"{len(arrays.layers)} layers, width {width}")
 
 
 def _open(table: ImportedModel) -> AbstractContextManager[ForeignArrays]:

@@ -1,115 +1,112 @@
-"""Stage lens: LogitLens curves of one ``[[lens]]`` table, from what the extraction has read off.
+"""Stage lens: LogitLens curves, gates of Engram modules, and losses without memory.
 
-Where a store holds no read-outs, because the lens came into the config later, or where the memory
-is silenced, the samples go through the model once more; the stored hidden states stay as they are.
+A curve is made from the read-outs that the extraction has stored. Where a store has none, because
+the lens came into the config later, or where the memory is silenced, the samples go through the
+model once more; the stored hidden states stay as they are.
+
+Gates and losses are read token by token, of some whole passages that the run's samples stand in.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from engramcka.config import Config, LensTable
+import numpy as np
+
+from engramcka.config import GatesTable, LensTable
+from engramcka.config.analysis_tables import where_text
 from engramcka.errors import StoreError
 from engramcka.pipeline.context import Context
-from engramcka.pipeline.inputs import extract_inputs
-from engramcka.pipeline.members import Member, lens_curves
-from engramcka.pipeline.pieces import Piece
+from engramcka.pipeline.sources import Checkpoint, OpenModel
+from engramcka.pipeline.spec import CurveSpec, RunSpec
 from engramcka.pipeline.stages.extract import (
     READINGS_ATTRIBUTE,
     READINGS_VERSION,
     finished_store,
 )
-from engramcka.pipeline.stages.models import open_model, placed, ranks_for
-from engramcka.pipeline.units import Unit
+from engramcka.pipeline.stages.models import open_model, passages_for, ranks_for
+from engramcka.pipeline.tasks import Task
 from engramcka.pipeline.where import rows_where
-from engramcka.progress import Task
-from engramcka.stores import layout, provenance, results
+from engramcka.progress import TaskProgress
+from engramcka.stores import provenance, results
+
+if TYPE_CHECKING:
+    from engramcka.lens import TokenText
+
+GATES_VERSION = 1
+"""Grows when the numbers change, so that older results are computed again."""
+
+SHOWN = 3  # passages kept token by token where the config names no texts
 
 
-def lens_pieces(
-    config: Config, run: Path, lens: LensTable, units: Mapping[str, Unit]
-) -> Iterator[Piece]:
-    """A curve of every model, and of those named there without their memory.
+def lens_tasks(spec: RunSpec, lens: LensTable) -> Iterator[Task]:
+    """A curve of every model, and of those in ``memory_off`` without their memory.
 
-    Of a series, a curve of every checkpoint where it is asked for; the last keeps the plain name.
+    Of a series, a curve of every checkpoint where the table asks for it; the last has the plain
+    name.
     """
-    for curve in lens_curves(config, lens):
-        model, member = curve.member.model, curve.member
+    for curve in spec.curves(lens):
+        checkpoint = curve.checkpoint
         inputs = {
-            "model": extract_inputs(config, model, units.get(model), member),
+            "model": checkpoint.inputs,
             "direction": lens.direction,
-            "where": lens.where,
+            "where": where_text(lens.where),
             "memory": curve.memory,
-            "label": config.label(model) + ("" if curve.is_last else f", step {member.step}"),
+            "label": curve.label,
             "version": READINGS_VERSION,
         }
-        yield Piece(
+        yield Task(
             stage="lens",
             name=curve.name,
-            total=config.data.samples,
+            total=spec.config.data.samples,
             unit="samples",
             inputs=inputs,
-            is_done=partial(_is_there, run / layout.RESULTS, curve.name, inputs),
-            work=partial(
-                compute_curve,
-                lens=lens,
-                member=member,
-                unit=units.get(model),
-                memory=curve.memory,
-                name=curve.name,
-                inputs=inputs,
-            ),
-            needs=(f"extract/{member.store}",),
-            ranks=ranks_for(config, model, "first"),
+            is_done=partial(spec.is_stored, "lens", curve.name, inputs),
+            work=partial(compute_curve, lens=lens, curve=curve, inputs=inputs),
+            needs=(f"extract/{checkpoint.store}",),
+            ranks=ranks_for(checkpoint.source, "first"),
         )
-
-
-def _is_there(path: Path, name: str, inputs: Mapping[str, Any]) -> bool:
-    return bool(results.read_inputs(path, "lens", name) == inputs)
 
 
 def compute_curve(
     context: Context,
-    task: Task,
+    progress: TaskProgress,
     *,
     lens: LensTable,
-    member: Member,
-    unit: Unit | None,
-    memory: bool,
-    name: str,
+    curve: CurveSpec,
     inputs: Mapping[str, Any],
 ) -> None:
     """Make one curve of a checkpoint's samples and store it."""
     from engramcka.lens import lens_curve
 
-    store = finished_store(context, member.model, member)
+    store = finished_store(curve.checkpoint)
     path = ("lens", context.config.lens.index(lens), "where")
     (rows,) = rows_where(context.config, path, lens.where, [store.samples])
-    readings = _stored(store) if memory else None
+    readings = _stored_readings(store) if curve.memory else None
     if readings is None:
-        readings = _read(context, task, store, member, unit, memory)
+        readings = _read(context, progress, store, curve)
     if not context.world.first:
         return
     kept = ("model", "device", "asked", "drawn", "left_out", "skipped", "step")
     facts = {key: store.attributes.get(key) for key in kept}
-    curve = lens_curve(
+    result = lens_curve(
         {key: value[rows] for key, value in readings.items()},
         store.samples["document"][rows],
         range(1, next(iter(readings.values())).shape[1] + 1),
         direction=lens.direction,
-        label=inputs["label"],
-        memory=memory,
-        where=lens.where,
+        label=curve.label,
+        memory=curve.memory,
+        where=where_text(lens.where),
         provenance={**facts, "versions": provenance.versions()},
     )
-    results.write_result(context.results, name, curve, inputs)
-    task.update(task.total, info=f"n = {len(rows)}")
+    results.write_result(context.results, curve.name, result, inputs)
+    progress.update(progress.total, info=f"n = {len(rows)}")
 
 
-def _stored(store: Any) -> dict[str, Any] | None:
+def _stored_readings(store: Any) -> dict[str, Any] | None:
     """Readings that the extraction left in a store, (samples, blocks) by name, if it did."""
     from engramcka.lens import PREFIX
 
@@ -122,30 +119,217 @@ def _stored(store: Any) -> dict[str, Any] | None:
     }
 
 
-def _read(
-    context: Context, task: Task, store: Any, member: Member, unit: Unit | None, memory: bool
-) -> dict[str, Any]:
+def _read(context: Context, progress: TaskProgress, store: Any, curve: CurveSpec) -> dict[str, Any]:
     """The same readings in a pass of its own."""
-    from contextlib import nullcontext
-
     from engramcka.extraction import read_passages
     from engramcka.lens import PREFIX, LensReadout
     from engramcka.models import memory_off
 
-    with open_model(context, member.model, unit, member) as opened:
-        passages = placed(context, opened.tokenizer)
+    with open_model(context, curve.checkpoint) as opened:
+        passages = passages_for(context, opened.tokenizer)
         if len(passages.samples) != store.n_samples:
             raise StoreError(
                 f"{store.path}: holds {store.n_samples} samples, the text now gives "
                 f"{len(passages.samples)}; delete it to make it anew"
             )
-        with nullcontext() if memory else memory_off(opened.model):
+        with nullcontext() if curve.memory else memory_off(opened.model):
             found = read_passages(
                 opened.model,
                 passages,
                 LensReadout(opened.model, passages.ids[0]),
                 pad_id=opened.pad_id,
-                on_rows=lambda done, total: task.update(done, total),
+                on_rows=lambda done, total: progress.update(done, total),
                 as_one=opened.as_one,
             )
     return {key.removeprefix(PREFIX): value for key, value in found.items()}
+
+
+def gates_tasks(spec: RunSpec, gates: GatesTable) -> Iterator[Task]:
+    """The gates of every model, and its losses with and without memory."""
+    for model in gates.models:
+        source = spec.models[model]
+        made_from = {
+            "model": source.last.inputs,
+            "passages": gates.passages,
+            "label": source.label,
+            "version": GATES_VERSION,
+        }
+        wanted: dict[str, tuple[Callable[..., None], dict[str, Any]]] = {
+            "gates": (compute_gates, {**made_from, "texts": list(gates.texts)})
+        }
+        if gates.memory_off:
+            wanted["memory"] = (compute_memory, made_from)
+        for kind, (work, inputs) in wanted.items():
+            yield Task(
+                stage="lens",
+                name=f"{model}, {kind}",
+                total=gates.passages,
+                unit="passages",
+                inputs=inputs,
+                is_done=partial(spec.is_stored, kind, model, inputs),
+                work=partial(work, gates=gates, checkpoint=source.last, inputs=inputs),
+                makes=f"{kind}/{model}",
+                needs=(source.training.name,) if source.training else (),
+                ranks=ranks_for(source, "first"),
+            )
+
+
+def compute_gates(
+    context: Context,
+    progress: TaskProgress,
+    *,
+    gates: GatesTable,
+    checkpoint: Checkpoint,
+    inputs: Mapping[str, Any],
+) -> None:
+    """Average one model's gates over the passages and store them, with some texts whole."""
+    from engramcka.lens import collision_shares, gate_map, require_gates, token_gates, token_texts
+    from engramcka.results import GateText
+
+    name = checkpoint.model
+    with open_model(context, checkpoint) as opened:
+        layers = sorted(require_gates(opened.model, name))
+        texts = _passages(context, opened.tokenizer, gates.passages)
+        own = [("", text) for text in gates.texts]
+        length = context.config.data.max_length
+        shown = (
+            token_texts(opened.tokenizer, own, [()] * len(own), length) if own else texts[:SHOWN]
+        )
+        alpha, shares = _over_tokens(opened, texts, partial(token_gates, opened.model), progress)
+        shown_alpha, _ = _over_tokens(opened, shown, partial(token_gates, opened.model), None)
+        ends = np.cumsum([len(text.ids) for text in shown])[:-1]
+        result = gate_map(
+            texts,
+            alpha,
+            shares,
+            layers=layers,
+            orders=opened.model.hashing.orders,
+            collisions=collision_shares(opened.model.hashing, [text.ids for text in texts]),
+            shown=[
+                GateText(text.pieces, part)
+                for text, part in zip(shown, np.split(shown_alpha, ends), strict=True)
+            ],
+            label=checkpoint.source.label,
+            provenance=_facts(context, opened, len(texts)),
+        )
+    if context.world.first:
+        results.write_result(context.results, name, result, inputs)
+    progress.update(progress.total, info=f"{len(texts)} passages, {len(alpha)} tokens")
+
+
+def compute_memory(
+    context: Context,
+    progress: TaskProgress,
+    *,
+    gates: GatesTable,
+    checkpoint: Checkpoint,
+    inputs: Mapping[str, Any],
+) -> None:
+    """One model's loss on the passages with its memory and without, stored by token class."""
+    import torch
+
+    from engramcka.lens import memory_ablation, read_head, require_engram, token_losses
+    from engramcka.models import memory_off
+
+    name = checkpoint.model
+    with open_model(context, checkpoint) as opened:
+        require_engram(opened.model, name)
+        texts = _passages(context, opened.tokenizer, gates.passages)
+        losses = []
+        for silent in (False, True):
+            with memory_off(opened.model) if silent else nullcontext():
+                opened.as_one.step()
+                head = read_head(opened.model, torch.from_numpy(texts[0].ids).to(context.device))
+
+                def work(ids: Any, mask: Any, head: Any = head) -> tuple[Any]:
+                    return (token_losses(opened.model, head, ids, mask),)
+
+                losses.append(_over_tokens(opened, texts, work, progress, half=silent)[0])
+        result = memory_ablation(
+            texts,
+            *losses,
+            label=checkpoint.source.label,
+            provenance=_facts(context, opened, len(texts)),
+        )
+    if context.world.first:
+        results.write_result(context.results, name, result, inputs)
+    progress.update(progress.total, info=f"{len(texts)} passages, {result.counts[0]} tokens")
+
+
+def _facts(context: Context, opened: OpenModel, passages: int) -> dict[str, Any]:
+    return {
+        "model": opened.load_args,
+        "device": context.device,
+        "passages": passages,
+        "versions": provenance.versions(),
+    }
+
+
+def _passages(context: Context, tokenizer: Any, count: int) -> list[TokenText]:
+    """Passages of the run's samples, at most so many, spread evenly over the text."""
+    from engramcka.data.documents import entities_between
+    from engramcka.lens import token_texts
+
+    samples = context.samples
+    keys = zip(
+        samples.document.tolist(),
+        samples.passage_start.tolist(),
+        samples.passage_end.tolist(),
+        strict=True,
+    )
+    passages = sorted(set(keys))
+    chosen = np.unique(np.linspace(0, len(passages) - 1, min(count, len(passages))).astype(int))
+    documents = {document.id: document for document in context.corpus.validation}
+    texts, entities = [], []
+    for document, first, last in (passages[index] for index in chosen.tolist()):
+        texts.append((document, documents[document].text[first:last]))
+        entities.append(
+            [
+                entity._replace(start=entity.start - first, end=entity.end - first)
+                for entity in entities_between(documents[document], first, last)
+            ]
+        )
+    return token_texts(tokenizer, texts, entities, context.config.data.max_length)
+
+
+def _over_tokens(
+    opened: OpenModel,
+    texts: Sequence[TokenText],
+    work: Callable[[Any, Any], tuple[Any, ...]],
+    progress: TaskProgress | None,
+    half: bool | None = None,
+) -> tuple[Any, ...]:
+    """What ``work`` gives for padded batches (ids, mask), back in the order of the texts.
+
+    Args:
+        opened: the model.
+        texts: at least one with a token.
+        work: gives tensors with a row a real token, sequence by sequence.
+        progress: hears how many texts are done.
+        half: of a work in two passes, whether this is the second; None for one pass.
+    """
+    import torch
+
+    from engramcka.extraction.forward import TOKEN_BUDGET, length_batches, pad
+
+    device = next(opened.model.parameters()).device
+    lengths = [len(text.ids) for text in texts]
+    found: dict[int, list[Any]] = {}
+    for batch in length_batches(lengths, TOKEN_BUDGET[device.type]):
+        indices = [index for index in batch.tolist() if lengths[index]]
+        if not indices:
+            continue
+        ids, mask = pad([texts[index].ids for index in indices], opened.pad_id)
+        opened.as_one.step()
+        values = work(torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device))
+        ends = np.cumsum([lengths[index] for index in indices])[:-1]
+        parts = [np.split(value.cpu().numpy(), ends) for value in values]
+        for place, index in enumerate(indices):
+            found[index] = [part[place] for part in parts]
+        if progress is not None:
+            share = len(found) / len(texts)
+            share = share if half is None else (share + half) / 2
+            progress.update(int(share * progress.total), progress.total)
+    order = sorted(found)
+    width = len(found[order[0]])
+    return tuple(np.concatenate([found[index][at] for index in order]) for at in range(width))

@@ -1,30 +1,33 @@
-"""Trainings whose validation losses make one result: the pieces that train them, and the losses.
+"""Trainings of one model, one for each point and seed of a sweep, and their losses.
 
-A point that failed or is not there yet is NaN and named in a warning; the result counts as made
-only when none is missing. Knows nothing of what the points mean.
+A point that failed or is not there yet is NaN and named in a warning; the result counts as done
+only when none is missing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engramcka.config import Config
+from engramcka.config.training_tables import RetrainedTable
 from engramcka.pipeline.context import Context
-from engramcka.pipeline.pieces import Piece, Stage
-from engramcka.pipeline.stages.train import retraining_damaged, unit_piece
-from engramcka.pipeline.units import Unit
-from engramcka.progress import Task
+from engramcka.pipeline.spec import RunSpec
+from engramcka.pipeline.stages.train import training_task
+from engramcka.pipeline.tasks import Stage, Task
+from engramcka.pipeline.trainings import TrainingSpec, retraining_damaged
+from engramcka.progress import TaskProgress
 from engramcka.stores import layout, provenance, results
 
 if TYPE_CHECKING:
     from engramcka.training import TrainingRecord
 
-Points = Mapping[str, Sequence[Unit]]  # what a person calls a point -> its training for each seed
-
+BASELINE = "baseline"
 _MISSING = "missing"  # key of a stored result's inputs: trainings it was made without
+
+Points = Mapping[str, Sequence[TrainingSpec]]  # name of a point -> its training for each seed
 
 
 @dataclass(frozen=True)
@@ -68,70 +71,61 @@ class Losses:
         return paired_interval(losses[:, 0] - losses[:, 1], np.array(documents.pop()))
 
 
-def point_pieces(
-    config: Config,
-    run: Path,
+def point_tasks(
+    spec: RunSpec,
+    table: RetrainedTable,
     points: Points,
-    *,
     stage: Stage,
-    name: str,
-    label: str,
     collect: Callable[[Context, Losses], Any],
-    seen: set[str],
-) -> Iterator[Piece]:
-    """The trainings that no piece before makes, and the result made of all of them.
+) -> Iterator[Task]:
+    """The trainings of all points, and the result made of their losses.
 
     Args:
-        config: the run.
-        run: its folder.
+        spec: the run.
+        table: of the sweep; the result is results.zarr/STAGE/NAME.
         points: the trainings.
-        stage: of all these pieces; the result is results.zarr/STAGE/NAME.
-        name: of the result.
-        label: of the swept model; a result under another label is made anew.
+        stage: of all these tasks.
         collect: makes the result from the losses.
-        seen: folders of trainings that have a piece; those made here are added.
     """
-    several = len(config.sweep) + len(config.allocation) > 1
-    for point, units in points.items():
-        for unit in units:
-            title = _title(point, unit, units)
-            yield from unit_piece(
-                config, run, unit, stage, f"{name}: {title}" if several else title, seen
-            )
+    config, name = spec.config, table.name
+    several = len(config.sweeps) > 1
+    for point, trainings in points.items():
+        for training in trainings:
+            title = _title(point, training, trainings)
+            yield training_task(spec, training, stage, f"{name}: {title}" if several else title)
     inputs = {
-        "points": {point: [unit.name for unit in units] for point, units in points.items()},
-        "label": label,
+        "points": {point: [one.name for one in trainings] for point, trainings in points.items()},
+        "label": config.label(table.model),
     }
-    path = run / layout.RESULTS
 
-    def work(context: Context, task: Task) -> None:
-        losses = read_losses(context.run, points, task)
+    def work(context: Context, progress: TaskProgress) -> None:
+        losses = read_losses(context.run, points, progress)
         made_from = {**inputs, _MISSING: losses.missing} if losses.missing else inputs
         results.write_result(context.results, name, collect(context, losses), made_from)
 
-    yield Piece(
+    yield Task(
         stage=stage,
         name=name,
         total=len(points),
         unit="points",
         inputs=inputs,
-        is_done=lambda: results.read_inputs(path, stage, name) == inputs,
+        is_done=partial(spec.is_stored, stage, name, inputs),
         work=work,
-        uses=tuple(unit.name for units in points.values() for unit in units),
+        uses=tuple(training.name for trainings in points.values() for training in trainings),
     )
 
 
-def read_losses(run: Path, points: Points, task: Task) -> Losses:
-    """Gather what the trainings of these points left."""
+def read_losses(run: Path, points: Points, progress: TaskProgress) -> Losses:
+    """Read what the trainings of these points left."""
     from engramcka.training import read_record
 
     losses = Losses({}, {}, (), [], {"versions": provenance.versions()})
-    trainings: dict[str, Any] = {}
+    facts: dict[str, Any] = {}
     warnings: list[str] = []
-    for point, units in points.items():
+    for point, trainings in points.items():
         records = []
-        for unit in units:
-            folder = run / layout.CHECKPOINTS / unit.name
+        for training in trainings:
+            folder = run / layout.CHECKPOINTS / training.name
             with retraining_damaged(folder):
                 records.append(read_record(folder))
         losses.records[point] = records
@@ -140,25 +134,26 @@ def read_losses(run: Path, points: Points, task: Task) -> Losses:
             record.validation_loss if record else float("nan") for record in records
         )
         losses.parameters[point] = there[0].parameters if there else 0
-        for unit, record in zip(units, records, strict=True):
+        for training, record in zip(trainings, records, strict=True):
             if record is None:
-                losses.missing.append(unit.name)
-                warnings.append(f"{_title(point, unit, units)} is missing: it failed or is to do")
+                losses.missing.append(training.name)
+                title = _title(point, training, trainings)
+                warnings.append(f"{title} is missing: it failed or is to do")
             else:
-                trainings[unit.name] = _facts(point, unit, record)
-        task.advance()
-    losses.provenance["trainings"] = trainings
+                facts[training.name] = _facts(point, training, record)
+        progress.advance()
+    losses.provenance["trainings"] = facts
     return replace(losses, warnings=tuple(warnings))
 
 
-def _title(point: str, unit: Unit, units: Sequence[Unit]) -> str:
-    return f"{point}, seed {unit.seed}" if len(units) > 1 else point
+def _title(point: str, training: TrainingSpec, trainings: Sequence[TrainingSpec]) -> str:
+    return f"{point}, seed {training.seed}" if len(trainings) > 1 else point
 
 
-def _facts(point: str, unit: Unit, record: TrainingRecord) -> dict[str, Any]:
+def _facts(point: str, training: TrainingSpec, record: TrainingRecord) -> dict[str, Any]:
     return {
         "point": point,
-        "seed": unit.seed,
+        "seed": training.seed,
         "parameters": record.parameters,
         "tokens": record.tokens,
         "device": record.device,

@@ -1,87 +1,138 @@
-"""Stage train: one model trained from a preset, in a folder that appears whole or not at all."""
+"""Stages tokenizer and train: the tokenizer of a run, and models trained from presets.
+
+Each has a folder that appears whole or not at all.
+"""
 
 from __future__ import annotations
 
 import gc
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from engramcka.config import Config
 from engramcka.errors import OutOfMemory, StoreError
 from engramcka.memory import out_of_memory
 from engramcka.pipeline.context import Context
-from engramcka.pipeline.pieces import Piece
-from engramcka.pipeline.units import Unit
-from engramcka.progress import Task
+from engramcka.pipeline.spec import RunSpec
+from engramcka.pipeline.tasks import Stage, Task, refuse_other_inputs
+from engramcka.pipeline.trainings import (
+    TOKENIZER,
+    TrainingSpec,
+    retraining_damaged,
+    tokenizer_inputs,
+)
+from engramcka.progress import TaskProgress
 from engramcka.stores import layout, manifest, provenance, results
+from engramcka.whole import whole
+
+_TOKENIZER_RECORD = "inputs.json"
 
 
-def train_pieces(
-    config: Config, run: Path, units: Mapping[str, Unit], seen: set[str]
-) -> Iterator[Piece]:
+def tokenizer_task(spec: RunSpec) -> Task:
+    """The tokenizer of every model trained here; refuses one of another config.
+
+    One that is damaged counts as none: the same text gives the same tokenizer.
+    """
+    folder = spec.run / layout.CHECKPOINTS / TOKENIZER
+    inputs = tokenizer_inputs(spec.config)
+    found = _read_inputs(folder)
+    if found is not None:
+        refuse_other_inputs(str(folder), found, inputs)
+    return Task(
+        stage="tokenizer",
+        name=spec.config.data.source,
+        total=1,
+        unit="tokenizer",
+        inputs=inputs,
+        is_done=lambda: _read_inputs(folder) is not None,
+        work=partial(make_tokenizer, folder=folder, inputs=inputs),
+    )
+
+
+def _read_inputs(folder: Path) -> dict[str, Any] | None:
+    """What the tokenizer in a folder was made from, or None if none is there or it is damaged."""
+    try:
+        manifest.require_whole(folder, folder.name)
+    except StoreError:
+        return None
+    record = json.loads((folder / _TOKENIZER_RECORD).read_bytes())
+    inputs: dict[str, Any] = record["inputs"]
+    return inputs
+
+
+def make_tokenizer(
+    context: Context, progress: TaskProgress, *, folder: Path, inputs: Mapping[str, Any]
+) -> None:
+    """Train the tokenizer on the training text."""
+    from engramcka.data import train_tokenizer
+
+    tokenizer = train_tokenizer(context.corpus.training, context.config.data.vocabulary)
+    with whole(folder) as scratch:
+        tokenizer.save_pretrained(scratch)
+        record = {"inputs": inputs, "corpus": context.corpus.fingerprint}
+        (scratch / _TOKENIZER_RECORD).write_text(json.dumps(record, indent=1), encoding="utf-8")
+        manifest.seal(scratch, folder.name)
+    progress.advance(info=f"{len(tokenizer)} entries")
+
+
+def train_tasks(spec: RunSpec) -> Iterator[Task]:
     """The training of every model, and its curve; models made from the same share one training."""
-    for name, unit in units.items():
-        models = [other for other, its in units.items() if its.name == unit.name]
-        yield from unit_piece(config, run, unit, "train", name, seen, models)
+    for name, training in spec.trainings.items():
+        models = [other for other, its in spec.trainings.items() if its.name == training.name]
+        yield training_task(spec, training, "train", name, models)
 
 
-def unit_piece(
-    config: Config,
-    run: Path,
-    unit: Unit,
-    stage: Any,
-    name: str,
-    seen: set[str],
-    models: Sequence[str] = (),
-) -> Iterator[Piece]:
-    """The piece that trains a unit, unless one before it does.
+def training_task(
+    spec: RunSpec, training: TrainingSpec, stage: Stage, name: str, models: Sequence[str] = ()
+) -> Task:
+    """The task that trains a model.
 
     Models are kept at the steps of training.checkpoints too, and the training curve is a result of
     theirs; points of a sweep have neither.
     """
-    if unit.name in seen:
-        return
-    seen.add(unit.name)
-    folder = run / layout.CHECKPOINTS / unit.name
+    config = spec.config
+    folder = spec.run / layout.CHECKPOINTS / training.name
     kept = config.training.checkpoints if models else ()
     made = [folder / "training.json", *(folder / layout.step_name(step) for step in kept)]
-    curves = {model: {"unit": unit.name, "label": config.label(model)} for model in models}
+    curves = {model: {"unit": training.name, "label": config.label(model)} for model in models}
 
     def is_trained() -> bool:
-        return all(path.exists() for path in made) and manifest.seems_whole(folder, unit.name)
+        return all(path.exists() for path in made) and manifest.seems_whole(folder, training.name)
 
     def has_curves() -> bool:
-        path = run / layout.RESULTS
-        return all(
-            results.read_inputs(path, "training", model) == inputs
-            for model, inputs in curves.items()
-        )
+        return all(spec.is_stored("training", model, inputs) for model, inputs in curves.items())
 
-    def work(context: Context, task: Task) -> None:
+    def work(context: Context, progress: TaskProgress) -> None:
         if not is_trained():
-            train_unit(context, task, unit=unit, folder=folder, kept=kept)
+            train(context, progress, training=training, folder=folder, kept=kept)
         if context.world.first or not context.config.training.data_parallel:
-            _write_curves(context, unit, folder, curves)
+            _write_curves(context, training, folder, curves)
 
-    yield Piece(
+    return Task(
         stage=stage,
         name=name,
         total=config.training.steps,
         unit="steps",
-        inputs=unit.inputs,
+        inputs=training.inputs,
         is_done=lambda: is_trained() and has_curves(),
         work=work,
         ranks="all" if config.training.data_parallel else "each",
-        makes=unit.name,
+        makes=training.name,
     )
 
 
-def train_unit(
-    context: Context, task: Task, *, unit: Unit, folder: Path, kept: Sequence[int]
+def train(
+    context: Context,
+    progress: TaskProgress,
+    *,
+    training: TrainingSpec,
+    folder: Path,
+    kept: Sequence[int],
 ) -> None:
     """Train one model; its folder appears whole or not at all.
 
@@ -94,12 +145,12 @@ def train_unit(
 
     gc.collect()  # a training that failed before this one may have left its model in a cycle
     options, corpus = context.config.training, context.corpus
-    training = token_sequences(
+    sequences = token_sequences(
         context.tokenizer,
         corpus.training,
         length=options.sequence_length,
         count=options.steps * options.batch_size,
-        seed=unit.seed,
+        seed=training.seed,
     )
     # The same validation text whatever the seed, so that seeds differ by training alone.
     validation, documents = spread_sequences(
@@ -110,37 +161,41 @@ def train_unit(
         seed=0,
     )
     world = context.world
-    with world.together() if options.data_parallel else world.alone(), _told_of_memory():
+    with world.together() if options.data_parallel else world.alone(), _explaining_out_of_memory():
         model = build_model(
-            unit.preset, unit.engram, context.tokenizer, unit.seed, experts=unit.experts
+            training.preset,
+            training.engram,
+            context.tokenizer,
+            training.seed,
+            experts=training.experts,
         )
         record = train_model(
             model,
             context.tokenizer,
-            training=training,
+            training=sequences,
             validation=validation,
             validation_documents=documents,
             options=options,
             kept=kept,
-            seed=unit.seed,
+            seed=training.seed,
             device=context.device,
             folder=folder,
-            inputs=dict(unit.inputs),
-            on_step=lambda step, info: task.update(step, info=info),
+            inputs=dict(training.inputs),
+            on_step=lambda step, info: progress.update(step, info=info),
         )
-    task.update(task.total, info=f"validation loss {record.validation_loss:.3f}")
+    progress.update(progress.total, info=f"validation loss {record.validation_loss:.3f}")
 
 
 def _write_curves(
-    context: Context, unit: Unit, folder: Path, curves: Mapping[str, Mapping[str, str]]
+    context: Context, training: TrainingSpec, folder: Path, curves: Mapping[str, Mapping[str, str]]
 ) -> None:
-    """The training curve of every model that a unit is, as results."""
+    """The training curve of every model of a training, as results."""
     from engramcka.results import TrainingCurve
     from engramcka.training import read_record
 
     with retraining_damaged(folder):
         record = read_record(folder)
-    assert record is not None, "the unit is whole"
+    assert record is not None, "the training is finished"
     readings = {
         name: [value[place] for value in values]
         for values, names in (
@@ -157,23 +212,13 @@ def _write_curves(
         curve = TrainingCurve(
             **{name: np.array(values) for name, values in readings.items()},
             label=inputs["label"],
-            provenance={"training": unit.inputs, **facts, "versions": provenance.versions()},
+            provenance={"training": training.inputs, **facts, "versions": provenance.versions()},
         )
         results.write_result(context.results, model, curve, inputs)
 
 
 @contextmanager
-def retraining_damaged(unit: Path) -> Iterator[None]:
-    """Where a trained model is not what was written, have the next run train it anew."""
-    try:
-        yield
-    except StoreError as error:
-        manifest.unseal(unit)
-        raise StoreError(f"{error}; run stage train again to make it anew") from error
-
-
-@contextmanager
-def _told_of_memory() -> Iterator[None]:
+def _explaining_out_of_memory() -> Iterator[None]:
     """Say in a line that memory ran out, on a GPU or in the host."""
     try:
         yield

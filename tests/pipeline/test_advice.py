@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from engramcka.config import Config, load_config
-from engramcka.pipeline.advice import advice
-from engramcka.pipeline.units import model_units
+from engramcka.pipeline.checks import advice
+from engramcka.pipeline.spec import RunSpec
 
 SAMPLES = Path(__file__).parents[2] / "sample_configs"
 
@@ -38,9 +38,9 @@ def test_a_bias_that_cannot_reach_is_remarked() -> None:
 
 def test_numbers_of_another_schedule_do_not_make_another_training() -> None:
     names = [
-        model_units(quickstart(f"training.schedule={schedule}", f"training.decay_factor={factor}"))[
-            "moe"
-        ].name
+        RunSpec(quickstart(f"training.schedule={schedule}", f"training.decay_factor={factor}"))
+        .trainings["moe"]
+        .name
         for schedule in ("cosine", "step")
         for factor in (0.5, 0.25)
     ]

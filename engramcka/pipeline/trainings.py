@@ -1,13 +1,17 @@
-"""One training as a value: what it is made from and the folder it leaves. Knows no torch."""
+"""A training as a value: what it is made from, and the folder that it leaves. Loads no torch."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from engramcka.config import Config, EngramConfig, TrainedModel
+from engramcka.config import Config, EngramConfig
 from engramcka.data.corpora import corpus_inputs
+from engramcka.errors import StoreError
+from engramcka.stores import manifest
 from engramcka.stores.provenance import digest
 
 # Keys of [training] that leave the trained model as it is (the number of ranks, but for rounding).
@@ -15,32 +19,35 @@ _WITHOUT_EFFECT = {"checkpoints", "save_every", "data_parallel"}
 _STEP_DECAY = {"decay_at", "decay_factor"}  # nor do these, under another schedule
 
 
+TOKENIZER = "tokenizer"  # folder of the run's tokenizer, beside those of its trainings
+
+
 @dataclass(frozen=True)
-class Unit:
-    """One training: what it is made from and the folder it leaves."""
+class TrainingSpec:
+    """One training: a preset, with Engram modules or without, under one seed."""
 
     preset: str
     engram: EngramConfig | None
     seed: int
-    inputs: Mapping[str, Any]
+    inputs: Mapping[str, Any]  # JSON: all that decides the trained model
     experts: int | None = None  # routed experts a block in place of the preset's
 
     @property
     def name(self) -> str:
-        """Folder name: what a person looks for, then a digest of all the rest."""
+        """Folder name: preset, experts, module and seed for people, then a digest of the rest."""
         module = f"-engram{'+'.join(map(str, self.engram.layers))}" if self.engram else ""
         experts = f"-experts{self.experts}" if self.experts is not None else ""
         return f"{self.preset}{experts}{module}-seed{self.seed}-{digest(self.inputs)}"
 
 
-def unit_of(
+def training_spec(
     config: Config,
     preset: str,
     engram: EngramConfig | None,
     seed: int,
     experts: int | None = None,
-) -> Unit:
-    """The training of one preset, with or without Engram, under one seed."""
+) -> TrainingSpec:
+    """The training of one preset under the run's ``[training]`` and ``[data]``."""
     decay = set() if config.training.schedule == "step" else _STEP_DECAY
     inputs = {
         "tokenizer": tokenizer_inputs(config),
@@ -50,18 +57,19 @@ def unit_of(
         "seed": seed,
         **({} if experts is None else {"experts": experts}),
     }
-    return Unit(preset, engram, seed, inputs, experts)
-
-
-def model_units(config: Config) -> dict[str, Unit]:
-    """The training of every model of source "train", by the model's name."""
-    return {
-        name: unit_of(config, model.preset, model.engram, config.run.seed)
-        for name, model in config.models.items()
-        if isinstance(model, TrainedModel)
-    }
+    return TrainingSpec(preset, engram, seed, inputs, experts)
 
 
 def tokenizer_inputs(config: Config) -> dict[str, Any]:
-    """What the tokenizer is made from."""
+    """What the tokenizer of all models trained in a run is made from."""
     return {"data": corpus_inputs(config.data), "vocabulary": config.data.vocabulary}
+
+
+@contextmanager
+def retraining_damaged(folder: Path) -> Iterator[None]:
+    """Where a training's folder is not what was written, let the next run train it again."""
+    try:
+        yield
+    except StoreError as error:
+        manifest.unseal(folder)
+        raise StoreError(f"{error}; run stage train again to make it anew") from error

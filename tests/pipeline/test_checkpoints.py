@@ -6,7 +6,9 @@ import pytest
 from pydantic import ValidationError
 
 from engramcka.config import Config
-from engramcka.pipeline.members import last_member, members, pairs
+from engramcka.config.model_tables import MODEL_TABLES
+from engramcka.pipeline.sources import SOURCES, Checkpoint
+from engramcka.pipeline.spec import RunSpec
 
 
 def config(**changes: object) -> Config:
@@ -23,18 +25,22 @@ def config(**changes: object) -> Config:
     return Config.model_validate({**tables, **changes})
 
 
+def checkpoints(name: str) -> tuple[Checkpoint, ...]:
+    return RunSpec(config()).models[name].checkpoints
+
+
 def test_revisions_are_a_series_by_their_numbers() -> None:
-    found = members(config(), "hub")
+    found = checkpoints("hub")
     assert [(m.step, m.table.revision, m.store) for m in found] == [
         (20, "step20", "hub.step-000020"),
         (1000, "step1000", "hub.step-001000"),
     ]
-    assert last_member(config(), "hub") == found[1]
-    assert [m.store for m in members(config(), "one")] == ["one"]
+    assert [m.is_last for m in found] == [False, True]
+    assert [m.store for m in checkpoints("one")] == ["one"]
 
 
 def test_a_training_ends_with_the_model_itself() -> None:
-    found = members(config(), "made")
+    found = checkpoints("made")
     assert [(m.step, m.folder, m.store) for m in found] == [
         (20, "step-000020", "made.step-000020"),
         (50, "step-000050", "made.step-000050"),
@@ -43,12 +49,17 @@ def test_a_training_ends_with_the_model_itself() -> None:
 
 
 def test_maps_are_named_by_step_and_the_last_by_itself() -> None:
-    one, two = config().cka
-    assert [(p.name, p.y.store, p.x.store, p.step) for p in pairs(config(), one)] == [
+    spec = RunSpec(config())
+    one, two = spec.config.cka
+    assert [(p.name, p.y.store, p.x.store, p.step) for p in spec.pairs(one)] == [
         ("m.step-000020", "one", "hub.step-000020", 20),
         ("m", "one", "hub.step-001000", 1000),
     ]
-    assert [(p.name, p.step) for p in pairs(config(), two)] == [("n", 20)]
+    assert [(p.name, p.step) for p in spec.pairs(two)] == [("n", 20)]
+
+
+def test_every_source_of_the_config_has_its_class() -> None:
+    assert list(SOURCES) == list(MODEL_TABLES)
 
 
 def test_a_glob_and_revisions_are_refused_together() -> None:

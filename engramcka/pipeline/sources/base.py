@@ -1,0 +1,211 @@
+"""A model of the config and its checkpoints: what every source of models has to say of them.
+
+Each value of ``source`` in ``[models.NAME]`` is a subclass of `Source` in a file of this package;
+`engramcka.pipeline.sources.SOURCES` lists them.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+from engramcka.config import Config
+from engramcka.distributed import ALONE, World
+from engramcka.errors import StoreError
+from engramcka.pipeline.identity import data_inputs
+from engramcka.pipeline.tasks import refuse_other_inputs
+from engramcka.pipeline.trainings import TrainingSpec
+from engramcka.stores import layout
+from engramcka.stores.mending import stored_attributes
+
+# Keys of [models.NAME] that leave the hidden states as they are, but for rounding.
+_WITHOUT_EFFECT = {"label", "parallel"}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a model's config says about its size; zeros where only its code knows."""
+
+    layers: int = 0
+    width: int = 0
+    parameters: int = 0
+    active: int = 0  # parameters that one token's forward pass uses
+    itemsize: int = 0  # bytes a hidden-state value
+    vocabulary: int = 0
+
+    @property
+    def head(self) -> int:
+        """Parameters of the LM head."""
+        return self.width * self.vocabulary
+
+    @property
+    def body(self) -> int:
+        """Parameters that a token's pass through the blocks uses."""
+        return self.active - self.head
+
+
+@dataclass(frozen=True)
+class OpenModel:
+    """A model in eval mode on the run's device."""
+
+    model: Any
+    tokenizer: Any
+    load_args: dict[str, Any]  # JSON: the arguments that it was loaded with
+    as_one: World = ALONE  # the ranks that hold it as one, and run all passes together
+
+    @property
+    def pad_id(self) -> int:
+        """Token id to pad with; padding is masked, so any id will do."""
+        return int(self.tokenizer.pad_token_id or 0)
+
+
+class Source(ABC):
+    """A model of the config. The defaults are those of a model that runs here, on one device."""
+
+    runs_here: ClassVar[bool] = True  # it reads the text, and has an LM head
+    training: TrainingSpec | None = None  # of a model trained in this run
+    is_shared_out: bool = False  # whether all ranks hold it as one (tensor parallelism)
+    is_spread: bool = False  # whether its blocks are spread over the GPUs that one process sees
+    blocks: str | None = None  # pattern of its blocks' names; None: they are found
+    import_states: Callable[..., None] | None = None  # fills its store where no model runs
+
+    def __init__(self, config: Config, name: str) -> None:
+        self.config, self.name = config, name
+        self.table: Any = config.models[name]
+
+    @cached_property
+    def checkpoints(self) -> tuple[Checkpoint, ...]:
+        """Its checkpoints, by training step; one where it is no series.
+
+        Raises:
+            ConfigError: a series without checkpoints, or without a number to order them by.
+        """
+        return (Checkpoint(self, self.table, self.name),)
+
+    @property
+    def last(self) -> Checkpoint:
+        """The last checkpoint, which stands for the model wherever one is asked for."""
+        return self.checkpoints[-1]
+
+    @property
+    def label(self) -> str:
+        """What it is called on axes and in tables."""
+        return self.config.label(self.name)
+
+    @property
+    def may_have_engram(self) -> bool:
+        """Whether it has Engram modules, as far as can be known before it is loaded."""
+        return True
+
+    def check(self) -> None:  # noqa: B027  (most sources have nothing to refuse)
+        """Refuse what can be refused before anything is written.
+
+        Raises:
+            ConfigError: names the key and what is allowed.
+        """
+
+    def identifies_samples(self) -> bool | None:
+        """Whether the rows of its store say which samples they are; None: not known yet."""
+        return True
+
+    def samples(self, checkpoint: Checkpoint) -> int:
+        """How many samples a checkpoint's store is to hold.
+
+        Raises:
+            ConfigError: its files cannot be read.
+        """
+        return self.config.data.samples
+
+    def inputs(self, checkpoint: Checkpoint) -> dict[str, Any]:
+        """What a checkpoint's hidden states are made from, as JSON; see `Checkpoint.inputs`."""
+        return {
+            "model": self.made_from(checkpoint),
+            "data": data_inputs(self.config.data),
+            "seed": self.config.run.seed,
+        }
+
+    def made_from(self, checkpoint: Checkpoint) -> dict[str, Any]:
+        """The model's part of the inputs: all that decides what it computes."""
+        table: dict[str, Any] = checkpoint.table.model_dump(mode="json", exclude=_WITHOUT_EFFECT)
+        return table
+
+    def refuse_other_states(self, checkpoint: Checkpoint) -> None:
+        """Refuse to go on where the store there was made from something else.
+
+        Raises:
+            StoreError: names what differs.
+        """
+        found = stored_attributes(checkpoint.path)[layout.INPUTS]
+        refuse_other_inputs(str(checkpoint.path), found, checkpoint.inputs)
+
+    @abstractmethod
+    def shape(self, checkpoint: Checkpoint) -> Shape:
+        """The size of a checkpoint.
+
+        Raises:
+            ConfigError: the config of a model that is to be loaded cannot be read.
+        """
+
+    @abstractmethod
+    def open(self, checkpoint: Checkpoint, device: str) -> OpenModel:
+        """Load a checkpoint onto a device, "cpu" or "cuda".
+
+        Raises:
+            StoreError: it is not there, or damaged.
+        """
+
+    def sharing(self) -> str:
+        """A line that says what each of several ranks holds of it; empty if it is not shared.
+
+        Raises:
+            ConfigError: it cannot be shared out.
+        """
+        return ""
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """One checkpoint of a model: the model itself, or a step of a series over training."""
+
+    source: Source
+    table: Any  # the model's table in the config, of this checkpoint alone
+    store: str  # name of its activation store
+    step: int | None = None  # training step, in a series
+    folder: str = ""  # within the folder of a model trained here; empty for the trained model
+
+    @property
+    def model(self) -> str:
+        """The model's name in the config."""
+        return self.source.name
+
+    @property
+    def is_last(self) -> bool:
+        """Whether it stands for the model."""
+        return self is self.source.last
+
+    @cached_property
+    def path(self) -> Path:
+        """Its activation store."""
+        return Path(self.source.config.run.dir) / layout.ACTIVATIONS / f"{self.store}.zarr"
+
+    @cached_property
+    def inputs(self) -> dict[str, Any]:
+        """What its hidden states are made from, as JSON: equal inputs, equal hidden states."""
+        return self.source.inputs(self)
+
+    @property
+    def stored_inputs(self) -> Mapping[str, Any]:
+        """What its store says it was made from; empty where there is no store."""
+        try:
+            return dict(stored_attributes(self.path)[layout.INPUTS])
+        except (StoreError, KeyError, TypeError, ValueError):
+            return {}
+
+
+def step_store(name: str, step: int) -> str:
+    """Name of a checkpoint's store, and of the map of a step: NAME.step-000025."""
+    return f"{name}.{layout.step_name(step)}"

@@ -1,0 +1,205 @@
+"""``source = "hf"``: a causal LM of transformers, from a folder or the hub; or a series of them."""
+
+from __future__ import annotations
+
+import glob
+import json
+import re
+from functools import cached_property
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from engramcka.config import Config, LoadedModel
+from engramcka.errors import ConfigError
+from engramcka.pipeline.identity import content_digest
+from engramcka.pipeline.sources.base import Checkpoint, OpenModel, Shape, Source, step_store
+from engramcka.pipeline.sources.trained import shape_of
+
+ENGRAM_TYPE = "engramcka"  # model_type of a saved model with Engram modules
+_MODEL_FILES = ("*.safetensors", "*.bin", "config.json", "tokenizer.*", "*.py")
+_LOAD_KEYS = (
+    "path",
+    "revision",
+    "dtype",
+    "trust_remote_code",
+    "parallel",
+    "attn_implementation",
+    "quantization",
+)
+_RANKS_NAMED = 5  # numbers of ranks for which a model's memory is printed
+
+
+class HfSource(Source):
+    """A model that transformers loads; a glob or several revisions are a series over training."""
+
+    table: LoadedModel
+
+    def __init__(self, config: Config, name: str) -> None:
+        super().__init__(config, name)
+        self.is_shared_out = self.table.parallel == "tp"
+        self.is_spread = self.table.parallel == "auto"
+
+    @property
+    def may_have_engram(self) -> bool:
+        """Whether its config.json names a model with Engram modules; True where it has none."""
+        file = Path(self.table.path) / "config.json"
+        if not file.is_file():
+            return True
+        try:
+            found = json.loads(file.read_text(encoding="utf-8"))["model_type"]
+        except (OSError, ValueError, LookupError, TypeError):
+            return True  # loading says what is wrong with the file
+        return bool(found == ENGRAM_TYPE)
+
+    @cached_property
+    def checkpoints(self) -> tuple[Checkpoint, ...]:
+        """The one checkpoint, or a series sorted by the last number in their names."""
+        if not self.table.is_series:
+            return super().checkpoints
+        key, names = self._series()
+        by_step: dict[int, str] = {}
+        for name in names:
+            digits = re.findall(r"\d+", Path(name).name)
+            if not digits or int(digits[-1]) in by_step:
+                other = by_step[int(digits[-1])] if digits else ""
+                problem = f"has the number of {other}" if digits else "has no number"
+                raise self.config.error(
+                    ("models", self.name, key),
+                    f"{name} {problem}",
+                    "a series is sorted by the last number",
+                )
+            by_step[int(digits[-1])] = name
+        return tuple(
+            Checkpoint(
+                self,
+                self.table.model_copy(update={key: name}),
+                step_store(self.name, step),
+                step,
+            )
+            for step, name in sorted(by_step.items())
+        )
+
+    def _series(self) -> tuple[str, list[str]]:
+        """The key of the table that names a series, and its value for each checkpoint."""
+        if isinstance(self.table.revision, tuple):
+            return "revision", list(self.table.revision)
+        place = str(Path(self.table.path).expanduser())
+        found = [path for path in glob.glob(place) if (Path(path) / "config.json").is_file()]
+        if not found:
+            raise self.config.error(
+                ("models", self.name, "path"),
+                f"no checkpoint matches {self.table.path!r}",
+                "allowed: a glob of folders with a config.json",
+            )
+        return "path", found
+
+    def check(self) -> None:
+        """Refuse folders without a model, models without an LM head, packages not installed."""
+        for checkpoint in self.checkpoints:
+            self._check_path(checkpoint.table.path)
+            self._check_causal(checkpoint.table.path)
+        table = self.table
+        for key, is_asked, package in (
+            ("quantization", table.quantization in ("8bit", "4bit"), "bitsandbytes"),
+            ("attn_implementation", table.attn_implementation == "flash_attention_2", "flash_attn"),
+        ):
+            if is_asked and find_spec(package) is None:
+                raise self.config.error(
+                    ("models", self.name, key),
+                    f"found {getattr(table, key)!r}, {package} is not installed here",
+                    f"install it, or leave {key} out",
+                )
+
+    def _check_path(self, path: str) -> None:
+        """A path that can only be a local one must be a saved model's folder."""
+        if is_only_local(path) and not (Path(path) / "config.json").is_file():
+            raise self.config.error(
+                ("models", self.name, "path"),
+                f"no model in {path!r}",
+                "allowed: a folder with a config.json, or a hub name",
+            )
+
+    def _check_causal(self, folder: str) -> None:
+        """A local model must have been saved as a causal LM; the loader says so too, but later."""
+        file = Path(folder).expanduser() / "config.json"
+        try:
+            names = json.loads(file.read_text(encoding="utf-8")).get("architectures") or []
+        except (OSError, ValueError, AttributeError):
+            return  # a hub name, or a file that the loader refuses in its own words
+        if not names or any("CausalLM" in name or "LMHead" in name for name in names):
+            return
+        from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+        if not set(names) & set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()):
+            raise self.config.error(
+                ("models", self.name, "path"),
+                f"{folder!r} was saved as {', '.join(names)}, which is not a causal LM",
+                "allowed: a decoder that was saved with its LM head",
+            )
+
+    def made_from(self, checkpoint: Checkpoint) -> dict[str, Any]:
+        """The table and a digest of local files; as stored where the files are gone."""
+        folder = Path(checkpoint.table.path).expanduser()
+        files = [file for pattern in _MODEL_FILES for file in folder.glob(pattern)]
+        content = content_digest(files)
+        content = content or checkpoint.stored_inputs.get("model", {}).get("content")
+        return {**super().made_from(checkpoint), **({"content": content} if content else {})}
+
+    def shape(self, checkpoint: Checkpoint) -> Shape:
+        """The size that its config.json says."""
+        return shape_of(*self._empty(checkpoint))
+
+    def open(self, checkpoint: Checkpoint, device: str) -> OpenModel:
+        """Load it with transformers; see `engramcka.models.load_model`."""
+        from engramcka.models import load_model
+
+        load_args = {key: getattr(checkpoint.table, key) for key in _LOAD_KEYS}
+        model, tokenizer = load_model(**load_args, device=device)
+        return OpenModel(model, tokenizer, load_args)
+
+    def sharing(self) -> str:
+        """With parallel = "tp": how many ranks may hold it, and what each holds of it."""
+        if not self.is_shared_out:
+            return ""
+        from engramcka.models.tensor_parallel import sharding_of
+
+        empty, itemsize = self._empty(self.last)
+        try:
+            sharding = sharding_of(empty, itemsize)
+        except ConfigError as error:
+            raise self.config.error(("models", self.name, "parallel"), str(error)) from error
+        held = [
+            f"{ranks} ranks {sharding.held(ranks) * itemsize / 1e9:.3g} GB"
+            for ranks in sharding.allowed[:_RANKS_NAMED]
+        ]
+        return (
+            f"{self.name}: parallel = 'tp', all ranks hold it as one; weights a rank: "
+            f"{', '.join(held) or 'it cannot be shared out'} ({sharding.reason})"
+        )
+
+    def _empty(self, checkpoint: Checkpoint) -> tuple[Any, int]:
+        """A model without weights, and the bytes of one of its numbers."""
+        from transformers import AutoConfig
+
+        from engramcka.models.checkpoint_files import check_files
+        from engramcka.models.loading import empty_model, weight_bytes
+
+        table: LoadedModel = checkpoint.table
+        check_files(table.path, table.trust_remote_code)
+        try:
+            found = AutoConfig.from_pretrained(
+                table.path, revision=table.revision, trust_remote_code=table.trust_remote_code
+            )
+        except (OSError, ValueError) as error:
+            reason = str(error).splitlines()[0][:160]
+            raise self.config.error(
+                ("models", self.name, "path"), f"no model to be read ({reason})"
+            ) from error
+        empty = empty_model(table.path, found, table.trust_remote_code)
+        return empty, weight_bytes(found, table.dtype)
+
+
+def is_only_local(path: str) -> bool:
+    """Whether a path can be no hub name."""
+    return Path(path).exists() or path.startswith((".", "/", "~")) or path.count("/") > 1

@@ -1,0 +1,118 @@
+"""A config as a run: its folder, its models with their checkpoints, and what is compared.
+
+Everything is worked out once and loads no model. Tasks are made from this, see
+`engramcka.pipeline.plan`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from engramcka.config import CkaTable, Config, LensTable
+from engramcka.pipeline.sources import Checkpoint, Source, make_source
+from engramcka.pipeline.sources.base import step_store
+from engramcka.pipeline.trainings import TrainingSpec
+from engramcka.stores import layout, results
+
+
+@dataclass(frozen=True)
+class CheckpointPair:
+    """Two checkpoints that are compared, and what the map is called."""
+
+    name: str
+    y: Checkpoint
+    x: Checkpoint
+    step: int | None = None  # in a series of maps
+
+
+@dataclass(frozen=True)
+class CurveSpec:
+    """A lens curve: what it is called, and of which checkpoint, with its memory or without."""
+
+    name: str
+    checkpoint: Checkpoint
+    memory: bool
+
+    @property
+    def label(self) -> str:
+        """Name of the curve in figures: the model's, with the step before the last one."""
+        checkpoint = self.checkpoint
+        step = "" if checkpoint.is_last else f", step {checkpoint.step}"
+        return checkpoint.source.label + step
+
+
+@dataclass(frozen=True, eq=False)
+class RunSpec:
+    """The run that a config describes."""
+
+    config: Config
+
+    @cached_property
+    def run(self) -> Path:
+        """The run directory."""
+        return Path(self.config.run.dir)
+
+    @cached_property
+    def models(self) -> dict[str, Source]:
+        """Every model of the config by its name."""
+        return {name: make_source(self.config, name) for name in self.config.models}
+
+    @cached_property
+    def trainings(self) -> dict[str, TrainingSpec]:
+        """The training of every model that has one, by the model's name."""
+        return {name: source.training for name, source in self.models.items() if source.training}
+
+    def is_stored(self, kind: str, name: str, inputs: Mapping[str, Any]) -> bool:
+        """Whether a result is there that was made from these inputs."""
+        return bool(results.read_inputs(self.run / layout.RESULTS, kind, name) == inputs)
+
+    def pairs(self, cka: CkaTable) -> list[CheckpointPair]:
+        """What a map compares: in a series, one pair a step, the last under the map's own name.
+
+        Raises:
+            ConfigError: two series that share no step.
+        """
+        ys, xs = self.models[cka.y].checkpoints, self.models[cka.x].checkpoints
+        if len(ys) == len(xs) == 1 and ys[0].step is None and xs[0].step is None:
+            return [CheckpointPair(cka.name, ys[0], xs[0])]
+        y_steps = {checkpoint.step: checkpoint for checkpoint in ys}
+        x_steps = {checkpoint.step: checkpoint for checkpoint in xs}
+        if None in y_steps:
+            y_steps = dict.fromkeys(x_steps, ys[0])
+        elif None in x_steps:
+            x_steps = dict.fromkeys(y_steps, xs[0])
+        steps = [step for step in y_steps if step in x_steps and step is not None]
+        if not steps:
+            raise self.config.error(
+                ("cka", self.config.cka.index(cka), "x"),
+                f"{cka.y!r} has steps {_listed(y_steps)}, {cka.x!r} has {_listed(x_steps)}",
+                "two series are paired by step and need one in common",
+            )
+        return [
+            CheckpointPair(
+                cka.name if step == steps[-1] else step_store(cka.name, step),
+                y_steps[step],
+                x_steps[step],
+                step,
+            )
+            for step in steps
+        ]
+
+    def curves(self, lens: LensTable) -> list[CurveSpec]:
+        """The curves of a table; of a series that of the last checkpoint, or of all if asked."""
+        found = []
+        for name, (model, memory) in lens.curves.items():
+            *before, last = self.models[model].checkpoints
+            for checkpoint in before if lens.checkpoints else ():
+                assert checkpoint.step is not None, "a series has steps"
+                found.append(CurveSpec(step_store(name, checkpoint.step), checkpoint, memory))
+            found.append(CurveSpec(name, last, memory))
+        return found
+
+
+def _listed(steps: Mapping[int | None, Checkpoint]) -> str:
+    return ", ".join(map(str, steps)) or "none"
