@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_runs import allocation, lens_curve, training_curve
 
+from engramcka.results import SlotSweep
 from engramcka.tui.charts.allocation import AllocationPlot
 from engramcka.tui.charts.lens import LensPlot
+from engramcka.tui.charts.slots import SlotsPlot
 from engramcka.tui.charts.training import TrainingPlot
 from engramcka.tui.loading import Several
 from engramcka.tui.widgets.chart_drawing import (
@@ -144,3 +146,18 @@ def test_allocation_reads_a_point_and_its_distance_to_experts_alone():
     assert "seeds" not in dict(shown.details(0, 0.8))  # one seed is not there yet
     assert shown.warnings == ["1 of 10 trainings not there yet"]
     assert shown.chart(0).levels[0].value == pytest.approx(2.25)
+
+
+def test_slots_stand_on_a_logarithmic_axis_with_the_loss_without_memory():
+    sweep = SlotSweep(np.array([1e3, 1e5, 1e4]), np.array([2.3, 2.1, 2.2]), np.array([2.4]))
+    shown = SlotsPlot(Several("a", {"a": sweep}))
+    chart = shown.chart(0)
+    assert chart.places == [3, 4, 5]
+    assert chart.curves[0].y.tolist() == [2.3, 2.2, 2.1]
+    assert (chart.levels[0].name, chart.levels[0].value) == ("no memory", 2.4)
+    assert dict(shown.details(0, 4)) == {
+        "slots": "10,000", "x 10": "−0.1000", "loss": "2.2000", "to none": "−0.2000",
+        "best": "slots 100,000",
+    }  # fmt: skip
+    assert shown.best(0) == 5
+    assert shown.table().splitlines()[1] == "1000.0\t2.3"

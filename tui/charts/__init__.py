@@ -52,14 +52,15 @@ class Plotted(Protocol):
 
 
 def plotted(kind: str, value: Any) -> Plotted:
-    """The result of a kind as curves; ``kind`` is lens, training, sweep or allocation."""
+    """The result of a kind as curves; ``kind`` is a key of `KINDS`."""
     from engramcka.tui.charts.allocation import AllocationPlot
     from engramcka.tui.charts.lens import LensPlot
+    from engramcka.tui.charts.slots import SlotsPlot
     from engramcka.tui.charts.sweep import SweepPlot
     from engramcka.tui.charts.training import TrainingPlot
 
     plots: dict[str, Callable[[Any], Plotted]] = {
         "lens": LensPlot, "training": TrainingPlot, "sweep": SweepPlot,
-        "allocation": AllocationPlot,
+        "allocation": AllocationPlot, "slots": SlotsPlot,
     }  # fmt: skip
     return plots[kind](value)

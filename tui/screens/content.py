@@ -48,15 +48,11 @@ def new_view(kind: str, capabilities: Capabilities) -> Any:
     views: dict[str, type[Widget]] = {
         "compare": CompareView,
         "series": SeriesView,
-        "lens": ChartView,
-        "training": ChartView,
-        "sweep": ChartView,
-        "allocation": ChartView,
         "gates": GatesView,
         "memory": MemoryView,
         "log": LogView,
     }
-    view: Any = views[kind]
+    view: Any = views.get(kind, ChartView)
     return view(capabilities, id=kind)
 
 
