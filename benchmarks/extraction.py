@@ -34,7 +34,7 @@ from engramcka.extraction import extract
 from engramcka.extraction.forward import ForwardPass
 from engramcka.extraction.residual_stream import ResidualStream
 from engramcka.models.blocks import capture_points
-from engramcka.stores import ActivationStore, create_activations, open_activations, together
+from engramcka.stores import ActivationStore, create_activations, open_activations, threads
 
 VOCABULARY = 8192
 
@@ -156,7 +156,7 @@ def throughput(folder: Path, small: bool, rounds: int) -> None:
     """One chunk of a store, all layers, against as many plain files of the same size."""
     rows, width, count = (512, 128, 2) if small else (2048, 2560, 16)
     values = np.random.default_rng(0).integers(0, 1 << 16, (rows, width), dtype=np.uint16)
-    layers, threads = range(1, count + 1), together.local_threads()
+    layers, at_once = range(1, count + 1), threads.local_threads()
     store = create_activations(
         folder / "files.zarr",
         layers=layers,
@@ -216,7 +216,7 @@ def throughput(folder: Path, small: bool, rounds: int) -> None:
     wall, busy = interleaved(jobs, 3 * rounds, forget)
     size = values.nbytes * count
     print(f"\n{count} files of {values.nbytes / 1e6:.1f} MB, in the page cache; plain ones by one")
-    print(f"thread, the store's with crc32c, by {threads} where nothing is said:\n")
+    print(f"thread, the store's with crc32c, by {at_once} where nothing is said:\n")
     print("| | MB/s | of plain | of plain by processor time |\n|---|---|---|---|")
     for name in jobs:
         plain = f"{name.split(', ')[0]}, plain"
@@ -227,11 +227,11 @@ def throughput(folder: Path, small: bool, rounds: int) -> None:
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Stores work on local files with one thread in here, and those that are opened in here."""
-    before, together._MOST = together._MOST, 1
+    before, threads.MAX_LOCAL_THREADS = threads.MAX_LOCAL_THREADS, 1
     try:
         yield
     finally:
-        together._MOST = before
+        threads.MAX_LOCAL_THREADS = before
 
 
 def interleaved(

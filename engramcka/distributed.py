@@ -1,8 +1,8 @@
 """Ranks: which of several processes this is, whose work is whose, and how they hear of each other.
 
 torchrun and srun say it in the environment; the key-value store of torch.distributed carries the
-words, as `engramcka.wire` writes them: nothing that arrives is executed. One process alone needs
-neither and loads no torch. Knows nothing of the work.
+messages, as `engramcka.serialization` packs them: nothing that arrives is executed. One process
+alone needs neither and loads no torch.
 
 Every rank goes through the same pieces in the same order and meets the others after each. At its
 end a rank takes leave, with what it failed with if it did, so that no one waits for it; the first
@@ -26,7 +26,7 @@ from typing import Any, TypeVar
 from engramcka import stopping
 from engramcka.errors import ConfigError, EngramckaError, Interrupted
 from engramcka.lifeline import Lifelines
-from engramcka.wire import pack, unpack
+from engramcka.serialization import pack, unpack
 
 T = TypeVar("T")
 
@@ -91,7 +91,7 @@ class World:
         Messages grow with the number of ranks, not with its square. All ranks call it.
 
         Args:
-            value: this rank's; what `engramcka.wire` can send.
+            value: this rank's; what `engramcka.serialization` can send.
             decide: takes the values, returns another; the first rank's alone is called.
 
         Raises:

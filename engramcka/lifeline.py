@@ -1,8 +1,7 @@
 """Connections between the first of several processes and the others: each notices a dead end.
 
 The kernel closes what a dead process held, so there is nothing to send and no thread. Where no
-connection can be made, nothing is noticed, and the launcher has to end the others. Knows nothing of
-the work.
+connection can be made, nothing is noticed, and the launcher has to end the others.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ class Lifelines:
         return int(self._door.getsockname()[1]) if self._door else None
 
     def cut(self) -> list[int]:
-        """The ranks that were there and are gone; each is told once."""
+        """The ranks that were connected and are gone; each is reported once."""
         with suppress(OSError):  # none calls
             while self._door:
                 self._take(self._door.accept()[0])

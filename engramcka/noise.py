@@ -1,4 +1,4 @@
-"""What libraries say on their own account: nothing that belongs into a job's log.
+"""Silence what libraries print on their own: none of it belongs into a job's log.
 
 Our own warnings are the reporter's and our errors the command line's; neither comes this way.
 """

@@ -1,7 +1,6 @@
 """How a long job talks: bars on a terminal, dated lines elsewhere, and events in log.jsonl.
 
-One interface for all three, so that the code that works says what it did once. Knows nothing of
-what the work is.
+One interface for all three, so that the code that works says what it did once.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from rich.progress import (
 )
 
 from engramcka import stopping
-from engramcka.regular import open_descriptor
+from engramcka.own_files import open_descriptor
 
 LINE_SECONDS = 10.0  # between two lines about one piece of work when there are no bars
 LOG_SECONDS = 1.0  # between two progress events of one piece in the log

@@ -1,11 +1,11 @@
 """Stopping at a safe point: a signal asks, and the work answers where its state is whole.
 
-From the first line of the command on (`begin`) a signal ends it quietly; while nothing is begun,
-at once. A run then listens (`listen`): long work calls `check` (through its progress) between
-steps. A first signal is a request; work that does not reach a safe point within `GRACE` seconds is
-stopped where it is, and so it is by a second signal: what is written is whole or absent all the
-same. Nothing is raised while a module is being imported, where libraries swallow what is raised and
-leave halves behind. Knows nothing of the work.
+From the first line of the command on (`begin`) a signal ends it quietly; while nothing is begun, at
+once. A run then listens (`listen`): long work calls `check` (through its progress) between steps. A
+first signal is a request; work that does not reach a safe point within `GRACE` seconds is stopped
+where it is, and so it is by a second signal: what is written is whole or absent all the same.
+Nothing is raised while a module is being imported, where libraries swallow what is raised and leave
+halves behind.
 """
 
 from __future__ import annotations

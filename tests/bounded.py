@@ -37,7 +37,7 @@ def tried(kind: str, *paths: Path) -> list[tuple[str, int, str]]:
 
 def activations(path: str) -> None:
     """As `source = "activations"` reads it: all samples, 8 rows at a time, 64 at most."""
-    from engramcka.stores.foreign import open_foreign
+    from engramcka.stores.foreign.hidden_states import open_foreign
 
     with open_foreign(path) as found:
         for start in range(0, min(64, found.shape[0]), 8):
@@ -47,7 +47,7 @@ def activations(path: str) -> None:
 
 def stack(path: str) -> None:
     """As with ``layer_axis = 0``."""
-    from engramcka.stores.foreign import open_foreign
+    from engramcka.stores.foreign.hidden_states import open_foreign
 
     with open_foreign(path, layer_axis=0) as found:
         for _ in found.rows(slice(0, 8)):
@@ -56,21 +56,21 @@ def stack(path: str) -> None:
 
 def samples(path: str) -> None:
     """A sample table."""
-    from engramcka.stores.foreign import read_samples
+    from engramcka.stores.foreign.hidden_states import read_samples
 
     read_samples(path)
 
 
 def sweep(path: str) -> None:
     """As `engramcka import --as sweep` reads it."""
-    from engramcka.stores.foreign_sweeps import read_sweep_file
+    from engramcka.stores.foreign.sweeps import read_sweep_file
 
     read_sweep_file(Path(path))
 
 
 def cka(path: str) -> None:
     """As `engramcka import --as cka` reads it."""
-    from engramcka.stores.foreign_maps import read_map_file
+    from engramcka.stores.foreign.maps import read_map_file
 
     read_map_file(Path(path))
 
@@ -108,7 +108,7 @@ def _tried(kind: str, path: str) -> None:
 
 
 NEEDED = {
-    "activations": "h5py zarr numcodecs pyarrow ml_dtypes engramcka.stores.foreign",
+    "activations": "h5py zarr numcodecs pyarrow ml_dtypes engramcka.stores.foreign.hidden_states",
     "sweep": "tensorboard.backend.event_processing.event_accumulator",
     "text": "pyarrow.parquet pyarrow.compute engramcka.config engramcka.data.files",
 }
@@ -116,7 +116,7 @@ NEEDED = {
 
 
 if __name__ == "__main__":
-    for module in NEEDED.get(sys.argv[1], "engramcka.stores.foreign").split():
+    for module in NEEDED.get(sys.argv[1], "engramcka.stores.foreign.hidden_states").split():
         import_module(module)
     for name in sys.argv[2:]:
         if name.startswith("--"):

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from engramcka import figures
 from engramcka.figures.tables import rows_to_csv
-from engramcka.formulas import guarded, unguarded
 from engramcka.results import LossSweep
 from engramcka.results.base import one_line
-from engramcka.stores.foreign_sweeps import read_sweep_file
+from engramcka.stores.foreign.sweeps import read_sweep_file
+from engramcka.text_rows import guard_formula, unguard_formula
 
 EVIL = [
     "=cmd|'/C calc'!A1",
@@ -36,8 +36,8 @@ RISKY = st.text(st.sampled_from("=+-@'＝\t\r\n;,\"a 1"), max_size=8) | st.text(
 
 @given(RISKY)
 def test_a_cell_is_never_a_formula_and_comes_back(text: str) -> None:
-    cell = guarded(text)
-    assert unguarded(cell) == text
+    cell = guard_formula(text)
+    assert unguard_formula(cell) == text
     for part in re.split(r"[;\t\r\n]", cell):
         assert part[:1] not in {*"=+-@＝＋－＠"}
     assert cell[:1] not in {"\t", "\r", "\n"}
@@ -45,7 +45,7 @@ def test_a_cell_is_never_a_formula_and_comes_back(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["", "Engram", "a=b", "it's", "'quoted'", "'", "3B MoE", "a;b"])
 def test_other_text_stays_as_it_is(text: str) -> None:
-    assert guarded(text) == unguarded(text) == text
+    assert guard_formula(text) == unguard_formula(text) == text
 
 
 def test_numbers_are_not_guarded() -> None:
@@ -67,7 +67,7 @@ def test_a_sweeps_names_go_out_guarded_and_come_back(name: str, tmp_path: Path) 
     file = tmp_path / "a.csv"
     figures.save_table(sweep, file)
     names = [row["name"] for row in csv.DictReader(io.StringIO(file.read_text()))]
-    assert set(names) == {guarded(one_line(name))}
+    assert set(names) == {guard_formula(one_line(name))}
     found = read_sweep_file(file)
     assert figures.to_csv(found) == file.read_text()
     assert found.label == one_line(name)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from engramcka import regular
+from engramcka import own_files
 
 ODD: dict[str, tuple[Callable[[Path], object], str]] = {
     "pipe": (os.mkfifo, "a pipe, no file"),
@@ -29,12 +29,12 @@ def test_what_is_no_regular_file_is_neither_read_nor_written(
     make, told = ODD[name]
     odd = Path("odd")
     make(odd)
-    assert not regular.is_regular(odd)
+    assert not own_files.is_regular(odd)
     for attempt in (
-        lambda: regular.open_regular(odd),
-        lambda: regular.read_regular(odd, 10),
-        lambda: regular.open_descriptor(odd, os.O_RDWR | os.O_CREAT),
-        lambda: regular.open_descriptor(odd, os.O_WRONLY | os.O_APPEND | os.O_CREAT),
+        lambda: own_files.open_regular(odd),
+        lambda: own_files.read_regular(odd, 10),
+        lambda: own_files.open_descriptor(odd, os.O_RDWR | os.O_CREAT),
+        lambda: own_files.open_descriptor(odd, os.O_WRONLY | os.O_APPEND | os.O_CREAT),
     ):
         with pytest.raises(OSError, match=told):
             attempt()
@@ -44,7 +44,7 @@ def test_what_is_no_regular_file_is_neither_read_nor_written(
 
 def test_a_device_is_not_opened() -> None:
     with pytest.raises(OSError, match="a device, no file"):
-        regular.open_regular(Path("/dev/null"))
+        own_files.open_regular(Path("/dev/null"))
 
 
 def test_a_link_on_the_way_is_refused_but_not_above_the_folder(tmp_path: Path) -> None:
@@ -52,26 +52,26 @@ def test_a_link_on_the_way_is_refused_but_not_above_the_folder(tmp_path: Path) -
     (tmp_path / "real/inner/file").write_bytes(b"abc")
     (tmp_path / "alias").symlink_to("real")
     run = tmp_path / "alias"
-    assert regular.read_regular(run / "inner/file", 3, within=run) == b"abc"
+    assert own_files.read_regular(run / "inner/file", 3, within=run) == b"abc"
     (tmp_path / "real/shortcut").symlink_to("inner")
     with pytest.raises(OSError, match="shortcut"):
-        regular.read_regular(run / "shortcut/file", 3, within=run)
+        own_files.read_regular(run / "shortcut/file", 3, within=run)
     with pytest.raises(OSError, match="not in"):
-        regular.read_regular(tmp_path / "real/inner/file", 3, within=run)
+        own_files.read_regular(tmp_path / "real/inner/file", 3, within=run)
 
 
 def test_no_more_is_read_than_is_allowed(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"x" * 11)
-    assert len(regular.read_regular(path, 11)) == 11
+    assert len(own_files.read_regular(path, 11)) == 11
     with pytest.raises(OSError, match="11 bytes, more than"):
-        regular.read_regular(path, 10)
+        own_files.read_regular(path, 10)
 
 
 def test_a_file_is_made_where_that_is_asked_for(tmp_path: Path) -> None:
-    descriptor = regular.open_descriptor(tmp_path / "new", os.O_RDWR | os.O_CREAT)
+    descriptor = own_files.open_descriptor(tmp_path / "new", os.O_RDWR | os.O_CREAT)
     os.write(descriptor, b"a")
     os.close(descriptor)
-    assert regular.is_regular(tmp_path / "new")
+    assert own_files.is_regular(tmp_path / "new")
     with pytest.raises(FileNotFoundError):
-        regular.open_descriptor(tmp_path / "other", os.O_RDWR)
+        own_files.open_descriptor(tmp_path / "other", os.O_RDWR)

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from engramcka.whole import folder_for, remove_scratch, whole
+from engramcka.atomic import atomic_path, folder_for, remove_scratch
 
 
 def test_files_and_folders_appear_and_replace_their_own_kind(tmp_path: Path) -> None:
     for text in ("old", "new"):
-        with whole(tmp_path / "file") as scratch:
+        with atomic_path(tmp_path / "file") as scratch:
             scratch.write_text(text)
-        with whole(tmp_path / "folder") as scratch:
+        with atomic_path(tmp_path / "folder") as scratch:
             scratch.mkdir()
             (scratch / text).touch()
     assert (tmp_path / "file").read_text() == "new"
@@ -30,7 +30,7 @@ def test_a_block_that_fails_leaves_the_old_and_no_scratch(tmp_path: Path) -> Non
     (tmp_path / "file").write_text("old")
 
     def fail() -> None:
-        with whole(tmp_path / "file") as scratch:
+        with atomic_path(tmp_path / "file") as scratch:
             scratch.write_text("half")
             raise RuntimeError
 
@@ -45,7 +45,7 @@ def test_a_file_never_takes_a_folders_place(tmp_path: Path) -> None:
     (tmp_path / "folder" / "precious").touch()
 
     def write() -> None:
-        with whole(tmp_path / "folder") as scratch:
+        with atomic_path(tmp_path / "folder") as scratch:
             scratch.write_text("file")
 
     with pytest.raises(OSError, match="folder"):
@@ -58,8 +58,8 @@ def leave_scratch(place: Path, ends: str) -> subprocess.Popen[str]:
     code = """
 import sys
 from pathlib import Path
-from engramcka.whole import whole
-with whole(Path(sys.argv[1]) / "result") as scratch:
+from engramcka.atomic import atomic_path
+with atomic_path(Path(sys.argv[1]) / "result") as scratch:
     scratch.mkdir()
     (scratch / "half").touch()
     print("begun", flush=True)
@@ -121,18 +121,18 @@ def test_where_there_are_no_locks_a_day_must_pass(
     (scratch,) = tmp_path.iterdir()
     for path in (scratch, *scratch.rglob("*")):
         os.utime(path, (0, 0))
-    with whole(tmp_path / "file") as other:
+    with atomic_path(tmp_path / "file") as other:
         remove_scratch(tmp_path)
         other.write_text("whole")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_makers_and_removers_side_by_side_lose_nothing(tmp_path: Path) -> None:
-    """Between making a scratch and locking it lies a moment; makers that lose it begin anew."""
+    """Between making a scratch and locking it lies a moment; makers that lose it begin again."""
     code = """
 import sys
 from pathlib import Path
-from engramcka.whole import remove_scratch
+from engramcka.atomic import remove_scratch
 while not Path(sys.argv[1], "stop").exists():
     remove_scratch(Path(sys.argv[1]))
 """
@@ -141,7 +141,7 @@ while not Path(sys.argv[1], "stop").exists():
         for _ in range(2)
     ]
     for number in range(100):
-        with whole(tmp_path / "file") as scratch:
+        with atomic_path(tmp_path / "file") as scratch:
             scratch.write_text(str(number))
         assert (tmp_path / "file").read_text() == str(number)
     (tmp_path / "stop").touch()
@@ -151,12 +151,12 @@ while not Path(sys.argv[1], "stop").exists():
 
 
 def test_an_error_names_what_was_to_be_written(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError) as caught, whole(tmp_path / "none" / "file"):
+    with pytest.raises(FileNotFoundError) as caught, atomic_path(tmp_path / "none" / "file"):
         pass
     assert caught.value.filename == str(tmp_path / "none" / "file")
 
     def write_to_a_folder() -> None:
-        with whole(tmp_path / "folder") as scratch:
+        with atomic_path(tmp_path / "folder") as scratch:
             (scratch / "inside").mkdir(parents=True)
             (scratch / "inside").write_text("")
 

@@ -7,7 +7,7 @@ import pytest
 
 from engramcka.errors import ComparisonError
 from engramcka.results import LayerDiagnostics
-from engramcka.wire import pack, unpack
+from engramcka.serialization import pack, unpack
 
 
 def test_a_tree_comes_back_as_it_was() -> None:
@@ -53,7 +53,7 @@ def test_other_things_are_not_sent(value: object) -> None:
     "tree",
     [
         '{"dataclass": ["os:system", []]}',
-        '{"dataclass": ["engramcka.wire:pack", []]}',
+        '{"dataclass": ["engramcka.serialization:pack", []]}',
         '{"dataclass": ["engramcka.errors:ConfigError", []]}',
         '{"error": ["builtins:SystemExit", "x", 0]}',
         '{"error": ["engramcka.results:LayerDiagnostics", "x", 0]}',

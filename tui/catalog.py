@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from engramcka.errors import ConfigError, StoreError
-from engramcka.regular import is_regular, open_regular
+from engramcka.own_files import is_regular, open_regular
 from engramcka.results.kinds import KINDS
 from engramcka.stores import layout, nodes
 
@@ -102,7 +102,7 @@ def _places_of(path: Path) -> list[Place]:
     if not path.is_dir():
         raise ConfigError(f"{path}: a file; browse opens run directories and results stores")
     whole = path.resolve()
-    if whole.name == layout.RESULTS and (whole / "zarr.json").is_file():
+    if whole.name == layout.RESULTS and (whole / nodes.ZARR_JSON).is_file():
         return [Place(whole.parent, whole, whole.parent.name)]
     if _is_run(path):
         return [_run_place(path, whole.name)]
@@ -133,7 +133,7 @@ def _run_place(path: Path, label: str) -> Place:
 def _is_run(path: str | Path) -> bool:
     join = os.path.join
     return is_regular(join(path, layout.CONFIG)) or is_regular(
-        join(path, layout.RESULTS, nodes.NAME)
+        join(path, layout.RESULTS, nodes.ZARR_JSON)
     )
 
 
@@ -214,7 +214,7 @@ def read_tail(log: Path, limit: int) -> list[dict[str, Any]]:
 def series_of(entry: Entry) -> tuple[str, int] | None:
     """(series, training step) of a map, from its metadata; None where it is in no series."""
     try:
-        return _series(str(entry.path), os.stat(entry.path / "zarr.json").st_mtime_ns)
+        return _series(str(entry.path), os.stat(entry.path / nodes.ZARR_JSON).st_mtime_ns)
     except OSError:
         return None
 

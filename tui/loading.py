@@ -15,7 +15,7 @@ from threading import Event
 from typing import Any
 
 from engramcka.errors import ConfigError, EngramckaError, StoreError
-from engramcka.regular import is_regular
+from engramcka.own_files import is_regular
 from engramcka.stores import nodes
 from engramcka.tui.catalog import (
     Entry,
@@ -105,7 +105,7 @@ def _read(entry: Entry) -> Any:
 def _read_one(entry: Entry) -> Any:
     from engramcka.stores.results import read_result
 
-    if not is_regular(entry.path / nodes.NAME):
+    if not is_regular(entry.path / nodes.ZARR_JSON):
         raise StoreError(f"{entry.path}: half-written or gone (no zarr.json in it)")
     return read_result(entry.place.results, entry.kind, entry.name)
 

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from engramcka.whole import whole
+from engramcka.atomic import atomic_path
 
 KEPT = 200  # sessions in the file
 
@@ -61,7 +61,7 @@ def save_session(paths: Sequence[Path], session: Session, file: Path) -> None:
     known[session_key(paths)] = asdict(session)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with whole(file) as scratch:
+        with atomic_path(file) as scratch:
             scratch.write_text(json.dumps(dict(list(known.items())[-KEPT:])), encoding="utf-8")
     except OSError:
         return

@@ -92,12 +92,12 @@ def command(
     else:
         figures.check_format(output)
         figures.save_figure(subjects.draw(stored, chosen, how), output, dpi=dpi)
-    inventory.renew(output)
+    inventory.update_file(output)
     print(f"Wrote {output}")
     if with_caption and minus is None and form not in figures.TABLE_FORMATS:
         beside = output.with_suffix(".txt")
         figures.write_text(beside, subjects.caption(stored, chosen, how) + "\n")
-        inventory.renew(beside)
+        inventory.update_file(beside)
         print(f"Wrote {beside}")
 
 

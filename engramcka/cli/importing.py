@@ -14,9 +14,9 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from engramcka.atomic import folder_for
 from engramcka.errors import ConfigError, StoreError, code_of
-from engramcka.others import open_file
-from engramcka.whole import folder_for
+from engramcka.foreign_files import open_file
 
 _BLOCK = 1 << 20  # bytes read at once
 PATIENCE = 5.0  # seconds that a run at work is waited for
@@ -71,11 +71,11 @@ def command(
     if kind == "sweep" and first_layer is not None:
         raise ConfigError("--first-layer: is for maps; a sweep's file numbers its layers itself")
     if kind == "sweep":
-        from engramcka.stores.foreign_sweeps import read_sweep_file
+        from engramcka.stores.foreign.sweeps import read_sweep_file
 
         result: Any = read_sweep_file(file, tag)
     else:
-        from engramcka.stores.foreign_maps import read_map_file
+        from engramcka.stores.foreign.maps import read_map_file
 
         result = read_map_file(file, y_label, x_label, first_layer)
     source = {"file": str(file), "sha256": _digest(file)}
@@ -90,13 +90,13 @@ def command(
             )
         is_finished = inventory.is_current(into)
         try:
-            inventory.put_away(into)
+            inventory.mark_unfinished(into)
             results.open_root(target)
             results.write_result(target, called, result, {"imported": source})
         finally:
             if is_finished:
                 with suppress(OSError, StoreError):  # else the next run takes it
-                    inventory.take(into)
+                    inventory.record(into)
     print(f"Wrote {kind}/{called}. Look at it with: engramcka browse {into}")
 
 

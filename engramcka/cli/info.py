@@ -43,14 +43,14 @@ def describe(place: Path | str) -> dict[str, Any]:
         StoreError: it is neither.
     """
     from engramcka.pipeline import findings
-    from engramcka.stores import is_run, open_activations, open_run
+    from engramcka.stores import is_run, nodes, open_activations, open_run
     from engramcka.stores.remote import is_url
 
     if is_url(str(place)):
         return _describe_store(open_activations(str(place)))
     path = Path(place)
     if not is_run(path):
-        if not (path / "zarr.json").is_file():
+        if not (path / nodes.ZARR_JSON).is_file():
             raise StoreError(
                 f"{path}: neither a run directory nor an activation store", exit_code=2
             )
@@ -72,7 +72,7 @@ def _describe_store(store: Any) -> dict[str, Any]:
         "label": attributes.get("label", ""),
         "samples": store.n_samples,
         "samples missing": missing,
-        "complete": store.sealed and not missing,
+        "complete": store.is_complete and not missing,
         "damaged": [str(error) for _, error in store.damaged()],
         "chunk samples": store.chunk_samples,
         "bytes": sum(store.sizes()),

@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from engramcka.atomic import atomic_path, folder_for
 from engramcka.errors import ConfigError, code_of
-from engramcka.whole import folder_for, whole
 
 Template = Literal["quickstart", "hf", "few-nerd", "sweep", "sweep-100m", "paper"]
 """What comes with engramcka."""
@@ -37,7 +37,7 @@ def command(
     if os.path.lexists(path):
         raise ConfigError(f"{path}: is there already; name another file")
     try:
-        with whole(path) as scratch:
+        with atomic_path(path) as scratch:
             scratch.write_text(text, encoding="utf-8")
     except OSError as error:
         raise _cannot_write(path, error) from error
@@ -53,7 +53,7 @@ def _write_paper(run: Path) -> None:
     if os.path.lexists(run):
         raise ConfigError(f"{run}: is there already; name another folder")
     try:
-        with folder_for(run.parent), whole(run) as scratch:
+        with folder_for(run.parent), atomic_path(run) as scratch:
             results = scratch / layout.RESULTS
             open_root(results)
             for model, curve in published_lens().items():

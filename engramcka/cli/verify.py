@@ -1,4 +1,4 @@
-"""``engramcka verify``: hold every byte of a run or a store against what was written."""
+"""``engramcka verify``: check every byte of a run or a store."""
 
 from __future__ import annotations
 

@@ -13,11 +13,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from engramcka import others
+from engramcka import foreign_files
 from engramcka.config import DataTable
 from engramcka.config.data_table import ENTITY_POSITIONS
 from engramcka.data.documents import DataKeyError, Document, entities_of_spans
-from engramcka.json_lines import BadLine, objects
+from engramcka.text_rows import BadLine, read_json_lines
 
 MOST_BYTES = 128 << 20  # of a document
 SUFFIXES = {"jsonl": (".jsonl", ".ndjson"), "parquet": (".parquet",), "text": (".txt", ".md")}
@@ -55,7 +55,7 @@ def find_files(table: DataTable) -> list[Path]:
 def _require_inside(files: list[Path], folder: Path) -> None:
     for path in files:
         try:
-            others.require_inside(path, folder)
+            foreign_files.require_inside(path, folder)
         except OSError as error:
             raise _unreadable(path, error) from error
 
@@ -65,7 +65,7 @@ def texts(table: DataTable) -> Iterator[Document]:
     files = find_files(table)
     for path, name in zip(files, _names(files), strict=True):
         try:
-            text = others.read_file(path, MOST_BYTES).decode()
+            text = foreign_files.read_file(path, MOST_BYTES).decode()
         except (OSError, UnicodeDecodeError) as error:
             raise _unreadable(path, error) from error
         yield from _document(name, text.replace("\r\n", "\n").replace("\r", "\n"), ())
@@ -76,7 +76,7 @@ def json_lines(table: DataTable) -> Iterator[Document]:
     files = find_files(table)
     for path, name in zip(files, _names(files), strict=True):
         try:
-            for number, row in objects(path, MOST_BYTES):
+            for number, row in read_json_lines(path, MOST_BYTES):
                 where = f"{path}, line {number},"
                 yield from row_document(table, f"{name}:{number}", row, where)
         except BadLine as error:
@@ -168,7 +168,7 @@ def parquet_rows(path: Path, columns: Sequence[str]) -> Iterator[dict[str, Any]]
     """
     from pyarrow.parquet import ParquetFile
 
-    others.require_file(path)
+    foreign_files.require_file(path)
     most = max(_MAY_UNPACK_TO, _MOST_TIMES * path.stat().st_size)
     with ParquetFile(path) as file:
         metadata = file.metadata

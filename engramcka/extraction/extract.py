@@ -33,7 +33,7 @@ from engramcka.models import find_blocks
 from engramcka.models.blocks import capture_points
 from engramcka.models.hooks import CapturePoint
 from engramcka.stores import ActivationStore, create_activations, open_activations
-from engramcka.stores.mending import make_or_mend
+from engramcka.stores.open import open_or_create
 
 Nonfinite = Literal["error", "keep"]
 Compression = Literal["none", "zstd"]
@@ -115,7 +115,7 @@ def extract(
             readout=readout,
             compression=compression,
         )
-        make_or_mend(path, make)
+        open_or_create(path, make)
     # The first rank decides: another might ask when a chunk has been written already.
     missing = world.meet(
         open_activations(path).missing() if world.first else None, lambda by_rank: by_rank[0]
@@ -134,8 +134,8 @@ def extract(
             if writes:
                 writer.submit(partial(_write, store, start, chunk, nonfinite))
     world.meet()
-    if world.first and not store.sealed and not store.missing():
-        store.seal()
+    if world.first and not store.is_complete and not store.missing():
+        store.finalize()
     return store
 
 

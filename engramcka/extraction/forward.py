@@ -21,9 +21,9 @@ from engramcka.data import Passages
 from engramcka.distributed import ALONE, World
 from engramcka.errors import DataError
 from engramcka.extraction.residual_stream import ResidualStream
-from engramcka.memory import out_of_memory
 from engramcka.models import find_blocks
 from engramcka.models.hooks import PassHooks
+from engramcka.ram import out_of_memory
 
 
 def length_batches(lengths: Sequence[int], token_budget: int) -> Iterator[npt.NDArray[np.int64]]:

@@ -1,7 +1,7 @@
 """A y axis with a stretch left out, as one axes with one scale.
 
-Knows values only. The scale is linear on both sides of the break and nearly flat inside it, so
-that every artist stays in data coordinates and a caller can go on drawing on the same axes.
+The scale is linear on both sides of the break and nearly flat inside it, so that every artist stays
+in data coordinates and a caller can go on drawing on the same axes.
 """
 
 from __future__ import annotations

@@ -139,7 +139,7 @@ def draw_colour_bar(ax: Axes, cells: QuadMesh, label: str) -> Colorbar:
 def finish_colour_bar(bar: Colorbar, label: str, height: float) -> None:
     """Label, thin frame, and ticks for a bar of ``height`` points.
 
-    The ticks are fixed here: chosen anew at every layout, they would change the layout.
+    The ticks are fixed here: chosen again at every layout, they would change the layout.
     """
     room = min(6, int(height / (2.2 * tick_size(bar.ax))))
     low, high = bar.mappable.get_clim()

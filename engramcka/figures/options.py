@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
+from engramcka.atomic import atomic_path, folder_for
 from engramcka.errors import ConfigError, EngramckaError, code_of
-from engramcka.whole import folder_for, whole
 
 Venue = Literal["plain", "neurips", "icml", "iclr", "acl", "nature"]
 """The venues whose widths and font sizes are known."""
@@ -62,7 +62,7 @@ def write_whole(target: Path, content: bytes) -> None:
         EngramckaError: it cannot be written.
     """
     try:
-        with folder_for(target.parent), whole(target) as scratch:
+        with folder_for(target.parent), atomic_path(target) as scratch:
             scratch.write_bytes(content)
     except OSError as error:
         reason = error.strerror or str(error)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from engramcka.errors import ConfigError, StoreError
 from engramcka.results import CkaMap
 from engramcka.results.kinds import KINDS
-from engramcka.stores import Run, layout
+from engramcka.stores import Run, layout, nodes
 from engramcka.stores.results import read_attributes
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Subject:
 
     def files(self, run: Path) -> list[Path]:
         """A file of each source, which is as old as the source."""
-        return [run / layout.RESULTS / kind / name / "zarr.json" for kind, name in self.sources]
+        return [run / layout.RESULTS / kind / name / nodes.ZARR_JSON for kind, name in self.sources]
 
 
 @dataclass(frozen=True)

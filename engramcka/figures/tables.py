@@ -20,10 +20,10 @@ from engramcka.errors import ConfigError, EngramckaError
 from engramcka.figures.draw import drawing_of
 from engramcka.figures.latex import booktabs
 from engramcka.figures.options import TABLE_FORMATS, checked_extension, write_whole
-from engramcka.formulas import guarded
 from engramcka.results import CkaMap, LossSweep, Result
 from engramcka.results.base import Row
 from engramcka.results.kinds import kind_of
+from engramcka.text_rows import guard_formula
 
 if TYPE_CHECKING:
     import xarray
@@ -51,7 +51,7 @@ def to_csv(results: Result | Sequence[Result]) -> str:
 def rows_to_csv(rows: Iterable[Row]) -> str:
     """Rows of named values; a column that a row lacks is empty there.
 
-    Text that a spreadsheet would execute is guarded: see `engramcka.formulas`.
+    Text that a spreadsheet would execute is guarded: see `engramcka.text_rows`.
     """
     kept = list(rows)
     columns = list(dict.fromkeys(name for row in kept for name in row))
@@ -146,7 +146,7 @@ def _several(results: Result | Sequence[Result]) -> Sequence[Result]:
 
 
 def _cell(value: Any) -> Any:
-    return guarded(value) if isinstance(value, str) else value
+    return guard_formula(value) if isinstance(value, str) else value
 
 
 def _is_unknown(value: Any) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from engramcka import others
+from engramcka import foreign_files
 from engramcka.errors import ConfigError, StoreError
 
 _INDEX, _ADAPTER = ".index.json", "adapter_config.json"
@@ -37,7 +37,7 @@ def check_files(path: str, trust_remote_code: bool = False) -> None:
     try:
         files = [file for file in sorted(folder.iterdir()) if not file.is_dir()]
         for file in files:
-            others.require_file(file)
+            foreign_files.require_file(file)
             if file.suffix == ".json" and file.stat().st_size > _MOST_BYTES:
                 raise OSError(f"{file.name} is larger than {_MOST_BYTES:,} bytes")
     except OSError as error:
@@ -115,7 +115,7 @@ def _entries(value: Any) -> Iterator[tuple[str, Any]]:
 
 def _document(path: str, file: Path) -> Any:
     try:
-        found = json.loads(others.read_file(file, _MOST_BYTES))
+        found = json.loads(foreign_files.read_file(file, _MOST_BYTES))
     except (OSError, ValueError, RecursionError) as error:
         reason = (getattr(error, "strerror", None) or str(error)).splitlines()[0][:160]
         raise StoreError(f"{path}: {file.name} cannot be read ({reason})") from error

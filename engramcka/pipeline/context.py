@@ -15,14 +15,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engramcka.atomic import remove_scratch
 from engramcka.config import Config
 from engramcka.distributed import ALONE, World
 from engramcka.errors import StoreError, code_of
 from engramcka.pipeline.trainings import TOKENIZER
 from engramcka.stores import layout, manifest
+from engramcka.stores.manifest import refuse_unlisted_files
 from engramcka.stores.run import check_frame
-from engramcka.stores.sealed import require_nothing_else
-from engramcka.whole import remove_scratch
 
 if TYPE_CHECKING:
     from engramcka.data import Corpus, Samples
@@ -116,8 +116,8 @@ class Context:
             raise StoreError(
                 f"{self.tokenizer_folder}: no tokenizer yet; run stage tokenizer first"
             )
-        manifest.require_whole(self.tokenizer_folder, self.tokenizer_folder.name)
-        require_nothing_else(self.tokenizer_folder)
+        manifest.require_intact(self.tokenizer_folder, self.tokenizer_folder.name)
+        refuse_unlisted_files(self.tokenizer_folder)
         return PreTrainedTokenizerFast.from_pretrained(self.tokenizer_folder)
 
 

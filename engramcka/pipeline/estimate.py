@@ -19,7 +19,6 @@ import numpy as np
 
 from engramcka.config import CkaTable, Config, EngramConfig
 from engramcka.errors import ConfigError, DataError, StoreError
-from engramcka.memory import GIB, total_bytes
 from engramcka.pipeline.checks import is_local
 from engramcka.pipeline.context import Context
 from engramcka.pipeline.sources import Shape
@@ -27,6 +26,7 @@ from engramcka.pipeline.sources.trained import shape_of_preset
 from engramcka.pipeline.spec import RunSpec
 from engramcka.pipeline.stages.extract import reads_lens
 from engramcka.pipeline.tasks import Task
+from engramcka.ram import GIB, total_bytes
 
 READINGS = 4  # numbers that the lens keeps of a sample and block
 CHARACTERS_A_TOKEN = 3.5  # of code and English under a usual byte-level tokenizer
@@ -223,7 +223,7 @@ def check_room(config: Config, tasks: Sequence[Task]) -> None:
 
 
 def _check_table(spec: RunSpec, index: int, table: CkaTable, samples: int) -> None:
-    from engramcka.similarity.workspace import workspace_bytes
+    from engramcka.similarity.gram_strips import workspace_bytes
 
     like = _empty_tensor(spec.config)
     total, n = total_bytes(like.device), min(table.batch_size, samples)

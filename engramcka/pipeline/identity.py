@@ -17,7 +17,7 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
-from engramcka import others
+from engramcka import foreign_files
 from engramcka.config import DataTable
 from engramcka.config.data_table import STDLIB
 from engramcka.data.corpora import corpus_inputs
@@ -106,7 +106,7 @@ def content_digest(files: Iterable[Path]) -> str | None:
 @lru_cache(maxsize=65_536)
 def _content_digest(path: str, size: int, time: int) -> str:
     """Of one file; its size and time are there to ask again when it has changed."""
-    with others.open_file(Path(path)) as file:
+    with foreign_files.open_file(Path(path)) as file:
         if size <= _BLOCK * _PLACES:
             return _hash(file.read())
         digest = hashlib.sha256()
@@ -123,7 +123,7 @@ def files_state(path: str, samples: str | None = None) -> dict[str, Any] | None:
     their names, sizes and times, and behind a URL by what the server says of them.
 
     Args:
-        path: a file, a folder, a glob or a URL, see `engramcka.stores.foreign`.
+        path: a file, a folder, a glob or a URL, see `engramcka.stores.foreign.hidden_states`.
         samples: the file of the sample table.
 
     Raises:
@@ -137,10 +137,10 @@ def files_state(path: str, samples: str | None = None) -> dict[str, Any] | None:
 
 
 def _state(place: Path) -> dict[str, Any] | None:
-    listing = place / manifest.GROUP / "zarr.json"
+    listing = place / manifest.GROUP / nodes.ZARR_JSON
     if listing.is_file():
         try:
-            return {"manifest": _hash(others.read_file(listing, nodes.MOST_BYTES))}
+            return {"manifest": _hash(foreign_files.read_file(listing, nodes.MOST_BYTES))}
         except OSError as error:
             raise StoreError(f"{listing}: cannot be read ({error.strerror or error})") from error
     found: Iterable[Path] = place.rglob("*")
@@ -169,7 +169,7 @@ def _local_state(files: Iterable[Path]) -> dict[str, Any] | None:
 
 def _remote_state(root: RemotePath) -> dict[str, Any] | None:
     if has_store(root):
-        listing = root / f"{manifest.GROUP}/zarr.json"
+        listing = root / f"{manifest.GROUP}/{nodes.ZARR_JSON}"
         try:
             content = listing.read(0, nodes.MOST_BYTES)
         except OSError as error:

@@ -14,6 +14,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from engramcka import stopping
+from engramcka.atomic import atomic_path
 from engramcka.config import Config, dump_config
 from engramcka.distributed import ALONE, World
 from engramcka.errors import EngramckaError, Interrupted, StoreError, in_words
@@ -26,7 +27,6 @@ from engramcka.progress import Reporter
 from engramcka.stores import inventory, layout, provenance
 from engramcka.stores.lock import hold
 from engramcka.stores.results import open_root, update_root
-from engramcka.whole import whole
 
 ONE_SHARE = (0, 1)  # no job array
 
@@ -138,14 +138,14 @@ def _work_held(
     world = context.world
     if world.first:
         inventory.delete_changed_figures(context.run)
-        inventory.put_away(context.run)
+        inventory.mark_unfinished(context.run)
         _write_config(context.run, context.config, alone=share == ONE_SHARE)
         _record_provenance(context, reporter, len(tasks))
     world.meet()
     with reporter:
         made = _work_through(tasks, context, reporter, failures, alone=share == ONE_SHARE)
     if world.first and share == ONE_SHARE:
-        inventory.take(context.run)
+        inventory.record(context.run)
     return made
 
 
@@ -187,14 +187,14 @@ def _tidy(config: Config, tasks: Sequence[Task], share: tuple[int, int]) -> None
                 shutil.rmtree(folder, ignore_errors=True)
             if unfinished:
                 _write_config(run, config, alone=True)
-                inventory.take(run)
+                inventory.record(run)
 
 
 def _write_config(run: Path, config: Config, alone: bool) -> None:
     """Clear what a killed process left, unless others may be writing; write the resolved config."""
     if alone:
         clear(run)
-    with whole(run / layout.CONFIG) as scratch:
+    with atomic_path(run / layout.CONFIG) as scratch:
         scratch.write_text(dump_config(config), encoding="utf-8")
 
 

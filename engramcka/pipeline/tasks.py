@@ -67,7 +67,7 @@ def refuse_other_inputs(what: str, found: Mapping[str, Any], wanted: Mapping[str
         key, was, now = difference
         raise StoreError(
             f"{what}: made with {key} = {was!r}, now {key} = {now!r}; choose another run.dir, or "
-            "delete it to make it anew",
+            "delete it to make it again",
             exit_code=2,
         )
 

@@ -71,5 +71,5 @@ def retraining_damaged(folder: Path) -> Iterator[None]:
     try:
         yield
     except StoreError as error:
-        manifest.unseal(folder)
-        raise StoreError(f"{error}; run stage train again to make it anew") from error
+        manifest.mark_incomplete(folder)
+        raise StoreError(f"{error}; run stage train to make it again") from error

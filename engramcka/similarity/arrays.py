@@ -1,11 +1,9 @@
-"""Whatever holds a layer's values, as a plain dense array, or refused in a line with what to do.
-
-Knows nothing of what the values are for.
-"""
+"""One layer's values as a plain dense array, or a one-line error that says how to get one."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from mmap import mmap
 from typing import Any
 
 import numpy as np
@@ -18,7 +16,7 @@ _PLAIN = (torch.Tensor, torch.nn.Parameter)  # a subclass may hold its values an
 
 
 class Rows:
-    """Something that is sliced to NumPy arrays or tensors; every slice is held against its word.
+    """Something whose slices are NumPy arrays or tensors; the shape and dtype of each are checked.
 
     Args:
         array: with shape, dtype and slices of samples, as a Zarr array has.
@@ -96,6 +94,27 @@ def dense(array: Any, name: str) -> tuple[Any, str]:
         )
 
     return Rows(array, dtype, refuse), str(dtype).removeprefix("torch.")
+
+
+def in_memory(array: Any) -> bool:
+    """Whether rows are read without a file: a tensor, or an array that is not memory-mapped."""
+    if isinstance(array, torch.Tensor):
+        return True
+    if not isinstance(array, np.ndarray):
+        return False
+    while isinstance(array, np.ndarray) and not isinstance(array, np.memmap):
+        array = array.base
+    return not isinstance(array, np.memmap | mmap)
+
+
+def as_tensor(block: Any) -> torch.Tensor:
+    """A NumPy array as a tensor of the same dtype; copied only if it must be."""
+    values = np.ascontiguousarray(block)
+    if not values.flags.writeable:
+        values = values.copy()
+    if values.dtype.name == "bfloat16":
+        return torch.from_numpy(values.view(np.uint16)).view(torch.bfloat16)
+    return torch.from_numpy(values)
 
 
 def _dense_tensor(array: torch.Tensor, name: str) -> torch.Tensor:

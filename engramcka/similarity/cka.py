@@ -1,7 +1,6 @@
 """`cka_map`: similarity of every layer of one model with every layer of another.
 
-Arrays in, a `CkaMap` out. Knows no files; where and how hidden states were made is not its
-business.
+Arrays in, a `CkaMap` out; no files.
 """
 
 from __future__ import annotations
@@ -10,23 +9,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, get_args
 
+import numpy as np
 import torch
 
 from engramcka.errors import ComparisonError
 from engramcka.results import CkaMap
 from engramcka.similarity import estimators
-from engramcka.similarity.diagnostics import layer_diagnostics
-from engramcka.similarity.documents import MIN_BATCH, document_numbers, share_within
-from engramcka.similarity.inputs import Layers, check_pair, choose_device, load_if_it_fits
-from engramcka.similarity.look import first_look
-from engramcka.similarity.massive import drop_massive_samples
+from engramcka.similarity.across_documents import all_pairs
+from engramcka.similarity.diagnostics import layer_diagnostics, layer_warnings, map_warnings
+from engramcka.similarity.documents import MIN_BATCH, Ints, document_numbers, share_within
+from engramcka.similarity.hsic import ratio, ratios
+from engramcka.similarity.layers import Layers, choose_device, load_if_it_fits
+from engramcka.similarity.parallel import Share, full_precision
 from engramcka.similarity.permutation import Shuffles
-from engramcka.similarity.prepare import drop_nonfinite, normalize_rms, standardize_features
-from engramcka.similarity.shares import Share
-from engramcka.similarity.uncertainty import ratio, ratios
-from engramcka.similarity.warnings import layer_warnings, map_warnings
-from engramcka.similarity.within import all_pairs
-from engramcka.similarity.workers import full_precision
+from engramcka.similarity.prepare import Prepared, prepare
 
 Estimator = Literal["minibatch", "debiased", "biased"]
 Kernel = Literal["linear", "rbf"]
@@ -86,8 +82,8 @@ def cka_map(
             "debiased" is HSIC_1 over all samples at once; "biased" HSIC_0 over all samples.
         batch_size: samples a batch at most, at least 4; for the minibatch estimator only.
         batches: "random", drawn from the seed, or "in-order", neighbours as other packages take
-            them: a last batch of fewer than 4 joins the one before, and documents are not told
-            apart. For the minibatch estimator only.
+            them: a last batch of fewer than 4 joins the one before, and documents play no part.
+            For the minibatch estimator only.
         groups: the document of each sample, a label each; intervals leave out documents, not
             samples. Left out, every sample is a document of its own.
         pairs: "across-documents" leaves out pairs of samples of one document, which are alike
@@ -116,7 +112,8 @@ def cka_map(
         x_samples: identities of x's samples.
         names: what warnings call each sample, such as its token.
         on_progress: called with (steps done, steps in all) as work goes on.
-        share: of the work, where several processes make the map together; see `shares`.
+        share: of the work, where several processes make the map together; see
+            `engramcka.similarity.parallel`.
 
     Returns:
         The map in float64. Float32 and narrower inputs are computed in float32 where that is good
@@ -141,33 +138,26 @@ def cka_map(
         batch_size,
         permutations,
     )
-    sides = Layers(y, "y", y_layers), Layers(x, "x", x_layers)
-    check_pair(*sides, y_samples, x_samples)
-    documents = _documents(groups, sides[0].n_samples)
-    if names and len(names) != sides[0].n_samples:
-        raise ComparisonError(f"names names {len(names)} samples, y has {sides[0].n_samples}")
-    place = choose_device(*sides, device)  # before files are read, which then lie on the CPU
-    load_if_it_fits(*sides, share.ranks)
-    dropped = drop_nonfinite(*sides) if nonfinite == "drop" else 0
-    dtype = torch.float64 if any(side.needs_float64 for side in sides) else torch.float32
+    compared = Layers.from_arrays(y, "y", y_layers), Layers.from_arrays(x, "x", x_layers)
+    _check_pair(*compared, y_samples, x_samples)
+    n = compared[0].n_samples
+    documents = _documents(groups, n)
+    if names and len(names) != n:
+        raise ComparisonError(f"names names {len(names)} samples, y has {n}")
+    place = choose_device(*compared, device)  # before files are read, which then lie on the CPU
+    compared = load_if_it_fits(*compared, share.ranks)
+    dtype = torch.float64 if any(side.needs_float64 for side in compared) else torch.float32
     like = torch.empty(0, dtype=dtype, device=place)
     with full_precision(high=precision == "high"):
-        for side in sides:
-            if normalize == "rms":
-                normalize_rms(side)
-        far = drop_massive_samples(*sides, like, seed) if massive == "drop" else 0
-        for side in sides:
-            if standardize != "none":
-                standardize_features(side, standardize, like)
-        first_look(sides, like, seed)
-        if documents is not None and sides[0].rows is not None:
-            documents = document_numbers(documents[sides[0].rows])
+        pair = prepare(
+            *compared, like, seed,
+            nonfinite=nonfinite, normalize=normalize, massive=massive, standardize=standardize,
+        )  # fmt: skip
+        sides = pair.y, pair.x
         minibatch = estimator == "minibatch"
         random = batches == "random"
-        n_documents = None if documents is None else int(documents.max()) + 1
-        shuffled = documents = None if n_documents == sides[0].n_samples else documents
-        if minibatch and not random:
-            documents = None
+        n_documents, shuffled = _documents_left(documents, pair.y)
+        documents = None if minibatch and not random else shuffled
         settings = estimators.Settings(
             batch_size=batch_size,
             random=random,
@@ -187,11 +177,11 @@ def cka_map(
         found = made.estimate()
         null = made.null() if permutations else None
     result = ratios(found.whole, found.without)
-    heavy = found.heavy
+    outliers = found.outliers
     y_found, x_found = layer_diagnostics(
-        found.moments, *sides, found.squared, heavy.massive, heavy.top_share
+        found.moments, *sides, found.squared, outliers.massive, outliers.top_share
     )
-    massive_samples = heavy.samples if sides[0].rows is None else sides[0].rows[heavy.samples]
+    massive_samples = outliers.samples if sides[0].rows is None else sides[0].rows[outliers.samples]
     pairs_within, counted = 0.0, None
     if documents is not None and settings.across:
         pairs_within = share_within(documents)
@@ -225,10 +215,10 @@ def cka_map(
         seed=seed,
         interval_over=found.over if found.without is not None else "",
         n_samples=sides[0].n_samples,
-        n_dropped=dropped,
+        n_dropped=pair.n_nonfinite,
         n_massive=len(massive_samples),
         massive_samples=tuple(sorted(massive_samples.tolist())[:MOST_NAMED]),
-        n_massive_dropped=far,
+        n_massive_dropped=pair.n_massive,
         normalize=normalize,
         dtype=" / ".join(dict.fromkeys(side.dtype for side in sides)),
         route=found.route,
@@ -239,19 +229,74 @@ def cka_map(
         "normalize": normalize,
         "standardize": standardize,
     }
-    said = layer_warnings(sides, (y_found, x_found), found, options)
+    messages = layer_warnings(sides, (y_found, x_found), found, options)
     if permutations and null is None:
-        said.append("no p values: fewer than 4 documents to shuffle")
-    return replace(result_map, warnings=(*said, *map_warnings(result_map, options, names)))
+        messages.append("no p values: fewer than 4 documents to shuffle")
+    return replace(result_map, warnings=(*messages, *map_warnings(result_map, options, names)))
 
 
-def _documents(groups: Sequence[Any] | None, n: int) -> Any:
+def _check_pair(
+    y: Layers,
+    x: Layers,
+    y_samples: Sequence[Any] | None = None,
+    x_samples: Sequence[Any] | None = None,
+) -> None:
+    """Raise ComparisonError unless y and x hold the same, sufficient number of samples.
+
+    Args:
+        y: one model.
+        x: the other.
+        y_samples: identities of y's samples; where both are given they must be the same.
+        x_samples: identities of x's samples.
+    """
+    if y.n_samples != x.n_samples:
+        raise ComparisonError(
+            f"y has {y.n_samples} samples, x {x.n_samples}; both need the same samples in the "
+            "same order"
+        )
+    if y.n_samples < 4:
+        raise ComparisonError(
+            f"{y.n_samples} samples; the unbiased estimator of HSIC needs at least 4"
+        )
+    if y_samples is None or x_samples is None:
+        return
+    for name, samples in (("y_samples", y_samples), ("x_samples", x_samples)):
+        if len(samples) != y.n_samples:
+            raise ComparisonError(f"{name} names {len(samples)} samples, y has {y.n_samples}")
+    for index, (a, b) in enumerate(zip(y_samples, x_samples, strict=True)):
+        if not np.array_equal(a, b):
+            raise ComparisonError(
+                f"sample {index} is {a!r} in y and {b!r} in x; both need the same samples in the "
+                "same order"
+            )
+
+
+def _documents(groups: Sequence[Any] | None, n: int) -> Ints | None:
     """(samples,) document numbers; None where there are none."""
     if groups is None:
         return None
     if len(groups) != n:
         raise ComparisonError(f"groups names {len(groups)} samples' documents, y has {n} samples")
     return document_numbers(groups)
+
+
+def _documents_left(documents: Ints | None, side: Prepared) -> tuple[int | None, Ints | None]:
+    """How many documents the samples kept are of, and the number of each sample's.
+
+    Args:
+        documents: (all samples,) numbers; None where there are none.
+        side: one of the models.
+
+    Returns:
+        The count, None where no documents are known; and (samples,) numbers, None where every
+        sample is a document of its own.
+    """
+    if documents is None:
+        return None, None
+    if side.rows is not None:
+        documents = document_numbers(documents[side.rows])
+    count = int(documents.max()) + 1
+    return count, None if count == side.n_samples else documents
 
 
 def _check_options(

@@ -23,7 +23,7 @@ _GROUP_SAMPLES = 32  # of a batch that a group has, between these: narrower ones
 ENOUGH_BATCHES = 16  # as many independent batches are groups of the jackknife themselves
 
 
-def document_numbers(groups: Sequence[Any]) -> Ints:
+def document_numbers(groups: Sequence[Any] | Ints) -> Ints:
     """(samples,) number of each sample's document, from 0, in the order in which they appear.
 
     Args:

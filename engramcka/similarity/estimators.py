@@ -1,11 +1,10 @@
 """From prepared layers to HSIC of all samples and of all but each group, by one estimator.
 
-Chooses the route and the precision. Knows nothing of intervals or of what a person is shown.
+Chooses the route and the precision.
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -17,13 +16,11 @@ import torch
 from engramcka.results import Float
 from engramcka.similarity import documents as grouping
 from engramcka.similarity import feature_route, gram_route, hsic
-from engramcka.similarity.across import estimate_across, pose_across, sets_of_four
-from engramcka.similarity.diagnostics import Moments
+from engramcka.similarity.across_documents import estimate_across, make_problem_across, sets_of_four
 from engramcka.similarity.documents import MIN_BATCH, Ints
-from engramcka.similarity.full import BLOCK, Progress, estimate, pose
-from engramcka.similarity.inputs import Layers
-from engramcka.similarity.kernels import median_distances
-from engramcka.similarity.massive import Heavy, heavy_samples
+from engramcka.similarity.exact import BLOCK, Progress, estimate, make_problem, row_pass
+from engramcka.similarity.gram_tiles import Moments
+from engramcka.similarity.massive import Outliers, find_outliers
 from engramcka.similarity.minibatch import (
     Batch,
     Minibatch,
@@ -31,9 +28,9 @@ from engramcka.similarity.minibatch import (
     batch_portions,
     smallest_left,
 )
+from engramcka.similarity.parallel import Share, split_consecutive
 from engramcka.similarity.permutation import Shuffles, full_null, minibatch_null
-from engramcka.similarity.rows import row_pass
-from engramcka.similarity.shares import Share, consecutive
+from engramcka.similarity.prepare import Prepared, median_distances
 
 _FULL_GROUPS = 32  # of documents that are left out in turn, over all samples; twice for many
 _MANY = 8192  # samples
@@ -47,7 +44,7 @@ class Estimate:
     without: hsic.Hsic | None  # (groups, ...) without each group; None for fewer than two groups
     squared: tuple[Float, Float] | None  # HSIC of y's and x's layers with themselves; linear only
     moments: Moments
-    heavy: Heavy
+    outliers: Outliers
     route: str  # gram | feature
     batches: int  # that the samples were in; 1 for the estimators over all at once
     over: str  # what is left out together for the interval: documents | samples | batches
@@ -111,9 +108,9 @@ def draw(n: int, settings: Settings) -> Draw:
 class MinibatchEstimator:
     """Sums of HSIC_1 over batches."""
 
-    def __init__(self, y: Layers, x: Layers, settings: Settings) -> None:
+    def __init__(self, y: Prepared, x: Prepared, settings: Settings) -> None:
         self._y, self._x, self._settings = y, x, settings
-        self._made: Batch | None = None  # by `estimate`
+        self._estimated: Batch | None = None  # by `estimate`
 
     @cached_property
     def _bandwidths(self) -> torch.Tensor | None:
@@ -127,7 +124,7 @@ class MinibatchEstimator:
         drawn = draw(self._y.n_samples, self._settings)
         portions = self._portions(drawn, self._settings.on_progress)
         total = _total(portions)
-        self._made = total
+        self._estimated = total
         values, count = total.values, len(drawn.batches)
         whole, without = values[0], None
         if drawn.groups is None:
@@ -137,7 +134,7 @@ class MinibatchEstimator:
             without = values[1:]
         squared = None if self._settings.rbf else whole.sides(whole.own / count)
         return Estimate(
-            whole, without, squared, total.moments, total.heavy, "gram", count, drawn.over
+            whole, without, squared, total.moments, total.outliers, "gram", count, drawn.over
         )
 
     def null(self) -> Null | None:
@@ -145,7 +142,7 @@ class MinibatchEstimator:
 
         After `estimate`, whose samples these are where each has a document of its own.
         """
-        settings, made = self._settings, self._made
+        settings, made = self._settings, self._estimated
         assert made is not None
         if settings.shuffled is None:
             drawn = draw(self._y.n_samples, settings)
@@ -174,48 +171,50 @@ class MinibatchEstimator:
 
         def work(mine: list[int]) -> Iterator[Batch]:
             chosen = [batch for portion in mine for batch in portions[portion]]
-            parts = _told(problem.run(chosen, settings.share.ranks), len(chosen), on_progress)
+            parts = _report_each(
+                problem.run(chosen, settings.share.ranks), len(chosen), on_progress
+            )
             for portion in mine:
                 yield _total(islice(parts, len(portions[portion])))
             next(parts, None)  # at its end it gives its threads back
 
         costs = [float(sum(len(drawn.batches[n]) for n in portion)) for portion in portions]
-        return settings.share.exchange(costs, consecutive, work)
+        return settings.share.ordered_gather(costs, split_consecutive, work)
 
 
 class FullEstimator:
     """HSIC over all samples; once more in float64 where float32 sums would cancel."""
 
-    def __init__(self, y: Layers, x: Layers, settings: Settings) -> None:
+    def __init__(self, y: Prepared, x: Prepared, settings: Settings) -> None:
         documents = settings.documents
         self._order: Ints | None = None  # which samples are first, second ..; None: as they are
         if documents is not None:
             # Those of a document together, and numbered in that order.
             order = np.argsort(documents, kind="stable")
             if not np.array_equal(order, np.arange(len(order))):
-                y, x, self._order = _only(y, order), _only(x, order), order
+                y, x, self._order = y.keep(order), x.keep(order), order
             settings = replace(settings, documents=documents[order])
         self._y, self._x, self._settings = y, x, settings
         self._like = settings.like
-        self._made: hsic.Hsic | None = None  # by `estimate`
+        self._estimated: hsic.Hsic | None = None  # by `estimate`
 
     def estimate(self) -> Estimate:
         """Over all samples, and without each group of them."""
         result = self._estimate_well()
-        self._made = result.whole
+        self._estimated = result.whole
         return result
 
     def _estimate_well(self) -> Estimate:
         y, x, settings = self._y, self._x, self._settings
         result = self._estimate(settings.like)
-        doubtful = hsic.doubtful(result.whole)
-        if settings.like.dtype == torch.float64 or not doubtful.any():
+        imprecise = hsic.imprecise(result.whole)
+        if settings.like.dtype == torch.float64 or not imprecise.any():
             return result
-        if not all_constant(y, x, np.arange(y.n_samples), doubtful):
+        if not all_constant(y, x, np.arange(y.n_samples), imprecise):
             self._like = settings.like.double()
             return self._estimate(self._like)
-        without = None if result.without is None else hsic.zeroed(result.without, doubtful)
-        return replace(result, whole=hsic.zeroed(result.whole, doubtful), without=without)
+        without = None if result.without is None else hsic.zeroed(result.without, imprecise)
+        return replace(result, whole=hsic.zeroed(result.whole, imprecise), without=without)
 
     def null(self) -> Null | None:
         """Of one sample a document, so that samples are exchangeable; None for too few.
@@ -223,14 +222,14 @@ class FullEstimator:
         After `estimate`, whose samples these are where each has a document of its own.
         """
         y, x, settings = self._y, self._x, self._settings
-        like, whole = self._like, self._made
+        like, whole = self._like, self._estimated
         assert whole is not None
         if settings.documents is not None:
             rows = grouping.one_a_document(settings.documents, settings.seed)
             if len(rows) < MIN_BATCH:
                 return None
-            y, x = _only(y, rows), _only(x, rows)
-        problem = pose(y, x, like, hollow=settings.hollow, max_groups=1, min_blocks=1)
+            y, x = y.keep(rows), x.keep(rows)
+        problem = make_problem(y, x, like, hollow=settings.hollow, max_groups=1, min_blocks=1)
         shuffled = full_null(problem, settings.shuffles, settings.share)
         if settings.documents is not None:
             single = replace(settings, documents=None, on_progress=None)
@@ -239,19 +238,19 @@ class FullEstimator:
 
     def _estimate(self, like: torch.Tensor) -> Estimate:
         settings = self._settings
-        share, told = settings.share, settings.on_progress
+        share, on_progress = settings.share, settings.on_progress
         groups = None
         if settings.documents is not None:
             most = _FULL_GROUPS * (2 if self._y.n_samples > _MANY else 1)
             groups = grouping.jackknife_groups(settings.documents, most)
             if settings.across:
-                posed = pose_across(self._y, self._x, settings.documents, groups, like)
-                products = gram_route.products(posed, share, told)
-                values, moments = estimate_across(posed, products)
-                enough = len(values.cross) > 2 and bool((sets_of_four(posed) > 0).all())
-                heavy = heavy_samples(posed, products.own_against[:, 0].sum(axis=0))
-                return self._result(values, moments, heavy, enough, "gram")
-        problem = pose(
+                across = make_problem_across(self._y, self._x, settings.documents, groups, like)
+                products = gram_route.products(across, share, on_progress)
+                values, moments = estimate_across(across, products)
+                enough = len(values.cross) > 2 and bool((sets_of_four(across) > 0).all())
+                outliers = find_outliers(across, products.own_against[:, 0].sum(axis=0))
+                return self._result(values, moments, outliers, enough, "gram")
+        problem = make_problem(
             self._y, self._x, like,
             hollow=settings.hollow, max_groups=grouping.MAX_GROUPS, groups=groups,
         )  # fmt: skip
@@ -259,32 +258,27 @@ class FullEstimator:
         # features.
         few = problem.n <= BLOCK
         gram = few or gram_route.operations(problem) <= feature_route.operations(problem)
-        products = (gram_route if gram else feature_route).products(problem, share, told)
+        products = (gram_route if gram else feature_route).products(problem, share, on_progress)
         rows, moments = row_pass(problem)
         values = estimate(problem, products, rows)
         enough = bool(rows.n.min() >= MIN_BATCH) and problem.groups > 1
-        heavy = heavy_samples(problem, products.own_against[:, 0].sum(axis=0))
-        return self._result(values, moments, heavy, enough, "gram" if gram else "feature")
+        outliers = find_outliers(problem, products.own_against[:, 0].sum(axis=0))
+        return self._result(values, moments, outliers, enough, "gram" if gram else "feature")
 
     def _result(
-        self, values: hsic.Hsic, moments: Moments, heavy: Heavy, enough: bool, route: str
+        self, values: hsic.Hsic, moments: Moments, outliers: Outliers, enough: bool, route: str
     ) -> Estimate:
         whole, over = values[0], "samples" if self._settings.documents is None else "documents"
         without = values[1:] if enough else None
         if self._order is not None:
-            heavy = replace(heavy, samples=np.sort(self._order[heavy.samples]))
-        return Estimate(whole, without, whole.sides(whole.own), moments, heavy, route, 1, over)
+            outliers = replace(outliers, samples=np.sort(self._order[outliers.samples]))
+        return Estimate(whole, without, whole.sides(whole.own), moments, outliers, route, 1, over)
 
 
-def _only(layers: Layers, samples: Ints) -> Layers:
-    """The same layers, over these samples."""
-    chosen = copy.copy(layers)
-    chosen.keep(samples)
-    return chosen
-
-
-def _told(parts: Iterable[Batch], count: int, on_progress: Progress | None) -> Iterator[Batch]:
-    """The same; on_progress hears of each."""
+def _report_each(
+    parts: Iterable[Batch], count: int, on_progress: Progress | None
+) -> Iterator[Batch]:
+    """The same batches; calls on_progress after each."""
     for done, part in enumerate(parts, start=1):
         if on_progress is not None:
             on_progress(done, count)

@@ -1,7 +1,7 @@
 """Inner products of Gram matrices from feature space: n width^2 operations a pair of layers.
 
 sum_ij K_ij L_ij = |X' Y|^2, and between groups g and h of samples <X_g' Y_g, X_h' Y_h>. Samples
-are read a group at a time. Knows nothing of estimators.
+are read a group at a time.
 """
 
 from __future__ import annotations
@@ -14,14 +14,12 @@ import numpy as np
 import torch
 
 from engramcka.results import Float
-from engramcka.similarity.centring import centred_layer
-from engramcka.similarity.full import CALL_OPERATIONS, GroupProducts, Problem, Progress
-from engramcka.similarity.shares import Share, consecutive
-from engramcka.similarity.sums import all_products
-from engramcka.similarity.workers import ordered_map
+from engramcka.similarity.exact import CALL_OPERATIONS, GroupProducts, Problem, Progress
+from engramcka.similarity.gram_tiles import all_products, centred_layer
+from engramcka.similarity.parallel import Share, ordered_map, split_consecutive
 
-_PRODUCT_BYTES = 192 * 2**20  # of X_g' Y_g held for all groups; wide layers are cut into columns
-_LAYER_BYTES = 256 * 2**20  # a layer up to this size is held while its pairs are made
+PRODUCT_BYTES = 192 * 2**20  # of X_g' Y_g held for all groups; wide layers are cut into columns
+LAYER_BYTES = 256 * 2**20  # a layer up to this size is held while its pairs are made
 _STEP = 1024  # samples in one product: longer sums lose digits in float32
 
 
@@ -65,7 +63,7 @@ def products(problem: Problem, share: Share, on_progress: Progress | None = None
                 on_progress(done, len(mine))
 
     costs = [float(widths[number] * widths[other]) for number, other in pairs]
-    found = share.exchange(costs, consecutive, work)
+    found = share.ordered_gather(costs, split_consecutive, work)
     result = GroupProducts.zeros(problem)
     for (number, other), (within, against) in zip(pairs, found, strict=True):
         if other == number:
@@ -87,7 +85,7 @@ def _layer(problem: Problem, number: int, hold: bool) -> _Layer:
     def read(start: int, stop: int) -> torch.Tensor:
         return centred_layer(side, index, start, stop, like, mean)
 
-    if not hold or side.n_samples * width * like.element_size() > _LAYER_BYTES:
+    if not hold or side.n_samples * width * like.element_size() > LAYER_BYTES:
         return _Layer(width, read)
     whole = like.new_empty((side.n_samples, width))
     for start, stop in problem.group_ranges:
@@ -97,7 +95,7 @@ def _layer(problem: Problem, number: int, hold: bool) -> _Layer:
 
 def _pair(problem: Problem, left: _Layer, right: _Layer) -> tuple[Float, Float]:
     """(groups,) products within each group, and of each group with all."""
-    step = _PRODUCT_BYTES // (problem.groups * left.width * problem.like.element_size())
+    step = PRODUCT_BYTES // (problem.groups * left.width * problem.like.element_size())
     products = np.zeros((problem.groups, problem.groups))
     for first in range(0, right.width, max(step, 1)):
         columns = slice(first, first + max(step, 1))

@@ -1,7 +1,7 @@
 """Inner products of Gram matrices, tile by tile: n^2 width operations a layer.
 
 A tile, one block of samples against another, is made for all layers, its products are added up,
-and it is thrown away. Only the upper half is made. Knows nothing of estimators.
+and it is thrown away. Only the upper half is computed.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from engramcka.results import Float
-from engramcka.similarity.full import (
+from engramcka.similarity.exact import (
     BLOCK,
     CALL_OPERATIONS,
     GroupProducts,
@@ -21,15 +21,13 @@ from engramcka.similarity.full import (
     Progress,
     Result,
 )
-from engramcka.similarity.kernels import linear_tile
-from engramcka.similarity.shares import Share, spread
-from engramcka.similarity.sums import pair_products, sides
-from engramcka.similarity.workers import ordered_map
+from engramcka.similarity.gram_tiles import linear_tile, pair_products, sides
+from engramcka.similarity.parallel import Share, ordered_map, split_balanced
 
 _MAX_PORTIONS = 96  # of the work: every number of processes up to 8 gets nearly equal shares
 _MIN_PORTIONS = 8
 _PORTIONS_BYTES = 2**27  # for the sums of all portions
-_PANEL_BYTES = 256 * 2**20  # of centred features held at once; up to three panels are
+PANEL_BYTES = 256 * 2**20  # of centred features held at once; up to three panels are
 
 
 @dataclass(frozen=True)
@@ -75,7 +73,7 @@ def products(problem: Problem, share: Share, on_progress: Progress | None = None
         return list(sums.values())
 
     result = GroupProducts.zeros(problem)
-    for part in share.exchange(row_costs(problem, portions), spread, work):
+    for part in share.ordered_gather(row_costs(problem, portions), split_balanced, work):
         result += part
     return result
 
@@ -120,7 +118,7 @@ def each_row(
 
 def _panels(problem: Problem) -> Iterator[tuple[range, range]]:
     """Pairs of panels, ranges of blocks, that cover the upper half of the matrix."""
-    size = max(1, _PANEL_BYTES // (BLOCK * problem.sample_bytes))
+    size = max(1, PANEL_BYTES // (BLOCK * problem.sample_bytes))
     count = len(problem.blocks)
     ranges = [range(start, min(start + size, count)) for start in range(0, count, size)]
     for i, left in enumerate(ranges):

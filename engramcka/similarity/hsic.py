@@ -1,7 +1,7 @@
-"""HSIC of two Gram matrices from a few sums over them, in float64 NumPy.
+"""HSIC from a few sums over Gram matrices, and CKA with its intervals from HSIC; float64 NumPy.
 
-K~ is the Gram matrix K with its diagonal set to zero. "Layers" are y's and then x's. Knows neither
-samples nor how the sums were made; every function takes all pairs of layers at once.
+K~ is the Gram matrix K with its diagonal set to zero. "Layers" are y's and then x's. Every function
+takes all pairs of layers at once.
 """
 
 from __future__ import annotations
@@ -13,12 +13,15 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from engramcka.results import Float
+from engramcka.results import Float, jackknife_interval
 
 Bool = npt.NDArray[np.bool_]
 Array = TypeVar("Array", Float, Bool)
 
-MAX_CONDITION = 2.0  # of float32 sums; above it they are made once more in float64
+FLOAT32_CONDITION = 2.0  # of float32 sums; above it they are made once more in float64
+# A float64 sum that cancels to one part in 10^7 of its terms is good to some 1e-8; past that we
+# call the answer ill conditioned.
+MAX_CONDITION = 1e7
 
 
 @dataclass(frozen=True)
@@ -125,10 +128,10 @@ def combine_cross(inner: Float, rows: Float, totals: Float, weights: Weights) ->
     return value
 
 
-def doubtful(values: Hsic) -> Bool:
+def imprecise(values: Hsic) -> Bool:
     """(..., layers) whose sums cancel more than float32 allows, or are no number."""
     with np.errstate(invalid="ignore"):
-        return ~((values.own > 0) & (values.terms <= MAX_CONDITION * values.own))
+        return ~((values.own > 0) & (values.terms <= FLOAT32_CONDITION * values.own))
 
 
 def zeroed(values: Hsic, layers: Bool) -> Hsic:
@@ -144,3 +147,45 @@ def _wide(weight: float | Float, dimensions: int) -> float | Float:
     if isinstance(weight, float):
         return weight
     return weight.reshape(weight.shape + (1,) * dimensions)
+
+
+@dataclass(frozen=True)
+class Ratios:
+    """CKA of every pair of layers, float64; NaN where there is nothing to divide by."""
+
+    similarity: Float  # (y layers, x layers)
+    jackknife: Float | None  # (groups, y layers, x layers), without each group
+    ci_low: Float | None  # (y layers, x layers), 95 % interval
+    ci_high: Float | None
+
+
+def ratios(whole: Hsic, without: Hsic | None) -> Ratios:
+    """CKA, cross / sqrt(own own), of all samples and without each group.
+
+    Args:
+        whole: over all samples.
+        without: (groups, ...) without each group.
+    """
+    similarity = ratio(whole.cross, whole)
+    jackknife = low = high = None
+    if without is not None:
+        jackknife = ratio(without.cross, without)
+        low, high = jackknife_interval(similarity, jackknife)
+    return Ratios(similarity, jackknife, low, high)
+
+
+def undefined(whole: Hsic) -> list[tuple[Bool, Bool]]:
+    """For y and for x: (layers,) which do not vary at all, and which are ill conditioned."""
+    constant = whole.terms == 0
+    with np.errstate(invalid="ignore"):
+        ill = ~constant & ~(whole.own * MAX_CONDITION > whole.terms)
+    return list(zip(whole.sides(constant), whole.sides(ill), strict=True))
+
+
+def ratio(cross: Float, own: Hsic) -> Float:
+    """cross / sqrt(own own) of (.., y layers, x layers); NaN where a layer has no own HSIC."""
+    with np.errstate(invalid="ignore"):
+        norms = np.sqrt(np.where(own.own * MAX_CONDITION > own.terms, own.own, np.nan))
+    y, x = own.sides(norms)
+    quotient: Float = cross / y[..., :, None] / x[..., None, :]
+    return quotient

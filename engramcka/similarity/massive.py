@@ -8,28 +8,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from engramcka.results import Float
 from engramcka.similarity.documents import Ints
-from engramcka.similarity.full import Problem
-from engramcka.similarity.inputs import Layers
-from engramcka.similarity.look import first_look
-from engramcka.similarity.prepare import keep_only
-from engramcka.similarity.workers import each_layer
+from engramcka.similarity.exact import Problem
+from engramcka.similarity.prepare import FAR
 
-FAR = 10.0  # times the layer's median distance from its centre: from there a sample is massive
 TOP = 0.01  # share of the samples that a layer should not rest on
 _MOST_TOP = 256  # samples of them that are followed over all samples
-_BLOCK = 1024  # samples read at once
 
 
 @dataclass(frozen=True)
-class Heavy:
+class Outliers:
     """The samples farthest from their layer's centre, of one batch or of several together."""
 
     distances: Float  # (layers, candidates) squared distances from the mean of the farthest
@@ -39,8 +32,8 @@ class Heavy:
     samples: Ints  # (massive samples,) those of any layer, in increasing order
     n: int  # samples in all
 
-    def __add__(self, other: Heavy) -> Heavy:
-        return Heavy(
+    def __add__(self, other: Outliers) -> Outliers:
+        return Outliers(
             np.concatenate([self.distances, other.distances], axis=1),
             np.concatenate([self.sums, other.sums], axis=1),
             self.own + other.own,
@@ -64,7 +57,7 @@ def candidates(n: int) -> int:
     return min(n, math.ceil(2 * TOP * n))
 
 
-def row_sums_of(features: torch.Tensor, lengths: torch.Tensor, count: int) -> torch.Tensor:
+def farthest_samples(features: torch.Tensor, lengths: torch.Tensor, count: int) -> torch.Tensor:
     """The farthest samples of one batch.
 
     Args:
@@ -96,7 +89,7 @@ def _added(sums: torch.Tensor, among: torch.Tensor) -> torch.Tensor:
     return 2 * (sums - among.tril(-1).sum(2, dtype=torch.float64)).clamp_(min=0)
 
 
-def heavy_samples(problem: Problem, own: Float) -> Heavy:
+def find_outliers(problem: Problem, own: Float) -> Outliers:
     """The farthest samples over all samples at once; two passes.
 
     Args:
@@ -124,24 +117,24 @@ def heavy_samples(problem: Problem, own: Float) -> Heavy:
     count = min(_MOST_TOP, max(1, math.ceil(TOP * problem.n)))
     longest, where = lengths.topk(count, dim=1)
     rows = _rows_at(problem, where)
-    kin = torch.from_numpy(problem.kin).to(problem.like.device)
+    pair_group = torch.from_numpy(problem.pair_group).to(problem.like.device)
 
     def squares(block: int) -> torch.Tensor:
         start, stop = problem.blocks[block]
         features = problem.read(start, stop)
         products = torch.cat([torch.bmm(a, b.mT) for a, b in zip(rows, features, strict=True)])
-        products.square_().mul_(kin[where][:, :, None] != kin[start:stop])
+        products.square_().mul_(pair_group[where][:, :, None] != pair_group[start:stop])
         return products.sum(2, dtype=torch.float64)
 
     sums = torch.zeros_like(longest)
     for part in problem.each_block(squares, blocks):
         sums += part
     among = torch.cat([torch.bmm(run, run.mT) for run in rows]).square_()
-    among.mul_(kin[where][:, :, None] != kin[where][:, None])
+    among.mul_(pair_group[where][:, :, None] != pair_group[where][:, None])
     added = _added(sums, among)
     if not problem.hollow:
         added += longest.square()
-    return Heavy(
+    return Outliers(
         longest.cpu().numpy(),
         added.cpu().numpy(),
         own,
@@ -183,31 +176,3 @@ def _rows_at(problem: Problem, where: torch.Tensor) -> list[torch.Tensor]:
                 first += 1
             runs.append(torch.stack(layers))
     return runs
-
-
-def drop_massive_samples(y: Layers, x: Layers, like: torch.Tensor, seed: int) -> int:
-    """Leave every sample that is massive in any layer of either model out of both.
-
-    Returns:
-        How many were left out.
-
-    Raises:
-        ComparisonError: fewer than 4 samples are left.
-    """
-    first_look((y, x), like, seed)
-    keep = np.ones(y.n_samples, dtype=bool)
-    for side in (y, x):
-        for far in each_layer(partial(_far, side, like), len(side), like.device):
-            keep &= ~far
-    instead = '; massive = "keep" compares all of them'
-    return keep_only(y, x, keep, "are massive in no layer", instead)
-
-
-def _far(side: Layers, like: torch.Tensor, index: int) -> npt.NDArray[np.bool_]:
-    """(samples,) whether each is massive in one layer."""
-    n, centre = side.n_samples, side.centres[index].to(like)
-    parts = [
-        torch.linalg.vector_norm(side.values(index, a, min(a + _BLOCK, n), like) - centre, dim=1)
-        for a in range(0, n, _BLOCK)
-    ]
-    return (torch.cat(parts) > FAR * side.distances[index]).cpu().numpy()

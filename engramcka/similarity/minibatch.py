@@ -1,7 +1,7 @@
 """The minibatch estimator: unbiased HSIC of every batch, to be summed over batches.
 
 Nguyen et al. 2021 (equations 2 and 3): CKA is the ratio of sums of HSIC_1 over batches. Gives
-HSIC values a batch, also without each group of samples; knows nothing of intervals.
+HSIC values a batch, also without each group of samples.
 """
 
 from __future__ import annotations
@@ -17,23 +17,21 @@ import numpy as np
 import torch
 
 from engramcka.errors import ComparisonError
-from engramcka.memory import GIB, free_bytes
+from engramcka.ram import GIB, free_bytes
 from engramcka.similarity import hsic
-from engramcka.similarity.diagnostics import Moments, collect
 from engramcka.similarity.documents import Ints
-from engramcka.similarity.inputs import Layers
-from engramcka.similarity.massive import FAR, Heavy
-from engramcka.similarity.strips import Sums
-from engramcka.similarity.sums import pair_sums
-from engramcka.similarity.workers import Scratch, ordered_map
-from engramcka.similarity.workspace import Filled, Workspace, workspace_bytes
+from engramcka.similarity.gram_strips import Filled, GramSums, Workspace, workspace_bytes
+from engramcka.similarity.gram_tiles import Moments, collect, pair_sums
+from engramcka.similarity.massive import Outliers
+from engramcka.similarity.parallel import Scratch, ordered_map
+from engramcka.similarity.prepare import FAR, Prepared
 
-_CHECKED = 256 * 2**20  # bytes from which a batch is held against the memory that is free
-_MAKING = threading.Lock()  # two threads that only make views would wait for each other at each
+CHECKED_BYTES = 256 * 2**20  # bytes from which a batch is compared with the memory that is free
+_CREATING = threading.Lock()  # two threads that only create views would wait for each other
 _FLOAT64_BELOW = 32  # samples: a small batch cancels more, and costs little in float64
 
 
-def all_constant(y: Layers, x: Layers, samples: Ints, which: hsic.Bool) -> bool:
+def all_constant(y: Prepared, x: Prepared, samples: Ints, which: hsic.Bool) -> bool:
     """Whether each of these layers, of y and then of x, is the same for all of these samples."""
     layers = [(side, index) for side in (y, x) for index in range(len(side))]
     return all(
@@ -49,14 +47,14 @@ class Batch:
 
     values: hsic.Hsic  # of all samples (entry 0), and without each group of samples (the others)
     moments: Moments
-    heavy: Heavy
+    outliers: Outliers
     redone: bool  # in float64, because float32 would not do
 
     def __add__(self, other: Batch) -> Batch:
         return Batch(
             self.values + other.values,
             self.moments + other.moments,
-            self.heavy + other.heavy,
+            self.outliers + other.outliers,
             self.redone or other.redone,
         )
 
@@ -65,8 +63,8 @@ class Batch:
 class Minibatch:
     """Two models and how to compare them batch by batch."""
 
-    y: Layers
-    x: Layers
+    y: Prepared
+    x: Prepared
     batches: Sequence[Ints]  # the samples of each, those of a group together
     groups: Ints | None  # (samples,) which are left out together; None for none left out
     bandwidths: torch.Tensor | None  # (layers,) of the RBF kernel; None for the linear one
@@ -95,15 +93,15 @@ class Minibatch:
         wide = self.like.double()
         first = wide if len(samples) < _FLOAT64_BELOW else self.like
         result = self._estimate(samples, first)
-        doubtful = np.asarray(hsic.doubtful(result.values).any(axis=0))
-        if not doubtful.any():
+        imprecise = np.asarray(hsic.imprecise(result.values).any(axis=0))
+        if not imprecise.any():
             return result
         for side in (self.y, self.x):
             side.raise_if_nonfinite(samples)
         if first.dtype == wide.dtype:
             return result
-        if all_constant(self.y, self.x, samples, doubtful):
-            return replace(result, values=hsic.zeroed(result.values, doubtful))
+        if all_constant(self.y, self.x, samples, imprecise):
+            return replace(result, values=hsic.zeroed(result.values, imprecise))
         return replace(self._estimate(samples, wide), redone=True)
 
     def _estimate(self, samples: Ints, like: torch.Tensor) -> Batch:
@@ -111,24 +109,24 @@ class Minibatch:
         space = self.scratch.kept((edges, like.dtype), lambda: self._workspace(edges, like))
         filled = space.fill(torch.from_numpy(samples))
         if self.bandwidths is None:
-            sums = space.strips.linear_sums()
+            sums = space.gram.linear_sums()
         else:
-            sums = space.strips.rbf_sums(self.bandwidths)
+            sums = space.gram.rbf_sums(self.bandwidths)
         n = len(samples)
         moments = collect(filled.columns, sums.along, n - 1)
         pairs = pair_sums(sums.cross, sums.own, sums.rows)
         counts = np.array([float(n), *(float(n - c) for c in np.diff(edges))][: len(sums.own)])
         with np.errstate(invalid="ignore", divide="ignore"):
             values = hsic.combine(pairs, hsic.unbiased(counts))
-        return Batch(values[place], moments, self._heavy(samples, filled, sums), redone=False)
+        return Batch(values[place], moments, self._outliers(samples, filled, sums), redone=False)
 
-    def _heavy(self, samples: Ints, filled: Filled, sums: Sums) -> Heavy:
+    def _outliers(self, samples: Ints, filled: Filled, sums: GramSums) -> Outliers:
         """The samples far from their layer's centre; distances are from the batch's mean."""
         far = sums.lengths + 2 * sums.shifted + filled.shifts[:, None]
         massive = far > self._limits.to(far)[:, None]
         distances, rows = filled.farthest.cpu().numpy()
         linear = sums.own[0].cpu().numpy() if self.bandwidths is None else np.full(len(far), np.nan)
-        return Heavy(
+        return Outliers(
             distances,
             rows,
             linear,
@@ -159,24 +157,24 @@ class Minibatch:
         return (*first.tolist(), n), place
 
     @property
-    def _widths(self) -> list[int]:
+    def _widths(self) -> tuple[int, ...]:
         return self.y.widths + self.x.widths
 
     def _workspace(self, edges: tuple[int, ...], like: torch.Tensor) -> Workspace:
         needed = workspace_bytes(self._widths, edges, like)
-        free = free_bytes(like.device) if needed > _CHECKED else math.inf
+        free = free_bytes(like.device) if needed > CHECKED_BYTES else math.inf
         if needed > free:
             raise ComparisonError(
                 f"a batch of {edges[-1]} samples of {len(self.y)} + {len(self.x)} layers needs "
                 f"{needed / GIB:.1f} GiB of memory, {free / GIB:.1f} GiB are "
                 "free; a smaller batch_size needs less"
             )
-        with _MAKING:
+        with _CREATING:
             return Workspace(self.y, self.x, edges, self.scratch, like)
 
 
 def held_windows(
-    y: Layers, x: Layers, batches: Sequence[Ints], numbers: Sequence[int], ranks: int
+    y: Prepared, x: Prepared, batches: Sequence[Ints], numbers: Sequence[int], ranks: int
 ) -> Iterator[list[int]]:
     """Runs of the batches with these numbers, whose samples are held while a run is at hand.
 

@@ -1,9 +1,9 @@
 """The null distribution: HSIC when the rows of x are shuffled, so that nothing links them to y's.
 
 Rows are shuffled within blocks of up to 256 samples, so that a tile of a shuffled Gram matrix is
-the tile shuffled: no product is made again. Any such group of shuffles gives a valid p value
+the tile shuffled: no product is computed twice. Any such group of shuffles gives a valid p value
 where samples are exchangeable (Lehmann and Romano 2005, theorem 15.2.1). A layer's HSIC with
-itself does not change under a shuffle. Knows nothing of p values.
+itself does not change under a shuffle.
 """
 
 from __future__ import annotations
@@ -18,16 +18,13 @@ import torch
 
 from engramcka.results import Float
 from engramcka.similarity import hsic
-from engramcka.similarity.centring import centred_at
-from engramcka.similarity.full import Problem
+from engramcka.similarity.documents import Ints
+from engramcka.similarity.exact import Problem, whole_rows
 from engramcka.similarity.gram_route import TileRow, each_row, row_costs, row_portions, tiles
-from engramcka.similarity.inputs import Ints, Layers
-from engramcka.similarity.kernels import hollow_tiles, tile_size
+from engramcka.similarity.gram_tiles import centred_at, cross_products, hollow_tiles, tile_size
 from engramcka.similarity.minibatch import batch_portions, held_windows
-from engramcka.similarity.rows import whole_rows
-from engramcka.similarity.shares import Share, consecutive, spread
-from engramcka.similarity.sums import cross_products
-from engramcka.similarity.workers import ordered_map
+from engramcka.similarity.parallel import Share, ordered_map, split_balanced, split_consecutive
+from engramcka.similarity.prepare import Prepared
 
 _MAX_PORTIONS = 64
 _MIN_PORTIONS = 8
@@ -55,8 +52,8 @@ class Shuffles:
 
 
 def minibatch_null(
-    y: Layers,
-    x: Layers,
+    y: Prepared,
+    x: Prepared,
     batches: Sequence[Ints],
     bandwidths: torch.Tensor | None,
     shuffles: Shuffles,
@@ -102,7 +99,7 @@ def minibatch_null(
         next(found, None)  # at its end it gives its threads back
 
     costs = [float(sum(len(batches[n]) for n in portion)) for portion in portions]
-    return _total(share.exchange(costs, consecutive, work))
+    return _total(share.ordered_gather(costs, split_consecutive, work))
 
 
 def full_null(problem: Problem, shuffles: Shuffles, share: Share) -> Float:
@@ -127,14 +124,14 @@ def full_null(problem: Problem, shuffles: Shuffles, share: Share) -> Float:
             sums[owner[block]] += products
         return list(sums.values())
 
-    inner = _total(share.exchange(row_costs(problem, portions), spread, work))
+    inner = _total(share.ordered_gather(row_costs(problem, portions), split_balanced, work))
     weights = (hsic.unbiased if problem.hollow else hsic.biased)(float(problem.n))
     return _hsic(inner, whole_rows(problem), len(problem.y), orders, weights)
 
 
 def _batch_null(
-    y: Layers,
-    x: Layers,
+    y: Prepared,
+    x: Prepared,
     samples: Ints,
     bandwidths: torch.Tensor | None,
     shuffles: Shuffles,

@@ -1,38 +1,109 @@
-"""Before any comparison: samples that are left out, and features that are changed on purpose.
+"""Before any comparison: samples that are left out, features that are changed, and scaling.
 
-Each reads all samples once, a block at a time, and only where an option asks for it. Knows
-nothing of kernels or estimators.
+Each step reads all samples once, a block at a time, and only where an option asks for it; scaling
+looks at a few samples.
 """
 
 from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields, replace
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from engramcka.errors import ComparisonError
-from engramcka.similarity.centring import overall_means
-from engramcka.similarity.documents import MIN_BATCH
-from engramcka.similarity.inputs import Change, Layers
-from engramcka.similarity.workers import each_layer
+from engramcka.similarity.documents import MIN_BATCH, Ints
+from engramcka.similarity.gram_tiles import centre, overall_means
+from engramcka.similarity.layers import Change, HeldSamples, Layers
+from engramcka.similarity.parallel import each_layer
 
+_Scaling = tuple[list[float], list[torch.Tensor], list[torch.Tensor], list[float]]
+
+FAR = 10.0  # times the layer's median distance from its centre: from there a sample is massive
+MEDIAN_SAMPLES = 1024  # samples whose distances decide the bandwidth of the RBF kernel
 MASSIVE = 100.0  # times the median variance: from there a dimension counts as massive
 RMS_EPSILON = 1e-6  # added to the mean square, as Llama's norm does
 _BLOCK = 1024  # samples read at once
+_SAMPLES = 128  # looked at
+_EVERY = 8  # of them is enough for a centre, whose medians cost more than all the rest
+RUN = 16  # neighbouring samples, of those looked at, which a store has together
+_PART_BYTES = 2**21  # of features looked at at once
+_POWER_STEPS = 3
+_TINY = 1e-30
+_FEW = 16  # samples below which their median distance says little
+_SCALE_FROM = 2.0**12  # a layer larger than this, or smaller than its inverse, is scaled
 
 
-def drop_nonfinite(y: Layers, x: Layers) -> int:
-    """Leave every sample with a NaN or an infinity in any layer out of both models.
+@dataclass(frozen=True, kw_only=True)
+class Prepared(Layers):
+    """Layers ready to be compared: scaled, and with what a few samples say of each of them."""
 
-    Returns:
-        How many were left out.
+    directions: tuple[torch.Tensor, ...]  # (width,) a layer, near its first principal component
+    centres: tuple[torch.Tensor, ...]  # (width,) a layer, scaled
+    distances: tuple[float, ...]  # median distance of a sample from the centre, scaled
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Both models, ready to be compared."""
+
+    y: Prepared
+    x: Prepared
+    n_nonfinite: int  # samples left out for a value that is NaN or infinite
+    n_massive: int  # samples left out because they are massive
+
+
+def prepare(
+    y: Layers,
+    x: Layers,
+    like: torch.Tensor,
+    seed: int,
+    *,
+    nonfinite: str = "error",
+    normalize: str = "none",
+    massive: str = "keep",
+    standardize: str = "none",
+) -> Pair:
+    """Leave samples out, change features and scale layers, in this order, as `cka_map` describes.
+
+    Args:
+        y: one model.
+        x: the other.
+        like: a tensor of the dtype and on the device to compute with.
+        seed: of the samples that decide the scale.
+        nonfinite: "error", or "drop" samples that are not finite in every layer.
+        normalize: "none", or "rms", each sample divided by its root mean square.
+        massive: "keep", or "drop" samples that are massive in some layer.
+        standardize: "none", "zscore" or "drop-massive", see `standardize_features`.
+
+    Raises:
+        ComparisonError: fewer than 4 samples are left, or a value that is not finite.
+    """
+    n_nonfinite = n_massive = 0
+    if nonfinite == "drop":
+        y, x, n_nonfinite = drop_nonfinite(y, x)
+    if normalize == "rms":
+        y, x = normalize_rms(y), normalize_rms(x)
+    if massive == "drop":
+        y, x, n_massive = drop_massive_samples(y, x, like, seed)
+    if standardize != "none":
+        y, x = (standardize_features(side, standardize, like) for side in (y, x))
+    return Pair(*scale(y, x, like, seed), n_nonfinite, n_massive)
+
+
+def drop_nonfinite(y: Layers, x: Layers) -> tuple[Layers, Layers, int]:
+    """Both models without the samples that have a NaN or an infinity in any layer, and how many.
 
     Raises:
         ComparisonError: fewer than 4 samples are left.
     """
     n = y.n_samples
-    keep = np.ones(n, dtype=bool)
+    keep, checked = np.ones(n, dtype=bool), []
     for side in (y, x):
+        shares = []
         for index in range(len(side)):
             finite = np.concatenate(
                 [
@@ -40,13 +111,44 @@ def drop_nonfinite(y: Layers, x: Layers) -> int:
                     for start, stop in _ranges(n)
                 ]
             )
-            side.nonfinite_share[index] = float(1 - finite.mean())
+            shares.append(float(1 - finite.mean()))
             keep &= finite
-    return keep_only(y, x, keep, "are finite in every layer of both models", "")
+        checked.append(replace(side, nonfinite_share=tuple(shares)))
+    y, x = checked
+    return _keep_only(y, x, keep, "are finite in every layer of both models")
 
 
-def keep_only(y: Layers, x: Layers, keep: npt.NDArray[np.bool_], which: str, instead: str) -> int:
-    """Leave out of both models what is not to be kept.
+def drop_massive_samples(
+    y: Layers, x: Layers, like: torch.Tensor, seed: int
+) -> tuple[Layers, Layers, int]:
+    """Both models without the samples that are massive in any layer of either, and how many.
+
+    Raises:
+        ComparisonError: fewer than 4 samples are left.
+    """
+    keep = np.ones(y.n_samples, dtype=bool)
+    for side in scale(y, x, like, seed):
+        for massive in each_layer(partial(_is_massive, side, like), len(side), like.device):
+            keep &= ~massive
+    return _keep_only(
+        y, x, keep, "are massive in no layer", '; massive = "keep" compares all of them'
+    )
+
+
+def _is_massive(side: Prepared, like: torch.Tensor, index: int) -> npt.NDArray[np.bool_]:
+    """(samples,) whether each is massive in one layer."""
+    centre = side.centres[index].to(like)
+    parts = [
+        torch.linalg.vector_norm(side.values(index, start, stop, like) - centre, dim=1)
+        for start, stop in _ranges(side.n_samples)
+    ]
+    return (torch.cat(parts) > FAR * side.distances[index]).cpu().numpy()
+
+
+def _keep_only(
+    y: Layers, x: Layers, keep: npt.NDArray[np.bool_], which: str, instead: str = ""
+) -> tuple[Layers, Layers, int]:
+    """Both models with these samples only, and how many were left out.
 
     Args:
         y: one model.
@@ -55,37 +157,32 @@ def keep_only(y: Layers, x: Layers, keep: npt.NDArray[np.bool_], which: str, ins
         which: samples these are, for the message.
         instead: what else could be done, for the message.
 
-    Returns:
-        How many were left out.
-
     Raises:
         ComparisonError: fewer than 4 samples are left.
     """
     rows = np.flatnonzero(keep)
     if len(rows) == len(keep):
-        return 0
+        return y, x, 0
     if len(rows) < MIN_BATCH:
         raise ComparisonError(
             f"{len(rows)} of {len(keep)} samples {which}; at least {MIN_BATCH} are needed{instead}"
         )
-    y.keep(rows)
-    x.keep(rows)
-    return len(keep) - len(rows)
+    return y.keep(rows), x.keep(rows), len(keep) - len(rows)
 
 
-def normalize_rms(layers: Layers, eps: float = RMS_EPSILON) -> None:
-    """Divide each sample of every layer by its root mean square, as the next block's norm does."""
+def normalize_rms(layers: Layers, eps: float = RMS_EPSILON) -> Layers:
+    """Each sample of every layer divided by its root mean square, as the next block's norm does."""
 
     def change(block: torch.Tensor) -> torch.Tensor:
         largest = block.abs().amax(1, keepdim=True).clamp_(min=torch.finfo(block.dtype).tiny)
         scaled = block / largest  # squares of float32 leave its range early
         return scaled / (scaled.square().mean(1, keepdim=True) + eps / largest.square()).sqrt()
 
-    layers.changes = [change] * len(layers)
+    return layers.change([change] * len(layers))
 
 
-def standardize_features(layers: Layers, how: str, like: torch.Tensor) -> None:
-    """Change the features of every layer, from their means and variances over all samples.
+def standardize_features(layers: Layers, how: str, like: torch.Tensor) -> Layers:
+    """The features of every layer changed, from their means and variances over all samples.
 
     "zscore" divides each dimension by its standard deviation, so that each counts the same (one
     that does not vary counts nothing). "drop-massive" leaves out the dimensions whose variance is
@@ -94,18 +191,20 @@ def standardize_features(layers: Layers, how: str, like: torch.Tensor) -> None:
     Raises:
         ComparisonError: a value is NaN or infinite.
     """
-    for index, (mean, variance) in enumerate(_statistics(layers, like)):
-        if how == "zscore":
-            layers.changes[index] = _then(layers.changes[index], _zscore(mean, variance))
-        else:
-            varying = variance[variance > 0]
-            limit = MASSIVE * varying.median() if len(varying) else torch.inf
-            massive = (variance > limit).nonzero()[:, 0]
-            if len(massive):
-                kept = (variance <= limit).nonzero()[:, 0]
-                layers.changes[index] = _then(layers.changes[index], _only(kept))
-                layers.widths[index] = len(kept)
-                layers.dropped[index] = tuple(massive.tolist())
+    statistics = _statistics(layers, like)
+    if how == "zscore":
+        return layers.change([_zscore(mean, variance) for mean, variance in statistics])
+    changes: list[Change | None] = []
+    widths, dropped = [], []
+    for index, (_, variance) in enumerate(statistics):
+        varying = variance[variance > 0]
+        limit = MASSIVE * varying.median() if len(varying) else torch.inf
+        massive = (variance > limit).nonzero()[:, 0]
+        kept = (variance <= limit).nonzero()[:, 0]
+        changes.append(_only(kept) if len(massive) else None)
+        widths.append(len(kept) if len(massive) else layers.widths[index])
+        dropped.append(tuple(massive.tolist()))
+    return replace(layers.change(changes), widths=tuple(widths), dropped=tuple(dropped))
 
 
 def _statistics(layers: Layers, like: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
@@ -129,10 +228,6 @@ def _statistics(layers: Layers, like: torch.Tensor) -> list[tuple[torch.Tensor, 
     return each_layer(statistics, len(layers), like.device)
 
 
-def _then(first: Change | None, second: Change) -> Change:
-    return second if first is None else lambda block: second(first(block))
-
-
 def _zscore(mean: torch.Tensor, variance: torch.Tensor) -> Change:
     factor = torch.where(variance > 0, variance.rsqrt(), 0.0)
 
@@ -148,3 +243,118 @@ def _only(kept: torch.Tensor) -> Change:
 
 def _ranges(n: int) -> list[tuple[int, int]]:
     return [(start, min(start + _BLOCK, n)) for start in range(0, n, _BLOCK)]
+
+
+def some_samples(n: int, count: int, seed: int) -> Ints:
+    """(count,) samples, increasing: runs of neighbours at random places; all there are of few."""
+    if n <= count:
+        return np.arange(n)
+    runs = np.random.default_rng(seed).permutation(n // RUN)[: count // RUN]
+    return (np.sort(runs)[:, None] * RUN + np.arange(RUN)).ravel()
+
+
+def scale(y: Layers, x: Layers, like: torch.Tensor, seed: int) -> tuple[Prepared, Prepared]:
+    """Both models with one power of two, one direction, one centre and one distance a layer.
+
+    The scale keeps products of products in float32's range. CKA does not depend on it, and a
+    product with a power of two is exact. Layers of ordinary size keep 1. Where later samples leave
+    the range after all, float64 is used.
+
+    The direction comes by a few steps of the power method from the dimension with the largest
+    variance, which is where a massive activation sits. The centre is the median of each dimension,
+    which no few samples move, and the distance the median of the samples' from it: infinite where
+    that is 0, since most samples being the same makes the others no massive ones, and where there
+    are too few samples for a median.
+
+    Args:
+        y: one model, not scaled yet.
+        x: the other.
+        like: a tensor of the dtype and on the device to compute with.
+        seed: of the samples looked at.
+    """
+    samples = some_samples(y.n_samples, _SAMPLES, seed)
+    return _scaled(y, samples, like), _scaled(x, samples, like)
+
+
+def _scaled(layers: Layers, samples: Ints, like: torch.Tensor) -> Prepared:
+    parts = [
+        _scaling(layers, part, samples, like) for part in layers.parts(_SAMPLES * 4, _PART_BYTES)
+    ]
+    scales, directions, centres, distances = (
+        tuple(value for values in column for value in values) for column in zip(*parts, strict=True)
+    )
+    plain = {entry.name: getattr(layers, entry.name) for entry in fields(layers)}
+    found = {"directions": directions, "centres": centres, "distances": distances}
+    return Prepared(**{**plain, **found, "scales": scales, "held": HeldSamples()})
+
+
+def _scaling(layers: Layers, part: range, samples: Ints, like: torch.Tensor) -> _Scaling:
+    """Scale, direction, centre and distance of a few equally wide layers."""
+    features = torch.stack([layers.values_at(index, samples, like) for index in part])
+    step = _EVERY if len(samples) == _SAMPLES else 1
+    centres = features[:, ::step].median(1, keepdim=True).values
+    means = features.mean(1, keepdim=True)
+    features -= centres
+    distances = torch.linalg.vector_norm(features, dim=2).median(1).values
+    features += centres - means
+    squares = features.square().sum(1)
+    scales = [1.0] * len(part)
+    if not all(_SCALE_FROM**-2 < largest < _SCALE_FROM**2 for largest in squares.amax(1).tolist()):
+        scales = [_scale(largest) for largest in features.abs().amax((1, 2)).tolist()]
+        features *= features.new_tensor(scales)[:, None, None]
+        squares = features.square().sum(1)
+    centred = [centre[0] * scale for centre, scale in zip(centres.unbind(), scales, strict=True)]
+    far = [one * scale or math.inf for one, scale in zip(distances.tolist(), scales, strict=True)]
+    if len(samples) < _FEW:
+        far = [math.inf] * len(part)
+    return scales, _directions(features, squares), centred, far
+
+
+def _scale(largest: float) -> float:
+    ordinary = 1 / _SCALE_FROM < largest < _SCALE_FROM
+    if ordinary or largest == 0 or not math.isfinite(largest):
+        return 1.0
+    return 2.0 ** -math.frexp(largest)[1]
+
+
+def _directions(features: torch.Tensor, squares: torch.Tensor) -> list[torch.Tensor]:
+    """(width,) unit vector of each layer.
+
+    Args:
+        features: (layers, samples, width), centred.
+        squares: (layers, width), their sums of squares.
+    """
+    largest = squares.argmax(1)[:, None, None]
+    # Divided by the trace, no step of the power method leaves float32's range.
+    inverse = squares.sum(1).clamp(min=_TINY).reciprocal()[:, None, None]
+    along = features.gather(2, largest.expand(-1, features.shape[1], 1))
+    vectors = torch.bmm(along.mT, features).mul_(inverse)
+    for _ in range(_POWER_STEPS - 1):
+        along = torch.bmm(features, vectors.mT)
+        vectors = torch.bmm(along.mT, features).mul_(inverse)
+    lengths = torch.linalg.vector_norm(vectors, dim=2, keepdim=True).clamp_(min=_TINY)
+    return list((vectors / lengths)[:, 0])
+
+
+def median_distances(layers: Layers, like: torch.Tensor, seed: int) -> torch.Tensor:
+    """(layers,) median distance between two of up to `MEDIAN_SAMPLES` samples; float64.
+
+    Raises:
+        ComparisonError: more than half of the pairs of some layer are at distance zero, but not
+            all of them: there is no bandwidth to be had from them.
+    """
+    samples = some_samples(layers.n_samples, MEDIAN_SAMPLES, seed)
+
+    def median_distance(index: int) -> torch.Tensor:
+        rest = layers.values_at(index, samples, like.double())
+        centre(rest, rest)
+        distances = torch.pdist(rest) if rest.device.type == "cpu" else torch.cdist(rest, rest)
+        median = distances.flatten().median()
+        if median == 0 and distances.max() > 0:
+            raise ComparisonError(
+                f"{layers.name(index)}: more than half of its samples are the same, so that the "
+                'RBF kernel has no bandwidth; use kernel = "linear"'
+            )
+        return median if median > 0 else torch.ones_like(median)
+
+    return torch.stack(each_layer(median_distance, len(layers), like.device))

@@ -4,10 +4,9 @@
 (samples, columns) that were read off the same pass; `samples`, a table that says which text each
 row stands for; and `written`, a row a chunk of samples with the size and the checksum of each of
 its files, written last: a sample may be read when the row of its chunk is there, and its files are
-held against that row when they are opened. The last chunk is followed by the manifest. bfloat16 is
+compared with that row when they are opened. The last chunk is followed by the manifest. bfloat16 is
 kept as its raw 16-bit words, marked by the attribute `dtype`, since Zarr has no such type that
-every reader knows. Read without zarr, in our own form only (`engramcka.stores.nodes`). Knows no
-torch.
+every reader knows. Read without zarr, in our own form only (`engramcka.stores.nodes`).
 """
 
 from __future__ import annotations
@@ -22,27 +21,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from crc32c import crc32c
 
+from engramcka.atomic import atomic_path
 from engramcka.errors import StoreError
-from engramcka.regular import check_way, is_regular
-from engramcka.stores import layout, manifest, nodes, samples
-from engramcka.stores.attributes import StoreAttributes, store_attributes
-from engramcka.stores.checksums import checksum
-from engramcka.stores.chunk import CRC_BYTES, checked, read_file
-from engramcka.stores.grids import grid_of
-from engramcka.stores.layer_arrays import LayerArray
+from engramcka.own_files import check_way, is_regular
+from engramcka.stores import layout, manifest, nodes
+from engramcka.stores.activation_metadata import StoreAttributes, read_samples, store_attributes
+from engramcka.stores.layer_arrays import LayerArray, ShardedArray
+from engramcka.stores.nodes import CRC_BYTES, read_file, verified
 from engramcka.stores.shards import (
     OTHER,
     Place,
-    ShardedArray,
     check_shard,
+    grid_of,
     shard_path,
     write_shard,
 )
-from engramcka.stores.together import local_threads, together
-from engramcka.whole import whole
+from engramcka.stores.threads import local_threads, parallel_map
 
-_WRITTEN = "written"
 _FULL = (None, errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # None: said in a library's own words
 _Row = list[tuple[int, int]]  # bytes and fingerprint of each file of a chunk
 _FACT_BYTES = 16  # of a file in a row of `written`: its size and its fingerprint
@@ -85,7 +82,7 @@ class ActivationStore:
     @property
     def samples(self) -> dict[str, np.ndarray[Any, Any]]:
         """The sample table: column name -> (samples,) array."""
-        return samples.read_samples(self.path, self.n_samples)
+        return read_samples(self.path, self.n_samples)
 
     @property
     def n_samples(self) -> int:
@@ -98,9 +95,9 @@ class ActivationStore:
         return self.known.chunk_samples
 
     @property
-    def sealed(self) -> bool:
+    def is_complete(self) -> bool:
         """Whether it is finished: all chunks are written, and then the manifest."""
-        return manifest.is_sealed(self.path)
+        return manifest.is_complete(self.path)
 
     def missing(self) -> list[tuple[int, int]]:
         """Ranges (start, stop) of samples that are not written yet, a chunk each, in order."""
@@ -135,41 +132,39 @@ class ActivationStore:
         values |= {f"{layout.READOUTS}/{name}": rows for name, rows in (readouts or {}).items()}
         assert values.keys() == self._arrays.keys()
         chunk = start // self.chunk_samples
-        self.forget(chunk)
+        self.discard_chunk(chunk)
         for name in self._arrays:
             self._require_own(shard_path(self.path / name, chunk))
+
+        def write_one(name: str) -> tuple[int, int]:
+            array = self._arrays[name]
+            path, salt = shard_path(array.folder, chunk), self.known.salt(name, chunk)
+            return write_shard(path, values[name], array.grid, salt)
+
         try:
-            row = together(
-                lambda item: write_shard(
-                    shard_path(item[1].folder, chunk),
-                    values[item[0]],
-                    item[1].grid,
-                    self.known.salt(item[0], chunk),
-                ),
-                list(self._arrays.items()),
-            )
+            row = parallel_map(write_one, list(self._arrays))
             self._write_row(chunk, np.array(row, dtype="<u8").tobytes())
         except OSError as error:
             raise self._no_room(error) from error
 
-    def forget(self, chunk: int) -> None:
-        """Mark a chunk as not written, so that it is made again; the store is open again too."""
-        for place in (self.path / manifest.GROUP / nodes.NAME, self._row_path(chunk)):
+    def discard_chunk(self, chunk: int) -> None:
+        """Mark a chunk as not written, to be computed again; the store is then not complete."""
+        for place in (self.path / manifest.GROUP / nodes.ZARR_JSON, self._row_path(chunk)):
             self._require_own(place)
             place.unlink(missing_ok=True)
         self._rows.pop(chunk, None)
 
-    def forget_damaged(self, *, every_byte: bool = False) -> int:
+    def discard_damaged(self, *, every_byte: bool = False) -> int:
         """Mark the chunks that `damaged` finds as not written; returns how many."""
         chunks = {chunk for chunk, _ in self.damaged(every_byte=every_byte)}
         for chunk in chunks:
-            self.forget(chunk)
+            self.discard_chunk(chunk)
         return len(chunks)
 
-    def seal(self) -> None:
+    def finalize(self) -> None:
         """Write the manifest, after the last chunk."""
         assert not self.missing()
-        manifest.seal(self.path, skip=self._is_data, more={"store": self.attributes})
+        manifest.finalize(self.path, skip=self._is_data, more={"store": self.attributes})
 
     def damaged(self, *, every_byte: bool = False) -> list[tuple[int, StoreError]]:
         """(chunk, what is wrong) of each file of a written chunk that is not what was written.
@@ -189,9 +184,9 @@ class ActivationStore:
             since = None if every_byte or row is None else self._row_path(chunk).stat().st_mtime_ns
             for (name, array), facts in zip(self._arrays.items(), row or (), strict=False):
                 files.append(_File(array, chunk, facts, self.known.salt(name, chunk), since))
-        here = 1 if self._place is self.path and not every_byte else self._threads
-        told = together(_shard_damage, files, here)
-        found += [(file.chunk, error) for file, error in zip(files, told, strict=True) if error]
+        here = 1 if self._root is self.path and not every_byte else self._threads
+        errors = parallel_map(_shard_damage, files, here)
+        found += [(file.chunk, error) for file, error in zip(files, errors, strict=True) if error]
         return sorted(found, key=lambda one: one[0])
 
     def sizes(self) -> list[int]:
@@ -225,7 +220,7 @@ class ActivationStore:
             if not fits:
                 raise StoreError(f"{node.folder}: cannot be read (it does not fit the store)")
             expected = partial(self._expected, name, column)
-            found[name] = ShardedArray(self._place / name, grid, self._threads, expected)
+            found[name] = ShardedArray(self._root / name, grid, self._threads, expected)
         return found
 
     @cached_property
@@ -233,27 +228,27 @@ class ActivationStore:
         """The rows of `written` that were read."""
         return {}
 
-    def _expected(self, name: str, column: int, chunk: int, anew: bool) -> tuple[int, bytes]:
+    def _expected(self, name: str, column: int, chunk: int, again: bool) -> tuple[int, bytes]:
         """Fingerprint of a chunk's file in one array, and what it holds beside the data.
 
         Args:
             name, column: of the array, and where it is in a row.
             chunk: its number.
-            anew: read the row again, for it may have been written meanwhile.
+            again: read the row once more, for it may have been written meanwhile.
 
         Raises:
             StoreError: the chunk is not written, or its row is damaged.
         """
-        if anew:
+        if again:
             self._rows.pop(chunk, None)
         row = self._row(chunk)
         if row is None:
-            path = shard_path(self._place / name, chunk)
+            path = shard_path(self._root / name, chunk)
             raise StoreError(f"{path}: cannot be read (its chunk is not written)")
         return row[column][1], self.known.salt(name, chunk)
 
     @property
-    def _place(self) -> Place:
+    def _root(self) -> Place:
         """The folder that the arrays' folders are in."""
         return self.path
 
@@ -267,7 +262,7 @@ class ActivationStore:
         return chunk * size, min((chunk + 1) * size, self.n_samples)
 
     def _row_path(self, chunk: int) -> Path:
-        return self.path / _WRITTEN / "c" / str(chunk) / "0" / "0"
+        return self.path / layout.WRITTEN / "c" / str(chunk) / "0" / "0"
 
     def _row(self, chunk: int) -> _Row | None:
         """(size, fingerprint) of a chunk's files, in the order of the arrays; None if not written.
@@ -279,7 +274,7 @@ class ActivationStore:
             path, size = self._row_path(chunk), _FACT_BYTES * len(self.known.arrays)
             if not path.is_symlink() and not path.exists():
                 return None
-            content = checked(read_file(path, size + CRC_BYTES, self.path), path, size)
+            content = verified(read_file(path, size + CRC_BYTES, self.path), path, size)
             facts = np.frombuffer(content, "<u8").reshape(-1, 2).tolist()
             self._rows[chunk] = [(bytes_, crc) for bytes_, crc in facts]
         return self._rows[chunk]
@@ -287,8 +282,8 @@ class ActivationStore:
     def _write_row(self, chunk: int, content: bytes) -> None:
         path = self._row_path(chunk)
         path.parent.mkdir(parents=True, exist_ok=True)
-        crc = checksum(np.frombuffer(content, np.uint8)).to_bytes(CRC_BYTES, "little")
-        with whole(path) as scratch:
+        crc = crc32c(content).to_bytes(CRC_BYTES, "little")
+        with atomic_path(path) as scratch:
             scratch.write_bytes(content + crc)
 
     def _require_own(self, path: Path) -> None:
@@ -300,7 +295,7 @@ class ActivationStore:
 
     def _is_data(self, name: str) -> bool:
         """Whether a file of the store is a chunk of hidden states or of a read-out."""
-        return "/c/" in name and not name.startswith((f"{samples.NAME}/", f"{_WRITTEN}/"))
+        return "/c/" in name and not name.startswith((f"{layout.SAMPLES}/", f"{layout.WRITTEN}/"))
 
     def _no_room(self, error: OSError) -> StoreError:
         """What could not be written, and where the disk is full how many bytes are missing."""
@@ -316,30 +311,12 @@ class ActivationStore:
         )
 
 
-def open_activations(path: Path | str) -> ActivationStore:
-    """Open one model's hidden states; of a finished store, all but the data are checked.
-
-    Args:
-        path: the store; a URL that fsspec knows, as s3://bucket/moe.zarr, is opened for reading.
+def open_unchecked(path: Path) -> ActivationStore:
+    """Open a store in a folder without reading its manifest, if it has one.
 
     Raises:
-        StoreError: nothing there, not such a store, of another format version, or a file of a
-            finished store is damaged.
+        StoreError: nothing there, not such a store, or of another format version.
     """
-    if isinstance(path, str):
-        from engramcka.stores.remote import is_url, open_remote  # which imports this module
-
-        if is_url(path):
-            return open_remote(path)
-        path = Path(path)
-    if manifest.is_sealed(path):
-        layout.check_store(path)
-        manifest.require_whole(path)
-    return open_unsealed(path)
-
-
-def open_unsealed(path: Path) -> ActivationStore:
-    """Open a store whose manifest, if there is one, is not asked; raises as `open_activations`."""
     layout.check_store(path)
     attributes = nodes.read_group(path, path)
     return ActivationStore(path, attributes, store_attributes(path, attributes))

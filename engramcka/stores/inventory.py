@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from engramcka.errors import StoreError
-from engramcka.regular import is_folder, is_regular
+from engramcka.own_files import is_folder, is_regular
 from engramcka.results.kinds import KINDS
 from engramcka.stores import layout, manifest, results
 from engramcka.stores.lock import hold
@@ -24,33 +24,33 @@ FINISHED = "finished"  # attribute of the root of the results
 _LOG, _FOLDERS = "log", "folders"
 
 
-def take(run: Path) -> None:
+def record(run: Path) -> None:
     """Write down what a run holds; for whoever holds its lock, when all is made."""
     figures = run / layout.FIGURES
     names = [layout.CONFIG, *(f"{layout.FIGURES}/{name}" for name in _listed(figures))]
     files = {
-        name: manifest.facts(run / name, run)
+        name: manifest.size_and_crc(run / name, run)
         for name in names
         if is_regular(run / name) and not Path(name).name.startswith(".")
     }
     log = run / layout.LOG
     more = {
-        _LOG: manifest.facts(log, run) if is_regular(log) else None,
+        _LOG: manifest.size_and_crc(log, run) if is_regular(log) else None,
         _FOLDERS: {
             folder.relative_to(run).as_posix(): manifest.fingerprint(folder)
-            for folder in units(run)
-            if manifest.is_sealed(folder)
+            for folder in folders_with_manifest(run)
+            if manifest.is_complete(folder)
         },
     }
     manifest.write(run, files, None, more)
     results.update_root(run / layout.RESULTS, **{FINISHED: True})
 
 
-def put_away(run: Path) -> None:
+def mark_unfinished(run: Path) -> None:
     """Let a run count as not finished; for whoever holds its lock, before anything is changed."""
     if is_finished(run):
         results.update_root(run / layout.RESULTS, **{FINISHED: False})
-    manifest.unseal(run)
+    manifest.mark_incomplete(run)
 
 
 def delete_changed_figures(run: Path) -> None:
@@ -62,7 +62,7 @@ def delete_changed_figures(run: Path) -> None:
             path.unlink()
 
 
-def renew(path: Path) -> None:
+def update_file(path: Path) -> None:
     """Take in a listed file that was replaced by hand, so that it counts as the run's own.
 
     Nothing is done where a run is at work, which takes its inventory at its end, or for a file that
@@ -76,8 +76,9 @@ def renew(path: Path) -> None:
     with suppress(OSError, StoreError), hold(run):
         listed = _files(run)
         if name in listed:  # still: no run has begun meanwhile
-            said, files = manifest.attributes(run), {**listed, name: manifest.facts(path, run)}
-            manifest.write(run, files, None, {key: said[key] for key in (_LOG, _FOLDERS)})
+            stored = manifest.attributes(run)
+            files = {**listed, name: manifest.size_and_crc(path, run)}
+            manifest.write(run, files, None, {key: stored[key] for key in (_LOG, _FOLDERS)})
 
 
 def is_finished(run: Path) -> bool:
@@ -101,14 +102,14 @@ def is_current(run: Path) -> bool:
         return False
 
 
-def units(run: Path) -> list[Path]:
+def folders_with_manifest(run: Path) -> list[Path]:
     """Folders of a run that have a manifest each when they are whole: stores, results, models."""
     places = (run / layout.ACTIVATIONS, *(run / layout.RESULTS / kind for kind in KINDS))
     return [folder for place in (*places, run / layout.CHECKPOINTS) for folder in folders_in(place)]
 
 
 def folders_in(place: Path) -> list[Path]:
-    """Folders in a folder, by name; hidden ones and links are passed by."""
+    """Folders in a folder, by name; hidden ones and links are left out."""
     return [place / name for name in _listed(place) if name[0] != "." and is_folder(place / name)]
 
 
@@ -140,7 +141,7 @@ def damage(run: Path) -> Iterator[StoreError]:
         folder = run / name
         if not os.path.lexists(folder):
             yield StoreError(f"{folder}: cannot be read (the folder is gone)")
-        elif manifest.is_sealed(folder):
+        elif manifest.is_complete(folder):
             try:
                 same = manifest.fingerprint(folder) == facts
             except StoreError as error:
@@ -172,7 +173,7 @@ def _more(run: Path) -> tuple[tuple[int, int] | None, manifest.Files]:
 def _log_damage(run: Path, size: int, crc: int) -> str:
     """What is wrong with the first bytes of the log."""
     try:
-        found = manifest.facts(run / layout.LOG, run, size)
+        found = manifest.size_and_crc(run / layout.LOG, run, size)
     except FileNotFoundError:
         return "the file is gone"
     except OSError as error:

@@ -1,7 +1,8 @@
 """Names, attributes and format versions of everything a run directory holds.
 
-The only file that knows them; the README's section on files says the same in prose. Knows no torch
-and no zarr.
+Other names stand where the files are written: manifests and their groups in `manifest`, the locks
+of shares in `lock`, `zarr.json` in `nodes`, arrays of a result in `kinds`, what a training records
+in `engramcka.training.record`. Imports neither torch nor zarr.
 
     RUN/config.toml               the config as resolved
     RUN/activations/MODEL.zarr    one group a model, `layer_01` .. (samples, width), `written`;
@@ -26,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from engramcka.errors import StoreError
-from engramcka.regular import check_folder, is_folder
+from engramcka.own_files import check_folder, is_folder
 from engramcka.results.kinds import KINDS
 
 CONFIG = "config.toml"
@@ -46,6 +47,8 @@ VERSIONS = {
     **{kind.name: kind.version for kind in KINDS.values()},
 }
 _OLDEST = 2  # versions before are refused
+SAMPLES = "samples"  # group of an activation store: the sample table
+WRITTEN = "written"  # array of an activation store: a row of sizes and checksums for each chunk
 READOUTS = "readouts"  # group of an activation store: what was read off the same forward pass
 INPUTS = "inputs"  # attribute: everything the group was made from, as JSON
 
@@ -64,18 +67,27 @@ _MANY_SAMPLES = 32_768  # above, chunks are twice that: 65,536 x 80 layers in 1,
 _MAX_CHUNK_BYTES = 64 << 20  # of one layer; three chunks of all layers are in memory at a time
 
 
-def chunk_samples(n_samples: int, row_bytes: int) -> tuple[int, int]:
+def chunk_samples(
+    n_samples: int, row_bytes: int, chunk: int | None = None, part: int | None = None
+) -> tuple[int, int]:
     """Rows of a chunk of activations, and of its parts.
 
     They depend on the samples and the model alone, as do the batches within a chunk: the same bits
-    whoever makes them.
+    whoever extracts them.
+
+    Args:
+        n_samples: of the store.
+        row_bytes: of one sample of one layer.
+        chunk: rows of a chunk of at most `_MANY_SAMPLES` samples; left out, `_CHUNK_SAMPLES`.
+        part: rows of a part; left out, `_PART_SAMPLES`.
     """
-    size = _CHUNK_SAMPLES if n_samples <= _MANY_SAMPLES else 2 * _CHUNK_SAMPLES
-    while size > _PART_SAMPLES and size * row_bytes > _MAX_CHUNK_BYTES:
+    chunk, part = chunk or _CHUNK_SAMPLES, part or _PART_SAMPLES
+    size = chunk if n_samples <= _MANY_SAMPLES else 2 * chunk
+    while size > part and size * row_bytes > _MAX_CHUNK_BYTES:
         size //= 2
-    if n_samples <= min(size, _PART_SAMPLES):
+    part = min(size, part)
+    if n_samples <= part:
         return n_samples, n_samples
-    part = min(size, _PART_SAMPLES)
     return min(size, -(-n_samples // part) * part), part
 
 
@@ -127,7 +139,7 @@ def check_version(path: Path, attributes: Mapping[str, Any], kind: str) -> None:
     if found != kind:
         raise StoreError(f"{path}: holds {found or 'no engramcka data'}, expected {kind}")
     if version not in range(_OLDEST, VERSIONS[kind] + 1) or isinstance(version, bool):
-        age = "an older one made it, delete it to make it anew"
+        age = "an older one made it, delete it to make it again"
         if not isinstance(version, int) or version > VERSIONS[kind]:
             age = "a newer one may read it"
         raise StoreError(

@@ -17,8 +17,7 @@ from datetime import datetime
 from pathlib import Path
 
 from engramcka.errors import StoreError
-from engramcka.locks import is_still, try_lock
-from engramcka.regular import open_descriptor, read_regular
+from engramcka.own_files import is_still, open_descriptor, read_regular, try_lock
 from engramcka.stores import layout
 
 _MOST_BYTES = 4096  # of a lock's text

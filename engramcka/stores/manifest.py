@@ -1,10 +1,10 @@
 """What a finished folder holds, file by file, and metadata that say when they were changed.
 
-A manifest is written last, and held against the files when they are read. It is the metadata of a
-Zarr group of its own, `manifest/zarr.json`, which other readers pass by; in a folder that is no
-Zarr group (a checkpoint) the file is `manifest.json`. Every such file is written in one form only,
-with a checksum inside, so that any byte of it that changes is noticed, and holds the name under
-which its folder was written, so that two that change places are too. Knows no zarr.
+A manifest is written last, and the files are compared with it when they are read. It is the
+metadata of a Zarr group of its own, `manifest/zarr.json`, which other readers ignore; in a folder
+that is no Zarr group (a checkpoint) the file is `manifest.json`. Every such file is written in one
+form only, with a checksum inside, so that any byte of it that changes is noticed, and holds the
+name under which its folder was written, so that two that change places are too.
 """
 
 from __future__ import annotations
@@ -16,17 +16,18 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import google_crc32c
+from crc32c import crc32c
 
+from engramcka import foreign_files
+from engramcka.atomic import atomic_path, is_scratch
 from engramcka.errors import StoreError
-from engramcka.regular import check_folder, is_folder, is_regular, open_regular, read_regular
+from engramcka.own_files import check_folder, is_folder, is_regular, open_regular, read_regular
 from engramcka.stores import layout, nodes
-from engramcka.stores.chunk import CRC_BYTES
-from engramcka.whole import is_scratch, whole
+from engramcka.stores.nodes import CRC_BYTES
 
 GROUP = "manifest"
 PLAIN = "manifest.json"
-_METADATA = nodes.NAME
+_METADATA = nodes.ZARR_JSON
 _NAME = "name"
 _CHECKSUM = "checksum"
 _BLOCK = 16 << 20  # bytes read at once
@@ -38,7 +39,7 @@ def write_node(folder: Path, attributes: Mapping[str, Any]) -> None:
     """Write the metadata of a Zarr group that holds its own checksum."""
     check_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with whole(folder / _METADATA) as scratch:
+    with atomic_path(folder / _METADATA) as scratch:
         scratch.write_bytes(_content(attributes))
 
 
@@ -51,7 +52,7 @@ def read_node(folder: Path) -> dict[str, Any]:
     return _read(folder / _METADATA, folder)
 
 
-def seal(
+def finalize(
     folder: Path,
     name: str | None = None,
     skip: Callable[[str], bool] = lambda name: False,
@@ -67,7 +68,7 @@ def seal(
     """
     paths = {path.relative_to(folder).as_posix(): path for path in files_in(folder)}
     found = {
-        at: facts(path, folder)
+        at: size_and_crc(path, folder)
         for at, path in paths.items()
         if not _is_manifest(at) and not skip(at)
     }
@@ -77,16 +78,16 @@ def seal(
 def write(
     folder: Path, files: Files, name: str | None = None, more: Mapping[str, Any] | None = None
 ) -> None:
-    """Write a manifest that lists these files; see `seal`."""
+    """Write a manifest that lists these files; see `finalize`."""
     content = {**(more or {}), **({_NAME: name} if name else {}), "files": files}
     if is_regular(folder / _METADATA):
         write_node(folder / GROUP, content)
         return
-    with whole(folder / PLAIN) as scratch:
+    with atomic_path(folder / PLAIN) as scratch:
         scratch.write_bytes(_content(content))
 
 
-def facts(path: Path, within: Path, most: int | None = None) -> tuple[int, int]:
+def size_and_crc(path: Path, within: Path, most: int | None = None) -> tuple[int, int]:
     """(bytes, fingerprint) of a file, or of its first ``most`` bytes; raises OSError."""
     with open_regular(path, within) as file:
         size = os.fstat(file.fileno()).st_size
@@ -95,7 +96,7 @@ def facts(path: Path, within: Path, most: int | None = None) -> tuple[int, int]:
         return size, _file_crc(file, size)
 
 
-def is_sealed(folder: Path) -> bool:
+def is_complete(folder: Path) -> bool:
     """Whether a folder has a manifest."""
     return any(_is_there(path) for path in _places(folder))
 
@@ -118,7 +119,7 @@ def files(folder: Path, name: str | None = None) -> Files:
     if name is not None and said.get(_NAME, name) != name:
         raise StoreError(
             f"{folder}: holds {said[_NAME]!s:.200}, and not {name}: they have changed places; give "
-            "each its own name back, or delete it to make it anew"
+            "each its own name back, or delete it to make it again"
         )
     try:
         return checked_files(said["files"])
@@ -167,13 +168,13 @@ def damage(folder: Path, name: str | None = None) -> Iterator[StoreError]:
             yield StoreError(f"{folder / path}: cannot be read ({what})")
 
 
-def require_whole(folder: Path, name: str | None = None) -> None:
+def require_intact(folder: Path, name: str | None = None) -> None:
     """Refuse a folder of which a listed file is damaged; raises StoreError that names the first."""
     for error in damage(folder, name):
         raise error
 
 
-def require_file(folder: Path, path: str, name: str | None = None) -> None:
+def require_intact_file(folder: Path, path: str, name: str | None = None) -> None:
     """Refuse one file of a folder if it is damaged or not listed; raises StoreError."""
     try:
         size, crc = files(folder, name)[path]
@@ -184,8 +185,8 @@ def require_file(folder: Path, path: str, name: str | None = None) -> None:
         raise StoreError(f"{folder / path}: cannot be read ({what})")
 
 
-def seems_whole(folder: Path, name: str | None = None) -> bool:
-    """Whether, as far as sizes and times tell, a folder is as it was written.
+def looks_intact(folder: Path, name: str | None = None) -> bool:
+    """Whether a folder is as it was written, judged by sizes and times.
 
     Files that changed after the manifest are read, the others are not.
     """
@@ -213,12 +214,12 @@ def fingerprint(folder: Path) -> tuple[int, int]:
     group, plain = _places(folder)
     place = group if _is_there(group) else plain
     try:
-        return facts(place, folder)
+        return size_and_crc(place, folder)
     except OSError as error:
         raise StoreError(f"{place}: cannot be read ({error.strerror or error})") from error
 
 
-def unseal(folder: Path) -> None:
+def mark_incomplete(folder: Path) -> None:
     """Delete the manifest, so that the folder counts as not finished."""
     for place in _places(folder):
         if is_folder(place.parent):  # no link, through which another's would be deleted
@@ -266,7 +267,7 @@ def _content(attributes: Mapping[str, Any]) -> bytes:
     """The one form of a file: attributes as JSON without spaces, with their own checksum."""
     plain = {key: value for key, value in attributes.items() if key != _CHECKSUM}
     node = {
-        "attributes": {**plain, _CHECKSUM: _crc(_json(plain))},
+        "attributes": {**plain, _CHECKSUM: crc32c(_json(plain))},
         "node_type": "group",
         "zarr_format": 3,
     }
@@ -277,14 +278,14 @@ def _read(path: Path, within: Path) -> dict[str, Any]:
     try:
         content = read_regular(path, nodes.MOST_BYTES, within)
         attributes = json.loads(content)["attributes"]
-        whole_again = _content(attributes) == content
+        is_ours = _content(attributes) == content
     except FileNotFoundError as error:
         raise StoreError(f"{path}: cannot be read (the file is gone)") from error
     except OSError as error:
         raise StoreError(f"{path}: cannot be read ({error.strerror or error})") from error
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise StoreError(f"{path}: cannot be read (not what was written)") from error
-    if not whole_again:
+    if not is_ours:
         raise StoreError(f"{path}: cannot be read (not what was written)")
     return {key: value for key, value in attributes.items() if key != _CHECKSUM}
 
@@ -301,14 +302,30 @@ def _file_crc(file: BinaryIO, size: int) -> int:
     """
     rest = max(0, size - CRC_BYTES)
     file.seek(rest)
-    found = _crc(file.read(size - rest))
+    found = crc32c(file.read(size - rest))
     file.seek(0)
     while rest > 0 and (block := file.read(min(_BLOCK, rest))):
-        found = google_crc32c.extend(found, block)
+        found = crc32c(block, found)
         rest -= len(block)
     return found
 
 
-def _crc(content: bytes) -> int:
-    found: int = google_crc32c.value(content)
-    return found
+def refuse_unlisted_files(folder: Path) -> None:
+    """Refuse a folder that holds a file which its manifest does not list; hidden ones no one reads.
+
+    Raises:
+        StoreError: names the first.
+    """
+    listed = {*files(folder), PLAIN}
+    try:
+        found = {path.relative_to(folder) for path, _ in foreign_files.files_of(folder)}
+    except OSError as error:
+        raise StoreError(
+            f"{error.filename or folder}: {error.strerror or error}; delete it"
+        ) from error
+    for name in sorted(path.as_posix() for path in found if not path.name.startswith(".")):
+        if name not in listed:
+            raise StoreError(
+                f"{folder / name}: was put there by something else, and would be read with the "
+                "files of the run; delete it"
+            )

@@ -1,23 +1,28 @@
-"""The `zarr.json` of our own groups and arrays, in the one form that engramcka writes them.
+"""The `zarr.json` of our own groups and arrays, and arrays of one chunk, read without zarr.
 
 Zarr's own reader takes far more (format 2, codecs that execute what they decode, shapes without
 end), and a store may come from a stranger. So nothing of ours is opened by it: metadata is read
-here, bounded, and held against our form before a byte of data is read. Knows neither zarr nor
-NumPy, whose import would take longer than the reading.
+here, bounded, and must have the one form in which engramcka writes it before a byte of data is
+read. All arrays of results, the rows of `written` and the columns of a sample table are one chunk
+each, followed by its crc32c. Importing zarr or NumPy would take longer than the reading.
 """
 
 from __future__ import annotations
 
 import json
+import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engramcka.errors import StoreError
-from engramcka.regular import read_regular
+from crc32c import crc32c
 
-NAME = "zarr.json"
+from engramcka.errors import StoreError
+from engramcka.own_files import read_regular
+
+ZARR_JSON = "zarr.json"
 MOST_BYTES = 16 << 20  # of one zarr.json
 ITEM_BYTES = {
     **{"bool": 1, "int8": 1, "uint8": 1, "int16": 2, "uint16": 2, "float16": 2},
@@ -39,6 +44,7 @@ _ARRAY_KEYS = {
     *("attributes", "node_type", "zarr_format", "shape", "data_type", "chunk_grid"),
     *("chunk_key_encoding", "fill_value", "codecs", "dimension_names", "storage_transformers"),
 }
+CRC_BYTES = 4
 
 
 @dataclass(frozen=True)
@@ -102,7 +108,7 @@ def require(node: ArrayNode, codecs: tuple[Codec, ...], data_types: tuple[str, .
 
 
 def _read(folder: Path, within: Path, kind: str, known: set[str]) -> dict[str, Any]:
-    path = folder / NAME
+    path = folder / ZARR_JSON
     try:
         node = json.loads(read_regular(path, MOST_BYTES, within))
         keys = set(node)
@@ -157,9 +163,74 @@ def _codec(value: Mapping[str, Any]) -> Codec:
 
 
 def _unknown(error: Exception) -> str:
-    told = isinstance(error, ValueError) and str(error)
-    return str(told) if told else "an array whose metadata are not whole"
+    reason = isinstance(error, ValueError) and str(error)
+    return str(reason) if reason else "an array whose metadata are not whole"
 
 
 def _broken(folder: Path, what: str) -> StoreError:
-    return StoreError(f"{folder / NAME}: cannot be read ({what})")
+    return StoreError(f"{folder / ZARR_JSON}: cannot be read ({what})")
+
+
+def read_chunk(folder: Path, most: int, within: Path) -> tuple[tuple[int, ...], str, bytes]:
+    """(shape, data type, little-endian content in C order) of an array, its checksum verified.
+
+    Args:
+        folder: the array's.
+        most: bytes that it may hold.
+        within: the folder that it belongs to: no folder below it may be a link.
+
+    Raises:
+        StoreError: not there, stored in another way than ours, larger, or its checksum is wrong.
+    """
+    node = read_array(folder, within)
+    require(node, (BYTES, CRC32C), ("float64", "int64"))
+    size = require_one_chunk(node, most)
+    if size == 0:
+        return node.shape, node.data_type, b""
+    path = chunk_file(node)
+    content = read_file(path, size + CRC_BYTES, within)
+    return node.shape, node.data_type, verified(content, path, size)
+
+
+def require_one_chunk(node: ArrayNode, most: int) -> int:
+    """Bytes of an array of numbers that is one chunk.
+
+    Raises:
+        StoreError: several chunks, or more than ``most`` bytes.
+    """
+    size = math.prod(node.shape) * ITEM_BYTES[node.data_type]
+    one = tuple(max(1, length) for length in node.shape)
+    if node.chunk_shape != one or not node.shape or sys.byteorder != "little":
+        raise StoreError(f"{node.folder}: cannot be read (not one chunk)")
+    if max(size, *node.shape) > most:
+        raise StoreError(f"{node.folder}: cannot be read ({size:,} bytes, more than ours ever are)")
+    return size
+
+
+def chunk_file(node: ArrayNode) -> Path:
+    """The file of the first chunk of an array."""
+    return node.folder.joinpath("c", *["0"] * len(node.shape))
+
+
+def read_file(path: Path, most: int, within: Path) -> bytes:
+    """The content of a chunk's file; raises StoreError that names it."""
+    try:
+        return read_regular(path, most, within)
+    except FileNotFoundError as error:
+        raise StoreError(f"{path}: cannot be read (the file is gone)") from error
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be read ({error.strerror or error})") from error
+
+
+def verified(content: bytes, path: Path, size: int | None = None) -> bytes:
+    """What stands before a trailing crc32c, if that is its own, and of ``size`` bytes.
+
+    Raises:
+        StoreError: it is not what was written.
+    """
+    body, checksum = content[:-CRC_BYTES], int.from_bytes(content[-CRC_BYTES:], "little")
+    if len(content) < CRC_BYTES or (size is not None and len(body) != size):
+        raise StoreError(f"{path}: cannot be read ({len(content):,} bytes)")
+    if crc32c(body) != checksum:
+        raise StoreError(f"{path}: cannot be read (not what was written)")
+    return body

@@ -1,8 +1,8 @@
 """Activation stores behind a URL (s3://, gs://, https://, ..): read and never written, by fsspec.
 
-All of a store but its hidden states is small: it is fetched when the store is opened, held against
+All of a store but its hidden states is small: it is fetched when the store is opened, compared with
 the manifest, and kept in a temporary folder. Hidden states are fetched a range of bytes at a time,
-and every part is held against its checksum, as on a local disk. Nothing is written behind a URL,
+and every part is compared with its checksum, as on a local disk. Nothing is written behind a URL,
 where there are no locks and nothing is renamed at once.
 """
 
@@ -21,9 +21,9 @@ from typing import Any, NoReturn
 
 from engramcka.errors import StoreError
 from engramcka.stores import layout, manifest, nodes
+from engramcka.stores.activation_metadata import store_attributes
 from engramcka.stores.activations import ActivationStore
-from engramcka.stores.attributes import store_attributes
-from engramcka.stores.together import together
+from engramcka.stores.threads import parallel_map
 
 _THREADS = 16  # requests under way at once: what bounds them is latency, not cores
 _MOST_BYTES = 4 << 30  # of all that is fetched to open a store
@@ -81,7 +81,7 @@ class RemoteFile(io.RawIOBase):
         self._size = path.lstat().st_size
 
     def readable(self) -> bool:
-        """It is."""
+        """Always true."""
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
@@ -117,19 +117,19 @@ class RemoteStore(ActivationStore):
     folder: TemporaryDirectory[str]  # deleted with the store
 
     def write(self, *_: Any, **__: Any) -> NoReturn:
-        """Refused."""
+        """Raise StoreError: a store behind a URL is read only."""
         raise self._read_only()
 
-    def forget(self, chunk: int) -> NoReturn:
-        """Refused."""
+    def discard_chunk(self, chunk: int) -> NoReturn:
+        """Raise StoreError: a store behind a URL is read only."""
         raise self._read_only()
 
-    def seal(self) -> NoReturn:
-        """Refused."""
+    def finalize(self) -> NoReturn:
+        """Raise StoreError: a store behind a URL is read only."""
         raise self._read_only()
 
     @property
-    def _place(self) -> Any:
+    def _root(self) -> Any:
         return self.root
 
     @cached_property
@@ -152,17 +152,17 @@ def remote_path(url: str) -> RemotePath:
         files, path = url_to_fs(url.rstrip("/"))
     except ImportError as error:
         extra = _EXTRAS.get(url.split("::")[-1].partition("://")[0])
-        told = f"install it with: pip install 'engramcka[{extra}]'" if extra else ""
+        advice = f"install it with: pip install 'engramcka[{extra}]'" if extra else ""
         reason = f"{url}: {layout.first_line(error)}"
-        raise StoreError("; ".join(filter(None, (reason, told))), exit_code=2) from error
+        raise StoreError("; ".join(filter(None, (reason, advice))), exit_code=2) from error
     except Exception as error:  # each protocol's package raises its own kinds
         raise StoreError(f"{url}: {layout.first_line(error)}", exit_code=2) from error
     return RemotePath(url.rstrip("/"), files, path.rstrip("/"))
 
 
 def has_store(root: RemotePath) -> bool:
-    """Whether a finished activation store of ours is there; raises StoreError if none can tell."""
-    listing = root / f"{manifest.GROUP}/zarr.json"
+    """Whether a finished activation store is there; raises StoreError if nobody can say."""
+    listing = root / f"{manifest.GROUP}/{nodes.ZARR_JSON}"
     try:
         listing.lstat()
     except FileNotFoundError:
@@ -181,7 +181,7 @@ def open_remote(url: str) -> RemoteStore:
     root = remote_path(url)
     folder = TemporaryDirectory(prefix="engramcka-")
     local = Path(folder.name)
-    listing = f"{manifest.GROUP}/zarr.json"
+    listing = f"{manifest.GROUP}/{nodes.ZARR_JSON}"
     if not _fetch(root, local, listing, nodes.MOST_BYTES):
         raise StoreError(
             f"{root}: no finished activation store there ({listing} is missing)", exit_code=2
@@ -190,10 +190,10 @@ def open_remote(url: str) -> RemoteStore:
         files = manifest.files(local)
         if sum(size for size, _ in files.values()) > _MOST_BYTES:
             raise StoreError(f"{root}: more than {_MOST_BYTES >> 30} GiB beside its hidden states")
-        together(
+        parallel_map(
             lambda one: _fetch(root, local, one[0], one[1][0] + 1), [*files.items()], root.threads
         )
-        manifest.require_whole(local)
+        manifest.require_intact(local)
         attributes = nodes.read_group(local, local)
         return RemoteStore(
             local, attributes, store_attributes(Path(root.path), attributes), root, folder

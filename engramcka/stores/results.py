@@ -1,8 +1,8 @@
 """results.zarr: the dataclasses of `engramcka.results` as Zarr groups KIND/NAME, and back.
 
 Arrays have dimension names and coordinates, so that ``xarray.open_zarr(path, group="cka/NAME")``
-gives a labelled Dataset. Each dataclass says which field is which array. Results are read
-without zarr, in our own form only. Knows nothing of how a result was computed or how it is drawn.
+gives a labelled Dataset. Each dataclass says which field is which array. Results are read without
+zarr, in our own form only.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from engramcka.atomic import atomic_path
 from engramcka.errors import EngramckaError, StoreError
-from engramcka.regular import is_folder, is_regular
+from engramcka.own_files import is_folder, is_regular
 from engramcka.results import CkaMap, LossSweep, Result
 from engramcka.results.kinds import KINDS, kind_of
 from engramcka.stores import layout, manifest, nodes
-from engramcka.stores.chunk import read_chunk
-from engramcka.whole import whole
+from engramcka.stores.nodes import read_chunk
 
 if TYPE_CHECKING:
     import zarr
@@ -82,7 +82,7 @@ def read_result(
 def _stamp(folder: Path) -> tuple[int, int] | None:
     """Which folder this is: another when it is replaced; None while there is none."""
     try:
-        found = (folder / "zarr.json").stat()
+        found = (folder / nodes.ZARR_JSON).stat()
     except OSError:
         return None
     return found.st_ino, found.st_mtime_ns
@@ -94,8 +94,8 @@ def _read_once(results: Path, kind: str, name: str, most_bytes: int) -> Result:
     size = sum(size for size, _ in listed.values())
     if size > most_bytes:
         raise StoreError(f"{folder}: {size:,} bytes, more than are read here ({most_bytes:,})")
-    manifest.require_whole(folder)
-    there = sorted(path.split("/")[0] for path in listed if path.endswith(f"/{nodes.NAME}"))
+    manifest.require_intact(folder)
+    there = sorted(path.split("/")[0] for path in listed if path.endswith(f"/{nodes.ZARR_JSON}"))
     for key in result.required():
         if key not in there:
             raise StoreError(f"{folder / key}: cannot be read (there is no such array)")
@@ -144,7 +144,9 @@ def names(results: Path, kind: str) -> list[str]:
     folder = results / kind
     if not is_folder(folder):
         return []
-    return sorted(name for name in os.listdir(folder) if is_regular(folder / name / nodes.NAME))
+    return sorted(
+        name for name in os.listdir(folder) if is_regular(folder / name / nodes.ZARR_JSON)
+    )
 
 
 def read_attributes(results: Path, kind: str, name: str) -> dict[str, Any]:
@@ -160,7 +162,7 @@ def read_inputs(results: Path, kind: str, name: str) -> Any | None:
     """What a stored result was made from, or None if there is no such result that is whole."""
     try:
         attributes, _ = _open(results, kind, name)
-        manifest.require_whole(results / kind / name)
+        manifest.require_intact(results / kind / name)
     except StoreError:
         return None
     return attributes.get(layout.INPUTS)
@@ -169,7 +171,7 @@ def read_inputs(results: Path, kind: str, name: str) -> Any | None:
 def open_root(results: Path) -> dict[str, Any]:
     """Attributes of the root of results.zarr: the run's provenance, seconds a piece.
 
-    Made, with its kinds, where it is not there, and anew where it is damaged: it is a record, and
+    Made, with its kinds, where it is not there, and again where it is damaged: it is a record, and
     no result depends on it.
     """
     for kind in KINDS:
@@ -208,9 +210,9 @@ def _write_whole(results: Path, name: str, fill: Callable[[zarr.Group], None]) -
     """Fill the group beside the store, where no reader lists it, and move it in when complete."""
     import zarr
 
-    with whole(results / name, beside=results) as scratch:
+    with atomic_path(results / name, beside=results) as scratch:
         fill(zarr.open_group(scratch, mode="w", zarr_format=3))
-        manifest.seal(scratch, name)
+        manifest.finalize(scratch, name)
         (results / name).parent.mkdir(parents=True, exist_ok=True)
 
 

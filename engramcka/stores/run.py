@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from engramcka.errors import StoreError, in_words
-from engramcka.regular import (
+from engramcka.own_files import (
     NotRegular,
     check_file,
     check_folder,
@@ -23,7 +23,9 @@ from engramcka.regular import (
     read_regular,
 )
 from engramcka.results.kinds import KINDS
-from engramcka.stores import activations, layout, nodes, results
+from engramcka.stores import layout, nodes, results
+from engramcka.stores.activations import ActivationStore
+from engramcka.stores.open import open_activations
 from engramcka.stores.remote import is_url
 
 T = TypeVar("T")
@@ -106,9 +108,9 @@ class Run:
             if name.endswith(".zarr") and name[0] != "." and is_folder(folder / name)
         )
 
-    def activations(self, model: str) -> activations.ActivationStore:
+    def activations(self, model: str) -> ActivationStore:
         """One model's hidden states."""
-        return activations.open_activations(self.path / layout.ACTIVATIONS / f"{model}.zarr")
+        return open_activations(self.path / layout.ACTIVATIONS / f"{model}.zarr")
 
     def log(self) -> list[dict[str, Any]]:
         """The events of log.jsonl, oldest first; a line cut off by a kill is passed over."""
@@ -132,7 +134,7 @@ class Run:
 
 def is_run(path: Path) -> bool:
     """Whether a folder looks like a run directory: it holds a config or results."""
-    return is_regular(path / layout.CONFIG) or is_regular(path / layout.RESULTS / nodes.NAME)
+    return is_regular(path / layout.CONFIG) or is_regular(path / layout.RESULTS / nodes.ZARR_JSON)
 
 
 def open_run(path: str | Path) -> Run:

@@ -1,7 +1,6 @@
-"""Every byte of a store, a run or a checkpoint, held against what was written.
+"""Compare every byte of a store, a run or a checkpoint with what was written.
 
-Works through folders, and says of each how much was read and what is broken. Knows nothing of how
-a broken piece is made again.
+Goes through the folders and reports for each how much was read and what is broken.
 """
 
 from __future__ import annotations
@@ -13,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from engramcka.errors import StoreError
-from engramcka.regular import is_folder, is_regular
+from engramcka.own_files import is_folder, is_regular
 from engramcka.results.kinds import KINDS
-from engramcka.stores import activations, inventory, layout, manifest, nodes, results, samples
+from engramcka.stores import activations, inventory, layout, manifest, nodes, results
 from engramcka.stores.remote import is_url, open_remote
 from engramcka.stores.run import check_frame, is_run
 
@@ -28,7 +27,7 @@ class Checked:
     files: int = 0
     bytes: int = 0
     broken: list[str] = field(default_factory=list)  # a line a file
-    unfinished: bool = False  # a run that may lack more than can be told
+    unfinished: bool = False  # a run that may lack more than was found
     samples_missing: int = 0  # of a store that is not finished; nothing is broken by it
 
 
@@ -51,11 +50,11 @@ def verify(path: Path | str) -> Iterator[Checked]:
         yield from _check_run(path)
     elif path.name == layout.RESULTS:
         yield from _check_results(path)
-    elif any(is_folder(path / part) for part in ("written", samples.NAME)):
+    elif any(is_folder(path / part) for part in (layout.WRITTEN, layout.SAMPLES)):
         yield check_store(path)
     elif path.parent.name in KINDS and path.parent.parent.name == layout.RESULTS:
         yield _check_result(path, None)
-    elif manifest.is_sealed(path) or is_regular(path / nodes.NAME):
+    elif manifest.is_complete(path) or is_regular(path / nodes.ZARR_JSON):
         yield check_folder(path)
     else:
         raise StoreError(
@@ -64,7 +63,7 @@ def verify(path: Path | str) -> Iterator[Checked]:
 
 
 def check_folder(folder: Path, name: str | None = None) -> Checked:
-    """Hold every file of a result or a checkpoint against its manifest, and that against its name.
+    """Compare every file of a result or a checkpoint with its manifest, and that with its name.
 
     Args:
         folder: with a manifest.
@@ -82,10 +81,10 @@ def check_folder(folder: Path, name: str | None = None) -> Checked:
 
 
 def check_store(folder: Path) -> Checked:
-    """Hold every file of an activation store against its manifest and the rows of `written`."""
-    found = check_folder(folder) if manifest.is_sealed(folder) else Checked(folder)
+    """Compare every file of an activation store with its manifest and the rows of `written`."""
+    found = check_folder(folder) if manifest.is_complete(folder) else Checked(folder)
     try:
-        store = activations.open_unsealed(folder)
+        store = activations.open_unchecked(folder)
         _ = store.samples
         found.broken += [str(error) for _, error in store.damaged(every_byte=True)]
         found.samples_missing = sum(stop - start for start, stop in store.missing())
@@ -94,7 +93,7 @@ def check_store(folder: Path) -> Checked:
         found.broken.append(f"{error}; its data could not be checked")
     else:
         found.files, found.bytes = found.files + len(sizes), found.bytes + sum(sizes)
-        if not found.samples_missing and not store.sealed:
+        if not found.samples_missing and not store.is_complete:
             found.broken += check_folder(folder).broken
     for place, _, _ in os.walk(folder):
         found.broken += _odd(Path(place))
@@ -103,7 +102,7 @@ def check_store(folder: Path) -> Checked:
 
 
 def check_remote(url: str) -> Checked:
-    """Fetch every byte of an activation store behind a URL and hold it against its checksums.
+    """Fetch every byte of an activation store behind a URL and compare it with its checksums.
 
     Raises:
         StoreError: no such store there.
@@ -194,7 +193,7 @@ def _check_results(folder: Path) -> Iterator[Checked]:
 
 
 def _check_result(folder: Path, name: str | None) -> Checked:
-    """Hold its bytes against its manifest, and what they say against what a result can be."""
+    """Compare its bytes with its manifest, and read it as a result."""
     found = check_folder(folder, name)
     if not found.broken:
         try:

@@ -44,7 +44,7 @@ def read_record(folder: Path) -> TrainingRecord | None:
     """
     if not (folder / RECORD).exists():
         return None
-    manifest.require_file(folder, RECORD, folder.name)
+    manifest.require_intact_file(folder, RECORD, folder.name)
     values = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     values.pop("inputs", None)
     for name in ("training_loss", "validation_losses", "expert_imbalance"):

@@ -26,12 +26,12 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from engramcka.atomic import atomic_path, remove_at_once, remove_scratch
 from engramcka.errors import StoreError
-from engramcka.regular import check_folder, read_regular
+from engramcka.own_files import check_folder, read_regular
 from engramcka.stores import layout, manifest
-from engramcka.stores.sealed import require_nothing_else
+from engramcka.stores.manifest import refuse_unlisted_files
 from engramcka.training.record import Progress
-from engramcka.whole import discard, remove_scratch, whole
 
 _PROGRESS, _WEIGHTS = "progress.json", "model.safetensors"
 _TRAINER = "trainer_state.json"
@@ -86,8 +86,8 @@ class WorkFolder:
     def _check_kept(self) -> None:
         try:
             for path in sorted(self.folder.glob("step-*")):
-                manifest.require_whole(path, f"{self.unit.name}/{path.name}")
-                require_nothing_else(path)
+                manifest.require_intact(path, f"{self.unit.name}/{path.name}")
+                refuse_unlisted_files(path)
         except StoreError as error:
             raise self._refused(error) from error
 
@@ -99,7 +99,7 @@ class WorkFolder:
             return None
         try:
             # Checked first: a damaged one is refused, and not mistaken for another config's.
-            manifest.require_file(self.state, _PROGRESS, self._name)
+            manifest.require_intact_file(self.state, _PROGRESS, self._name)
             found = json.loads(self._read(_PROGRESS))
             if found["inputs"] != self._inputs:
                 return None
@@ -123,7 +123,7 @@ class WorkFolder:
             wanted.add(manifest.PLAIN)
             if there != wanted or not random:
                 raise ValueError(f"found {', '.join(sorted(there))}")
-            manifest.require_whole(self.state, self._name)
+            manifest.require_intact(self.state, self._name)
             found = json.loads(self._read(_TRAINER))
             if found["global_step"] != step:
                 raise ValueError(f"{_TRAINER} is of step {found['global_step']}, not {step}")
@@ -151,8 +151,8 @@ class WorkFolder:
         """Replace the state before by the one that Trainer has written, atomically."""
         text = json.dumps({"inputs": self._inputs, "progress": progress.to_json()})
         (written / _PROGRESS).write_text(text, encoding="utf-8")
-        manifest.seal(written, self._name)
-        with whole(self.state) as scratch:
+        manifest.finalize(written, self._name)
+        with atomic_path(self.state) as scratch:
             os.replace(written, scratch)
 
     def finish(self, scratch: Path) -> None:
@@ -163,7 +163,7 @@ class WorkFolder:
     def remove(self) -> None:
         """Delete all of it; after a kill half-way the next run clears the rest."""
         if self.folder.exists():
-            discard(self.folder)
+            remove_at_once(self.folder)
 
     def close(self) -> None:
         """Delete everything but the state and the kept models."""

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from engramcka.atomic import atomic_path
 from engramcka.config import TrainingTable
 from engramcka.errors import DataError, TrainingError
 from engramcka.stores import layout, manifest
@@ -18,7 +19,6 @@ from engramcka.training import ranks
 from engramcka.training.loop import StepCallbacks, fit
 from engramcka.training.record import Progress, TrainingRecord
 from engramcka.training.state import WorkFolder
-from engramcka.whole import whole
 
 
 def train_model(
@@ -77,9 +77,9 @@ def train_model(
         loss = validation_loss(model, validation, options.batch_size)
         if first:
             name = layout.step_name(step)
-            with whole(work.folder / name) as scratch:
+            with atomic_path(work.folder / name) as scratch:
                 save(model, scratch)
-                manifest.seal(scratch, f"{folder.name}/{name}")
+                manifest.finalize(scratch, f"{folder.name}/{name}")
         return loss
 
     if first:
@@ -107,11 +107,11 @@ def train_model(
             ),
         )
         if first:
-            with whole(folder) as scratch:
+            with atomic_path(folder) as scratch:
                 save(model, scratch)
                 work.finish(scratch)
                 record.write(scratch, inputs)
-                manifest.seal(scratch, folder.name)
+                manifest.finalize(scratch, folder.name)
             work.remove()
         ranks.barrier()
     finally:

@@ -65,16 +65,16 @@ def test_an_older_store_is_filled_up_as_it_was_begun_and_mended_whole(
         run(model, passages, tmp_path / "old.zarr")
     old = open_activations(tmp_path / "old.zarr")
     assert new.samples.keys() - old.samples.keys() == {"token", "token_index"}
-    old.forget(1)
+    old.discard_chunk(1)
     filled = run(model, passages, tmp_path / "old.zarr")
-    assert filled.sealed
+    assert filled.is_complete
     assert filled.samples.keys() == old.samples.keys()
     for layer, array in new.layers.items():
         np.testing.assert_array_equal(filled.layers[layer][0:40], array[0:40])
 
     next((tmp_path / "old.zarr" / "samples" / "start" / "c").rglob("0")).write_bytes(b"rot")
     mended = run(model, passages, tmp_path / "old.zarr")
-    assert mended.sealed
+    assert mended.is_complete
     assert mended.samples.keys() == new.samples.keys()
     for name, column in new.samples.items():
         np.testing.assert_array_equal(mended.samples[name], column)

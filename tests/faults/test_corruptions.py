@@ -24,7 +24,7 @@ def run(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = next((run / layout.CHECKPOINTS).glob("moe-*"))
     for part in ("state", "step-000002"):
         shutil.copytree(model, work / part, ignore=shutil.ignore_patterns(manifest.PLAIN))
-        manifest.seal(work / part)
+        manifest.finalize(work / part)
     return run
 
 

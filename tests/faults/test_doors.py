@@ -131,13 +131,13 @@ HELD_IMPORT = """
 import sys, time
 from pathlib import Path
 from engramcka.stores import manifest
-seal = manifest.seal
+finalize = manifest.finalize
 def wait(*arguments, **more):  # before its rename
-    seal(*arguments, **more)
+    finalize(*arguments, **more)
     Path("sealed").touch()
     while not Path("go").exists():
         time.sleep(0.01)
-manifest.seal = wait
+manifest.finalize = wait
 from engramcka.__main__ import main
 main()
 """

@@ -135,7 +135,7 @@ def array(path: str, **values: Any) -> Change:
 def reseal(folder: Path) -> None:
     if "results.zarr" in folder.parts:
         (folder / "manifest/zarr.json").unlink()
-        manifest.seal(folder, f"{folder.parent.name}/{folder.name}")
+        manifest.finalize(folder, f"{folder.parent.name}/{folder.name}")
     else:
         for store in (folder, *folder.parents):
             if store.suffix == ".zarr":

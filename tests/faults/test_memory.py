@@ -6,13 +6,15 @@ import resource
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from unittest.mock import Mock
 
 import numpy as np
+import psutil
 import pytest
 from command import CONFIG, ENVIRONMENT
 
-from engramcka import cka_map, memory
+from engramcka import cka_map, ram
 from engramcka.cli import check
 from engramcka.config import load_config
 from engramcka.errors import ComparisonError, ConfigError
@@ -49,7 +51,7 @@ def test_a_map_that_does_not_fit_is_refused_in_a_real_process() -> None:
 def test_the_same_map_in_smaller_batches_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     random = np.random.default_rng(0)
     y, x = ([random.normal(size=(512, 8)) for _ in range(3)] for _ in range(2))
-    monkeypatch.setattr(minibatch, "_CHECKED", 0)
+    monkeypatch.setattr(minibatch, "CHECKED_BYTES", 0)
     monkeypatch.setattr(minibatch, "free_bytes", lambda device: 1e7)
     with pytest.raises(ComparisonError, match=r"batch of 512 .* a smaller batch_size needs less"):
         cka_map(y, x, batch_size=512)
@@ -68,7 +70,7 @@ def test_a_run_and_check_refuse_it_before_anything_is_made(
     ]
     settings = [f'run.dir="{tmp_path}/run"', *large]
     # 12 layers of half of 4096^2 numbers of 4 bytes and little more: 0.38 GiB
-    monkeypatch.setattr(estimate, "total_bytes", lambda device: 0.1 * memory.GIB)
+    monkeypatch.setattr(estimate, "total_bytes", lambda device: 0.1 * ram.GIB)
     expected = (
         r"cka.engram-vs-moe.batch_size=4096: a batch of 4096 samples of 6 \+ 6 layers "
         r"needs 0.4 GiB of memory, there are 0.1 GiB here; 1024 would fit"
@@ -87,7 +89,8 @@ def test_a_run_and_check_refuse_it_before_anything_is_made(
 
 
 def test_what_the_kernel_says_of_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "meminfo").write_text("MemTotal: 8192 kB\nMemAvailable: 4096 kB\n")
+    machine = SimpleNamespace(total=8192 << 10, available=4096 << 10)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: machine)
     (tmp_path / "cgroup").write_text("4:memory:/job/7\n0::/job/7\n")
     job = tmp_path / "fs/job/7"
     job.mkdir(parents=True)
@@ -95,15 +98,15 @@ def test_what_the_kernel_says_of_memory(tmp_path: Path, monkeypatch: pytest.Monk
     (job.parent / "memory.max").write_text("6000000\n")
     (job.parent / "memory.current").write_text("5000000\n")
     (job.parent / "memory.stat").write_text("inactive_file 1000000\nactive_file 500000\n")
-    for name, place in (("_MEMINFO", "meminfo"), ("_CGROUPS", "cgroup"), ("_CGROUP_ROOT", "fs")):
-        monkeypatch.setattr(memory, name, tmp_path / place)
-    assert memory.total_bytes() == 6_000_000
-    assert memory.free_bytes() == 2_500_000
+    for name, place in (("CGROUPS", "cgroup"), ("CGROUP_ROOT", "fs")):
+        monkeypatch.setattr(ram, name, tmp_path / place)
+    assert ram.total_bytes() == 6_000_000
+    assert ram.free_bytes() == 2_500_000
     old = tmp_path / "fs/memory/job/7"  # the first version of control groups
     old.mkdir(parents=True)
     (old / "memory.limit_in_bytes").write_text("3000000\n")
     (old / "memory.usage_in_bytes").write_text("2000000\n")
-    assert memory.total_bytes() == 3_000_000
-    assert memory.free_bytes() == 1_000_000
-    (tmp_path / "meminfo").write_text("MemTotal: 2 kB\nMemAvailable: 1 kB\n")
-    assert (memory.total_bytes(), memory.free_bytes()) == (2048, 1024)
+    assert ram.total_bytes() == 3_000_000
+    assert ram.free_bytes() == 1_000_000
+    machine.total, machine.available = 2048, 1024
+    assert (ram.total_bytes(), ram.free_bytes()) == (2048, 1024)

@@ -113,9 +113,9 @@ def reseal(run: Path, name: Path) -> None:
     shutil.rmtree(folder / "manifest")
     is_data = lambda path: "/c/" in path and path.startswith(("layer", "readouts"))  # noqa: E731
     if title is None:
-        manifest.seal(folder, None, is_data, {"store": more.get("store")})
+        manifest.finalize(folder, None, is_data, {"store": more.get("store")})
     else:
-        manifest.seal(folder, title)
+        manifest.finalize(folder, title)
 
 
 def broken(run: Path) -> list[str]:

@@ -144,7 +144,7 @@ def test_a_whole_run_with_map_lens_and_gates(folder: Path, one: Run, tmp_path: P
     for name in ("llama", "grafted"):
         found, expected = run.activations(name), one.activations(name)
         assert found.attributes["model"]["ranks"] == 2
-        assert found.sealed
+        assert found.is_complete
         for layer, states in expected.layers.items():
             require_close(found.layers[layer][0:40], states[0:40])
         for reading, values in expected.readouts.items():
@@ -178,10 +178,10 @@ def test_what_a_kill_leaves_is_filled_up_by_as_many_ranks_or_by_one(
     assert written.stat().st_mtime_ns == before
     for alone in (False, True):
         if alone:
-            store.forget(1)
+            store.discard_chunk(1)
             by_one_process(tmp_path, "models.llama.parallel=none")
         store = open_run(tmp_path / "run").activations("llama")
-        assert store.sealed
+        assert store.is_complete
         for layer, states in one.activations("llama").layers.items():
             require_close(store.layers[layer][0:40], states[0:40])
 

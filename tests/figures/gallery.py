@@ -1,4 +1,4 @@
-"""The figures that are compared with kept pictures; run as a script, it draws these pictures anew.
+"""The figures that are compared with kept pictures; run as a script, it draws these pictures again.
 
     python tests/figures/gallery.py
 

@@ -187,7 +187,7 @@ def test_a_result_of_a_newer_format_stops_only_what_needs_it(tmp_path):
         path.write_text(
             re.sub(r'"engramcka_version": \d', '"engramcka_version": 9', path.read_text())
         )
-        manifest.seal(path.parent)
+        manifest.finalize(path.parent)
     assert export(run, "--what", "cka/a", "-o", tmp_path / "x.png")[0] == 0
     for what in ("cka/late", "gates/engram"):
         code, said = export(run, "--what", what, "-o", tmp_path / "x.png")

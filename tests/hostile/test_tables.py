@@ -10,13 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import google_crc32c
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from bounded import tried
 from command import here
+from crc32c import crc32c
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.summary.writer.record_writer import RecordWriter
 
@@ -101,7 +101,7 @@ SAMPLES: dict[str, tuple[str, Make, str]] = {
 
 
 def masked(data: bytes) -> bytes:
-    crc = google_crc32c.value(data)
+    crc = crc32c(data)
     return struct.pack("<I", (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF)
 
 

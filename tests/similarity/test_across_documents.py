@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from engramcka import cka_map
 from engramcka.errors import ComparisonError
-from engramcka.similarity import full
+from engramcka.similarity import exact
 
 TOLERANCE = 1e-6
 
@@ -69,7 +69,7 @@ def test_documents_of_any_size_in_any_order(seed, count, most):
 
 @pytest.mark.parametrize("block", [256, 7])
 def test_the_jackknife_is_the_map_without_the_documents(block, monkeypatch):
-    monkeypatch.setattr(full, "BLOCK", block)
+    monkeypatch.setattr(exact, "BLOCK", block)
     rng = np.random.default_rng(2)
     groups = labels(rng, rng.integers(1, 10, 34))
     y, x = of_documents(rng, groups, (6, 30)), of_documents(rng, groups, (5,))

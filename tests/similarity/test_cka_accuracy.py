@@ -7,7 +7,8 @@ import torch
 from hidden_states import KINDS, Blocks, as_is, drawn, huge_samples, layers, massive
 
 from engramcka import cka_map
-from engramcka.similarity import feature_route, gram_route, inputs
+from engramcka.similarity import feature_route, gram_route
+from engramcka.similarity import layers as layers_module
 
 TOLERANCE = 1e-6
 
@@ -124,7 +125,7 @@ def test_drop_massive_records_what_it_drops(rng):
 
 @pytest.mark.parametrize("estimator", ["minibatch", "debiased", "biased"])
 def test_arrays_of_every_kind_give_the_same(rng, estimator, monkeypatch):
-    monkeypatch.setattr(inputs, "_HELD_BLOCK", 2**16)  # of 1,024 samples
+    monkeypatch.setattr(layers_module, "HELD_BLOCK_BYTES", 2**16)  # of 1,024 samples
     y, x = both(rng, as_is, 1500, (16,), (24, 24))
     plain = cka_map(y, x, estimator=estimator).similarity
     tensors = cka_map([torch.from_numpy(a) for a in y], x, estimator=estimator).similarity
@@ -160,9 +161,9 @@ def test_layers_in_several_panels_and_columns(rng, monkeypatch):
         take(monkeypatch, route)
         whole = cka_map(y, x, estimator="debiased")
         with monkeypatch.context() as small:
-            small.setattr(gram_route, "_PANEL_BYTES", 300_000)
-            small.setattr(feature_route, "_PRODUCT_BYTES", 300_000)
-            small.setattr(feature_route, "_LAYER_BYTES", 0)
+            small.setattr(gram_route, "PANEL_BYTES", 300_000)
+            small.setattr(feature_route, "PRODUCT_BYTES", 300_000)
+            small.setattr(feature_route, "LAYER_BYTES", 0)
             parts = cka_map(y, x, estimator="debiased")
         np.testing.assert_allclose(parts.similarity, whole.similarity, rtol=0, atol=1e-7)
         np.testing.assert_allclose(parts.jackknife, whole.jackknife, rtol=0, atol=1e-7)

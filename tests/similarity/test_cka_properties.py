@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engramcka import cka_map
-from engramcka.similarity import documents, full, strips
+from engramcka.similarity import documents, exact, gram_strips
 
 ESTIMATORS = st.sampled_from(["minibatch", "debiased", "biased"])
 SEEDS = st.integers(0, 2**32 - 1)
@@ -100,8 +100,8 @@ def test_threads_and_tiles(estimator, monkeypatch):
         again = cka_map(y, x, estimator=estimator, batch_size=200)
         torch.set_num_threads(1)
         one = cka_map(y, x, estimator=estimator, batch_size=200)
-        monkeypatch.setattr(full, "BLOCK", 48)
-        monkeypatch.setattr(strips, "STRIP", 7)
+        monkeypatch.setattr(exact, "BLOCK", 48)
+        monkeypatch.setattr(gram_strips, "STRIP", 7)
         tiles = cka_map(y, x, estimator=estimator, batch_size=200)
     finally:
         torch.set_num_threads(threads)

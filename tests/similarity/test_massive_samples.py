@@ -224,3 +224,14 @@ def test_a_map_of_a_model_with_itself_is_not_saturated(estimator):
         found = cka_map(side, side, estimator=estimator)
         np.testing.assert_allclose(np.diag(found.similarity), 1, atol=1e-9)
         assert found.warnings == ()
+
+
+def test_large_values_are_standardised_alike_after_massive_samples_are_dropped():
+    rng = np.random.default_rng(1)
+    y = (rng.normal(size=(400, 20)) + 3e4).astype(np.float32) * np.float32(2**14)
+    y[7] *= 50
+    x = (y * rng.uniform(0.5, 2, 20) + rng.normal(size=(400, 20)) * 1e4).astype(np.float32)
+    found = cka_map([y], [x], massive="drop", standardize="zscore")
+    rest = [np.delete(side, 7, axis=0).astype(np.float64) for side in (y, x)]
+    exact = cka_map([rest[0]], [rest[1]], standardize="zscore")
+    np.testing.assert_allclose(found.similarity, exact.similarity, rtol=0, atol=1e-6)

@@ -8,7 +8,9 @@ from hidden_states import KINDS, Blocks, huge_samples, layers
 from test_shares import arrays, together
 
 from engramcka import cka_map
-from engramcka.similarity import inputs, minibatch
+from engramcka.similarity import layers as layers_module
+from engramcka.similarity import minibatch
+from engramcka.similarity.layers import Layers
 
 N, BLOCK = 1000, 300
 GROUPS = np.random.default_rng(5).integers(0, 250, N)
@@ -43,8 +45,8 @@ STOPS = [min(start + BLOCK, N) for start in range(0, N, BLOCK)]
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
-    monkeypatch.setattr(inputs, "_BLOCK", BLOCK)
-    monkeypatch.setattr(inputs, "_HELD_BLOCK", 1)  # of so many samples
+    monkeypatch.setattr(layers_module, "BLOCK", BLOCK)
+    monkeypatch.setattr(layers_module, "HELD_BLOCK_BYTES", 1)  # of so many samples
 
 
 def models(kind=lambda x: x):
@@ -66,7 +68,7 @@ def check_same(found, expected):
 def free(monkeypatch, samples, *sides):
     """Leave room for so many samples of all layers."""
     needed = sum(a.shape[1] * a.dtype.itemsize for side in sides for a in side)
-    for module in (inputs, minibatch):
+    for module in (layers_module, minibatch):
         monkeypatch.setattr(module, "free_bytes", lambda *_: 2 * samples * needed)
 
 
@@ -104,9 +106,9 @@ def test_where_only_a_part_of_it_fits_into_memory(options, samples, monkeypatch)
     sides = stored(y, x)
     free(monkeypatch, samples, y, x)
     held = []
-    hold = inputs.Layers.hold
+    hold = Layers.hold
     monkeypatch.setattr(
-        inputs.Layers, "hold", lambda self, rows: held.append(len(rows)) or hold(self, rows)
+        Layers, "hold", lambda self, rows: held.append(len(rows)) or hold(self, rows)
     )
     check_same(cka_map(*sides, **options), expected)
     windows = held[::2]
@@ -133,7 +135,7 @@ def test_for_any_number_of_ranks(ranks, samples, monkeypatch):
 def test_ranks_share_the_memory(monkeypatch):
     y, x = models()
     free(monkeypatch, 600, y, x)
-    hold = inputs.Layers.hold
+    hold = Layers.hold
     for ranks, most in ((1, 600), (3, 200)):
         held = []
         with monkeypatch.context() as here:
@@ -142,7 +144,7 @@ def test_ranks_share_the_memory(monkeypatch):
                 held.append(len(rows))
                 hold(self, rows)
 
-            here.setattr(inputs.Layers, "hold", note)
+            here.setattr(Layers, "hold", note)
             together(ranks, *stored(y, x), batch_size=100)
         assert most - 100 < max(held) <= most
 

@@ -8,10 +8,10 @@ from hidden_states import layers
 from engramcka import cka_map
 from engramcka.errors import ComparisonError
 from engramcka.similarity import feature_route, gram_route, hsic
-from engramcka.similarity.full import pose
-from engramcka.similarity.inputs import Layers
+from engramcka.similarity.exact import make_problem
+from engramcka.similarity.layers import Layers
 from engramcka.similarity.minibatch import batch_portions
-from engramcka.similarity.shares import Share, consecutive, spread
+from engramcka.similarity.parallel import Share, split_balanced, split_consecutive
 
 RANKS = [1, 2, 3, 4, 8]
 DOCUMENTS = np.random.default_rng(5).integers(0, 60, 420)  # of each sample, in no order
@@ -122,14 +122,14 @@ def same_bits(ranks, y, x, options):
             np.testing.assert_array_equal(one, other)
 
 
-was = hsic.doubtful
+was = hsic.imprecise
 
 
 @pytest.mark.parametrize("estimator", ["minibatch", "debiased"])
 def test_all_go_over_to_float64_together(monkeypatch, estimator):
     """A sample of huge norm makes sums cancel in float32, in one share only."""
     redone = []
-    monkeypatch.setattr(hsic, "doubtful", lambda values: redone.append(was(values)) or redone[-1])
+    monkeypatch.setattr(hsic, "imprecise", lambda values: redone.append(was(values)) or redone[-1])
     y, x = models()
     y[1][205] *= 1e4
     options = {"estimator": estimator, "batch_size": 50, "permutations": 2}
@@ -171,28 +171,31 @@ def loads(costs, split, ranks):
 @pytest.mark.parametrize("ranks", RANKS)
 @pytest.mark.parametrize("n", [8192, 20_000, 65_536])
 def test_rows_of_tiles_are_shared_evenly(ranks, n):
-    side = Layers([np.zeros((n, 1), np.float32)], "y")
-    problem = pose(side, side, torch.empty(0), hollow=True, max_groups=64)
+    side = Layers.from_arrays([np.zeros((n, 1), np.float32)], "y")
+    problem = make_problem(side, side, torch.empty(0), hollow=True, max_groups=64)
     costs = gram_route.row_costs(problem, gram_route.row_portions(problem, 1000))
     count = len(problem.blocks)
     assert sum(costs) == count * (count + 1) / 2
-    load = loads(costs, spread, ranks)
+    load = loads(costs, split_balanced, ranks)
     assert load.max() <= 1.05 * load.mean()
 
 
 @pytest.mark.parametrize("ranks", RANKS)
 def test_panels_whose_rows_are_not_ours_are_not_read(monkeypatch, ranks):
-    monkeypatch.setattr(gram_route, "_PANEL_BYTES", 1)  # a panel is a block
+    monkeypatch.setattr(gram_route, "PANEL_BYTES", 1)  # a panel is a block
     y, x = models()
-    problem = pose(
-        *(Layers(side, "y") for side in (y, x)), torch.empty(0), hollow=True, max_groups=8
+    problem = make_problem(
+        *(Layers.from_arrays(side, "y") for side in (y, x)),
+        torch.empty(0),
+        hollow=True,
+        max_groups=8,
     )
     count, read, was = len(problem.blocks), [], type(problem).read
     monkeypatch.setattr(
         type(problem), "read", lambda self, *edges: read.append(edges) or was(self, *edges)
     )
     portions = gram_route.row_portions(problem, 1000)
-    for mine in spread(gram_route.row_costs(problem, portions), ranks):
+    for mine in split_balanced(gram_route.row_costs(problem, portions), ranks):
         rows = {block for number in mine for block in portions[number]}
         before = len(read)
         list(gram_route.each_row(problem, lambda row: row.block, rows))
@@ -204,14 +207,14 @@ def test_panels_whose_rows_are_not_ours_are_not_read(monkeypatch, ranks):
 @pytest.mark.parametrize("batches", [64, 100, 1000])
 def test_groups_of_batches_are_shared_evenly(ranks, batches):
     costs = [float(len(portion)) for portion in batch_portions(batches, 64)]
-    load = loads(costs, consecutive, ranks)
+    load = loads(costs, split_consecutive, ranks)
     assert load.max() <= 1.05 * load.mean()
-    assert [n for part in consecutive(costs, ranks) for n in part] == list(range(64))
+    assert [n for part in split_consecutive(costs, ranks) for n in part] == list(range(64))
 
 
 @pytest.mark.parametrize("ranks", RANKS)
 def test_pairs_of_layers_are_shared_evenly(ranks):
     widths = np.repeat([512.0, 768.0], 12)
     costs = [float(a * b) for a in widths for b in widths]
-    load = loads(costs, consecutive, ranks)
+    load = loads(costs, split_consecutive, ranks)
     assert load.max() <= 1.05 * load.mean()

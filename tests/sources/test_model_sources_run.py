@@ -269,9 +269,9 @@ path = "b.npz"
     )
     np.save(tmp_path / "a.npy", stack[::-1])
     line = refusal(tmp_path, text)
-    assert "delete it to copy it anew" in line
+    assert "delete it to copy it again" in line
     shutil.rmtree(tmp_path / "run/activations/a.zarr")
-    after = run(text).cka["map"].similarity  # made anew with it
+    after = run(text).cka["map"].similarity  # made again with it
     assert after[::-1].diagonal() == pytest.approx([1.0, 1.0], abs=1e-6)
     np.savez(tmp_path / "b.npz", h1=stack[0], h2=stack[1], h3=stack[1])
     (tmp_path / "b.npz").unlink()

@@ -13,12 +13,6 @@ from engramcka.errors import StoreError
 from engramcka.stores import create_activations, layout, open_activations
 
 
-@pytest.fixture(autouse=True)
-def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(layout, "_CHUNK_SAMPLES", 4)
-    monkeypatch.setattr(layout, "_PART_SAMPLES", 2)
-
-
 def make(path: Path, dtype: str = "float32", n: int = 10):
     return create_activations(
         path,
@@ -32,6 +26,8 @@ def make(path: Path, dtype: str = "float32", n: int = 10):
         },
         attributes={"label": "M"},
         inputs={"seed": 0},
+        chunk_samples=4,
+        part_samples=2,
     )
 
 
@@ -132,11 +128,13 @@ def test_other_zarr_implementations_read_the_same(tmp_path: Path, compression: s
         attributes={},
         inputs={},
         compression=compression,
+        chunk_samples=4,
+        part_samples=2,
     )
     values = np.random.default_rng(0).normal(size=(n, width)).astype(ml_dtypes.bfloat16)
     for start, stop in store.missing():
         store.write(start, {1: values[start:stop].view(np.uint16)})
-    store.seal()
+    store.finalize()
     spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": f"{tmp_path}/m.zarr/layer_01"}}
     other = tensorstore.open(spec).result().read().result()
     assert (other == values.view(np.uint16)).all()

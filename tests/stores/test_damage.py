@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import resource
@@ -19,7 +20,7 @@ from engramcka import open_run
 from engramcka.errors import StoreError
 from engramcka.results import CkaMap
 from engramcka.stores import create_activations, layout, manifest, open_activations, write_cka
-from engramcka.stores.mending import make_or_mend, stored_attributes
+from engramcka.stores.open import open_or_create, stored_attributes
 from engramcka.stores.results import open_root, read_inputs, update_root
 from engramcka.stores.verify import verify
 
@@ -33,7 +34,7 @@ def values(start: int, stop: int, layer: int) -> np.ndarray:
     return random.normal(size=(ROWS, WIDTH)).astype(np.float32)[start:stop]
 
 
-def make(path: Path, compression: str = "none") -> None:
+def make(path: Path, compression: str = "none", part: int = 4) -> None:
     create_activations(
         path,
         layers=[1, 2],
@@ -47,6 +48,8 @@ def make(path: Path, compression: str = "none") -> None:
         inputs=INPUTS,
         readouts={"kl": 2},
         compression=compression,
+        chunk_samples=CHUNK,
+        part_samples=part,
     )
 
 
@@ -56,8 +59,8 @@ def fill(store) -> list[tuple[int, int]]:
     for start, stop in made:
         readout = {"kl": values(start, stop, 9)[:, :2]}
         store.write(start, {layer: values(start, stop, layer) for layer in (1, 2)}, readout)
-    if not store.sealed:
-        store.seal()
+    if not store.is_complete:
+        store.finalize()
     return made
 
 
@@ -71,12 +74,9 @@ def read(store) -> dict[str, np.ndarray]:
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with a store, a compressed one, a map and a checkpoint."""
     run = tmp_path_factory.mktemp("whole") / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(layout, "_CHUNK_SAMPLES", CHUNK)
-        patch.setattr(layout, "_PART_SAMPLES", 4)
-        for name, compression in (("plain", "none"), ("small", "zstd")):
-            make(run / "activations" / f"{name}.zarr", compression)
-            fill(open_activations(run / "activations" / f"{name}.zarr"))
+    for name, compression in (("plain", "none"), ("small", "zstd")):
+        make(run / "activations" / f"{name}.zarr", compression)
+        fill(open_activations(run / "activations" / f"{name}.zarr"))
     open_root(run / layout.RESULTS)
     update_root(run / layout.RESULTS, seconds={"cka/a": 0.25})
     similarity = np.random.default_rng(0).uniform(0.1, 0.9, (2, 3))
@@ -86,7 +86,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     checkpoint.mkdir(parents=True)
     (checkpoint / "model.safetensors").write_bytes(bytes(range(200)))
     (checkpoint / "config.json").write_text('{"a": 1}')
-    manifest.seal(checkpoint)
+    manifest.finalize(checkpoint)
     return run
 
 
@@ -156,11 +156,8 @@ def check_and_mend(run: Path, name: str, expected: dict[str, np.ndarray], where:
         assert np.array_equal(array, expected[key]), (where, key)
     assert stored_attributes(path)["inputs"] == INPUTS
     compression = "zstd" if name == "small" else "none"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(layout, "_CHUNK_SAMPLES", CHUNK)
-        patch.setattr(layout, "_PART_SAMPLES", 4)
-        store = make_or_mend(path, lambda at: make(at, compression))
-        assert len(fill(store)) <= 1
+    store = open_or_create(path, lambda at: make(at, compression))
+    assert len(fill(store)) <= 1
     assert broken(path) == []
     assert np.array_equal(read(open_run(run).activations(name))["layer 2"], expected["layer 2"])
 
@@ -201,8 +198,7 @@ def test_arrays_of_a_result_that_changed_places_are_named(run: Path, tmp_path: P
     assert all(any(f"{name}/c/0/0: cannot be read" in line for line in named) for name in INTERVAL)
 
 
-def test_an_unfinished_store_is_not_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(layout, "_CHUNK_SAMPLES", CHUNK)
+def test_an_unfinished_store_is_not_broken(tmp_path: Path) -> None:
     make(tmp_path / "m.zarr")
     store = open_activations(tmp_path / "m.zarr")
     store.write(0, {n: values(0, 8, n) for n in (1, 2)}, {"kl": values(0, 8, 9)[:, :2]})
@@ -216,16 +212,12 @@ FILL = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from test_damage import fill, layout, make, open_activations
-layout._CHUNK_SAMPLES = 8
+from test_damage import fill, open_activations
 fill(open_activations(Path(sys.argv[2])))
 """
 
 
-def test_no_room_is_one_line_with_the_bytes_and_the_rest_comes_later(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(layout, "_CHUNK_SAMPLES", CHUNK)
+def test_no_room_is_one_line_with_the_bytes_and_the_rest_comes_later(tmp_path: Path) -> None:
     make(tmp_path / "m.zarr")
 
     def limit() -> None:
@@ -252,17 +244,16 @@ def test_no_room_is_one_line_with_the_bytes_and_the_rest_comes_later(
 def test_a_full_disk_leaves_no_half_of_a_chunk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from engramcka.stores import shards
-
     make(tmp_path / "m.zarr")
     store = open_activations(tmp_path / "m.zarr")
 
-    def full(file, data) -> None:
-        file.write(data[:1])
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    class Full(io.FileIO):
+        def write(self, data) -> int:
+            super().write(data[:1])
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr(shards, "_write_all", full)
+        patch.setattr(Path, "open", lambda path, mode, **_: Full(path, mode.replace("b", "")))
         with pytest.raises(StoreError, match=r"No space left on device; 704 bytes are still"):
             fill(store)
     assert not list((tmp_path / "m.zarr").glob("layer_*/c/*/*"))

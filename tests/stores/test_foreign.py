@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 
 from engramcka.errors import EngramckaError
 from engramcka.stores import create_activations
-from engramcka.stores.foreign import open_foreign, read_samples
+from engramcka.stores.foreign.hidden_states import open_foreign, read_samples
 
 RNG = np.random.default_rng(0)
 LAYERS = {f"h.{n}": RNG.standard_normal((7, 5)).astype(np.float32) for n in (2, 10, 1)}

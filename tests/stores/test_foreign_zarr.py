@@ -18,7 +18,7 @@ import tensorstore
 import zarr
 
 from engramcka.errors import EngramckaError
-from engramcka.stores.foreign import open_foreign
+from engramcka.stores.foreign.hidden_states import open_foreign
 
 VALUES = np.random.default_rng(0).normal(size=(37, 6)).astype(ml_dtypes.bfloat16)
 GRID = {"name": "regular", "configuration": {"chunk_shape": [10, 6]}}

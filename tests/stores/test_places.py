@@ -15,7 +15,7 @@ from engramcka import cka_map, open_run
 from engramcka.errors import StoreError
 from engramcka.results import CkaMap
 from engramcka.stores import layout, open_activations, write_result
-from engramcka.stores.mending import make_or_mend
+from engramcka.stores.open import open_or_create
 from engramcka.stores.results import open_root
 from engramcka.stores.verify import verify
 
@@ -38,10 +38,8 @@ def compare(run: Path) -> None:
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def run(tmp_path: Path) -> Path:
     """A run with two models of the same shape and two results."""
-    monkeypatch.setattr(layout, "_CHUNK_SAMPLES", CHUNK)
-    monkeypatch.setattr(layout, "_PART_SAMPLES", 4)
     run = tmp_path / "run"
     for model in ("a", "b"):
         make(run / "activations" / f"{model}.zarr")
@@ -52,7 +50,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         for start, stop in store.missing():
             blocks = {layer: 2 * values(start, stop, layer + 5) for layer in (1, 2)}
             store.write(start, blocks, {"kl": values(start, stop, 9)[:, :2]})
-        store.seal()
+        store.finalize()
     open_root(run / layout.RESULTS)
     for name, value in (("first", 0.25), ("second", 0.5)):
         write_result(run / layout.RESULTS, name, CkaMap(np.full((2, 3), value)), {})
@@ -137,7 +135,7 @@ def test_nothing_is_written_or_deleted_through_a_link(run: Path, tmp_path: Path,
     before = {p: p.read_bytes() for p in outside.rglob("*") if p.is_file()}
     assert before
     with pytest.raises(StoreError, match=r"a link; a run holds none inside|cannot be read"):
-        fill(make_or_mend(store, make))
+        fill(open_or_create(store, make))
     assert {p: p.read_bytes() for p in outside.rglob("*") if p.is_file()} == before
 
 

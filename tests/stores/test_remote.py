@@ -16,8 +16,8 @@ from engramcka import open_run
 from engramcka.cli import info
 from engramcka.config import load_config
 from engramcka.errors import EngramckaError, StoreError
-from engramcka.stores import create_activations, layout, manifest, open_activations, remote
-from engramcka.stores.foreign import open_foreign
+from engramcka.stores import create_activations, manifest, open_activations, remote
+from engramcka.stores.foreign.hidden_states import open_foreign
 from engramcka.stores.verify import verify
 
 N, WIDTH = 30, 5
@@ -26,10 +26,8 @@ VALUES = np.random.default_rng(0).normal(size=(N, WIDTH)).astype(np.float32)
 
 
 @pytest.fixture
-def files(monkeypatch: pytest.MonkeyPatch) -> Iterator[fsspec.AbstractFileSystem]:
+def files() -> Iterator[fsspec.AbstractFileSystem]:
     """The file system behind memory://, empty."""
-    monkeypatch.setattr(layout, "_CHUNK_SAMPLES", 8)
-    monkeypatch.setattr(layout, "_PART_SAMPLES", 4)
     memory = fsspec.filesystem("memory")
     yield memory
     memory.rm("/", recursive=True)
@@ -46,6 +44,8 @@ def make(path: Path, compression: str = "none") -> Path:
         inputs={"seed": 0},
         readouts={"kl": 2},
         compression=compression,
+        chunk_samples=8,
+        part_samples=4,
     )
     for start, stop in store.missing():
         blocks = {layer: VALUES[start:stop] * layer for layer in (1, 2)}
@@ -63,7 +63,7 @@ def read_all(url: str) -> None:
 def store(tmp_path: Path, files: fsspec.AbstractFileSystem) -> Path:
     """A finished store on disk, and the same behind URL."""
     path = make(tmp_path / "m.zarr")
-    open_activations(path).seal()
+    open_activations(path).finalize()
     files.put(str(path), "/bucket/m.zarr", recursive=True)
     return path
 
@@ -85,13 +85,13 @@ def test_a_store_reads_as_on_a_disk(
     assert {k: v.tolist() for k, v in there.samples.items()} == {
         k: v.tolist() for k, v in here.samples.items()
     }
-    assert (there.attributes, there.missing(), there.sealed) == (here.attributes, [], True)
+    assert (there.attributes, there.missing(), there.is_complete) == (here.attributes, [], True)
     (mine,), (theirs,) = verify(store), verify(URL)
     assert (theirs.broken, theirs.files, theirs.bytes) == ([], mine.files, mine.bytes)
 
 
 def test_a_compressed_store(tmp_path: Path, files: fsspec.AbstractFileSystem) -> None:
-    open_activations(make(tmp_path / "z.zarr", "zstd")).seal()
+    open_activations(make(tmp_path / "z.zarr", "zstd")).finalize()
     files.put(str(tmp_path / "z.zarr"), "/z.zarr", recursive=True)
     assert (open_activations("memory://z.zarr").layers[1][2:27] == VALUES[2:27]).all()
 
@@ -231,7 +231,7 @@ def test_arrays_of_anybodys_behind_a_url(files: fsspec.AbstractFileSystem) -> No
 
 def test_nothing_is_written_behind_a_url(store: Path, tmp_path: Path) -> None:
     found = open_activations(URL)
-    for act in (lambda: found.forget(0), found.seal, lambda: found.write(0, {})):
+    for act in (lambda: found.discard_chunk(0), found.finalize, lambda: found.write(0, {})):
         with pytest.raises(StoreError, match="is read only"):
             act()
     config = tmp_path / "c.toml"

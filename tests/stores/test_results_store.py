@@ -168,11 +168,11 @@ def test_a_newer_version_and_another_type_are_refused_by_name(results: Path) -> 
     write_cka(results, "a", a_map(), {})
     group = zarr.open_group(results / "cka/a", mode="r+")
     group.attrs["engramcka_version"] = 99
-    manifest.seal(results / "cka/a")
+    manifest.finalize(results / "cka/a")
     with pytest.raises(StoreError, match="format version 99; this engramcka reads version 2"):
         read_cka(results, "a")
     group.attrs["engramcka_type"] = "sweep"
-    manifest.seal(results / "cka/a")
+    manifest.finalize(results / "cka/a")
     with pytest.raises(StoreError, match="holds sweep, expected cka"):
         read_cka(results, "a")
     (results / "cka/a/zarr.json").write_text("{")

@@ -135,7 +135,7 @@ def test_a_pickle_that_runs_code_is_refused_and_runs_nothing(
     trace = tmp_path / "trace"
     state = tmp_path / stopped.name / "state"
     (state / name).write_bytes(pickle.dumps(_Bomb(trace)))
-    manifest.seal(state)
+    manifest.finalize(state)
     with pytest.raises(StoreError, match=r"cannot be read .* delete .* to train from the start"):
         train_once(tokenizer, tmp_path / "unit", steps=4)
     assert not trace.exists()
@@ -167,7 +167,7 @@ def spoil(name: str, text: str | None):
 def test_a_broken_state_is_one_line(tokenizer, stopped: Path, tmp_path: Path, change) -> None:
     shutil.copytree(stopped, tmp_path / stopped.name)
     change(tmp_path / stopped.name / "state")
-    manifest.seal(tmp_path / stopped.name / "state")  # by a stranger
+    manifest.finalize(tmp_path / stopped.name / "state")  # by a stranger
     with pytest.raises(StoreError) as error:
         train_once(tokenizer, tmp_path / "unit", steps=4)
     assert "\n" not in str(error.value)

@@ -12,7 +12,7 @@ from engramcka.pipeline.sources.base import Checkpoint, OpenModel, Shape, Source
 from engramcka.pipeline.stages.importing import check_import, import_states, tells_samples
 from engramcka.pipeline.tasks import refuse_other_inputs
 from engramcka.stores import layout, open_activations
-from engramcka.stores.mending import stored_attributes
+from engramcka.stores.open import stored_attributes
 
 FILES = "files"  # key of the inputs: the state that the imported files were in
 
@@ -64,7 +64,7 @@ class ActivationsSource(Source):
             raise StoreError(
                 f"{checkpoint.path}: {self.table.path} has changed since it was copied from there "
                 f"(then {_in_words(found.get(FILES))}, now {_in_words(inputs.get(FILES))}); delete "
-                "it to copy it anew, or choose another run.dir",
+                "it to copy it again, or choose another run.dir",
                 exit_code=2,
             )
 
@@ -87,7 +87,7 @@ def is_complete(checkpoint: Checkpoint) -> bool:
         return False
     try:
         store = open_activations(checkpoint.path)
-        return store.sealed and not store.missing() and not store.damaged()
+        return store.is_complete and not store.missing() and not store.damaged()
     except StoreError:
         return False  # the task repairs what can be repaired, and else says what is wrong
 

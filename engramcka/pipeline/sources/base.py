@@ -20,7 +20,7 @@ from engramcka.pipeline.identity import data_inputs
 from engramcka.pipeline.tasks import refuse_other_inputs
 from engramcka.pipeline.trainings import TrainingSpec
 from engramcka.stores import layout
-from engramcka.stores.mending import stored_attributes
+from engramcka.stores.open import stored_attributes
 
 # Keys of [models.NAME] that leave the hidden states as they are, but for rounding.
 _WITHOUT_EFFECT = {"label", "parallel"}

@@ -12,7 +12,7 @@ from engramcka.models.presets import PRESETS, preset_engram, preset_layers
 from engramcka.pipeline.sources.base import Checkpoint, OpenModel, Shape, Source, step_store
 from engramcka.pipeline.trainings import TrainingSpec, retraining_damaged, training_spec
 from engramcka.stores import layout, manifest
-from engramcka.stores.sealed import require_nothing_else
+from engramcka.stores.manifest import refuse_unlisted_files
 
 _BYTES = 4  # of a hidden-state value and of a parameter: float32
 
@@ -77,8 +77,8 @@ class TrainedSource(Source):
                 f"{folder}: model {self.name} is not trained yet; run stage train first"
             )
         with retraining_damaged(trained):
-            manifest.require_whole(trained, self.training.name)
-        require_nothing_else(trained)
+            manifest.require_intact(trained, self.training.name)
+        refuse_unlisted_files(trained)
         load_args: dict[str, Any] = {"path": str(folder), "dtype": "float32"}
         model, tokenizer = load_model(**load_args, device=device)
         return OpenModel(model, tokenizer, load_args)

@@ -10,7 +10,6 @@ from typing import Any
 from engramcka.config import CkaTable, Config
 from engramcka.config.analysis_tables import where_text
 from engramcka.errors import ComparisonError
-from engramcka.memory import out_of_memory
 from engramcka.pipeline.context import Context
 from engramcka.pipeline.spec import CheckpointPair, RunSpec
 from engramcka.pipeline.stages.extract import finished_store, left_out_words, noticing_damage
@@ -18,6 +17,7 @@ from engramcka.pipeline.stages.importing import BY_ROW, BY_SPAN, IDENTITY
 from engramcka.pipeline.tasks import Task
 from engramcka.pipeline.where import rows_where
 from engramcka.progress import TaskProgress
+from engramcka.ram import out_of_memory
 from engramcka.stores import layout, provenance
 
 FEWEST = 4  # samples that the unbiased estimators need
@@ -63,7 +63,7 @@ def compute_map(
 
     from engramcka.data import common_rows
     from engramcka.similarity import cka_map
-    from engramcka.similarity.shares import Share
+    from engramcka.similarity.parallel import Share
     from engramcka.stores import write_cka
 
     y, x = finished_store(pair.y), finished_store(pair.x)

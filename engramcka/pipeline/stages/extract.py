@@ -23,7 +23,7 @@ from engramcka.pipeline.stages.models import (
 from engramcka.pipeline.tasks import Task
 from engramcka.progress import TaskProgress
 from engramcka.stores import open_activations, provenance
-from engramcka.stores.mending import stored_attributes
+from engramcka.stores.open import stored_attributes
 
 READINGS_VERSION = 1
 """Grows when what a lens reads changes, so that older read-outs and curves are computed again."""
@@ -119,7 +119,7 @@ def _fill(
         as_one=opened.as_one,
     )
     if store.attributes["corpus"] != context.corpus.fingerprint:
-        raise StoreError(f"{path}: begun on another text; delete it to make it anew", exit_code=2)
+        raise StoreError(f"{path}: begun on another text; delete it to make it again", exit_code=2)
     progress.update(store.n_samples, store.n_samples)
 
 
@@ -165,10 +165,10 @@ def noticing_damage(*stores: Any) -> Iterator[None]:
     try:
         yield
     except StoreError as error:
-        found = sum(store.forget_damaged(every_byte=True) for store in stores)
+        found = sum(store.discard_damaged(every_byte=True) for store in stores)
         if not found:
             raise
-        raise StoreError(f"{error}; run it again to make that anew") from error
+        raise StoreError(f"{error}; run it again to replace that") from error
 
 
 def _require_documents(config: Config, passages: Any) -> None:

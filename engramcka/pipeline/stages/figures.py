@@ -10,17 +10,17 @@ from pathlib import Path
 from engramcka.config import Config, TrainedModel
 from engramcka.errors import EngramckaError
 from engramcka.figures.subjects import DrawOptions, Subject, caption, draw, worth_drawing
+from engramcka.own_files import is_regular
 from engramcka.pipeline.context import Context
 from engramcka.pipeline.tasks import Task
 from engramcka.progress import TaskProgress
-from engramcka.regular import is_regular
 from engramcka.stores import inventory, is_run, layout, open_run
 
 FIGURE_FORMATS = ("png", "pdf")
 
 
 def figure_tasks(config: Config, run: Path) -> Iterator[Task]:
-    """One piece: whatever is stored when its turn comes, drawn anew where the result is newer.
+    """One task: whatever is stored when its turn comes, drawn again where the result is newer.
 
     None for a config that leaves no result, such as one that only extracts.
     """

@@ -15,9 +15,13 @@ from engramcka.errors import DataError, StoreError
 from engramcka.pipeline.context import Context
 from engramcka.progress import TaskProgress
 from engramcka.stores import ActivationStore, create_activations, layout, provenance
-from engramcka.stores.foreign import ForeignArrays, open_foreign, read_samples
-from engramcka.stores.foreign_formats import own_store
-from engramcka.stores.mending import make_or_mend, stored_attributes
+from engramcka.stores.foreign.hidden_states import (
+    ForeignArrays,
+    open_foreign,
+    own_store,
+    read_samples,
+)
+from engramcka.stores.open import open_or_create, stored_attributes
 
 IDENTITY = "identity"  # attribute: what tells samples apart, see below
 BY_ROW, BY_SPAN = "row", "span"  # the row's number; document, start and end
@@ -64,17 +68,17 @@ def import_states(
             inputs=inputs,
             compression=context.config.run.compression,
         )
-        store = make_or_mend(path, make)
+        store = open_or_create(path, make)
         if store.n_samples != rows:
             raise DataError(
                 f"{table.path}: {rows} samples, {path} was begun with {store.n_samples}; delete it "
-                "to make it anew"
+                "to make it again"
             )
         for start, stop in store.missing():
             store.write(start, dict(arrays.rows(slice(start, stop))))
             progress.update(stop, rows)
-        if not store.sealed:
-            store.seal()
+        if not store.is_complete:
+            store.finalize()
     progress.update(rows, rows, info=f"{len(arrays.layers)} layers, width {width}")
 
 

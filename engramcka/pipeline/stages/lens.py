@@ -130,7 +130,7 @@ def _read(context: Context, progress: TaskProgress, store: Any, curve: CurveSpec
         if len(passages.samples) != store.n_samples:
             raise StoreError(
                 f"{store.path}: holds {store.n_samples} samples, the text now gives "
-                f"{len(passages.samples)}; delete it to make it anew"
+                f"{len(passages.samples)}; delete it to make it again"
             )
         with nullcontext() if curve.memory else memory_off(opened.model):
             found = read_passages(

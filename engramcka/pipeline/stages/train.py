@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from engramcka.atomic import atomic_path
 from engramcka.errors import OutOfMemory, StoreError
-from engramcka.memory import out_of_memory
 from engramcka.pipeline.context import Context
 from engramcka.pipeline.spec import RunSpec
 from engramcka.pipeline.tasks import Stage, Task, refuse_other_inputs
@@ -27,8 +27,8 @@ from engramcka.pipeline.trainings import (
     tokenizer_inputs,
 )
 from engramcka.progress import TaskProgress
+from engramcka.ram import out_of_memory
 from engramcka.stores import layout, manifest, provenance, results
-from engramcka.whole import whole
 
 _TOKENIZER_RECORD = "inputs.json"
 
@@ -57,7 +57,7 @@ def tokenizer_task(spec: RunSpec) -> Task:
 def _read_inputs(folder: Path) -> dict[str, Any] | None:
     """What the tokenizer in a folder was made from, or None if none is there or it is damaged."""
     try:
-        manifest.require_whole(folder, folder.name)
+        manifest.require_intact(folder, folder.name)
     except StoreError:
         return None
     record = json.loads((folder / _TOKENIZER_RECORD).read_bytes())
@@ -72,11 +72,11 @@ def make_tokenizer(
     from engramcka.data import train_tokenizer
 
     tokenizer = train_tokenizer(context.corpus.training, context.config.data.vocabulary)
-    with whole(folder) as scratch:
+    with atomic_path(folder) as scratch:
         tokenizer.save_pretrained(scratch)
         record = {"inputs": inputs, "corpus": context.corpus.fingerprint}
         (scratch / _TOKENIZER_RECORD).write_text(json.dumps(record, indent=1), encoding="utf-8")
-        manifest.seal(scratch, folder.name)
+        manifest.finalize(scratch, folder.name)
     progress.advance(info=f"{len(tokenizer)} entries")
 
 
@@ -102,7 +102,7 @@ def training_task(
     curves = {model: {"unit": training.name, "label": config.label(model)} for model in models}
 
     def is_trained() -> bool:
-        return all(path.exists() for path in made) and manifest.seems_whole(folder, training.name)
+        return all(path.exists() for path in made) and manifest.looks_intact(folder, training.name)
 
     def has_curves() -> bool:
         return all(spec.is_stored("training", model, inputs) for model, inputs in curves.items())
