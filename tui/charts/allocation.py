@@ -1,4 +1,8 @@
-"""Allocation sweeps of a run: loss against rho, the share of the sparse parameters of experts."""
+"""Allocation sweeps of a run: loss against rho, the share of the sparse parameters of experts.
+
+Engram paper, Figure 3 (left): at a fixed total of sparse parameters, the rest of them go to memory
+tables.
+"""
 
 from __future__ import annotations
 
