@@ -37,11 +37,11 @@ def browse(paths: Sequence[Path], *, once: bool = False) -> None:
         return
     if not sys.stdout.isatty() or not sys.stdin.isatty():
         raise ConfigError("browse needs a terminal; with --once it prints the first result instead")
-    from engramcka.tui import memory
     from engramcka.tui.app import BrowseApp
-    from engramcka.tui.capabilities import capabilities
+    from engramcka.tui.session import load_session, save_session, state_file
+    from engramcka.tui.terminal import capabilities
 
-    left = memory.recall(paths, memory.state_file())
-    app = BrowseApp(paths, places, capabilities(os.environ), left)
+    session = load_session(paths, state_file())
+    app = BrowseApp(paths, places, capabilities(os.environ), session)
     app.run()
-    memory.remember(paths, app.left_off, memory.state_file())
+    save_session(paths, app.last_session, state_file())

@@ -17,13 +17,12 @@ from textual.theme import Theme
 from engramcka.errors import EngramckaError
 from engramcka.figures.options import MOVIES
 from engramcka.tui import exporting
-from engramcka.tui.capabilities import Capabilities
 from engramcka.tui.exporting import Export, Subject
 from engramcka.tui.keys import Shortcut
-from engramcka.tui.memory import Memory
+from engramcka.tui.loading import PAUSE
 from engramcka.tui.screens.browse import BrowseScreen
-from engramcka.tui.terminal import clean, to_ascii
-from engramcka.tui.watch import PAUSE
+from engramcka.tui.session import Session
+from engramcka.tui.terminal import Capabilities, clean, to_ascii
 
 if TYPE_CHECKING:
     from engramcka.tui.catalog import Place
@@ -66,7 +65,7 @@ class BrowseApp(App[None]):
     ENABLE_COMMAND_PALETTE = True
 
     BINDINGS = [
-        Shortcut("ctrl+l", "redraw", "Draw anew", show=False),
+        Shortcut("ctrl+l", "redraw", "Draw again", show=False),
         Shortcut("ctrl+c", "quit", show=False),
     ]
 
@@ -75,19 +74,19 @@ class BrowseApp(App[None]):
         paths: Sequence[Path],
         places: Sequence[Place],
         capabilities: Capabilities,
-        memory: Memory | None = None,
+        session: Session | None = None,
         pause: float = PAUSE,
     ) -> None:
         self.capabilities = capabilities
         native = capabilities.colours in ("16", "none")
         super().__init__(ansi_color=native)
-        memory = memory or Memory()
-        self.left_off = memory
-        self.browser = BrowseScreen(paths, places, capabilities, memory, pause)
+        session = session or Session()
+        self.last_session = session
+        self.browser = BrowseScreen(paths, places, capabilities, session, pause)
         for theme in THEMES:
             self.register_theme(theme)
         self._themes = ["ansi-dark", "ansi-light"] if native else [theme.name for theme in THEMES]
-        self.theme = memory.theme if memory.theme in self._themes else self._themes[0]
+        self.theme = session.theme if session.theme in self._themes else self._themes[0]
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         """Textual's filters, and ASCII where the terminal needs it."""
@@ -119,7 +118,7 @@ class BrowseApp(App[None]):
 
     async def action_quit(self) -> None:
         """Leave, keeping in mind where the user was."""
-        self.left_off = self.browser.remembered()
+        self.last_session = self.browser.current_session()
         self.exit()
 
     async def action_command_palette(self) -> None:  # type: ignore[override]
@@ -184,7 +183,7 @@ class BrowseApp(App[None]):
             severity = "information"
         except EngramckaError as error:
             text = clean(error)
-        except Exception as error:  # a figure may fail in ways that nobody foresaw
+        except Exception as error:  # a figure may fail in any way
             text = clean(f"{type(error).__name__}: {error}")
         self.call_from_thread(self.notify, text, severity=severity, markup=False, timeout=8)
 
@@ -208,7 +207,7 @@ _COMMANDS = (
     ("Runs", "Show or hide the runs", "runs"),
     ("Next result", "Of all runs", "step(1)"),
     ("Previous result", "Of all runs", "step(-1)"),
-    ("Draw anew", "Where another program has written over the screen", "app.redraw"),
+    ("Draw again", "Where another program has written over the screen", "app.redraw"),
     ("Keys", "All keys on one page", "app.help"),
     ("Quit", "Leave", "app.quit"),
 )

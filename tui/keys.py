@@ -22,6 +22,17 @@ class Shortcut(Binding):
     priority: bool = True
 
 
+STEP_KEYS = (
+    Shortcut("left,h,up,k", "move(-1)", "Back", show=False),
+    Shortcut("right,l,down,j", "move(1)", "On", show=False),
+    Shortcut("shift+left,H,b,pageup,ctrl+u", "jump(-1)", "Far back", show=False),
+    Shortcut("shift+right,L,w,pagedown,ctrl+d", "jump(1)", "Far on", show=False),
+    Shortcut("home,0,g", "place(0)", "First", show=False),
+    Shortcut("end,dollar_sign,G", "place(-1)", "Last", show=False),
+)
+"""Keys of a cursor that goes along one line of places: `action_move`, `_jump` and `_place`."""
+
+
 class Prompt(Input):
     """A field whose screen has an action ``take`` for the enter key."""
 

@@ -1,22 +1,39 @@
-"""Reading one result or log for the screen; what cannot be read becomes a sentence.
+"""Reading results and logs for the screen, and following what is on disk, in worker threads.
 
-Runs in a worker thread.
+What cannot be read becomes a sentence. Following asks only for names, sizes and times of files; the
+pause grows with the time that this takes, so that a thousand runs on a slow network disk are not
+asked for every second.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
 from typing import Any
 
-from engramcka.errors import EngramckaError, StoreError
+from engramcka.errors import ConfigError, EngramckaError, StoreError
 from engramcka.own_files import is_regular
 from engramcka.stores import nodes
-from engramcka.tui.catalog import Entry, members, read_tail, signature
+from engramcka.tui.catalog import (
+    Entry,
+    Place,
+    RunFacts,
+    facts,
+    find_places,
+    members,
+    read_tail,
+    signature,
+)
 from engramcka.tui.terminal import clean
 
 LOG_BYTES = 512_000  # of a log, from its end; a long training writes a line a second
-GLANCE_BYTES = 32 << 20  # of a map that is read before the first frame
+AT_ONCE_BYTES = 32 << 20  # of a map that is read before the first frame
+PAUSE = 1.0  # seconds between two polls of the disk
+SHARE = 0.1  # at most this part of the time is spent polling
+LONGEST = 5.0  # seconds between two polls, however long one takes
 _PATIENCE = (0.0, 0.05, 0.25)  # seconds; a result that is being replaced is away for a moment
 
 
@@ -47,7 +64,7 @@ class Broken:
     signature: object
 
 
-def glance(entry: Entry) -> Loaded | None:
+def load_at_once(entry: Entry) -> Loaded | None:
     """A map for the first frame, read at once; None where that takes time, or it cannot be read."""
     if entry.kind != "cka":
         return None
@@ -55,8 +72,8 @@ def glance(entry: Entry) -> Loaded | None:
 
     state = signature(entry)
     try:
-        found = read_result(entry.place.results, entry.kind, entry.name, GLANCE_BYTES)
-    except EngramckaError:  # whoever reads it properly hears why
+        found = read_result(entry.place.results, entry.kind, entry.name, AT_ONCE_BYTES)
+    except EngramckaError:  # `load` reads it again and says why
         return None
     return Loaded(entry, found, state)
 
@@ -107,3 +124,20 @@ def _read_several(entry: Entry) -> Several:
     if not values:
         raise StoreError("; ".join(unread) or f"{entry.title}: there is no such result any more")
     return Several(entry.name, values, tuple(unread))
+
+
+def poll(paths: Sequence[Path], before: Sequence[RunFacts]) -> tuple[RunFacts, ...]:
+    """The state of all runs under the paths; of those known before where none is found any more."""
+    try:
+        places: Sequence[Place] = find_places(paths)
+    except ConfigError:
+        places = [run.place for run in before]
+    return tuple(facts(place) for place in places)
+
+
+def watch(once: Callable[[], None], stop: Event, pause: float = PAUSE) -> None:
+    """Call ``once`` until ``stop`` is set, with pauses that keep it a small part of the time."""
+    while not stop.is_set():
+        started = time.monotonic()
+        once()
+        stop.wait(max(pause, min((time.monotonic() - started) / SHARE, LONGEST)))

@@ -1,4 +1,4 @@
-"""What one part of the app tells another.
+"""Messages between the widgets and screens of the app.
 
 A message that can come in floods replaces the one before it that nobody has read yet.
 """

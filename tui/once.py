@@ -16,27 +16,36 @@ from rich.style import Style
 from rich.text import Text
 
 from engramcka.errors import ConfigError, StoreError
-from engramcka.results import CkaMap, LossSweep
+from engramcka.results import CkaMap, GateMap
 from engramcka.tui import readout
-from engramcka.tui.capabilities import Capabilities, ascii_only, capabilities
 from engramcka.tui.catalog import Place, chosen_entry, facts
-from engramcka.tui.charts import plotted
+from engramcka.tui.charts import Plotted, plotted
+from engramcka.tui.charts.gates import gate_rows
+from engramcka.tui.charts.memory import memory_rows
 from engramcka.tui.loading import Broken, Loaded, Several, load
-from engramcka.tui.terminal import clean, to_ascii
+from engramcka.tui.terminal import (
+    Capabilities,
+    ascii_only,
+    capabilities,
+    clean,
+    to_ascii,
+    without_controls,
+)
+from engramcka.tui.titles import result_facts
 from engramcka.tui.widgets import axes
-from engramcka.tui.widgets.cells import Field, Look, curve_heights, digits_width, levels
+from engramcka.tui.widgets.bar_list import Row, draw_rows
+from engramcka.tui.widgets.cells import CellStyle, Field, curve_heights, digits_width, levels
+from engramcka.tui.widgets.chart_drawing import draw_chart
 from engramcka.tui.widgets.geometry import fit
-from engramcka.tui.widgets.sweep_drawing import draw_sweep
+from engramcka.tui.widgets.tokens import visible
 
-_LINES = 40  # of a map at most, where it has fewer rows
-_SWEEP_LINES = 22
-_PARTS = {
-    "curve": "bright_blue",
-    "seeds": "blue",
-    "baseline": "yellow",
-    "reference": "green",
-    "variant": "magenta",
-}
+Lines = list[list[Segment]]
+
+_MAP_LINES = 40  # of a map at most, where it has fewer rows
+_CHART_LINES = 22
+_PLACES = 40  # of an axis in the table at most
+_LEVEL_COLOURS = {"baseline": "yellow", "reference": "green"}
+_COLOURS = ("bright_blue", "yellow", "green", "magenta", "red", "white")
 
 
 def print_first(places: Sequence[Place], console: Console | None = None) -> None:
@@ -59,56 +68,53 @@ def print_first(places: Sequence[Place], console: Console | None = None) -> None
     else:
         known = Capabilities("none", ascii_only(os.environ))
     width = min(console.width, 200)
-    said = readout.result_facts(found.value)
-    lines = [[Segment(f"{clean(found.entry.place.run)}  {found.entry.title}  {said}")], []]
+    about = result_facts(found.value)
+    lines = [[Segment(f"{clean(found.entry.place.run)}  {found.entry.title}  {about}")], []]
     for line in [*lines, *result_lines(found, width, known)]:
         parts = ((text, style or "") for text, style, _ in _safe(line, known.ascii))
         console.print(Text.assemble(*parts), soft_wrap=True)
 
 
-def result_lines(found: Loaded, width: int, known: Capabilities) -> list[list[Segment]]:
+def result_lines(found: Loaded, width: int, known: Capabilities) -> Lines:
     """Any result as lines of text."""
     if found.entry.kind == "cka":
         return map_lines(found.value, width, known)
     if found.entry.kind == "series":
         return series_lines(found.value, width, known)
-    if found.entry.kind == "sweep":
-        return sweep_lines(found.value, width, known)
-    from engramcka.tui import once_curves
-
     if found.entry.kind == "gates":
-        return once_curves.gate_lines(found.value, width)
+        return gate_lines(found.value, width)
     if found.entry.kind == "memory":
-        return once_curves.memory_lines(found.value, width)
-    return once_curves.curve_lines(plotted(found.entry.kind, found.value), width, known)
+        return memory_lines(found.value, width)
+    return curve_lines(plotted(found.entry.kind, found.value), width, known)
 
 
 def _safe(line: list[Segment], ascii_text: bool) -> list[Segment]:
-    shown = line
-    if line and not (line[-1].style and line[-1].style.bgcolor):
-        shown = [*line[:-1], Segment(line[-1].text.rstrip(), line[-1].style)]
+    """A line without control characters and trailing blanks, in ASCII if asked for."""
+    shown = [Segment(without_controls(text), style) for text, style, _ in line]
+    if shown and not (shown[-1].style and shown[-1].style.bgcolor):
+        shown[-1] = Segment(shown[-1].text.rstrip(), shown[-1].style)
     if not ascii_text:
         return shown
     return [Segment(to_ascii(text), style) for text, style, _ in shown]
 
 
-def map_lines(cka: CkaMap, width: int, known: Capabilities) -> list[list[Segment]]:
+def map_lines(cka: CkaMap, width: int, known: Capabilities) -> Lines:
     """A map with its axes, colour bar, alignment and warnings."""
     rows, columns = cka.similarity.shape
     gutter = max(len(str(layer)) for layer in cka.y_layers) + 1
-    look = Look(ascii=known.ascii, coloured=known.half_blocks)
+    style = CellStyle(ascii=known.ascii, coloured=known.half_blocks)
     if not known.half_blocks:
         fits = columns * digits_width(cka.similarity) + gutter <= width
-        look = replace(look, mode="digits" if fits else "shade")
-    lines_there = max(_LINES, rows if look.sub == 1 else rows // 2 + 1)
-    if look.mode == "digits":
+        style = replace(style, mode="digits" if fits else "shade")
+    lines_there = max(_MAP_LINES, rows if style.sub == 1 else rows // 2 + 1)
+    if style.mode == "digits":
         lines_there = rows
-    needed = digits_width(cka.similarity) if look.mode == "digits" else 0
-    geometry = fit(rows, columns, width - gutter, lines_there, sub=look.sub, digits=needed)
+    needed = digits_width(cka.similarity) if style.mode == "digits" else 0
+    geometry = fit(rows, columns, width - gutter, lines_there, sub=style.sub, digits=needed)
     aligned = cka.soft_alignment()
     field = Field(
-        geometry, look, levels(cka.similarity, look.low, look.high), cka.similarity,
-        curve_heights(cka.y_layers, aligned) if look.mode != "digits" else None, "default",
+        geometry, style, levels(cka.similarity, style.low, style.high), cka.similarity,
+        curve_heights(cka.y_layers, aligned) if style.mode != "digits" else None, "default",
     )  # fmt: skip
     labels = axes.y_labels(cka.y_layers, geometry)
     pad = Segment(" " * gutter)
@@ -117,7 +123,7 @@ def map_lines(cka: CkaMap, width: int, known: Capabilities) -> list[list[Segment
         for y in range(geometry.used_lines)
     ]
     lines.append([pad, Segment(axes.x_labels(cka.x_layers, geometry))])
-    lines.append([pad, *axes.colour_bar(look, "default", width - gutter, Style())])
+    lines.append([pad, *axes.colour_bar(style, "default", width - gutter, Style())])
     lines.append([Segment(f"rows {clean(cka.y_label)}, columns {clean(cka.x_label)}")])
     if not geometry.whole:
         shown = f"{geometry.shown_rows} x {geometry.shown_columns}"
@@ -129,7 +135,7 @@ def map_lines(cka: CkaMap, width: int, known: Capabilities) -> list[list[Segment
     return lines
 
 
-def series_lines(several: Several, width: int, known: Capabilities) -> list[list[Segment]]:
+def series_lines(several: Several, width: int, known: Capabilities) -> Lines:
     """What each checkpoint's map comes to, a line each, then the last map whole."""
     lines = []
     for cka in several.values.values():
@@ -144,22 +150,66 @@ def series_lines(several: Several, width: int, known: Capabilities) -> list[list
     return [*lines, *([Segment(f"warning: {sentence}")] for sentence in several.unread)]
 
 
-def sweep_lines(sweep: LossSweep, width: int, known: Capabilities) -> list[list[Segment]]:
-    """A sweep as a curve, then as a table."""
-    drawn = draw_sweep(
-        sweep, min(width, 100), _SWEEP_LINES, None, close=True, ascii_only=known.ascii
-    )
-    lines = [
-        [Segment(text, Style(color=_PARTS.get(part)) if known.colours != "none" else None)
-         for text, part in line]
-        for line in drawn
-    ]  # fmt: skip
-    for index in range(len(sweep.layers)):
-        pairs = readout.point(sweep, index)
-        lines.append([Segment("  ".join(f"{a} {b}" for a, b in pairs if a != "best"))])
-    if sweep.baseline_mean == sweep.baseline_mean:
-        lines.append([Segment(f"{clean(sweep.baseline_label)} {sweep.baseline_mean:.4f}")])
-    for name, loss in {**sweep.reference, **sweep.variants}.items():
-        lines.append([Segment(f"{clean(name)} {loss:.4f}")])
-    lines += [[Segment(f"warning: {clean(warning)}")] for warning in sweep.warnings]
-    return lines
+def curve_lines(shown: Plotted, width: int, known: Capabilities) -> Lines:
+    """Every reading as a plot, then what is known at each place."""
+    lines: Lines = []
+    for reading in range(len(shown.readings)):
+        chart = shown.chart(reading)
+        drawn = draw_chart(chart, min(width, 100), _CHART_LINES, ascii_only=known.ascii)
+        lines += [[Segment(text, _style(part, known)) for text, part in line] for line in drawn]
+        places = chart.places
+        step = -(-len(places) // _PLACES)
+        kept = {*places[::step], *places[-1:]}
+        lines += [[Segment("  ".join(shown.summary(reading, x)))] for x in places if x in kept]
+        lines += [[Segment(f"{clean(one.name)} {one.value:.4f}")] for one in chart.levels]
+        lines.append([])
+    return [*lines, *([Segment(f"warning: {warning}")] for warning in shown.warnings)]
+
+
+def _style(part: str, known: Capabilities) -> Style | None:
+    name, _, number = part.rpartition("-")
+    if known.colours == "none":
+        return None
+    if part in _LEVEL_COLOURS:
+        return Style(color=_LEVEL_COLOURS[part])
+    if name not in ("curve", "interval"):
+        return None
+    return Style(color=_COLOURS[int(number)], dim=name == "interval")
+
+
+def gate_lines(gates: GateMap, width: int) -> Lines:
+    """Means by type for every module and stream, then each text with its gates in brackets."""
+    lines: Lines = []
+    for module, layer in enumerate(gates.layers):
+        for stream in range(gates.alpha.shape[2]):
+            lines.append([Segment(f"module at layer {layer}, stream {stream + 1}")])
+            rows = gate_rows(gates, module, stream)
+            lines += _row_lines(rows if stream == 0 else _types_only(rows), width)
+            lines.append([])
+    for number, text in enumerate(gates.texts, 1):
+        lines.append([Segment(f"text {number}, layer {gates.layers[0]}, mean of streams")])
+        values = text.alpha[:, 0].mean(axis=-1).tolist()
+        pairs = zip(text.tokens, values, strict=True)
+        shown = "".join(f"{visible(t)}[{readout.short_decimals(v)}]" for t, v in pairs)
+        lines.append([Segment(shown)])
+    return [*lines, *([Segment(f"warning: {clean(w)}")] for w in gates.warnings)]
+
+
+def _types_only(rows: list[Row]) -> list[Row]:
+    """The rows above the first heading."""
+    heading = next((i for i, row in enumerate(rows) if row.length is None), len(rows))
+    return rows[:heading]
+
+
+def memory_lines(several: Several, width: int) -> Lines:
+    """The bars, then every number of each class."""
+    rows = memory_rows(several.values)
+    lines = [*_row_lines(rows, width), []]
+    for row in rows:
+        details = "  ".join(f"{label} {value}" for label, value in row.details)
+        lines.append([Segment(details or row.label)])
+    return [*lines, *([Segment(f"warning: {sentence}")] for sentence in several.unread)]
+
+
+def _row_lines(rows: list[Row], width: int) -> Lines:
+    return [[Segment("".join(text for text, _ in line))] for line in draw_rows(rows, width, None)]

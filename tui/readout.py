@@ -1,12 +1,10 @@
-"""What is said about one cell of a map or one point of a sweep, as short texts.
+"""Numbers of a map as short texts: a cell, its interval and null, alignment, shift, tables.
 
-Pure functions of the results; knows no widgets. Every number is read from the result, none is
-estimated here.
+Every number is read from the result, none is estimated here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import isfinite
@@ -14,14 +12,10 @@ from math import isfinite
 import numpy as np
 
 from engramcka.results import (
-    AllocationSweep,
     CkaMap,
     DepthShift,
     Float,
-    GateMap,
     LayerDiagnostics,
-    LensCurve,
-    LossSweep,
 )
 
 NONE = "–"
@@ -133,70 +127,16 @@ def diagnostics(cka: CkaMap, row: int, column: int) -> list[tuple[str, str]]:
     return [("rank", rank), ("top dim", share)]
 
 
-def facts(cka: CkaMap) -> str:
-    """The map's size and how it was computed, for the header."""
-    rows, columns = cka.similarity.shape
-    parts = [f"{rows} x {columns}", cka.estimator]
-    if cka.kernel != "linear":
-        parts.append(cka.kernel)
-    if cka.n_samples:
-        parts.append(f"n={cka.n_samples}")
-    return "  ".join(parts)
+def seed_range(loss: Float) -> tuple[Float, Float]:
+    """Lowest and highest loss over the seeds of each point; NaN where fewer than two are there.
 
-
-def sweep_facts(sweep: LossSweep) -> str:
-    """The sweep's size, for the header."""
-    seeds = len(sweep.seeds)
-    return f"{len(sweep.layers)} layers  {seeds} seed{'s' * (seeds != 1)}  {sweep.unit}"
-
-
-def result_facts(value: object) -> str:
-    """Size and origin of any result, for the header."""
-    if isinstance(value, CkaMap):
-        return facts(value)
-    if isinstance(value, LossSweep):
-        return sweep_facts(value)
-    if isinstance(value, GateMap):
-        counts = (len(value.layers), value.alpha.shape[2], len(value.texts))
-        names = ("module", "stream", "text")
-        pairs = zip(counts, names, strict=True)
-        return "  ".join(f"{count} {name}{'s' * (count != 1)}" for count, name in pairs)
-    return _several_facts(list(getattr(value, "values", {}).values()))
-
-
-def _several_facts(values: Sequence[object]) -> str:
-    first = values[0] if values else None
-    if isinstance(first, CkaMap):
-        return f"{len(values)} checkpoints  {facts(first)}"
-    if isinstance(first, AllocationSweep):
-        seeds = len(first.seeds)
-        return f"{len(first.rho)} points  {seeds} seed{'s' * (seeds != 1)}  {first.unit}"
-    models = f"{len(values)} model{'s' * (len(values) != 1)}"
-    if isinstance(first, LensCurve) and first.n_tokens:
-        return f"{models}  {len(first.layers)} layers  n={first.n_tokens}"
-    return models if values else ""
-
-
-def point(sweep: LossSweep, index: int) -> list[tuple[str, str]]:
-    """(label, value) of one insertion layer of a sweep."""
-    mean = float(sweep.mean[index])
-    there = sweep.loss[index][np.isfinite(sweep.loss[index])]
-    if not len(there):
-        return [("layer", str(sweep.layers[index])), ("loss", "not there yet")]
-    lines = [("layer", str(sweep.layers[index])), ("loss", f"{mean:.4f}")]
-    if len(there) > 1:
-        lines.append(("seeds", f"{there.min():.4f}–{there.max():.4f}"))
-    difference = float(sweep.difference[index])
-    if isfinite(difference):
-        lines.append(("to base", signed(difference)))
-        if sweep.difference_low is not None and sweep.difference_high is not None:
-            ends = float(sweep.difference_low[index]), float(sweep.difference_high[index])
-            if all(isfinite(end) for end in ends):
-                lines.append(("95 %", " to ".join(signed(end, 3) for end in ends)))
-    best = sweep.best
-    if best is not None:
-        lines.append(("best", f"layer {best[0]}"))
-    return lines
+    Args:
+        loss: (points, seeds); NaN where a training is not there yet.
+    """
+    rows = [row[np.isfinite(row)] for row in loss]
+    ends = [(row.min(), row.max()) if len(row) > 1 else (np.nan, np.nan) for row in rows]
+    low, high = np.array(ends, dtype=np.float64).T
+    return low, high
 
 
 def signed(value: float, places: int = 4) -> str:
@@ -232,15 +172,3 @@ def row_table(cka: CkaMap, row: int) -> str:
     values = "\t".join(repr(float(value)) for value in cka.similarity[row])
     numbers = "\t".join(map(str, cka.x_layers))
     return f"{cka.y_label}\\{cka.x_label}\t{numbers}\n{cka.y_layers[row]}\t{values}\n"
-
-
-def sweep_table(sweep: LossSweep) -> str:
-    """A sweep as tab-separated text: a row for each layer, a column for each seed."""
-    lines = ["\t".join(["layer", *(f"seed {seed}" for seed in sweep.seeds)])]
-    for layer, losses in zip(sweep.layers, sweep.loss, strict=True):
-        lines.append("\t".join([str(layer), *(repr(float(loss)) for loss in losses)]))
-    baseline = "\t".join(repr(float(loss)) for loss in sweep.baseline)
-    lines.append(f"baseline\t{baseline}")
-    for name, loss in {**sweep.reference, **sweep.variants}.items():
-        lines.append(f"{name}\t{float(loss)!r}")
-    return "\n".join(lines) + "\n"

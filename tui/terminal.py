@@ -1,16 +1,63 @@
-"""Names made safe for the terminal, and cut to its cells.
+"""What the terminal can show, and names made safe for it and cut to its cells.
 
-Knows nothing of screens. A name may come from a stranger's store: it never reaches the terminal
-with control characters, and never as markup.
+A name may come from a stranger's store: it never reaches the terminal with control characters, and
+never as markup.
 """
 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
 from rich.cells import cell_len, set_cell_size
+
+Colours = Literal["true", "256", "16", "none"]
+
+_TERMS: dict[str, Colours] = {"kitty": "256", "256color": "256"}
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What may be written: how many colours, and whether only ASCII."""
+
+    colours: Colours = "true"
+    ascii: bool = False
+
+    @property
+    def half_blocks(self) -> bool:
+        """Whether a character can show two cells in colours that tell them apart."""
+        return self.colours in ("true", "256") and not self.ascii
+
+
+def capabilities(environ: Mapping[str, str]) -> Capabilities:
+    """What a terminal with these variables shows; 24-bit and 256 colours as rich finds them."""
+    return Capabilities(_colours(environ), ascii_only(environ))
+
+
+def _colours(environ: Mapping[str, str]) -> Colours:
+    term = environ.get("TERM", "").strip().lower()
+    if "NO_COLOR" in environ or term in ("dumb", "unknown"):
+        return "none"
+    if environ.get("COLORTERM", "").strip().lower() in ("truecolor", "24bit"):
+        return "true"
+    return _TERMS.get(term.rpartition("-")[2], "16")
+
+
+def ascii_only(environ: Mapping[str, str]) -> bool:
+    """Whether the locale asks for something else than UTF-8.
+
+    Without any locale variable UTF-8 is taken, as in most containers. Python itself sets
+    LC_CTYPE=C.UTF-8 when it finds the C locale (PEP 538): next to LANG=C that is not the user's.
+    """
+    lang = environ.get("LANG", "")
+    ctype = environ.get("LC_CTYPE", "")
+    if lang in ("C", "POSIX") and ctype == "C.UTF-8":
+        ctype = ""
+    locale = environ.get("LC_ALL") or ctype or lang
+    return bool(locale) and "utf" not in locale.lower()
 
 
 def clean(name: object) -> str:
@@ -24,8 +71,12 @@ def clean(name: object) -> str:
 
 @lru_cache(maxsize=8192)
 def _clean(name: str) -> str:
-    shown = (c if unicodedata.category(c)[0] != "C" else " " for c in name)
-    return " ".join("".join(shown).split())
+    return " ".join(without_controls(name).split())
+
+
+def without_controls(text: str) -> str:
+    """The text with a space for each control, format, private-use and surrogate character."""
+    return "".join(c if unicodedata.category(c)[0] != "C" else " " for c in text)
 
 
 def shorten(text: str, width: int, ellipsis: str = "…") -> str:

@@ -10,16 +10,16 @@ import pytest
 from small_runs import make_full_run, make_run
 
 from engramcka.tui.app import BrowseApp
-from engramcka.tui.capabilities import Capabilities
 from engramcka.tui.catalog import find_places
-from engramcka.tui.memory import Memory
+from engramcka.tui.session import Session
+from engramcka.tui.terminal import Capabilities
 
 MakeApp = Callable[..., BrowseApp]
 
 
 @pytest.fixture(autouse=True)
 def apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a folder of its own, with no memory, in UTC."""
+    """In a folder of its own, with no session saved, in UTC."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setenv("TZ", "UTC")
@@ -58,10 +58,10 @@ def make_app() -> MakeApp:
     def make(
         *paths: Path,
         capabilities: Capabilities | None = None,
-        memory: Memory | None = None,
+        session: Session | None = None,
         pause: float = 30.0,
     ) -> BrowseApp:
         known = capabilities or Capabilities()
-        return BrowseApp(list(paths), find_places(paths), known, memory, pause=pause)
+        return BrowseApp(list(paths), find_places(paths), known, session, pause=pause)
 
     return make

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable
 from dataclasses import replace
+from html import unescape
 from pathlib import Path
 from time import monotonic
 
 import numpy as np
+from rich.cells import cell_len
 from textual.pilot import Pilot
 from textual.widgets import ContentSwitcher, Static
 
@@ -215,10 +218,23 @@ async def settle(pilot: Pilot[None]) -> None:
     await until(pilot, shown)
 
 
+_TEXT = re.compile(r'<text [^>]*x="([^"]*)" y="([^"]*)" textLength[^>]*>([^<]*)</text>')
+
+
 def screen_text(app: BrowseApp) -> list[str]:
-    """The lines of the screen."""
-    strips = app.screen._compositor.render_strips()  # Textual has no public way to them
-    return ["".join(segment.text for segment in strip) for strip in strips]
+    """The lines of the screen, out of the picture that Textual makes of it."""
+    columns, lines = app.size
+    cells = [[" "] * columns for _ in range(lines)]
+    for x, y, text in _TEXT.findall(app.export_screenshot(simplify=True)):
+        line, at = round((float(y) - 20) / 24.4), round(float(x) / 12.2)  # units of a picture
+        for character in unescape(text).replace("\xa0", " ").rstrip("\n"):
+            width = cell_len(character)
+            if width:
+                cells[line][at : at + width] = [character, *[""] * (width - 1)]
+            else:
+                cells[line][max(0, at - 1)] += character
+            at += width
+    return ["".join(line) for line in cells]
 
 
 def toasts(app: BrowseApp) -> list[str]:

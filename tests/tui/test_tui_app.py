@@ -25,10 +25,10 @@ from textual.widgets import ContentSwitcher, Input, OptionList, Static
 
 from engramcka.stores import write_cka, write_sweep
 from engramcka.stores.results import open_root
-from engramcka.tui.capabilities import Capabilities
 from engramcka.tui.loading import Broken
-from engramcka.tui.memory import Memory
-from engramcka.tui.widgets.cell_panel import CellPanel, Readout
+from engramcka.tui.session import Session
+from engramcka.tui.terminal import Capabilities
+from engramcka.tui.widgets.panel import DetailsPanel, TextLines
 from engramcka.tui.widgets.run_tree import RunTree
 
 SIZE = (100, 30)
@@ -40,7 +40,7 @@ def lines_of(widget):
 
 
 def panel(app):
-    return [line.rstrip() for line in lines_of(app.browser.map.query_one(CellPanel))]
+    return [line.rstrip() for line in lines_of(app.browser.map.query_one(DetailsPanel))]
 
 
 async def test_it_opens_on_the_first_map_with_the_cursor_on_the_first_cell(run, make_app):
@@ -88,8 +88,8 @@ async def test_a_click_puts_the_cursor_on_the_cell_under_it(run, make_app):
         heatmap = app.browser.map.heatmap
         geometry = heatmap.geometry
         await pilot.press("right", "right", "right", "up", "up", "up", "up")
-        x = heatmap._left + heatmap._gutter + geometry.x_of(8)
-        y = heatmap._top + geometry.middle_line(6)
+        x = heatmap.origin[0] + geometry.x_of(8)
+        y = heatmap.origin[1] + geometry.middle_line(6)
         await pilot.click(heatmap, offset=(x, y))
         assert app.browser.map.cursor[1] == 8
         assert app.browser.map.cursor[0] in (6, 7)
@@ -106,8 +106,8 @@ async def test_a_move_redraws_only_what_it_changes(run, make_app):
         whole = {y: heatmap.strip(y) for y in range(heatmap.size.height)}
         await pilot.press("right")
         kept = [y for y in whole if heatmap.strip(y) is whole[y]]
-        row = heatmap.geometry.lines_of(0)
-        changed = {heatmap._top + y for y in row} | {heatmap._top + heatmap.geometry.used_lines}
+        g, top = heatmap.geometry, heatmap.origin[1]
+        changed = {top + y for y in (*g.lines_of(0), g.used_lines)}
         assert set(kept) == set(whole) - changed
         heatmap.change()
         assert lines_of(heatmap) != before
@@ -136,7 +136,7 @@ async def test_alignment_palette_values_range_and_zoom(run, make_app):
         names = []
         for _ in range(4):
             await pilot.press("c")
-            names.append((heatmap.look.palette, heatmap.look.mode))
+            names.append((heatmap.cell_style.palette, heatmap.cell_style.mode))
         assert names == [
             ("viridis", "half"), ("cividis", "half"), ("cividis", "shade"), ("magma", "half"),
         ]  # fmt: skip
@@ -144,9 +144,9 @@ async def test_alignment_palette_values_range_and_zoom(run, make_app):
         assert any(".90" in line for line in lines_of(heatmap))
         await pilot.press("v", "r")
         finite = full_map().similarity
-        assert (heatmap.look.low, heatmap.look.high) == (finite.min(), finite.max())
+        assert (heatmap.cell_style.low, heatmap.cell_style.high) == (finite.min(), finite.max())
         await pilot.press("r")
-        assert (heatmap.look.low, heatmap.look.high) == (0.0, 1.0)
+        assert (heatmap.cell_style.low, heatmap.cell_style.high) == (0.0, 1.0)
         size = heatmap.geometry.cell_height
         await pilot.press("z", "z", "Z")
         assert heatmap.geometry.cell_height == size + 1
@@ -210,13 +210,13 @@ async def test_the_sweeps_cursor_reads_points(run, make_app):
         await settle(pilot)
         await pilot.press("right", "right")
         await pilot.pause()
-        said = [line.rstrip() for line in lines_of(app.browser.sweep.query_one(CellPanel))]
+        said = [line.rstrip() for line in lines_of(app.browser.view().query_one(DetailsPanel))]
         assert "layer    4" in said
         assert "loss     2.0600" in said
         await pilot.press("m")
-        assert app.browser.sweep.plot.cursor == 1
+        assert app.browser.view().plot.cursor == 1
         await pilot.press("z")
-        assert any("╌" in line for line in lines_of(app.browser.sweep.plot))
+        assert any("╌" in line for line in lines_of(app.browser.view().plot))
 
 
 async def test_two_maps_share_the_cursor_and_subtract(run, make_app):
@@ -228,16 +228,16 @@ async def test_two_maps_share_the_cursor_and_subtract(run, make_app):
         await pilot.press("right")
         await pilot.pause()
         compare = app.browser.compare
-        assert compare._heatmap("first").cursor == compare._heatmap("second").cursor == (1, 2)
-        line = lines_of(compare.query_one("#pair-line", Readout))[0]
+        assert compare.heatmap("first").cursor == compare.heatmap("second").cursor == (1, 2)
+        line = lines_of(compare.query_one("#pair-line", TextLines))[0]
         value = full_map().similarity[1, 2]
         assert f"A {value:.3f}" in line
         assert f"B {value - 0.25:.3f}" in line
         assert "+0.250" in line
         await pilot.press("d")
         assert compare.query_one("#apart-side").display
-        look = compare._heatmap("apart").look
-        assert (look.palette, look.low, look.high) == ("diverging", -0.3, 0.3)
+        style = compare.heatmap("apart").cell_style
+        assert (style.palette, style.low, style.high) == ("diverging", -0.3, 0.3)
         await pilot.press("escape")
         await pilot.pause()
         assert app.browser.map.cursor == (1, 2)
@@ -257,7 +257,7 @@ async def test_maps_of_other_layers_are_shown_but_not_subtracted(run, make_app):
         assert any("same layers" in toast for toast in toasts(app))
         await pilot.press("end", "g")
         await pilot.pause()
-        line = lines_of(app.browser.compare.query_one("#pair-line", Readout))[0]
+        line = lines_of(app.browser.compare.query_one("#pair-line", TextLines))[0]
         assert "B –" in line
 
 
@@ -350,7 +350,7 @@ async def test_a_store_that_grows_while_open(make_app):
 
 async def test_a_log_is_followed(run, make_app):
     app = make_app(
-        run, memory=Memory(str((run / "results.zarr").absolute()), "log", ""), pause=LIVE
+        run, session=Session(str((run / "results.zarr").absolute()), "log", ""), pause=LIVE
     )
     async with app.run_test(size=SIZE) as pilot:
         await settle(pilot)
@@ -497,14 +497,14 @@ async def test_where_the_user_left_off(run, make_app):
         await pilot.press("n", "c", "T")
         await settle(pilot)
         await pilot.press("right", "up", "q")
-    left = app.left_off
+    left = app.last_session
     assert (left.kind, left.name, left.palette, left.theme) == ("cka", "later", "viridis", "light")
-    again = make_app(run, memory=left)
+    again = make_app(run, session=left)
     async with again.run_test(size=SIZE) as pilot:
         await settle(pilot)
         assert again.browser.entry.name == "later"
         assert again.browser.map.cursor == (1, 1)
-        assert again.browser.map.heatmap.look.palette == "viridis"
+        assert again.browser.map.heatmap.cell_style.palette == "viridis"
         assert again.theme == "light"
 
 
@@ -523,7 +523,7 @@ async def test_every_theme_and_the_palette_of_commands(run, make_app):
         await pilot.press(*"values")
         await pilot.pause(0.4)
         await pilot.press("enter")
-        await until(pilot, lambda: app.browser.map.heatmap.look.mode == "digits")
+        await until(pilot, lambda: app.browser.map.heatmap.cell_style.mode == "digits")
 
 
 async def test_a_thousand_runs_are_listed_at_once(make_app):

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from rich.style import Style
 
 from engramcka.tui.widgets.axes import colour_bar, tick_indices, x_labels, x_mark, y_labels
-from engramcka.tui.widgets.cells import Look
+from engramcka.tui.widgets.cells import CellStyle
 from engramcka.tui.widgets.geometry import fit
 
 
@@ -40,7 +40,7 @@ def test_the_cursors_mark_is_under_its_column():
 def test_the_colour_bar_says_its_ends_and_fits():
     for width in (6, 12, 40):
         bar = "".join(
-            s.text for s in colour_bar(Look(low=0.25, high=0.8), "#000000", width, Style())
+            s.text for s in colour_bar(CellStyle(low=0.25, high=0.8), "#000000", width, Style())
         )
         assert len(bar) <= max(width, 6)
         if width > 20:

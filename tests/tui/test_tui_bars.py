@@ -8,8 +8,10 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from small_runs import TOKENS, ablation, gates
 
-from engramcka.tui.bars import draw_rows, gate_rows, memory_rows
-from engramcka.tui.widgets.tokens import place, plain_line, shade_line, token_line, visible
+from engramcka.tui.charts.gates import gate_rows
+from engramcka.tui.charts.memory import memory_rows
+from engramcka.tui.widgets.bar_list import draw_rows
+from engramcka.tui.widgets.tokens import lay_out, plain_line, shade_line, token_line, visible
 
 
 def plain(lines):
@@ -19,7 +21,7 @@ def plain(lines):
 def test_gates_of_one_stream_have_intervals_and_their_mean_has_none():
     row = gate_rows(gates(), 0, 0)[2]
     assert (row.label, row.value, row.text) == ("person", 0.9, "0.900 .870–.920")
-    assert dict(row.said)["tokens"] == "100"
+    assert dict(row.details)["tokens"] == "100"
     mean = gate_rows(gates(), 0, None)[2]
     assert (mean.value, mean.text) == (0.7, "0.700")
 
@@ -35,7 +37,7 @@ def test_memory_rows_are_losses_without_minus_with():
     rows = memory_rows({"engram": ablation()})
     assert [row.label for row in rows] == ["Engram", "all", "inside an entity", "outside"]
     assert rows[2].value == 1.0
-    said = dict(rows[2].said)
+    said = dict(rows[2].details)
     assert (said["with"], said["without"], said["apart"]) == ("2.5000", "3.5000", "+1.0000")
     assert said["kept"] == f"{np.exp(-1.0):.1%}"
     assert rows[3].text.startswith("−0.0250")
@@ -52,7 +54,7 @@ def test_rows_fit_any_width(width):
 
 @given(st.lists(st.text(max_size=30), min_size=1, max_size=30), st.integers(8, 60))
 def test_every_token_stands_once_in_order_within_the_width(tokens, width):
-    lines = place(tokens, width)
+    lines = lay_out(tokens, width)
     assert [p.index for line in lines for p in line] == list(range(len(tokens)))
     for line in lines:
         assert sum(p.width for p in line) <= width
@@ -67,7 +69,7 @@ def test_no_control_character_is_shown(token):
 
 def test_colours_and_shades_stand_for_the_same_gates():
     keys = [round(255 * i / (len(TOKENS) - 1)) for i in range(len(TOKENS))]
-    (first, *_) = place(TOKENS, 40)
+    (first, *_) = lay_out(TOKENS, 40)
     coloured = token_line(first, keys, "magma", -1)
     grounds = [segment.style.bgcolor for segment in coloured]
     assert len(set(grounds)) == len(first)

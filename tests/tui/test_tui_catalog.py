@@ -19,7 +19,7 @@ from engramcka.tui.catalog import (
     run_state,
     signature,
 )
-from engramcka.tui.watch import look, watch
+from engramcka.tui.loading import poll, watch
 
 
 def titles(path):
@@ -98,18 +98,18 @@ def test_the_signature_changes_with_any_file(run):
 
 
 def test_looking_again_sees_new_results_and_outlives_the_folder(run):
-    before = look([run], ())
+    before = poll([run], ())
     write_cka(run / "results.zarr", "new", full_map(), {})
-    after = look([run], before)
+    after = poll([run], before)
     assert {e.name for e in after[0].entries} - {e.name for e in before[0].entries} == {"new"}
     run.rename("gone")
-    assert look([run], after)[0].entries == ()
+    assert poll([run], after)[0].entries == ()
 
 
-def test_watching_rests_longer_after_a_long_look(monkeypatch):
+def test_watching_rests_longer_after_a_long_poll(monkeypatch):
     clock, rests = iter([0.0, 0.001, 10.0, 10.3, 20.0, 90.0]), []
     clocks = SimpleNamespace(monotonic=lambda: next(clock))
-    monkeypatch.setattr("engramcka.tui.watch.time", clocks)
+    monkeypatch.setattr("engramcka.tui.loading.time", clocks)
 
     class Stop(Event):
         def wait(self, timeout=None):

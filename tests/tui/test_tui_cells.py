@@ -9,8 +9,8 @@ from engramcka.tui.widgets.cells import (
     CURSOR,
     CURVE,
     NAN,
+    CellStyle,
     Field,
-    Look,
     curve_heights,
     digits,
     key_colours,
@@ -20,12 +20,12 @@ from engramcka.tui.widgets.cells import (
 from engramcka.tui.widgets.geometry import Geometry
 
 
-def field(values, look=None, curve=None, width=2, height=2, ground="#000000"):
+def field(values, style=None, curve=None, width=2, height=2, ground="#000000"):
     values = np.asarray(values, dtype=float)
-    look = look or Look()
+    style = style or CellStyle()
     rows, columns = values.shape
-    g = Geometry(rows, columns, columns * width, 40, look.sub, width, height)
-    return Field(g, look, levels(values, look.low, look.high), values, curve, ground)
+    g = Geometry(rows, columns, columns * width, 40, style.sub, width, height)
+    return Field(g, style, levels(values, style.low, style.high), values, curve, ground)
 
 
 def text(segments):
@@ -90,11 +90,11 @@ def test_the_curve_passes_at_its_height():
 
 
 def test_shades_and_digits_need_no_colour():
-    look = Look(mode="shade", coloured=False)
-    assert text(field([[0.0, 1.0]], look, height=1).line(0, None)) == "  ██"
-    assert text(field([[0.0, 1.0]], look, height=1).line(0, (0, 1))) == "  []"
-    look = Look(mode="digits", coloured=False)
-    assert text(field([[0.913, np.nan]], look, width=4, height=1).line(0, None)) == ".91   – "
+    style = CellStyle(mode="shade", coloured=False)
+    assert text(field([[0.0, 1.0]], style, height=1).line(0, None)) == "  ██"
+    assert text(field([[0.0, 1.0]], style, height=1).line(0, (0, 1))) == "  []"
+    style = CellStyle(mode="digits", coloured=False)
+    assert text(field([[0.913, np.nan]], style, width=4, height=1).line(0, None)) == ".91   – "
 
 
 @pytest.mark.parametrize(

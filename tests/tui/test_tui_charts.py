@@ -10,17 +10,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_runs import allocation, lens_curve, training_curve
 
+from engramcka.results import SlotSweep
 from engramcka.tui.charts.allocation import AllocationPlot
 from engramcka.tui.charts.lens import LensPlot
+from engramcka.tui.charts.slots import SlotsPlot
 from engramcka.tui.charts.training import TrainingPlot
 from engramcka.tui.loading import Several
 from engramcka.tui.widgets.chart_drawing import (
     Chart,
     Curve,
-    _thinned,
     chart_frame,
     draw_chart,
     mark_of,
+    thinned,
     value_range,
 )
 
@@ -74,7 +76,7 @@ def test_thinning_keeps_the_extremes():
     rng = np.random.default_rng(0)
     curve = Curve("a", np.arange(20_000.0), rng.normal(size=20_000))
     frame = chart_frame(Chart((curve,), "c"), 60, 20)
-    x, y = _thinned(curve, frame)
+    x, y = thinned(curve, frame)
     assert len(x) <= 4 * 60
     assert (y.min(), y.max()) == (curve.y.min(), curve.y.max())
     assert (np.diff(x) > 0).all()
@@ -87,9 +89,9 @@ def test_a_zoom_drops_what_is_left_of_it():
 
 
 def test_the_lens_reads_every_model_at_a_layer():
-    said = two_lenses().said(0, 2)
+    said = two_lenses().details(0, 2)
     assert said[0] == ("layer", "2")
-    assert [label for label, value in said if value is None] == ["● MoE", "◆ Engram"]
+    assert [label for label, value in said if label and value is None] == ["● MoE", "◆ Engram"]
     curve = lens_curve("MoE", 3.0)
     assert ("KL", f"{curve.kl[1]:.3f}") in said
     assert ("  95 %", f"{curve.kl_low[1]:.3f}–{curve.kl_high[1]:.3f}") in said
@@ -105,7 +107,8 @@ def test_only_curves_that_may_be_compared_share_a_plot():
 
 
 def test_a_silenced_memory_is_in_the_name():
-    labels = [label for label, value in two_lenses(memory=False).said(0, 1) if value is None]
+    details = two_lenses(memory=False).details(0, 1)
+    labels = [label for label, value in details if label and value is None]
     assert labels == ["● MoE", "◆ Engram, memory off"]
 
 
@@ -125,21 +128,36 @@ def test_the_lens_table_gives_every_number_back():
 def test_training_reads_the_last_loss_until_a_step():
     shown = TrainingPlot(Several("a", {"a": training_curve(2.0)}))
     curve = training_curve(2.0)
-    said = dict(shown.said(0, 115.0))
+    said = dict(shown.details(0, 115.0))
     assert said["loss"] == f"{curve.loss[10]:.4f} at 110"
     assert said["valid."] == f"{curve.validation_loss[0]:.4f} at 100"
-    assert "valid." not in dict(shown.said(0, 50.0))
+    assert "valid." not in dict(shown.details(0, 50.0))
     assert shown.best(0) == 300
     assert len(shown.table().splitlines()) == 1 + 30 + 3
 
 
 def test_allocation_reads_a_point_and_its_distance_to_experts_alone():
     shown = AllocationPlot(Several("rho", {"rho": allocation()}))
-    said = dict(shown.said(0, 0.6))
+    said = dict(shown.details(0, 0.6))
     assert said == {
         "rho": "0.6", "experts": "12", "loss": "2.1500", "seeds": "2.1400–2.1600",
         "to rho 1": "−0.1000", "best": "rho 0.8",
     }  # fmt: skip
-    assert "seeds" not in dict(shown.said(0, 0.8))  # one seed is not there yet
+    assert "seeds" not in dict(shown.details(0, 0.8))  # one seed is not there yet
     assert shown.warnings == ["1 of 10 trainings not there yet"]
-    assert shown.chart(0).levels[0][1] == pytest.approx(2.25)
+    assert shown.chart(0).levels[0].value == pytest.approx(2.25)
+
+
+def test_slots_stand_on_a_logarithmic_axis_with_the_loss_without_memory():
+    sweep = SlotSweep(np.array([1e3, 1e5, 1e4]), np.array([2.3, 2.1, 2.2]), np.array([2.4]))
+    shown = SlotsPlot(Several("a", {"a": sweep}))
+    chart = shown.chart(0)
+    assert chart.places == [3, 4, 5]
+    assert chart.curves[0].y.tolist() == [2.3, 2.2, 2.1]
+    assert (chart.levels[0].name, chart.levels[0].value) == ("no memory", 2.4)
+    assert dict(shown.details(0, 4)) == {
+        "slots": "10,000", "x 10": "−0.1000", "loss": "2.2000", "to none": "−0.2000",
+        "best": "slots 100,000",
+    }  # fmt: skip
+    assert shown.best(0) == 5
+    assert shown.table().splitlines()[1] == "1000.0\t2.3"

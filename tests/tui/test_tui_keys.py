@@ -38,7 +38,7 @@ async def test_letters_right_after_the_slash_are_typed(run, make_app):
         burst(app, "n", "/", *"sweep/in", "enter", "right", "right")
         await until(pilot, lambda: app.browser.entry.kind == "sweep")
         await settle(pilot)
-        await until(pilot, lambda: app.browser.sweep.plot.cursor == 2)
+        await until(pilot, lambda: app.browser.view_of("sweep").plot.cursor == 2)
         assert app.browser.map.cursor == (0, 0)
     assert not (run / "figures").exists()  # e would have exported
 
@@ -71,7 +71,7 @@ async def test_letters_right_after_a_dialogs_key_are_typed(run, make_app, prompt
             await until(pilot, lambda: app.screen is app.browser)
         burst(app, "right", "q")
         await until(pilot, lambda: not app.is_running)
-    assert app.left_off.column == 2
+    assert app.last_session.column == 2
 
 
 def test_a_burst_into_a_real_terminal(run):

@@ -29,10 +29,10 @@ from textual.widgets import ContentSwitcher
 from engramcka.results import GateText
 from engramcka.stores.results import write_result
 from engramcka.tui import browse
-from engramcka.tui.capabilities import Capabilities
 from engramcka.tui.catalog import Entry, facts, find_places, members, series_of
 from engramcka.tui.loading import Broken, Loaded, load
-from engramcka.tui.widgets.cell_panel import CellPanel, Readout
+from engramcka.tui.terminal import Capabilities
+from engramcka.tui.widgets.panel import DetailsPanel, TextLines
 from engramcka.tui.widgets.run_tree import RunTree, stops
 
 SIZE = (100, 30)
@@ -43,7 +43,7 @@ def title(app):
 
 
 def said(view):
-    panel = view.query_one(CellPanel)
+    panel = view.query_one(DetailsPanel)
     return [
         "".join(segment.text for segment in panel.strip(y)).rstrip()
         for y in range(panel.size.height)
@@ -116,6 +116,24 @@ async def test_training_and_allocation(full, make_app):
         assert "experts  16" in said(app.browser.view())
         await pilot.press("ctrl+y")
         assert len(app.clipboard.splitlines()) == 1 + len(allocation().rho)
+
+
+async def test_a_zoom_ends_with_the_result_that_it_was_of(full, make_app):
+    other = replace(training_curve(2.0), step=training_curve(2.0).step + 1)
+    shutil.copytree(full, full.parent / "other")
+    for name in ("moe", "engram"):
+        shutil.rmtree(full.parent / "other" / "results.zarr" / "training" / name)
+        write_result(full.parent / "other" / "results.zarr", name, other, {})
+    app = make_app(full / "results.zarr" / "training" / "moe", full.parent / "other")
+    async with app.run_test(size=SIZE) as pilot:
+        await settle(pilot)
+        await pilot.press("right", "right", "z")
+        view = app.browser.view()
+        assert view.start == 30
+        app.browser.choose(Entry(app.browser.runs[1].place, "training", "moe"), focus=True)
+        await settle(pilot)
+        await pilot.press("home")
+        assert (view.start, view.plot.x) == (None, 11)
 
 
 async def test_gates_token_by_token_and_by_type(full, make_app):
@@ -232,11 +250,11 @@ async def test_a_map_of_a_series_is_compared_and_exported_as_it_is_shown(full, m
         assert app.browser.subject().parts[0].stem == "cka-over-training-1000"
         await pilot.press("d")
         await pilot.pause()
-        others = [entry.name for entry in app.screen._shown]
+        others = [entry.name for entry in app.screen.shown]
         assert others[-2:] == ["over-training-100", "over-training-200"]  # 1000 is shown
         await pilot.press(*"later", "enter")
         await settle(pilot)
-        line = app.browser.compare.query_one("#pair-line", Readout)
+        line = app.browser.compare.query_one("#pair-line", TextLines)
         shown = "".join(segment.text for segment in line.strip(0))
         value = full_map(shift=0.0).similarity[0, 0]
         assert f"A {value:.3f}" in shown
@@ -361,6 +379,16 @@ async def test_hostile_names_in_every_kind_are_plain_text(full, make_app, known)
             assert not {"\x1b", "\x07", "\u202e", "\x00"} & set(text)
             assert text.isascii() or not known.ascii
             await settle(pilot)
+
+
+def test_hostile_names_are_printed_as_plain_text(full, capsys):
+    write_hostile(full)
+    (place,) = find_places([full])
+    for entry in facts(place).entries:
+        if entry.kind != "log":
+            browse([entry.path], once=True)
+            printed = capsys.readouterr().out
+            assert not {"\x1b", "\x07", "\u202e", "\x00"} & set(printed), entry.kind
 
 
 @pytest.mark.parametrize("kind", ["lens", "gates", "memory", "allocation", "training", "cka"])

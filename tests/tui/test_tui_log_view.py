@@ -2,17 +2,17 @@ from __future__ import annotations
 
 from small_runs import EVENTS
 
-from engramcka.tui.screens.log import duration, event_line, pieces, summary
+from engramcka.tui.screens.log import duration, event_line, summary, task_states
 
 
-def test_pieces_say_the_latest_of_each_piece_of_work():
-    done, going = pieces(EVENTS)
+def test_the_latest_state_of_each_task():
+    done, going = task_states(EVENTS)
     assert (done.stage, done.name, done.share, done.seconds) == ("train", "moe", 1.0, 40.2)
     assert (going.stage, going.share) == ("cka", 0.25)
 
 
 def test_a_second_run_in_the_same_log_starts_afresh():
-    assert [piece.name for piece in pieces((*EVENTS, {"event": "run"}))] == []
+    assert [task.name for task in task_states((*EVENTS, {"event": "run"}))] == []
 
 
 def test_events_are_one_line_in_local_time(monkeypatch):
@@ -26,7 +26,7 @@ def test_nothing_in_a_log_is_trusted():
     hostile = {"event": "start", "stage": "\x1b[31m", "name": ["x"], "total": "many", "done": None}
     line = event_line(hostile, 80)
     assert "\x1b" not in line
-    assert pieces([hostile])[0].share == 0.0
+    assert task_states([hostile])[0].share == 0.0
     assert "\x1b" not in summary([hostile, {}, {"time": 3}], 60).plain
 
 

@@ -13,9 +13,9 @@ from small_runs import diagonal_map, settle
 
 from engramcka.stores import write_cka
 from engramcka.stores.results import open_root
-from engramcka.tui.screens.range import ends_of
-from engramcka.tui.widgets.cell_panel import CellPanel
-from engramcka.tui.widgets.overview import block_curve, block_means, factor_that_fits
+from engramcka.tui.screens.dialogs import parse_range
+from engramcka.tui.widgets.geometry import block_curve, block_means, factor_that_fits
+from engramcka.tui.widgets.panel import DetailsPanel
 
 
 @given(
@@ -73,16 +73,16 @@ async def test_a_large_map_whole_and_in_part(apart, make_app, count, size):
         assert heatmap.geometry.whole
         assert f"means of {heatmap.factor} x {heatmap.factor}" in text()
         blocks = block_means(cka.similarity, heatmap.factor)
-        np.testing.assert_array_equal(heatmap._field.values, blocks)
+        np.testing.assert_array_equal(heatmap.shown.values, blocks)
         await pilot.press("L", "L", "right", "K", "up")
         await pilot.pause()
         assert app.browser.map.cursor == (6, 11)
         value = cka.similarity[6, 11]
-        line = app.browser.map.query_one("#cell-line" if size[0] == 40 else CellPanel)
+        line = app.browser.map.query_one(".line" if size[0] == 40 else DetailsPanel)
         said = "".join(s.text for y in range(line.size.height) for s in line.strip(y))
         assert f"{value:.3f}" in said
-        at = heatmap._left + heatmap._gutter + heatmap.geometry.x_of(2)
-        line = heatmap._top + heatmap.geometry.middle_line(1)
+        at = heatmap.origin[0] + heatmap.geometry.x_of(2)
+        line = heatmap.origin[1] + heatmap.geometry.middle_line(1)
         await pilot.click(heatmap, offset=(at, line))
         assert app.browser.map.cursor[1] == 2 * heatmap.factor + heatmap.factor // 2
         await pilot.press("z")
@@ -107,12 +107,12 @@ async def test_the_range_is_asked_for(run, make_app):
         assert app.screen is not app.browser  # refused, with a sentence
         await pilot.press("ctrl+u", *"0.25 0.75", "enter")
         await pilot.pause()
-        look = app.browser.map.heatmap.look
-        assert (look.low, look.high) == (0.25, 0.75)
+        style = app.browser.map.heatmap.cell_style
+        assert (style.low, style.high) == (0.25, 0.75)
         await pilot.press("R", "escape")
         assert app.screen is app.browser
 
 
 @pytest.mark.parametrize("text", ["", "1", "a b", "1 1", "nan 1", "0 inf", "1 2 3"])
 def test_what_is_no_range_is_a_sentence(text):
-    assert isinstance(ends_of(text), str)
+    assert isinstance(parse_range(text), str)

@@ -12,9 +12,9 @@ from PIL import Image
 from small_runs import make_full_run, settle, until
 
 from engramcka.tui import exporting
-from engramcka.tui.capabilities import Capabilities
 from engramcka.tui.exporting import Export
 from engramcka.tui.screens.export import Choice, ExportScreen
+from engramcka.tui.terminal import Capabilities
 from engramcka.tui.widgets.preview import Preview, half_blocks, resized, shaded
 
 

@@ -19,11 +19,11 @@ FIRST_FRAME = """
 import sys
 from pathlib import Path
 from engramcka.tui.app import BrowseApp
-from engramcka.tui.capabilities import Capabilities
+from engramcka.tui.terminal import Capabilities
 from engramcka.tui.catalog import find_places
-from engramcka.tui.widgets.cell_panel import CellPanel
+from engramcka.tui.widgets.panel import DetailsPanel
 
-set_lines = CellPanel.set_lines
+set_lines = DetailsPanel.set_lines
 heavy = ("torch", "transformers", "zarr", "numcodecs", "matplotlib", "PIL", "pydantic")
 
 def first(self, lines):
@@ -32,7 +32,7 @@ def first(self, lines):
     print(said[:200], "said with", [name for name in heavy if name in sys.modules])
     self.app.exit()
 
-CellPanel.set_lines = first
+DetailsPanel.set_lines = first
 paths = [Path("paper")]
 BrowseApp(paths, find_places(paths), Capabilities()).run(headless=True, size=(100, 30))
 """

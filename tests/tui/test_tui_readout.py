@@ -8,6 +8,7 @@ from small_runs import diagonal_map, full_map, small_sweep
 
 from engramcka.results import CkaMap
 from engramcka.tui import readout
+from engramcka.tui.charts.sweep import SweepPlot
 
 
 def test_a_cell_says_what_is_stored():
@@ -69,20 +70,20 @@ def test_diagnostics_name_both_sides():
 
 
 def test_a_point_says_spread_and_distance_to_the_baseline():
-    said = dict(readout.point(small_sweep(), 1))
+    said = dict(SweepPlot(small_sweep()).details(0, 2))
     assert said["layer"] == "2"
     assert said["loss"] == "1.9900"
     assert said["seeds"] == "1.9800–2.0000"
     assert said["to base"] == "−0.5200"
     assert said["best"] == "layer 2"
-    assert "seeds" not in dict(readout.point(small_sweep(), 3))
+    assert "seeds" not in dict(SweepPlot(small_sweep()).details(0, 6))
 
 
 def test_a_point_says_the_interval_of_its_distance_where_there_is_one():
     ends = np.full(4, -0.5), np.full(4, 0.25)
     sweep = replace(small_sweep(), difference_low=ends[0], difference_high=ends[1])
-    assert dict(readout.point(sweep, 1))["95 %"] == "−0.500 to +0.250"
-    assert "95 %" not in dict(readout.point(small_sweep(), 1))
+    assert dict(SweepPlot(sweep).details(0, 2))["95 %"] == "−0.500 to +0.250"
+    assert "95 %" not in dict(SweepPlot(small_sweep()).details(0, 2))
 
 
 def test_tables_read_back_to_the_same_numbers():
@@ -94,7 +95,7 @@ def test_tables_read_back_to_the_same_numbers():
     assert numbers[0] == "4"
     np.testing.assert_array_equal(np.array(numbers[1:], float), cka.similarity[3])
     sweep = small_sweep()
-    lines = readout.sweep_table(sweep).splitlines()
+    lines = SweepPlot(sweep).table().splitlines()
     assert [float(v) for v in lines[2].split("\t")[1:]] == [1.98, 2.0]
     assert lines[-1] == "without gating\t2.02"
 

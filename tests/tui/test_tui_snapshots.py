@@ -9,8 +9,8 @@ import pytest
 from small_runs import settle, until
 from textual.pilot import Pilot
 
-from engramcka.tui.capabilities import Capabilities
-from engramcka.tui.memory import Memory
+from engramcka.tui.session import Session
+from engramcka.tui.terminal import Capabilities
 from engramcka.tui.widgets.preview import Preview
 
 SIZES = [(100, 30), (80, 24), (40, 12)]
@@ -72,8 +72,8 @@ def test_kind(snap_compare, full, make_app, kind, size):
     for folder in results.iterdir():  # a short tree: small pictures
         if folder.is_dir() and folder.name != title.split("/")[0]:
             shutil.rmtree(folder)
-    left = Memory(str(results.absolute()), *title.split("/"))
-    app = make_app(full, memory=left)
+    left = Session(str(results.absolute()), *title.split("/"))
+    app = make_app(full, session=left)
     assert snap_compare(app, terminal_size=size, run_before=after(*keys))
 
 

@@ -8,8 +8,16 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
-from engramcka.tui.capabilities import Capabilities, ascii_only, capabilities
-from engramcka.tui.terminal import clean, cut, fixed, shorten, to_ascii
+from engramcka.tui.terminal import (
+    Capabilities,
+    ascii_only,
+    capabilities,
+    clean,
+    cut,
+    fixed,
+    shorten,
+    to_ascii,
+)
 
 
 @given(st.text())
@@ -76,11 +84,15 @@ def test_the_locale_says_whether_only_ascii(environ, expected):
         ({"TERM": "xterm", "COLORTERM": "truecolor", "NO_COLOR": "1"}, "none"),
     ],
 )
-def test_colours_are_those_that_rich_writes(environ, colours):
+def test_colours_are_those_that_rich_writes(environ, colours, monkeypatch):
     assert capabilities(environ) == Capabilities(colours)  # type: ignore[arg-type]
     systems = {"truecolor": "true", "256": "256", "standard": "16", None: "none"}
     if "NO_COLOR" not in environ:
-        found = Console(force_terminal=True, _environ=environ).color_system
+        for name in ("TERM", "COLORTERM", "NO_COLOR"):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in environ.items():
+            monkeypatch.setenv(name, value)
+        found = Console(force_terminal=True).color_system
         assert systems[found] == colours
 
 

@@ -1,21 +1,25 @@
-"""Results as curves: what is drawn, what is said at the cursor, what is copied.
+"""Kinds of results as curves or bars: what is drawn, shown at the cursor, copied; a module a kind.
 
-Pure functions of the results, one module a kind; knows no widgets and no files.
+Everything here is a pure function of a result. To add a kind that is drawn as curves: a module
+with a class like `Plotted`, and a line in `plotted`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from engramcka.tui.widgets.chart_drawing import Chart
 
-Said = tuple[str, str | None]
-"""(label, value); a heading where the value is None."""
+Detail = tuple[str, str | None]
+"""(label, value); a heading where the value is None, a blank line where the label is "" too."""
 
 
 class Plotted(Protocol):
     """One or more results with a common axis, and a reading of them: a loss, a divergence."""
+
+    value_name: str  # what `y` copies, in words
+    table_name: str  # what `table` is, in words
 
     @property
     def readings(self) -> tuple[str, ...]:
@@ -28,11 +32,11 @@ class Plotted(Protocol):
     def chart(self, reading: int) -> Chart:
         """What to draw."""
 
-    def said(self, reading: int, x: float) -> list[Said]:
-        """What is known at a place of the axis, over several lines."""
+    def details(self, reading: int, x: float) -> list[Detail]:
+        """What is known at a place of the axis, a line each."""
 
-    def brief(self, reading: int, x: float) -> str:
-        """The same in one line."""
+    def summary(self, reading: int, x: float) -> list[str]:
+        """The same in short parts for one line, the most important first."""
 
     def best(self, reading: int) -> float | None:
         """The place that `m` goes to."""
@@ -40,7 +44,7 @@ class Plotted(Protocol):
     def value(self, reading: int, x: float) -> float:
         """The number that `y` copies; NaN where there is none."""
 
-    def drawn(self, reading: int) -> tuple[Any, dict[str, Any]]:
+    def figure_input(self, reading: int) -> tuple[Any, dict[str, Any]]:
         """What a figure draws of it, and the options of that figure."""
 
     def table(self) -> str:
@@ -48,13 +52,15 @@ class Plotted(Protocol):
 
 
 def plotted(kind: str, value: Any) -> Plotted:
-    """The result of a kind as curves; ``kind`` is one of lens, training, allocation."""
+    """The result of a kind as curves; ``kind`` is a key of `KINDS`."""
     from engramcka.tui.charts.allocation import AllocationPlot
     from engramcka.tui.charts.lens import LensPlot
+    from engramcka.tui.charts.slots import SlotsPlot
+    from engramcka.tui.charts.sweep import SweepPlot
     from engramcka.tui.charts.training import TrainingPlot
 
-    if kind == "lens":
-        return LensPlot(value)
-    if kind == "training":
-        return TrainingPlot(value)
-    return AllocationPlot(value)
+    plots: dict[str, Callable[[Any], Plotted]] = {
+        "lens": LensPlot, "training": TrainingPlot, "sweep": SweepPlot,
+        "allocation": AllocationPlot, "slots": SlotsPlot,
+    }  # fmt: skip
+    return plots[kind](value)

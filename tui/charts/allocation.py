@@ -1,96 +1,41 @@
-"""Allocation sweeps of a run: loss against rho, the share of the sparse parameters of experts."""
+"""Allocation sweeps of a run: loss against rho, the share of the sparse parameters of experts.
+
+Engram paper, Figure 3 (left): at a fixed total of sparse parameters, the rest of them go to memory
+tables.
+"""
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
-
 from engramcka.results import AllocationSweep, Float
-from engramcka.tui.charts import Said
-from engramcka.tui.loading import Several
-from engramcka.tui.readout import signed
-from engramcka.tui.terminal import clean
-from engramcka.tui.widgets.chart_drawing import Chart, Curve
+from engramcka.tui.charts import Detail
+from engramcka.tui.charts.points import PointsPlot
+from engramcka.tui.widgets.chart_drawing import Level
 
 
-class AllocationPlot:
-    """`Plotted` of allocation sweeps; what is said is of the one that was chosen."""
+class AllocationPlot(PointsPlot[AllocationSweep]):
+    """`Plotted` of allocation sweeps, with the loss of the experts alone across."""
 
-    def __init__(self, several: Several) -> None:
-        self.sweeps: dict[str, AllocationSweep] = several.values
-        sweep = self.sweep = several.values.get(several.chosen) or next(iter(self.sweeps.values()))
-        self.readings = (f"loss in {clean(sweep.unit)}",)
-        missing = int((~np.isfinite(sweep.loss)).sum())
-        self.warnings = [clean(warning) for warning in sweep.warnings]
-        self.warnings += [f"{missing} of {sweep.loss.size} trainings not there yet"] * bool(missing)
-        self.warnings += several.unread
+    axis = "rho, share left to experts"
+    column = "rho"
+    to_level = "to rho 1"
 
-    def chart(self, reading: int) -> Chart:
-        """The mean with the spread of the seeds, and the loss of the experts alone across."""
-        curves = []
-        for index, sweep in enumerate(self.sweeps.values()):
-            order = np.argsort(sweep.rho, kind="stable")
-            low, high = (_over_seeds(sweep.loss, take)[order] for take in (np.min, np.max))
-            mean = sweep.mean[order]
-            curves.append(Curve(clean(sweep.label), sweep.rho[order], mean, low, high, style=index))
-        alone = self.sweep.experts_alone
-        levels = (("experts alone", alone),) if np.isfinite(alone) else ()
-        axis = f"rho, share left to experts; {self.readings[0]}"
-        return Chart(tuple(curves), axis, levels=levels)
+    def numbers(self, sweep: AllocationSweep) -> Float:
+        """(points,) rho."""
+        return sweep.rho
 
-    def _at(self, x: float) -> int:
-        return int(np.argmin(np.abs(self.sweep.rho - x)))
+    @property
+    def level(self) -> Level:
+        """The loss of the experts alone."""
+        return Level("experts alone", self.sweep.experts_alone)
 
-    def said(self, reading: int, x: float) -> list[Said]:
-        """One point."""
-        sweep, at = self.sweep, self._at(x)
-        lines: list[Said] = [("rho", f"{sweep.rho[at]:.3g}")]
-        if sweep.experts:
-            lines.append(("experts", str(sweep.experts[at])))
+    def number_text(self, at: int) -> str:
+        """Rho."""
+        return f"{self.sweep.rho[at]:.3g}"
+
+    def of_point(self, at: int) -> list[Detail]:
+        """Experts a block and parameters of the model, where known."""
+        sweep = self.sweep
+        lines: list[Detail] = [("experts", str(sweep.experts[at]))] if sweep.experts else []
         if sweep.parameters:
             lines.append(("params", f"{sweep.parameters[at] / 1e6:.4g} M"))
-        mean, alone = float(sweep.mean[at]), self.sweep.experts_alone
-        if not np.isfinite(mean):
-            return [*lines, ("loss", "not there yet")]
-        lines.append(("loss", f"{mean:.4f}"))
-        there = sweep.loss[at][np.isfinite(sweep.loss[at])]
-        if len(there) > 1:
-            lines.append(("seeds", f"{there.min():.4f}–{there.max():.4f}"))
-        if np.isfinite(alone):
-            lines.append(("to rho 1", signed(mean - alone)))
-        best = sweep.best
-        if best is not None:
-            lines.append(("best", f"rho {best[0]:.3g}"))
         return lines
-
-    def brief(self, reading: int, x: float) -> str:
-        """One point in a line."""
-        return "  ".join(f"{label} {value}" for label, value in self.said(reading, x))
-
-    def best(self, reading: int) -> float | None:
-        """The rho of the lowest mean loss."""
-        return self.sweep.best[0] if self.sweep.best else None
-
-    def value(self, reading: int, x: float) -> float:
-        """The mean loss."""
-        return float(self.sweep.mean[self._at(x)])
-
-    def drawn(self, reading: int) -> tuple[Any, dict[str, Any]]:
-        """For a figure: the sweeps."""
-        several = list(self.sweeps.values())
-        return (several if len(several) > 1 else several[0]), {}
-
-    def table(self) -> str:
-        """A row for each point, a column for each seed."""
-        lines = ["\t".join(["rho", *(f"seed {seed}" for seed in self.sweep.seeds)])]
-        for rho, losses in zip(self.sweep.rho, self.sweep.loss, strict=True):
-            lines.append("\t".join([repr(float(rho)), *(repr(float(loss)) for loss in losses)]))
-        return "\n".join(lines) + "\n"
-
-
-def _over_seeds(loss: Float, take: object) -> Float:
-    """Lowest or highest finite loss of each point; NaN where there is none."""
-    assert callable(take)
-    rows = [row[np.isfinite(row)] for row in loss]
-    return np.array([take(row) if len(row) else np.nan for row in rows], dtype=np.float64)

@@ -12,7 +12,7 @@ import numpy as np
 
 from engramcka.results import Float, LensCurve
 from engramcka.tui import readout
-from engramcka.tui.charts import Said
+from engramcka.tui.charts import Detail
 from engramcka.tui.loading import Several
 from engramcka.tui.terminal import clean
 from engramcka.tui.widgets.chart_drawing import Chart, Curve, mark_of
@@ -22,6 +22,9 @@ _FIELDS = ("kl", "entropy", "top1")
 
 class LensPlot:
     """`Plotted` of LogitLens curves."""
+
+    value_name = "the value"
+    table_name = "the curves as a table"
 
     def __init__(self, several: Several) -> None:
         first = next(iter(several.values.values()))
@@ -34,8 +37,8 @@ class LensPlot:
         self.curves: dict[str, LensCurve] = same
         self._chosen = chosen
         self.readings = tuple(_title(field, chosen) for field in self._fields())
-        said = (clean(w) for curve in same.values() for w in curve.warnings)
-        self.warnings = list(dict.fromkeys(said))
+        texts = (clean(w) for curve in same.values() for w in curve.warnings)
+        self.warnings = list(dict.fromkeys(texts))
         left_out = len(several.values) - len(same)
         if left_out:
             self.warnings.append(f"{left_out} more of other samples or another direction")
@@ -70,11 +73,11 @@ class LensPlot:
         caption = self.readings[reading % len(self.readings)]
         return Chart(tuple(curves), f"layer; {caption}", whole=True, zero=True)
 
-    def said(self, reading: int, x: float) -> list[Said]:
+    def details(self, reading: int, x: float) -> list[Detail]:
         """The layer, then all readings of every model."""
-        lines: list[Said] = [("layer", f"{x:.0f}")]
+        lines: list[Detail] = [("layer", f"{x:.0f}")]
         for index, (name, curve) in enumerate(self.curves.items()):
-            lines.append((f"{mark_of(index)} {_name(name, curve)}", None))
+            lines += [("", None), (f"{mark_of(index)} {_name(name, curve)}", None)]
             for field in self._fields():
                 text, ends = _plain(curve, field, x), _ends(curve, field, x)
                 if text:
@@ -83,15 +86,15 @@ class LensPlot:
                     lines.append(("  95 %", ends))
         return lines
 
-    def brief(self, reading: int, x: float) -> str:
+    def summary(self, reading: int, x: float) -> list[str]:
         """The layer and the reading of every model."""
         field = self._field(reading)
-        parts = [f"layer {x:.0f}  {_SHORT[field]}"]
+        parts = [f"layer {x:.0f}", _SHORT[field]]
         for index, curve in enumerate(self.curves.values()):
             parts.append(f"{mark_of(index)} {_plain(curve, field, x) or readout.NONE}")
         if len(self.curves) == 1:
             parts.append(_ends(next(iter(self.curves.values())), field, x))
-        return "  ".join(parts)
+        return parts
 
     def best(self, reading: int) -> float | None:
         """The layer where the readings of two models are farthest apart; None for one model."""
@@ -109,8 +112,8 @@ class LensPlot:
         """The reading of the model that was chosen."""
         return _at(self._chosen, self._field(reading), x)
 
-    def drawn(self, reading: int) -> tuple[Any, dict[str, Any]]:
-        """For a figure: the curves and the reading."""
+    def figure_input(self, reading: int) -> tuple[Any, dict[str, Any]]:
+        """The curves and the reading."""
         return list(self.curves.values()), {"readings": (self._field(reading),)}
 
     def table(self) -> str:

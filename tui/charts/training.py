@@ -8,7 +8,7 @@ import numpy as np
 
 from engramcka.results import Float, TrainingCurve
 from engramcka.tui import readout
-from engramcka.tui.charts import Said
+from engramcka.tui.charts import Detail
 from engramcka.tui.loading import Several
 from engramcka.tui.terminal import clean
 from engramcka.tui.widgets.chart_drawing import Chart, Curve, mark_of
@@ -17,6 +17,8 @@ from engramcka.tui.widgets.chart_drawing import Chart, Curve, mark_of
 class TrainingPlot:
     """`Plotted` of training curves."""
 
+    value_name = "the value"
+    table_name = "the curves as a table"
     readings: tuple[str, ...] = ("loss, nats a token; marks: validation",)
 
     def __init__(self, several: Several) -> None:
@@ -35,11 +37,11 @@ class TrainingPlot:
             curves += [line, checks]
         return Chart(tuple(curves), f"step; {self.readings[0]}")
 
-    def said(self, reading: int, x: float) -> list[Said]:
+    def details(self, reading: int, x: float) -> list[Detail]:
         """The step, then each model's loss there and its last validation loss until then."""
-        lines: list[Said] = [("step", f"{x:.0f}")]
+        lines: list[Detail] = [("step", f"{x:.0f}")]
         for index, (name, curve) in enumerate(self.curves.items()):
-            lines.append((f"{mark_of(index)} {clean(name)}", None))
+            lines += [("", None), (f"{mark_of(index)} {clean(name)}", None)]
             at = until(curve.step, x)
             if at is not None:
                 lines.append(("loss", f"{curve.loss[at]:.4f}" + _of_step(curve.step[at], x)))
@@ -49,14 +51,14 @@ class TrainingPlot:
                 lines.append(("valid.", shown))
         return lines
 
-    def brief(self, reading: int, x: float) -> str:
+    def summary(self, reading: int, x: float) -> list[str]:
         """The step and each model's loss."""
         parts = [f"step {x:.0f}"]
         for index, curve in enumerate(self.curves.values()):
             at = until(curve.step, x)
             shown = readout.NONE if at is None else f"{curve.loss[at]:.4f}"
             parts.append(f"{mark_of(index)} {shown}")
-        return "  ".join(parts)
+        return parts
 
     def best(self, reading: int) -> float | None:
         """The step of the lowest validation loss of all models."""
@@ -73,8 +75,8 @@ class TrainingPlot:
         at = until(curve.step, x)
         return float("nan") if at is None else float(curve.loss[at])
 
-    def drawn(self, reading: int) -> tuple[Any, dict[str, Any]]:
-        """For a figure: the curves."""
+    def figure_input(self, reading: int) -> tuple[Any, dict[str, Any]]:
+        """The curves."""
         return list(self.curves.values()), {}
 
     def table(self) -> str:

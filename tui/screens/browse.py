@@ -14,10 +14,10 @@ from textual.widgets import ContentSwitcher, Input, Static
 
 from engramcka.tui.catalog import Entry, chosen_entry, named
 from engramcka.tui.keys import Prompt, Shortcut
-from engramcka.tui.loading import glance
-from engramcka.tui.memory import Memory
+from engramcka.tui.loading import load_at_once
 from engramcka.tui.messages import EntryRead, RunsChanged
 from engramcka.tui.screens.content import ContentScreen
+from engramcka.tui.session import Session
 from engramcka.tui.widgets.key_bar import KeyBar
 from engramcka.tui.widgets.run_tree import RunTree, stop_of, stops
 
@@ -85,15 +85,17 @@ class BrowseScreen(ContentScreen):
         self.query_one(RunTree).set_facts(self.runs)
         entry = self._first_entry()
         if entry is None:
-            self._say("There is no result yet. This screen follows the run while it works.")
+            self._show_message(
+                "There is no result yet. This screen follows the run while it works."
+            )
             self.query_one(RunTree).focus()
         else:
-            self._glance(entry)
+            self._show_first(entry)
         self.call_after_refresh(self.start_watching)
 
-    def _glance(self, entry: Entry) -> None:
+    def _show_first(self, entry: Entry) -> None:
         """A map in the first frame; what takes longer to read follows."""
-        found = glance(entry)
+        found = load_at_once(entry)
         if found is not None:
             self._switch(self.map, focus=False)
             self.set_focus(self.map)  # keys that are waiting already are meant for it
@@ -105,7 +107,7 @@ class BrowseScreen(ContentScreen):
         for run in self.runs:
             if asked := chosen_entry(run.place, run.entries):
                 return asked
-        left = self.memory
+        left = self.session
         for run in self.runs:
             if str(run.place.results.absolute()) == left.run and (
                 entry := named(run.place, run.entries, left.kind, left.name)
@@ -116,7 +118,7 @@ class BrowseScreen(ContentScreen):
         return next(iter([*results, *entries]), None)
 
     def on_resize(self) -> None:
-        """The header is laid out by hand; below the smallest size only a sentence stays."""
+        """Write the header for the new width; below the smallest size only a sentence stays."""
         self._title()
         width, height = self.size
         self.query_one("#too-small", Static).update(
@@ -254,16 +256,16 @@ class BrowseScreen(ContentScreen):
         if self.has_class("-small"):
             self.remove_class("-toggled")
 
-    def remembered(self) -> Memory:
+    def current_session(self) -> Session:
         """Where the user leaves off."""
         if self.entry is None:
-            return self.memory
+            return self.session
         row, column = self.map.cursor
-        return Memory(
+        return Session(
             run=str(self.entry.place.results.absolute()),
             kind=self.entry.kind,
             name=self.entry.name,
-            palette=self.map.heatmap.look.palette,
+            palette=self.map.heatmap.cell_style.palette,
             theme=self.app.theme,
             row=row,
             column=column,

@@ -1,37 +1,122 @@
-"""Curves with a cursor along their axis: lens curves, training curves, allocation sweeps."""
+"""Curves with a cursor along their axis: lens and training curves, layer and allocation sweeps."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import Any
 
+from rich.segment import Segment
+from textual import events
 from textual.app import ComposeResult
-from textual.containers import Horizontal, Vertical
-from textual.widget import Widget
+from textual.message import Message
 
-from engramcka.tui.capabilities import Capabilities
 from engramcka.tui.charts import Plotted, plotted
-from engramcka.tui.keys import Shortcut
-from engramcka.tui.widgets.cell_panel import CellPanel, Line, Readout
-from engramcka.tui.widgets.chart_plot import ChartPlot
+from engramcka.tui.keys import STEP_KEYS, Shortcut
+from engramcka.tui.screens.views import PanelView
+from engramcka.tui.terminal import Capabilities, fitting
+from engramcka.tui.widgets.canvas import Canvas, Line
+from engramcka.tui.widgets.chart_drawing import STYLES, Chart, chart_frame, draw_chart
+from engramcka.tui.widgets.panel import DetailsPanel
 
 JUMP = 10  # a jump goes over this part of the places
 
 
-class ChartView(Widget, can_focus=True):
-    """The screen of one kind of curves."""
+class ChartPlot(Canvas):
+    """A chart; the cursor is an index into its places."""
+
+    COMPONENT_CLASSES = {
+        "chart--axis", "chart--mark", "chart--baseline", "chart--reference",
+        *(f"chart--curve-{style}" for style in range(STYLES)),
+        *(f"chart--interval-{style}" for style in range(STYLES)),
+    }  # fmt: skip
 
     DEFAULT_CSS = """
-    ChartView { layout: vertical; }
-    ChartView .chart-row { height: 1fr; }
+    ChartPlot > .chart--axis { color: $foreground 60%; }
+    ChartPlot > .chart--mark { color: $accent; text-style: bold; }
+    ChartPlot > .chart--baseline { color: $warning; }
+    ChartPlot > .chart--reference { color: $success; }
+    ChartPlot > .chart--curve-0 { color: $primary; }
+    ChartPlot > .chart--curve-1 { color: $warning; }
+    ChartPlot > .chart--curve-2 { color: $success; }
+    ChartPlot > .chart--curve-3 { color: $secondary; }
+    ChartPlot > .chart--curve-4 { color: $error; }
+    ChartPlot > .chart--curve-5 { color: $foreground; }
+    ChartPlot > .chart--interval-0 { color: $primary 60%; }
+    ChartPlot > .chart--interval-1 { color: $warning 60%; }
+    ChartPlot > .chart--interval-2 { color: $success 60%; }
+    ChartPlot > .chart--interval-3 { color: $secondary 60%; }
+    ChartPlot > .chart--interval-4 { color: $error 60%; }
+    ChartPlot > .chart--interval-5 { color: $foreground 60%; }
     """
 
+    @dataclass
+    class PlaceMoved(Message):
+        """The cursor was put on a place with the mouse."""
+
+        index: int
+
+    def __init__(self, *, classes: str | None = None) -> None:
+        super().__init__(classes=classes)
+        self.chart: Chart | None = None
+        self.places: list[float] = []
+        self.cursor = 0
+        self.ascii_only = False
+        self._drawn: list[Line] = []
+
+    def show(self, chart: Chart, places: list[float]) -> None:
+        """Draw this chart; the cursor stays at its place if there is one."""
+        self.chart, self.places = chart, places
+        self.cursor = max(0, min(self.cursor, len(places) - 1))
+        self.change()
+
+    @property
+    def x(self) -> float | None:
+        """The place under the cursor."""
+        return self.places[self.cursor] if self.places else None
+
+    def change(self) -> None:
+        """Draw everything again."""
+        self._redraw()
+        super().change()
+
+    def move(self, index: int) -> None:
+        """Put the cursor on a place; only what differs is redrawn."""
+        self.cursor = index
+        before = self._drawn
+        self._redraw()
+        for y in range(self.size.height):
+            if y >= len(before) or before[y] != self._drawn[y]:
+                self.change_line(y)
+
+    def _redraw(self) -> None:
+        self._drawn = []
+        if self.chart is not None and self.size.width:
+            self._drawn = draw_chart(
+                self.chart, self.size.width, self.size.height, self.x, ascii_only=self.ascii_only
+            )
+
+    def draw_line(self, y: int) -> list[Segment]:
+        """Line ``y`` of the drawing."""
+        if y >= len(self._drawn):
+            return []
+        return self.part_segments(self._drawn[y], "chart")
+
+    def on_click(self, event: events.Click) -> None:
+        """A click puts the cursor on the nearest place."""
+        if self.chart is None or not self.places:
+            return
+        frame = chart_frame(self.chart, self.size.width, self.size.height)
+        if frame is not None:
+            x = int(event.screen_x) - self.region.x
+            self.post_message(self.PlaceMoved(frame.nearest(self.places, x)))
+
+
+class ChartView(PanelView):
+    """The screen of one kind of curves."""
+
     BINDINGS = [
-        Shortcut("left,h,up,k", "move(-1)", "Left", show=False),
-        Shortcut("right,l,down,j,space", "move(1)", "Right", show=False),
-        Shortcut("shift+left,H,b,pageup", "jump(-1)", "Far left", show=False),
-        Shortcut("shift+right,L,w,pagedown", "jump(1)", "Far right", show=False),
-        Shortcut("home,0,g", "place(0)", "First", show=False),
-        Shortcut("end,dollar_sign,G", "place(-1)", "Last", show=False),
+        *STEP_KEYS,
+        Shortcut("space", "move(1)", show=False),
         Shortcut("r", "reading(1)", "Reading"),
         Shortcut("R", "reading(-1)", "Reading before", show=False),
         Shortcut("m", "best", "Best"),
@@ -39,19 +124,15 @@ class ChartView(Widget, can_focus=True):
     ]
 
     def __init__(self, capabilities: Capabilities, *, id: str | None = None) -> None:
-        super().__init__(id=id)
-        self.capabilities = capabilities
+        super().__init__(capabilities, id=id)
         self.plotted: Plotted | None = None
         self.reading = 0
         self.start: float | None = None  # what is left of it is not drawn
+        self.near = True  # far levels are left out, in charts that have a choice
 
-    def compose(self) -> ComposeResult:
-        """Plot and panel, and the line that stands in for the panel."""
-        with Horizontal(classes="chart-row"):
-            yield ChartPlot(classes="chart")
-            with Vertical(classes="panel"):
-                yield CellPanel()
-        yield Readout(classes="line")
+    def compose_result(self) -> ComposeResult:
+        """The plot."""
+        yield ChartPlot(classes="chart")
 
     def on_mount(self) -> None:
         """What the terminal can show."""
@@ -65,6 +146,8 @@ class ChartView(Widget, can_focus=True):
     def show(self, value: object) -> None:
         """Show a result of the kind that is this view's id; the cursor stays where it was."""
         self.plotted = plotted(str(self.id), value)
+        self.warnings = self.plotted.warnings
+        self.screen.refresh_bindings()
         self._draw()
 
     def _draw(self) -> None:
@@ -72,32 +155,31 @@ class ChartView(Widget, can_focus=True):
             return
         chart = self.plotted.chart(self.reading)
         places = chart.places
-        if self.start is not None and self.start in places:
+        if self.start not in places:  # of another result
+            self.start = None
+        if self.start is not None:
             chart = chart.beyond(self.start)
-        self.plot.show(chart, places)
-        self._tell()
+        self.plot.show(chart if self.near else replace(chart, near=False), places)
+        self.refresh_panel()
 
-    def on_resize(self) -> None:
-        """The panel's texts depend on its width."""
-        self.call_after_refresh(self._tell)
+    def panel_lines(self, panel: DetailsPanel) -> list[Line]:
+        """What is known at the cursor's place."""
+        if self.plotted is None or self.plot.x is None:
+            return []
+        return panel.details(self.plotted.details(self.reading, self.plot.x))
 
-    def _tell(self) -> None:
-        x = self.plot.x
-        if self.plotted is None or x is None:
-            return
-        panel = self.query_one(CellPanel)
-        if panel.is_on_screen and panel.size.width:
-            panel.set_lines(panel_lines(panel, self.plotted, self.reading, x))
-        line = self.query_one(".line", Readout)
-        if line.display:
-            line.set_lines([[(self.plotted.brief(self.reading, x), "value")]])
+    def short_line(self, width: int) -> Line:
+        """As much of the summary as fits."""
+        if self.plotted is None or self.plot.x is None:
+            return []
+        return [(fitting(self.plotted.summary(self.reading, self.plot.x), width), "value")]
 
     def put_cursor(self, index: int) -> None:
         """Move the cursor to a place, or to the nearest there is."""
         if self.plot.places:
             first = 0 if self.start is None else self.plot.places.index(self.start)
             self.plot.move(min(max(index, first), len(self.plot.places) - 1))
-            self._tell()
+            self.refresh_panel()
 
     def on_chart_plot_place_moved(self, message: ChartPlot.PlaceMoved) -> None:
         """The mouse chose a place."""
@@ -117,6 +199,10 @@ class ChartView(Widget, can_focus=True):
         if self.plot.places:
             self.put_cursor(index % len(self.plot.places))
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """No key for the next reading where there is one only."""
+        return action != "reading" or self.plotted is None or len(self.plotted.readings) > 1
+
     def action_reading(self, step: int) -> None:
         """Draw the next of the result's readings."""
         if self.plotted is not None:
@@ -130,34 +216,25 @@ class ChartView(Widget, can_focus=True):
             self.put_cursor(self.plot.places.index(best))
 
     def action_zoom(self) -> None:
-        """Draw from the cursor on, or everything again."""
-        x = self.plot.x
-        first = not self.plot.places or x == self.plot.places[0]
-        self.start = x if self.start is None and not first else None
+        """Draw from the cursor on, or everything again; in a sweep take far levels in, or not."""
+        if self.plotted is not None and self.plotted.chart(self.reading).near:
+            self.near = not self.near
+        else:
+            x = self.plot.x
+            first = not self.plot.places or x == self.plot.places[0]
+            self.start = x if self.start is None and not first else None
         self._draw()
 
-    def drawn(self) -> tuple[Any, dict[str, Any]]:
+    def figure_input(self) -> tuple[Any, dict[str, Any]]:
         """What an exported figure draws, and its options."""
         assert self.plotted is not None
-        return self.plotted.drawn(self.reading)
+        return self.plotted.figure_input(self.reading)
 
     def copied(self, what: str) -> tuple[str, str]:
         """(text, what it is) of the value or table to copy."""
         assert self.plotted is not None
         if what in ("table", "row"):
-            return self.plotted.table(), "the curves as a table"
+            return self.plotted.table(), self.plotted.table_name
         x = self.plot.x
-        return repr(self.plotted.value(self.reading, x if x is not None else 0.0)), "the value"
-
-
-def panel_lines(panel: CellPanel, shown: Plotted, reading: int, x: float) -> list[Line]:
-    """The panel's lines at one place, then the warnings."""
-    lines: list[Line] = []
-    for label, value in shown.said(reading, x):
-        if value is None:
-            lines += [[], panel.heading(label)]
-        else:
-            lines.append(panel.pair(label, value))
-    if shown.warnings:
-        lines += [[], *panel.sentences(shown.warnings)]
-    return lines
+        value = self.plotted.value(self.reading, x if x is not None else 0.0)
+        return repr(value), self.plotted.value_name

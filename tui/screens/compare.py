@@ -13,20 +13,17 @@ from textual.widgets import Static
 from engramcka import palettes
 from engramcka.results import CkaMap
 from engramcka.tui import readout
-from engramcka.tui.capabilities import Capabilities
 from engramcka.tui.exporting import Part
 from engramcka.tui.keys import Shortcut
-from engramcka.tui.messages import CellMoved
-from engramcka.tui.screens.cursor import CursorView
-from engramcka.tui.screens.map import look_for
-from engramcka.tui.terminal import clean
-from engramcka.tui.widgets.cell_panel import Readout
-from engramcka.tui.widgets.cells import Look
+from engramcka.tui.screens.views import HeatmapsView, usual_cell_style
+from engramcka.tui.terminal import Capabilities, clean
+from engramcka.tui.widgets.cells import CellStyle
 from engramcka.tui.widgets.heatmap import Heatmap, matrix_of
+from engramcka.tui.widgets.panel import TextLines
 
 
 @dataclass(frozen=True)
-class Pair:
+class MapPair:
     """Two maps and what they are called."""
 
     first: CkaMap
@@ -48,7 +45,7 @@ class Pair:
         return ""
 
 
-def limit(difference: np.ndarray) -> float:
+def colour_limit(difference: np.ndarray) -> float:
     """End of the colour range: the largest difference, up to its first digit; 1 where none is."""
     finite = np.abs(difference[np.isfinite(difference)])
     largest = float(finite.max()) if len(finite) else 0.0
@@ -58,7 +55,7 @@ def limit(difference: np.ndarray) -> float:
     return float(f"{np.ceil(largest / power - 1e-9) * power:.1g}")
 
 
-class CompareView(CursorView):
+class CompareView(HeatmapsView):
     """The screen of two maps."""
 
     DEFAULT_CSS = """
@@ -72,18 +69,13 @@ class CompareView(CursorView):
 
     BINDINGS = [
         Shortcut("d", "difference", "Difference"),
-        Shortcut("a", "alignment", "Alignment"),
-        Shortcut("c", "palette", "Colours"),
-        Shortcut("v", "numbers", "Values"),
-        Shortcut("z,plus,equals_sign", "zoom(1)", "Zoom"),
-        Shortcut("Z,minus", "zoom(-1)", "Zoom out", show=False),
         Shortcut("escape", "screen.leave_compare", "One map"),
     ]
 
     def __init__(self, capabilities: Capabilities, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self.capabilities = capabilities
-        self.pair: Pair | None = None
+        self.pair: MapPair | None = None
         self.subtracted = False
 
     def compose(self) -> ComposeResult:
@@ -93,17 +85,15 @@ class CompareView(CursorView):
                 with Vertical(id=f"{part}-side"):
                     yield Static("", id=f"{part}-name", classes="name", markup=False)
                     heatmap = Heatmap(id=part)
-                    heatmap.look = look_for(self.capabilities, palettes.PALETTES[0])
+                    heatmap.cell_style = usual_cell_style(self.capabilities, palettes.PALETTES[0])
                     yield heatmap
-        yield Readout(id="pair-line")
+        yield TextLines(id="pair-line")
 
-    def _heatmap(self, part: str) -> Heatmap:
+    def heatmap(self, part: str) -> Heatmap:
+        """The heatmap of the "first" map, the "second" or their difference, "apart"."""
         return self.query_one(f"#{part}", Heatmap)
 
-    def _heatmaps(self) -> list[Heatmap]:
-        return list(self.query(Heatmap))
-
-    def show(self, pair: Pair, look: Look, cursor: tuple[int, int]) -> None:
+    def show(self, pair: MapPair, style: CellStyle, cursor: tuple[int, int]) -> None:
         """Show two maps side by side, drawn like the single one, the cursor on its cell."""
         self.pair = pair
         for part, cka, name in (
@@ -111,24 +101,24 @@ class CompareView(CursorView):
             ("second", pair.second, f"B  {pair.second_name}"),
         ):
             self.query_one(f"#{part}-name", Static).update(clean(name))
-            self._heatmap(part).look = look
+            self.heatmap(part).cell_style = style
             aligned = cka.soft_alignment()
-            self._heatmap(part).show(matrix_of(cka.similarity, cka.y_layers, cka.x_layers, aligned))
+            self.heatmap(part).show(matrix_of(cka.similarity, cka.y_layers, cka.x_layers, aligned))
         if pair.obstacle:
             self.subtracted = False
         else:
             self._subtract(pair)
         self._arrange_sides()
         self.put_cursor(*cursor)
-        self._tell()
+        self.refresh_panel()
 
-    def _subtract(self, pair: Pair) -> None:
+    def _subtract(self, pair: MapPair) -> None:
         apart = pair.first.similarity - pair.second.similarity
-        end = limit(apart)
-        heatmap = self._heatmap("apart")
-        usual = look_for(self.capabilities, "diverging")
+        end = colour_limit(apart)
+        heatmap = self.heatmap("apart")
+        usual = usual_cell_style(self.capabilities, "diverging")
         mode = usual.mode if usual.mode == "half" else "digits"
-        heatmap.look = replace(usual, low=-end, high=end, mode=mode, signed=True)
+        heatmap.cell_style = replace(usual, low=-end, high=end, mode=mode, signed=True)
         heatmap.show(matrix_of(apart, pair.first.y_layers, pair.first.x_layers))
         self.query_one("#apart-name", Static).update("A − B")
 
@@ -145,17 +135,17 @@ class CompareView(CursorView):
     @property
     def cursor(self) -> tuple[int, int]:
         """The cell of the first map."""
-        return self._heatmap("first").cursor
+        return self.heatmap("first").cursor
 
     def move_cursor(self, row: int, column: int) -> None:
         """Put the cursor on a cell of the first map, and on the same layers of the second."""
         if self.pair is None:
             return
-        self._heatmap("first").move(row, column)
-        self._heatmap("second").move(*self._in_second(row, column)[:2])
+        self.heatmap("first").move(row, column)
+        self.heatmap("second").move(*self._in_second(row, column)[:2])
         if not self.pair.obstacle:
-            self._heatmap("apart").move(row, column)
-        self._tell()
+            self.heatmap("apart").move(row, column)
+        self.refresh_panel()
 
     def _in_second(self, row: int, column: int) -> tuple[int, int, bool]:
         """(row, column, whether it has these layers) of the second map."""
@@ -168,16 +158,11 @@ class CompareView(CursorView):
             places.append(min(range(len(layers)), key=lambda i: abs(layers[i] - layer)))
         return places[0], places[1], there
 
-    def on_cell_moved(self, message: CellMoved) -> None:
-        """The mouse chose a cell; in the second map only layers that the first has."""
-        message.stop()
-        self.focus()
-        self.put_cursor(message.row, message.column)
-
-    def _tell(self) -> None:
+    def refresh_panel(self) -> None:
+        """Tell the two values under the cursor and their difference."""
         if self.pair is None:
             return
-        line = self.query_one("#pair-line", Readout)
+        line = self.query_one("#pair-line", TextLines)
         row, column = self.cursor
         second_row, second_column, there = self._in_second(row, column)
         one = self.pair.first.similarity[row, column]
@@ -225,28 +210,10 @@ class CompareView(CursorView):
         self.subtracted = not self.subtracted
         self._arrange_sides()
 
-    def action_alignment(self) -> None:
-        """Show or hide the soft alignment curves."""
-        for heatmap in self._heatmaps():
-            heatmap.curve_shown = not heatmap.curve_shown
-            heatmap.change()
-
     def action_palette(self) -> None:
         """The next palette, in both maps."""
         names = palettes.PALETTES
         for part in ("first", "second"):
-            look = self._heatmap(part).look
-            following = names[(names.index(look.palette) + 1) % len(names)]
-            self._heatmap(part).set_look(replace(look, palette=following))
-
-    def action_numbers(self) -> None:
-        """Cells as numbers, or as colours again."""
-        for heatmap in self._heatmaps():
-            usual = look_for(self.capabilities, heatmap.look.palette).mode
-            mode = usual if heatmap.look.mode == "digits" else "digits"
-            heatmap.set_look(replace(heatmap.look, mode=mode))
-
-    def action_zoom(self, steps: int) -> None:
-        """Larger or smaller cells."""
-        for heatmap in self._heatmaps():
-            heatmap.zoom_by(steps)
+            style = self.heatmap(part).cell_style
+            following = names[(names.index(style.palette) + 1) % len(names)]
+            self.heatmap(part).set_cell_style(replace(style, palette=following))

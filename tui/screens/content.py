@@ -1,6 +1,6 @@
-"""What is on the screen: one result or log, or two maps; reading it anew when it changes.
+"""What is on the screen: one result or log, or two maps; read again when its files change.
 
-Knows the views, not the tree, the keys or the layout around them.
+`ContentScreen` reads and shows; `BrowseScreen` lays it out with the tree and the keys.
 """
 
 from __future__ import annotations
@@ -8,45 +8,55 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
+from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import ContentSwitcher, Input, Static
 
-from engramcka.results.base import part
-from engramcka.tui.capabilities import Capabilities
-from engramcka.tui.catalog import Entry, facts
+from engramcka.tui import loading, titles
+from engramcka.tui.catalog import Entry, facts, signature
 from engramcka.tui.exporting import Part, Subject
-from engramcka.tui.loading import Broken, Loaded
-from engramcka.tui.memory import Memory
-from engramcka.tui.messages import EntryChanged, EntryChosen, EntryRead, TitleChanged
-from engramcka.tui.screens import titles
+from engramcka.tui.loading import PAUSE, Broken, Loaded
+from engramcka.tui.messages import (
+    EntryChanged,
+    EntryChosen,
+    EntryRead,
+    RunsChanged,
+    TitleChanged,
+)
 from engramcka.tui.screens.map import MapView
-from engramcka.tui.screens.reading import ReadingScreen
-from engramcka.tui.terminal import clean
-from engramcka.tui.watch import PAUSE
+from engramcka.tui.session import Session
+from engramcka.tui.terminal import Capabilities, clean
 from engramcka.tui.widgets.run_tree import RunTree, by_step
 
 if TYPE_CHECKING:
     from engramcka.tui.catalog import Place
     from engramcka.tui.screens.compare import CompareView
-    from engramcka.tui.screens.sweep import SweepView
-
-_VIEWS = {  # kind -> module and class of its view, imported when first wanted
-    "cka": ("map", "MapView"),
-    "compare": ("compare", "CompareView"),
-    "series": ("series", "SeriesView"),
-    "lens": ("chart", "ChartView"),
-    "training": ("chart", "ChartView"),
-    "allocation": ("chart", "ChartView"),
-    "gates": ("gates", "GatesView"),
-    "memory": ("memory", "MemoryView"),
-    "sweep": ("sweep", "SweepView"),
-    "log": ("log", "LogView"),
-}
 
 
-class ContentScreen(ReadingScreen):
+def new_view(kind: str, capabilities: Capabilities) -> Any:
+    """The view of a kind of result, of a log, of two maps; the first frame imports none of them."""
+    from engramcka.tui.screens.bars import MemoryView
+    from engramcka.tui.screens.chart import ChartView
+    from engramcka.tui.screens.compare import CompareView
+    from engramcka.tui.screens.gates import GatesView
+    from engramcka.tui.screens.log import LogView
+    from engramcka.tui.screens.series import SeriesView
+
+    views: dict[str, type[Widget]] = {
+        "compare": CompareView,
+        "series": SeriesView,
+        "gates": GatesView,
+        "memory": MemoryView,
+        "log": LogView,
+    }
+    view: Any = views.get(kind, ChartView)
+    return view(capabilities, id=kind)
+
+
+class ContentScreen(Screen[None]):
     """Shows what is chosen; `BrowseScreen` lays it out."""
 
     def __init__(
@@ -54,37 +64,63 @@ class ContentScreen(ReadingScreen):
         paths: Sequence[Path],
         places: Sequence[Place],
         capabilities: Capabilities,
-        memory: Memory,
+        session: Session,
         pause: float = PAUSE,
     ) -> None:
-        super().__init__(paths, pause)
-        self.capabilities, self.memory = capabilities, memory
+        super().__init__()
+        self.paths, self.pause = list(paths), pause
+        self.capabilities, self.session = capabilities, session
         self.runs = tuple(facts(place) for place in places)
         self.entry: Entry | None = None  # what the user wants to see
-        self.shown: Entry | None = None  # what is on screen, or was before it was read anew
+        self.shown: Entry | None = None  # what is on screen, or was before it was read again
         self.second: Entry | None = None  # what it is to be compared with
+        self.found: Loaded | Broken | None = None  # `entry` as it was read
+        self.other: Loaded | Broken | None = None  # `second` as it was read
         self.map = MapView(capabilities, id="map")
         self._views: dict[str, Any] = {"cka": self.map}
         self._focus_next = False  # whether what is read next gets the keys
+        self._leaving = Event()
+
+    # Reading, in worker threads
+
+    def read(self, entry: Entry) -> None:
+        """Read an entry in a thread; a later call for another entry makes this one moot."""
+        self.run_worker(
+            lambda: self.post_message(EntryRead(loading.load(entry))), thread=True, group="read"
+        )
+
+    def start_watching(self) -> None:
+        """Follow the disk until the app ends."""
+        self.run_worker(self._watch, thread=True, group="watch")
+
+    def _watch(self) -> None:
+        loading.watch(self.poll_once, self._leaving, self.pause)
+
+    def on_unmount(self) -> None:
+        """Watch no longer."""
+        self._leaving.set()
+
+    def poll_once(self) -> None:
+        """Compare the disk with the screen; in the watching thread."""
+        runs = loading.poll(self.paths, self.runs)
+        if runs != self.runs:
+            self.post_message(RunsChanged(runs))
+        for found in (self.found, self.other):
+            if found is not None and signature(found.entry) != found.signature:
+                self.post_message(EntryChanged(found.entry))
+
+    # Views
 
     def view_of(self, kind: str) -> Any:
         """The view of a kind of results; made when first wanted."""
         if kind not in self._views:
-            module, name = _VIEWS[kind]
-            view = getattr(part("tui.screens", module), name)
-            self._views[kind] = view(self.capabilities, id=kind)
+            self._views[kind] = new_view(kind, self.capabilities)
         return self._views[kind]
 
     @property
     def compare(self) -> CompareView:
         """The view of two maps."""
         view: CompareView = self.view_of("compare")
-        return view
-
-    @property
-    def sweep(self) -> SweepView:
-        """The view of a sweep."""
-        view: SweepView = self.view_of("sweep")
         return view
 
     # What is on screen
@@ -114,7 +150,7 @@ class ContentScreen(ReadingScreen):
             first, self.found = self.found is None, message.found
             await self._show_found()
             if first and isinstance(message.found, Loaded):
-                self._recall()
+                self._restore()
         else:
             return
         await self._show_pair()
@@ -125,7 +161,7 @@ class ContentScreen(ReadingScreen):
     async def _show_found(self) -> None:
         found = self.found
         if isinstance(found, Broken):
-            self._say(found.sentence)
+            self._show_message(found.sentence)
         elif isinstance(found, Loaded):
             view = self.view_of(found.entry.kind)
             await self._mounted(view)
@@ -148,14 +184,14 @@ class ContentScreen(ReadingScreen):
         if focus:
             self.set_focus(view)
 
-    def _recall(self) -> None:
+    def _restore(self) -> None:
         """Cursor and palette as they were left."""
-        if self.memory.palette:
-            self.map.use_palette(self.memory.palette)
-        if self.memory.kind == "cka" and self.entry is not None and self.entry.kind == "cka":
-            self.map.put_cursor(self.memory.row, self.memory.column)
+        if self.session.palette:
+            self.map.use_palette(self.session.palette)
+        if self.session.kind == "cka" and self.entry is not None and self.entry.kind == "cka":
+            self.map.put_cursor(self.session.row, self.session.column)
 
-    def _say(self, sentence: str) -> None:
+    def _show_message(self, sentence: str) -> None:
         self.query_one("#message", Static).update(sentence)
         self.query_one(ContentSwitcher).current = "message"
         if self.focused is None or not self.focused.display:
@@ -164,7 +200,7 @@ class ContentScreen(ReadingScreen):
     def _title(self) -> None:
         entry = self.entry
         left = f"engramcka  {clean(entry.place.run)}" if entry else "engramcka"
-        line = titles.header_line(left, titles.facts(self.found), self.size.width)
+        line = titles.header_line(left, titles.header_facts(self.found), self.size.width)
         self.query_one("#header", Static).update(line)
         content = self.query_one("#content")
         content.border_title = titles.border_text(self._named()) if entry else None
@@ -195,7 +231,7 @@ class ContentScreen(ReadingScreen):
         elif len(others) == 1:
             self._compare_with(others[0])
         else:
-            from engramcka.tui.screens.choose import ChooseScreen
+            from engramcka.tui.screens.dialogs import ChooseScreen
 
             await self.app.push_screen(ChooseScreen("compare with", others), self._compare_with)
 
@@ -213,13 +249,13 @@ class ContentScreen(ReadingScreen):
             self.notify(other.sentence, severity="error", markup=False)
             self.action_leave_compare()
         elif isinstance(found, Loaded) and (first := self._map_shown(found)) is not None:
-            from engramcka.tui.screens.compare import Pair
+            from engramcka.tui.screens.compare import MapPair
 
             view, single = self.compare, self.view_of(found.entry.kind)
-            pair = Pair(first.value, other.value, first.entry.name, other.entry.name)
+            pair = MapPair(first.value, other.value, first.entry.name, other.entry.name)
             cursor = view.cursor if view.pair is not None else single.cursor
             await self._mounted(view)
-            view.show(pair, single.heatmap.look, cursor)
+            view.show(pair, single.heatmap.cell_style, cursor)
             self._switch(view, focus=True)
 
     def _map_shown(self, found: Loaded) -> Loaded | None:
@@ -249,8 +285,8 @@ class ContentScreen(ReadingScreen):
     def action_content(self) -> None:
         """Give the keys to the result."""
         current = self.query_one(ContentSwitcher).current
-        said = current is None or current == "message"  # a sentence has no keys
-        self.set_focus(self.query_one(RunTree if said else f"#{current}"))
+        nothing = current is None or current == "message"  # a sentence has no keys
+        self.set_focus(self.query_one(RunTree if nothing else f"#{current}"))
 
     def view(self) -> Any | None:
         """The view of the result that is on screen; None for a log or a sentence."""
@@ -272,7 +308,5 @@ class ContentScreen(ReadingScreen):
             return Subject(entry, view.parts(), tuple(view.maps.values()))
         if hasattr(view, "parts"):
             return Subject(entry, view.parts(entry.name))
-        value, options = found.value, {}
-        if hasattr(view, "drawn"):
-            value, options = view.drawn()
+        value, options = view.figure_input()
         return Subject(entry, (Part("figure", f"{entry.kind}-{entry.name}", value, options),))

@@ -16,10 +16,9 @@ from textual.widget import Widget
 
 from engramcka.figures.options import VENUES, WIDTHS
 from engramcka.tui import exporting
-from engramcka.tui.capabilities import Capabilities
 from engramcka.tui.exporting import Export, Subject
 from engramcka.tui.keys import Shortcut
-from engramcka.tui.terminal import clean
+from engramcka.tui.terminal import Capabilities, clean
 from engramcka.tui.widgets.preview import Pixels, Preview, pixels_of
 
 LEAST = 4  # lines of a preview that is worth drawing
@@ -156,7 +155,7 @@ class ExportScreen(ModalScreen[Export | None]):
         try:
             pixels = pixels_of(exporting.preview(self.subject, export))
             self.post_message(Previewed(export, pixels))
-        except Exception as error:  # a figure may fail in ways that nobody foresaw
+        except Exception as error:  # a figure may fail in any way
             self.post_message(Previewed(export, sentence=clean(error)))
 
     def on_previewed(self, message: Previewed) -> None:

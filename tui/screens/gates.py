@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import numpy as np
 from textual.app import ComposeResult
-from textual.containers import Horizontal, Vertical
 from textual.widgets import Static
 
 from engramcka import palettes
 from engramcka.results import Float, GateMap
 from engramcka.tui import readout
-from engramcka.tui.bars import gate_rows
-from engramcka.tui.capabilities import Capabilities
+from engramcka.tui.charts.gates import gate_rows
 from engramcka.tui.exporting import Part
 from engramcka.tui.keys import Shortcut
-from engramcka.tui.screens.memory import RowsView
-from engramcka.tui.terminal import clean, cut
+from engramcka.tui.screens.bars import BarsView
+from engramcka.tui.terminal import Capabilities, clean, cut
 from engramcka.tui.widgets.bar_list import BarList
-from engramcka.tui.widgets.cell_panel import CellPanel, Line, Readout
+from engramcka.tui.widgets.canvas import Line
+from engramcka.tui.widgets.panel import DetailsPanel
 from engramcka.tui.widgets.tokens import TokenText, visible
 
 
-class GatesView(RowsView):
+class GatesView(BarsView):
     """A text or the types; module and stream are chosen for both."""
 
     DEFAULT_CSS = """
@@ -51,16 +50,16 @@ class GatesView(RowsView):
         self.by_type = False
 
     def compose(self) -> ComposeResult:
-        """What is chosen, the text or the types, the panel, the line."""
+        """What is chosen, above the rest."""
         yield Static("", id="gates-choice", markup=False)
+        yield from super().compose()
+
+    def compose_result(self) -> ComposeResult:
+        """The text and the types, of which one is shown."""
         known = self.capabilities
-        with Horizontal(classes="rows"):
-            coloured = known.colours in ("true", "256")
-            yield TokenText(coloured=coloured, ascii_only=known.ascii)
-            yield BarList()
-            with Vertical(classes="panel"):
-                yield CellPanel()
-        yield Readout(classes="line")
+        coloured = known.colours in ("true", "256")
+        yield TokenText(coloured=coloured, ascii_only=known.ascii)
+        yield BarList()
 
     @property
     def tokens(self) -> TokenText:
@@ -96,7 +95,7 @@ class GatesView(RowsView):
             text = self.gates.texts[self.text]
             self.tokens.show(text.tokens, self._values(text.alpha))
         self.query_one("#gates-choice", Static).update(self._choice())
-        self.tell()
+        self.refresh_panel()
 
     def _values(self, alpha: Float) -> Float:
         """(tokens,) of the module and stream that are chosen."""
@@ -115,15 +114,13 @@ class GatesView(RowsView):
             parts.append(f"text {self.text + 1} of {len(self.gates.texts)}")
         return "  ".join(parts)
 
-    def tell(self) -> None:
+    def panel_lines(self, panel: DetailsPanel) -> list[Line]:
         """What is known about the token, or about the type."""
         if self.gates is None or self.types_shown:
-            super().tell()
-            return
+            return super().panel_lines(panel)
         text, at = self.gates.texts[self.text], self.tokens.cursor
         if not text.tokens:
-            return
-        panel = self.query_one(CellPanel)
+            return []
         values = self._values(text.alpha)
         lines: list[Line] = [
             panel.heading(cut(visible(text.tokens[at]), panel.size.width)),
@@ -136,13 +133,18 @@ class GatesView(RowsView):
             lines.append(panel.heading(f"layer {layer}"))
             for stream, value in enumerate(text.alpha[at, module].tolist()):
                 lines.append(panel.pair(f"  {stream + 1}", readout.decimals(value)))
-        if self.warnings:
-            lines += [[], *panel.sentences(self.warnings)]
-        panel.set_lines(lines)
-        shown = f"gate {readout.decimals(float(values[at])):<6} token {at + 1}/{len(text.tokens)}  "
-        self.query_one(".line", Readout).set_lines(
-            [[(shown, "value"), (visible(text.tokens[at]), "label")]]
-        )
+        return lines
+
+    def short_line(self, width: int) -> Line:
+        """The gate and the token, or the type."""
+        if self.gates is None or self.types_shown:
+            return super().short_line(width)
+        text, at = self.gates.texts[self.text], self.tokens.cursor
+        if not text.tokens:
+            return []
+        gate = readout.decimals(float(self._values(text.alpha)[at]))
+        shown = f"gate {gate:<6} token {at + 1}/{len(text.tokens)}  "
+        return [(shown, "value"), (visible(text.tokens[at]), "label")]
 
     def on_token_text_token_moved(self, message: TokenText.TokenMoved) -> None:
         """The mouse chose a token."""
@@ -153,7 +155,7 @@ class GatesView(RowsView):
         assert self.gates is not None
         count = len(self.gates.texts[self.text].tokens)
         self.tokens.move(min(max(index, 0), max(0, count - 1)))
-        self.tell()
+        self.refresh_panel()
 
     def action_token(self, tokens: int) -> None:
         """The next or previous token, or row."""
@@ -162,8 +164,15 @@ class GatesView(RowsView):
         else:
             self._put(self.tokens.cursor + tokens)
 
+    def action_place(self, index: int) -> None:
+        """To the first (0) or last (-1) token or row."""
+        if self.types_shown or self.gates is None:
+            super().action_place(index)
+        else:
+            self._put(index % max(1, len(self.gates.texts[self.text].tokens)))
+
     def action_move(self, rows: int) -> None:
-        """So many lines down."""
+        """So many lines or rows down."""
         if self.types_shown:
             super().action_move(rows)
         else:

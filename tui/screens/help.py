@@ -24,7 +24,7 @@ KEYS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
             ("y  Y  ctrl+y", "copy the value, the row, the whole table (OSC 52)"),
             ("T", "dark, light and high-contrast theme"),
             ("ctrl+p  :", "command palette"),
-            ("ctrl+l", "draw the whole screen anew"),
+            ("ctrl+l", "draw the whole screen again"),
             ("q  ctrl+c", "leave"),
         ),
     ),
@@ -58,6 +58,7 @@ KEYS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
             ("r  R", "next and previous reading: divergence, entropy, top-1"),
             ("m", "to the lowest loss, or where two models differ most"),
             ("z", "only what is right of the cursor, or everything"),
+            ("z  of a sweep", "axis over the points alone, or over everything"),
         ),
     ),
     (
@@ -67,14 +68,6 @@ KEYS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
             ("]  [", "next and previous text"),
             ("m  s", "next module, next stream"),
             ("t", "the text, or means by type"),
-        ),
-    ),
-    (
-        "Sweep",
-        (
-            ("arrows", "next and previous insertion layer"),
-            ("m", "to the lowest loss"),
-            ("z", "axis over the points alone, or over everything"),
         ),
     ),
     ("Log", (("g G  space b", "top, end, page down, page up; the end is followed"),)),

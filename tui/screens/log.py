@@ -1,4 +1,4 @@
-"""A run's log: each piece of work with its progress, then the events, newest last.
+"""A run's log: each task with its progress, then the events, newest last.
 
 `summary` and `event_line` are pure functions of the events in log.jsonl.
 """
@@ -15,9 +15,8 @@ from textual.app import ComposeResult
 from textual.containers import VerticalScroll
 from textual.widgets import Static
 
-from engramcka.tui.capabilities import Capabilities
 from engramcka.tui.keys import Shortcut
-from engramcka.tui.terminal import clean, cut, fixed
+from engramcka.tui.terminal import Capabilities, clean, cut, fixed
 
 _BAR = 16  # characters of a progress bar
 _SHOWN_EVENTS = 400
@@ -25,8 +24,8 @@ _MARKS = {"done": "✓", "failed": "✗", "progress": "▸", "start": "▸"}
 
 
 @dataclass(frozen=True)
-class Piece:
-    """The latest that the log says about one piece of work."""
+class TaskState:
+    """The latest that the log says about one task."""
 
     stage: str
     name: str
@@ -45,21 +44,21 @@ class Piece:
         return min(max(self.done / self.total, 0.0), 1.0) if self.total > 0 else 0.0
 
 
-def pieces(events: Sequence[dict[str, Any]]) -> list[Piece]:
-    """Every piece of work of the last run in the log, in the order of its start."""
-    latest: dict[tuple[str, str], Piece] = {}
+def task_states(events: Sequence[dict[str, Any]]) -> list[TaskState]:
+    """Every task of the last run in the log, in the order of their starts."""
+    latest: dict[tuple[str, str], TaskState] = {}
     for event in events:
         if event.get("event") == "run":
             latest.clear()
         if "stage" in event and "name" in event and event.get("event") in _MARKS:
             key = (clean(event["stage"]), clean(event["name"]))
-            latest[key] = _piece(key, event)
+            latest[key] = _task_state(key, event)
     return list(latest.values())
 
 
-def _piece(key: tuple[str, str], event: dict[str, Any]) -> Piece:
+def _task_state(key: tuple[str, str], event: dict[str, Any]) -> TaskState:
     seconds = event.get("seconds")
-    return Piece(
+    return TaskState(
         *key,
         event=str(event["event"]),
         done=_number(event.get("done")),
@@ -74,16 +73,16 @@ def _number(value: object) -> float:
     return float(value) if isinstance(value, int | float) else 0.0
 
 
-def piece_line(piece: Piece, width: int, name_width: int = 34) -> str:
-    """A piece of work in one line: mark, bar, name, count, time, reading."""
+def task_line(task: TaskState, width: int, name_width: int = 34) -> str:
+    """A task in one line: mark, bar, name, count, time, reading."""
     length = _BAR if width >= 60 else _BAR // 2
-    full = round(piece.share * length)
+    full = round(task.share * length)
     bar = "█" * full + "░" * (length - full)
-    count = f"{piece.done:.0f}/{piece.total:.0f} {piece.unit}" if piece.total else ""
-    took = duration(piece.seconds) if piece.seconds is not None else ""
-    rest = "  ".join(part for part in (count, took, piece.info) if part)
-    name = fixed(f"{piece.stage} {piece.name}", name_width)
-    return cut(f"{_MARKS[piece.event]} {bar} {name} {rest}".rstrip(), width)
+    count = f"{task.done:.0f}/{task.total:.0f} {task.unit}" if task.total else ""
+    took = duration(task.seconds) if task.seconds is not None else ""
+    rest = "  ".join(part for part in (count, took, task.info) if part)
+    name = fixed(f"{task.stage} {task.name}", name_width)
+    return cut(f"{_MARKS[task.event]} {bar} {name} {rest}".rstrip(), width)
 
 
 def duration(seconds: float) -> str:
@@ -118,14 +117,14 @@ def _clock(time: object) -> str:
 def summary(events: Sequence[dict[str, Any]], width: int) -> Text:
     """The whole screen as a text of lines at most ``width`` wide."""
     text = Text(no_wrap=True, end="")
-    work = pieces(events)
-    if not work and not events:
+    tasks = task_states(events)
+    if not tasks and not events:
         return Text("The log is empty.", end="")
-    longest = max((len(f"{piece.stage} {piece.name}") for piece in work), default=0)
-    for piece in work:
-        style = {"done": "", "failed": "bold red"}.get(piece.event, "bold")
-        text.append(piece_line(piece, width, min(longest, max(12, width // 3))) + "\n", style)
-    if work:
+    longest = max((len(f"{task.stage} {task.name}") for task in tasks), default=0)
+    for task in tasks:
+        style = {"done": "", "failed": "bold red"}.get(task.event, "bold")
+        text.append(task_line(task, width, min(longest, max(12, width // 3))) + "\n", style)
+    if tasks:
         text.append("\n")
     for event in events[-_SHOWN_EVENTS:]:
         text.append(event_line(event, width) + "\n", "dim")

@@ -7,47 +7,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from textual.app import ComposeResult
-from textual.containers import Horizontal, Vertical
 
 from engramcka import palettes
 from engramcka.tui import readout
-from engramcka.tui.capabilities import Capabilities
 from engramcka.tui.keys import Shortcut
-from engramcka.tui.messages import CellMoved
-from engramcka.tui.screens.cursor import CursorView
-from engramcka.tui.widgets.cell_panel import CellPanel, Readout, cell_line, cell_lines
-from engramcka.tui.widgets.cells import Look
+from engramcka.tui.screens.views import HeatmapsView, PanelView, usual_cell_style
+from engramcka.tui.terminal import Capabilities, clean
+from engramcka.tui.widgets.canvas import Line
 from engramcka.tui.widgets.heatmap import Heatmap, matrix_of
+from engramcka.tui.widgets.panel import LABEL_WIDTH, SPARK_WIDTH, DetailsPanel
 
 if TYPE_CHECKING:
     from engramcka.results import CkaMap
 
 
-def look_for(capabilities: Capabilities, palette: str, mode: str = "") -> Look:
-    """How cells are drawn on this terminal."""
-    usual = "half" if capabilities.half_blocks else "shade"
-    return Look(
-        palette=palette,
-        mode=mode or usual,
-        coloured=capabilities.colours in ("true", "256"),
-        ascii=capabilities.ascii,
-    )
-
-
-class MapView(CursorView):
+class MapView(PanelView, HeatmapsView):
     """The screen of one map."""
 
-    DEFAULT_CSS = """
-    MapView { layout: vertical; }
-    MapView #map-row { height: 1fr; }
-    """
-
     BINDINGS = [
-        Shortcut("a", "alignment", "Alignment"),
-        Shortcut("c", "palette", "Colours"),
-        Shortcut("v", "numbers", "Values"),
-        Shortcut("z,plus,equals_sign", "zoom(1)", "Zoom"),
-        Shortcut("Z,minus", "zoom(-1)", "Zoom out", show=False),
         Shortcut("d", "screen.compare", "Compare"),
         Shortcut("m", "maximum", "Column max", show=False),
         Shortcut("right_square_bracket", "screen.series(1)", "Later", show=False),
@@ -59,25 +36,16 @@ class MapView(CursorView):
     ]
 
     def __init__(self, capabilities: Capabilities, *, id: str | None = None) -> None:
-        super().__init__(id=id)
-        self.capabilities = capabilities
+        super().__init__(capabilities, id=id)
         self.map: CkaMap | None = None
         self.k = 5
         self._aligned: readout.Alignment | None = None
 
-    def compose(self) -> ComposeResult:
-        """Heatmap and panel, and the line that stands in for the panel."""
-        with Horizontal(id="map-row"):
-            heatmap = Heatmap(id="heatmap")
-            heatmap.look = look_for(self.capabilities, palettes.PALETTES[0])
-            yield heatmap
-            with Vertical(id="cell", classes="panel"):
-                yield CellPanel(id="cell-panel")
-        yield Readout(id="cell-line", classes="line")
-
-    def on_mount(self) -> None:
-        """Name the panel."""
-        self.query_one("#cell").border_title = "cell"
+    def compose_result(self) -> ComposeResult:
+        """The heatmap."""
+        heatmap = Heatmap(id="heatmap")
+        heatmap.cell_style = usual_cell_style(self.capabilities, palettes.PALETTES[0])
+        yield heatmap
 
     @property
     def heatmap(self) -> Heatmap:
@@ -88,7 +56,7 @@ class MapView(CursorView):
         """Show a map; the cursor stays on its cell if there is one."""
         self.map = cka
         self._align()
-        self._tell()
+        self.refresh_panel()
 
     def _align(self) -> None:
         assert self.map is not None
@@ -98,25 +66,22 @@ class MapView(CursorView):
             matrix_of(self.map.similarity, self.map.y_layers, self.map.x_layers, curve)
         )
 
-    def on_resize(self) -> None:
-        """The panel's texts depend on its width."""
-        self.call_after_refresh(self._tell)
-
-    def _tell(self) -> None:
-        """Say what is known about the cell under the cursor."""
+    def panel_lines(self, panel: DetailsPanel) -> list[Line]:
+        """Everything that is known about the cell under the cursor."""
         if self.map is None or self._aligned is None:
-            return
-        row, column = self.heatmap.cursor
+            return []
+        row, column = self.cursor
         cell = readout.cell(self.map, row, column, self._aligned)
-        if self.query_one("#cell").display:
-            panel = self.query_one(CellPanel)
-            cell_and_map = [*cell, ("nearest", readout.shift(self._aligned.shift))]
-            panel.set_lines(
-                cell_lines(panel, self.map, row, column, cell_and_map, self.capabilities.ascii)
-            )
-        line = self.query_one("#cell-line", Readout)
-        if line.display:
-            line.set_lines([cell_line(self.map, row, column, cell)])
+        cell.append(("nearest", readout.shift(self._aligned.shift)))
+        return cell_lines(panel, self.map, row, column, cell, self.capabilities.ascii)
+
+    def short_line(self, width: int) -> Line:
+        """The cell's value, and what else fits."""
+        if self.map is None or self._aligned is None:
+            return []
+        row, column = self.cursor
+        cell = readout.cell(self.map, row, column, self._aligned)
+        return cell_line(self.map, row, column, cell)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -131,13 +96,7 @@ class MapView(CursorView):
     def move_cursor(self, row: int, column: int) -> None:
         """Put the cursor on a cell of the map."""
         self.heatmap.move(row, column)
-        self._tell()
-
-    def on_cell_moved(self, message: CellMoved) -> None:
-        """The mouse chose a cell."""
-        message.stop()
-        self.focus()
-        self.put_cursor(message.row, message.column)
+        self.refresh_panel()
 
     def action_maximum(self) -> None:
         """Move the cursor to the highest similarity of its column."""
@@ -146,82 +105,67 @@ class MapView(CursorView):
             if best is not None:
                 self.put_cursor(best, self.heatmap.cursor[1])
 
-    def action_alignment(self) -> None:
-        """Show or hide the soft alignment curve."""
-        self.heatmap.curve_shown = not self.heatmap.curve_shown
-        self.heatmap.change()
-
     def use_palette(self, name: str) -> None:
         """Draw in this palette, if there is such a one."""
         if name in palettes.PALETTES:
-            self.heatmap.set_look(replace(self.heatmap.look, palette=name))
+            self.heatmap.set_cell_style(replace(self.heatmap.cell_style, palette=name))
 
     def action_palette(self) -> None:
         """Draw in the next palette; after the last one in shades without colour."""
-        look = self.heatmap.look
-        usual = look_for(self.capabilities, look.palette)
+        style = self.heatmap.cell_style
+        usual = usual_cell_style(self.capabilities, style.palette)
         names = list(palettes.PALETTES)
-        if look.mode == "shade" and usual.mode == "half":
-            new = replace(usual, palette=names[0], low=look.low, high=look.high)
-        elif look.palette == names[-1] and look.mode == "half":
-            new = replace(look, mode="shade")
+        if style.mode == "shade" and usual.mode == "half":
+            new = replace(usual, palette=names[0], low=style.low, high=style.high)
+        elif style.palette == names[-1] and style.mode == "half":
+            new = replace(style, mode="shade")
         else:
-            new = replace(look, palette=names[(names.index(look.palette) + 1) % len(names)])
-        self.heatmap.set_look(new)
-
-    def action_numbers(self) -> None:
-        """Show cells as numbers, or as colours again."""
-        look = self.heatmap.look
-        usual = look_for(self.capabilities, look.palette).mode
-        self.heatmap.set_look(replace(look, mode=usual if look.mode == "digits" else "digits"))
-
-    def action_zoom(self, steps: int) -> None:
-        """Make cells larger or smaller; the smallest are means over blocks."""
-        self.heatmap.zoom_by(steps)
+            new = replace(style, palette=names[(names.index(style.palette) + 1) % len(names)])
+        self.heatmap.set_cell_style(new)
 
     def action_range(self) -> None:
         """Stretch the colours over the values there are, or over 0 to 1 again."""
         if self.map is None:
             return
-        look, values = self.heatmap.look, self.map.similarity
+        style, values = self.heatmap.cell_style, self.map.similarity
         finite = values[np.isfinite(values)]
-        if (look.low, look.high) == (0.0, 1.0) and len(finite) and finite.max() > finite.min():
-            look = replace(look, low=float(finite.min()), high=float(finite.max()))
+        if (style.low, style.high) == (0.0, 1.0) and len(finite) and finite.max() > finite.min():
+            style = replace(style, low=float(finite.min()), high=float(finite.max()))
         else:
-            look = replace(look, low=0.0, high=1.0)
-        self.heatmap.set_look(look)
+            style = replace(style, low=0.0, high=1.0)
+        self.heatmap.set_cell_style(style)
 
     async def action_range_dialog(self) -> None:
         """Ask for the values of the first and the last colour."""
-        from engramcka.tui.screens.range import RangeScreen
+        from engramcka.tui.screens.dialogs import RangeScreen
 
-        look = self.heatmap.look
-        await self.app.push_screen(RangeScreen(look.low, look.high), self.use_range)
+        style = self.heatmap.cell_style
+        await self.app.push_screen(RangeScreen(style.low, style.high), self.use_range)
 
     def use_range(self, ends: tuple[float, float] | None) -> None:
         """Draw with colours from one value to another."""
         if ends is not None:
-            self.heatmap.set_look(replace(self.heatmap.look, low=ends[0], high=ends[1]))
+            self.heatmap.set_cell_style(replace(self.heatmap.cell_style, low=ends[0], high=ends[1]))
 
     def action_neighbours(self, more: int) -> None:
         """Average the alignment over one row more or fewer."""
         if self.map is not None:
             self.k = min(max(self.k + more, 1), self.map.similarity.shape[0])
             self._align()
-            self._tell()
+            self.refresh_panel()
 
     def figure_options(self) -> dict[str, Any]:
         """How an exported figure is to be drawn, so that it looks like the screen."""
-        look = self.heatmap.look
+        style = self.heatmap.cell_style
         return {
-            "palette": look.palette,
+            "palette": style.palette,
             "alignment": self.heatmap.curve_shown,
             "k": self.k,
-            "low": look.low,
-            "high": look.high,
+            "low": style.low,
+            "high": style.high,
         }
 
-    def drawn(self) -> tuple[Any, dict[str, Any]]:
+    def figure_input(self) -> tuple[Any, dict[str, Any]]:
         """What an exported figure draws, and its options."""
         return self.map, self.figure_options()
 
@@ -234,3 +178,50 @@ class MapView(CursorView):
         if what == "row":
             return readout.row_table(self.map, row), f"row {self.map.y_layers[row]}"
         return repr(float(self.map.similarity[row, column])), "the value"
+
+
+def cell_lines(
+    panel: DetailsPanel,
+    cka: CkaMap,
+    row: int,
+    column: int,
+    cell: list[tuple[str, str]],
+    ascii_only: bool,
+) -> list[Line]:
+    """The panel's lines for one cell."""
+    width = min(max(panel.size.width - LABEL_WIDTH, 1), SPARK_WIDTH)
+    across = readout.spark_levels(cka.similarity[row], width)
+    down = readout.spark_levels(cka.similarity[:, column], width)
+    extra = readout.diagnostics(cka, row, column)
+    lines = [
+        panel.heading(clean(cka.y_label)),
+        panel.pair("  row", str(cka.y_layers[row])),
+        panel.heading(clean(cka.x_label)),
+        panel.pair("  column", str(cka.x_layers[column])),
+        [],
+        *(panel.pair(label, value) for label, value in (*cell, *extra)),
+        [],
+        panel.profile("row", across, ascii_only),
+        panel.profile("column", down, ascii_only),
+    ]
+    if cka.warnings:
+        lines += [[], panel.pair("warnings", "")]
+        lines += panel.sentences([clean(warning) for warning in cka.warnings])
+    return lines
+
+
+def cell_line(cka: CkaMap, row: int, column: int, cell: list[tuple[str, str]]) -> Line:
+    """The same in one line: layers, value, interval, then what else fits."""
+    known = dict(cell)
+    layers = f"row {cka.y_layers[row]:>2} col {cka.x_layers[column]:>2}"
+    value, interval = known.pop("CKA"), known.pop("95 %", "")
+    aligned = next(text for label, text in known.items() if label.startswith("a_"))
+    null = f"  null {known['null']}" if "null" in known else ""
+    warned = f"  {len(cka.warnings)} warnings" if cka.warnings else ""
+    return [
+        (f"{layers}  ", "label"),
+        (f"{value:<6} ", "value"),
+        (f"{interval:<10}  " if interval else "", "label"),
+        (f"a {aligned:<15}{null}", "label"),
+        (warned, "warning"),
+    ]

@@ -5,12 +5,12 @@ from __future__ import annotations
 from textual.timer import Timer
 
 from engramcka.results import CkaMap
-from engramcka.tui.capabilities import Capabilities
 from engramcka.tui.exporting import Part
 from engramcka.tui.keys import Shortcut
 from engramcka.tui.loading import Several
 from engramcka.tui.messages import TitleChanged
 from engramcka.tui.screens.map import MapView
+from engramcka.tui.terminal import Capabilities
 
 SECONDS = 0.5  # a map is shown for so long while the series plays
 _SLIDER = 20  # characters of the slider at most
@@ -119,5 +119,5 @@ class SeriesView(MapView):
             self.post_message(TitleChanged())
 
     def on_hide(self) -> None:
-        """What nobody sees does not play."""
+        """Pause a series that is no longer on the screen."""
         self.stop()

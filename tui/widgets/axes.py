@@ -1,16 +1,14 @@
-"""Layer numbers beside and below a map, and the colour bar, as text.
-
-Pure functions; the numbers are those stored with the map.
-"""
+"""Numbers along axes as text: layers beside a map, its colour bar, round values of a chart."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 from rich.segment import Segment
 from rich.style import Style
 
-from engramcka.tui.widgets.cells import Look, levels, pair_style, shade
+from engramcka.tui.widgets.cells import CellStyle, levels, pair_style, shade
 from engramcka.tui.widgets.geometry import Geometry
 
 _STEPS = (1, 2, 5, 10, 20, 25, 50, 100)
@@ -61,18 +59,18 @@ def x_mark(geometry: Geometry, column: int) -> int:
     return min(max(0, middle), geometry.used_width - 1)
 
 
-def colour_bar(look: Look, ground: str, width: int, base: Style) -> list[Segment]:
+def colour_bar(style: CellStyle, ground: str, width: int, base: Style) -> list[Segment]:
     """The colour bar with the values of its ends, at most ``width`` characters."""
-    low, high = number(look.low), number(look.high)
+    low, high = number(style.low), number(style.high)
     length = min(24, width - len(low) - len(high) - 2)
     if length < 4:
         return [Segment(f"{low} .. {high}"[:width], base)]
     bar = [Segment(f"{low} ", base)]
     for index in levels([i / (length - 1) for i in range(length)], 0.0, 1.0).tolist():
-        if look.mode == "half" or (look.mode == "digits" and look.coloured):
-            bar.append(Segment(" ", pair_style(look.palette, ground, index, index)))
+        if style.mode == "half" or (style.mode == "digits" and style.coloured):
+            bar.append(Segment(" ", pair_style(style.palette, ground, index, index)))
         else:
-            bar.append(Segment(shade(index, 1, look.shades), base))
+            bar.append(Segment(shade(index, 1, style.shades), base))
     return [*bar, Segment(f" {high}", base)]
 
 
@@ -80,3 +78,18 @@ def number(value: float) -> str:
     """A value of the colour bar with as many decimals as it needs, two at most."""
     text = f"{value:.2f}"
     return text[:-1] if text.endswith("0") else text
+
+
+def value_text(value: float, low: float, high: float) -> str:
+    """A number with as many decimals as the numbers of a range need to differ."""
+    places = int(np.clip(np.ceil(-np.log10(max(high - low, 1e-9))) + 1, 0, 5))
+    return f"{value + 0.0:.{places}f}"
+
+
+def round_values(low: float, high: float, most: int) -> list[float]:
+    """At most about ``most`` multiples of 1, 2 or 5 times a power of ten in a range."""
+    rough = (high - low) / most
+    power = 10.0 ** np.floor(np.log10(rough))
+    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough)
+    first = int(np.ceil(low / step))
+    return [i * step for i in range(first, int(np.floor(high / step)) + 1)]

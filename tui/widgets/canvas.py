@@ -10,6 +10,9 @@ from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
 
+Line = list[tuple[str, str]]
+"""A line as texts with their parts; a part names a component class, "" the ground."""
+
 _GAP = 6  # characters that stay are sent again where fewer lie between two that change
 
 
@@ -33,11 +36,11 @@ class Canvas(Widget):
         raise NotImplementedError
 
     def on_resize(self) -> None:
-        """Everything is drawn anew."""
+        """Draw everything again."""
         self.change()
 
     def notify_style_update(self) -> None:
-        """Colours of the theme are in the lines: draw them anew."""
+        """Colours of the theme are in the lines: draw them again."""
         super().notify_style_update()
         self._part_styles.clear()
         self.change()
@@ -54,6 +57,13 @@ class Canvas(Widget):
             found = self.get_component_rich_style(name) if name else self.rich_style
             self._part_styles[name] = found
         return found
+
+    def part_segments(self, line: Line, prefix: str) -> list[Segment]:
+        """A line's texts in the colours of the component classes PREFIX--PART."""
+        return [
+            Segment(text, self.part_style(f"{prefix}--{part}")) if part else Segment(text)
+            for text, part in line
+        ]
 
     def render_lines(self, crop: Region) -> list[Strip]:
         """The lines in the region: nothing is around them, and they are kept already."""

@@ -1,6 +1,6 @@
 """The cells of a map as text: half blocks in colour, shade characters, or digits.
 
-Pure functions from levels and a geometry to rich segments; knows no widgets and no files.
+Pure functions from levels and a geometry to rich segments.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _MARKS = {  # colours that do not occur in the palette: cursor, alignment
 
 
 @dataclass(frozen=True)
-class Look:
+class CellStyle:
     """How cells are drawn."""
 
     palette: str = palettes.PALETTES[0]
@@ -95,7 +95,7 @@ class Field:
     """All that the cells' lines are drawn from."""
 
     geometry: Geometry
-    look: Look
+    cell_style: CellStyle
     levels: npt.NDArray[np.int16]  # (rows, columns)
     values: npt.NDArray[np.float64]  # (rows, columns)
     curve: Sequence[float] | None = None  # a height in rows for each column, NaN for none
@@ -103,7 +103,7 @@ class Field:
 
     def line(self, y: int, cursor: tuple[int, int] | None) -> list[Segment]:
         """The segments of one line, ``used_width`` characters."""
-        if self.look.mode == "half":
+        if self.cell_style.mode == "half":
             return self._half_line(y, cursor)
         return self._text_line(y, cursor)
 
@@ -111,7 +111,7 @@ class Field:
         top, bottom = self._keys(y, 0, cursor), self._keys(y, 1, cursor)
         segments = []
         for (upper, lower), run in groupby(zip(top, bottom, strict=True)):
-            style = pair_style(self.look.palette, self.ground, upper, lower)
+            style = pair_style(self.cell_style.palette, self.ground, upper, lower)
             segments.append(Segment((" " if upper == lower else "▀") * len(list(run)), style))
         return segments
 
@@ -173,26 +173,26 @@ class Field:
     ) -> tuple[str, Style | None]:
         level, width = int(self.levels[row, column]), self.geometry.cell_width
         on_curve = nearest and self.curve is not None and _rounds_to(self.curve[column], row)
-        if self.look.mode == "digits":
+        if self.cell_style.mode == "digits":
             value = float(self.values[row, column])
-            text = digits(value, width, self.look.signed) if nearest else " " * width
+            text = digits(value, width, self.cell_style.signed) if nearest else " " * width
             style = self._digit_style(level)
             if on_curve:
                 style += Style(underline=True, bold=True)
         else:
-            text, style = shade(level, width, self.look.shades), Style()
+            text, style = shade(level, width, self.cell_style.shades), Style()
             if on_curve:
                 text = _middle(text, "o")
         if under_cursor:
             style += Style(reverse=True)
-            if self.look.mode == "shade" and width > 1:
+            if self.cell_style.mode == "shade" and width > 1:
                 text = f"[{text[1:-1]}]"
         return text, style
 
     def _digit_style(self, level: int) -> Style:
-        if not self.look.coloured:
+        if not self.cell_style.coloured:
             return Style()
-        colours = key_colours(self.look.palette, self.ground)
+        colours = key_colours(self.cell_style.palette, self.ground)
         red, green, blue = colours[level].get_truecolor()
         light = 0.299 * red + 0.587 * green + 0.114 * blue > 140
         return Style(color="#000000" if light else "#ffffff", bgcolor=colours[level])

@@ -1,6 +1,6 @@
 """Curves over a common axis drawn in characters: braille lines, marks, intervals, a legend.
 
-Pure functions; knows no widgets and nothing of what the curves are.
+Pure functions of a `Chart`; `engramcka.tui.charts` makes one of each kind of result.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ from rich.cells import cell_len
 
 from engramcka.results import Float
 from engramcka.tui.terminal import clean, shorten
+from engramcka.tui.widgets.axes import round_values, value_text
 from engramcka.tui.widgets.grid import Grid
-from engramcka.tui.widgets.plot_axes import round_values, value_text
 
 STYLES = 6
 """Colours and marks before they repeat: parts curve-0 .. and interval-0 .. of the lines drawn."""
 _MARKS = "●◆▲■○◇"
 _BELOW = 3  # lines under the plot: cursor's mark, numbers, caption
+_LABEL_WIDTH = 28  # characters of a point's label at most
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,18 @@ class Curve:
     style: int | None = None  # which colour and mark; None: its place among the curves
     marked: bool = True  # a mark on every point that has room
     joined: bool = True  # lines between the points
+    mark: str = ""  # the mark; "" for that of the style
+    labels: tuple[str, ...] = ()  # (points,), written beside the marks where there is room
+    optional: bool = False  # see `Chart.near`
+
+
+@dataclass(frozen=True)
+class Level:
+    """A line across the whole plot: dashed for a baseline, solid for a reference."""
+
+    name: str
+    value: float
+    solid: bool = False
 
 
 @dataclass(frozen=True)
@@ -42,9 +55,13 @@ class Chart:
 
     curves: tuple[Curve, ...]
     caption: str
-    levels: tuple[tuple[str, float], ...] = ()  # lines across with their names
+    levels: tuple[Level, ...] = ()
     whole: bool = False  # x are whole numbers
+    last_number: float | None = None  # no numbers under the axis beyond this x
     zero: bool = False  # the axis begins at zero where that is near
+    near: bool = False
+    """Whether the axis leaves out levels and optional curves that are farther from the other
+    curves than these extend; an arrow at the edge then says where they are."""
 
     @property
     def places(self) -> list[float]:
@@ -59,7 +76,10 @@ class Chart:
 def _beyond(curve: Curve, start: float) -> Curve:
     kept = curve.x >= start
     ends = [None if end is None else end[kept] for end in (curve.low, curve.high)]
-    return replace(curve, x=curve.x[kept], y=curve.y[kept], low=ends[0], high=ends[1])
+    labels = tuple(label for label, stays in zip(curve.labels, kept, strict=False) if stays)
+    return replace(
+        curve, x=curve.x[kept], y=curve.y[kept], low=ends[0], high=ends[1], labels=labels
+    )
 
 
 def mark_of(style: int) -> str:
@@ -91,6 +111,14 @@ class ChartFrame:
         """Line of a value, from the top of the drawing."""
         return self.top + (self.high - value) / (self.high - self.low) * (self.height - 1)
 
+    def inside(self, value: float) -> bool:
+        """Whether the axis takes the value in."""
+        return self.low <= value <= self.high
+
+    def row(self, value: float) -> int:
+        """The line nearest to a value; that of the edge for one beyond the axis."""
+        return round(self.y(min(max(value, self.low), self.high)))
+
     def nearest(self, places: Sequence[float], character: int) -> int:
         """Index of the place that is nearest to a character."""
         return min(range(len(places)), key=lambda index: abs(self.x(places[index]) - character))
@@ -98,9 +126,13 @@ class ChartFrame:
 
 def value_range(chart: Chart) -> tuple[float, float]:
     """Lowest and highest value to show, with a margin."""
-    arrays = [v for c in chart.curves for v in (c.y, c.low, c.high) if v is not None]
-    found = [float(v) for array in arrays for v in array[np.isfinite(array)]]
-    found += [level for _, level in chart.levels if np.isfinite(level)]
+    needed = [v for curve in chart.curves if not curve.optional for v in _values(curve)]
+    others = [v for curve in chart.curves if curve.optional for v in _values(curve)]
+    others += [level.value for level in chart.levels if np.isfinite(level.value)]
+    if chart.near and needed and max(needed) > min(needed):
+        low, high = min(needed), max(needed)
+        others = [v for v in others if low - (high - low) <= v <= high + (high - low)]
+    found = needed + others
     if not found:
         return 0.0, 1.0
     low, high = min(found), max(found)
@@ -108,6 +140,12 @@ def value_range(chart: Chart) -> tuple[float, float]:
         return 0.0, high * 1.04 or 1.0
     margin = (high - low) * 0.06 or abs(low) * 0.01 or 1.0
     return low - margin, high + margin
+
+
+def _values(curve: Curve) -> list[float]:
+    """All finite values of a curve and of its intervals."""
+    arrays = [values for values in (curve.y, curve.low, curve.high) if values is not None]
+    return [float(value) for values in arrays for value in values[np.isfinite(values)]]
 
 
 def chart_frame(chart: Chart, width: int, height: int) -> ChartFrame | None:
@@ -133,9 +171,10 @@ def draw_chart(
         grid.text(0, 0, "too small for the curves", "axis")
         return grid.lines()
     _axes(grid, chart, frame, cursor)
-    for _, level in chart.levels:
-        y = round(frame.y(level))
-        grid.text(frame.left, y, "╌" * frame.width, "level")
+    for level in chart.levels:
+        if frame.inside(level.value):
+            dash = "─" if level.solid else "╌"
+            grid.text(frame.left, frame.row(level.value), dash * frame.width, _level_part(level))
     styled = [(i if c.style is None else c.style, c) for i, c in enumerate(chart.curves)]
     for style, curve in styled:
         _intervals(grid, frame, curve, f"interval-{style % STYLES}")
@@ -143,8 +182,10 @@ def draw_chart(
         _line(grid, frame, curve, f"curve-{style % STYLES}")
     for style, curve in styled:
         _marks(grid, frame, curve, style % STYLES, cursor)
-    for name, level in chart.levels:
-        _level_name(grid, frame, shorten(f"{clean(name)} {level:.4g}", frame.width), level)
+    for level in chart.levels:
+        _level_name(grid, frame, level)
+    for style, curve in styled:
+        _labels(grid, frame, curve, f"curve-{style % STYLES}")
     for y, row in enumerate(_legend_rows(chart, width - frame.left)):
         _legend(grid, frame.left, y, row)
     return grid.lines()
@@ -153,7 +194,7 @@ def draw_chart(
 def _legend_rows(chart: Chart, width: int) -> list[list[tuple[str, str]]]:
     """(text, part) of the curves' names, wrapped into at most three lines; none for one curve."""
     named = [
-        (index if curve.style is None else curve.style, clean(curve.name))
+        (index if curve.style is None else curve.style, curve.mark, clean(curve.name))
         for index, curve in enumerate(chart.curves)
         if curve.name
     ]
@@ -161,8 +202,8 @@ def _legend_rows(chart: Chart, width: int) -> list[list[tuple[str, str]]]:
         return []
     rows: list[list[tuple[str, str]]] = [[]]
     used = 0
-    for style, name in named:
-        text = f"{mark_of(style)} {shorten(name, max(8, min(28, width - 3)))}  "
+    for style, mark, name in named:
+        text = f"{mark or mark_of(style)} {shorten(name, max(8, min(28, width - 3)))}  "
         if used and used + cell_len(text) > width:
             rows.append([])
             used = 0
@@ -171,12 +212,44 @@ def _legend_rows(chart: Chart, width: int) -> list[list[tuple[str, str]]]:
     return rows[:3]
 
 
-def _level_name(grid: Grid, frame: ChartFrame, label: str, level: float) -> None:
-    """The name of a line across above or below it, where nothing else is."""
-    rows = [round(frame.y(level)) + step for step in (-1, 1)]
-    columns = range(frame.left + 1, frame.left + max(2, frame.width - len(label)))
-    free = [(x, y) for y in rows for x in columns if grid.free(x, y, len(label))]
-    grid.text(*(free or [(frame.left + 1, rows[0])])[0], label, "level", under=True)
+def _level_part(level: Level) -> str:
+    return "reference" if level.solid else "baseline"
+
+
+def _level_name(grid: Grid, frame: ChartFrame, level: Level) -> None:
+    """A level's name on the free place nearest to it, or to the edge that it is beyond."""
+    text = f"{clean(level.name)} {level.value:.4g}"
+    at = frame.row(level.value)
+    if not frame.inside(level.value):
+        text = f"{_arrow(frame, level.value)} {text}"
+        at += -1 if level.value > frame.high else 1
+    label = shorten(text, frame.width)
+    right = frame.left + frame.width - cell_len(label)
+    rows = range(frame.top, frame.top + frame.height)
+    columns = (right, *range(frame.left + 1, right))
+    for y in sorted((row for row in rows if row != at), key=lambda row: abs(row - at)):
+        for x in columns:
+            if grid.free(x - 1, y, cell_len(label) + 1):
+                grid.text(x, y, label, _level_part(level))
+                return
+
+
+def _arrow(frame: ChartFrame, value: float) -> str:
+    """The side of the axis on which a value is beyond it."""
+    return "↑" if value > frame.high else "↓"
+
+
+def _labels(grid: Grid, frame: ChartFrame, curve: Curve, part: str) -> None:
+    """The labels of a curve's points to the right or left of their marks, where there is room."""
+    for label, x, y in zip(curve.labels, curve.x, curve.y, strict=False):
+        if not np.isfinite(y):
+            continue
+        text = shorten(clean(label), min(_LABEL_WIDTH, frame.width // 2))
+        column, row, width = int(frame.x(x)), frame.row(y), cell_len(text)
+        for start in (column + 2, column - 1 - width):
+            if start > frame.left and grid.free(start - 1, row, width + 1):
+                grid.text(start, row, text, part)
+                break
 
 
 def _legend(grid: Grid, x: int, y: int, row: list[tuple[str, str]]) -> None:
@@ -203,8 +276,10 @@ def _axes(grid: Grid, chart: Chart, frame: ChartFrame, cursor: float | None) -> 
 def _x_numbers(chart: Chart, frame: ChartFrame) -> list[tuple[int, str]]:
     """(character, text) of the numbers under the axis."""
     low, high = frame.x_low, frame.x_high
+    if chart.last_number is not None:
+        high = min(high, chart.last_number)
     if high <= low:
-        return [(int(frame.x(low)), f"{low:g}")]
+        return [(int(frame.x(low)), f"{low:g}")] if high == low else []
     found = round_values(low, high, max(2, frame.width // 8))
     if chart.whole:
         found = sorted({low, *(value for value in found if value == int(value))})
@@ -239,14 +314,14 @@ def _line(grid: Grid, frame: ChartFrame, curve: Curve, part: str) -> None:
     if not curve.joined:
         return
     previous: tuple[float, float] | None = None
-    for x, y in zip(*_thinned(curve, frame), strict=True):
+    for x, y in zip(*thinned(curve, frame), strict=True):
         at = _dots(frame, x, y) if np.isfinite(y) else None
         if at is not None:
             grid.line(*(previous or at), *at, part)
         previous = at
 
 
-def _thinned(curve: Curve, frame: ChartFrame) -> tuple[Float, Float]:
+def thinned(curve: Curve, frame: ChartFrame) -> tuple[Float, Float]:
     """The points, or where many share a column of dots the lowest and highest of each."""
     if len(curve.x) <= 8 * frame.width:
         return curve.x, curve.y
@@ -267,4 +342,5 @@ def _marks(grid: Grid, frame: ChartFrame, curve: Curve, style: int, cursor: floa
         under = cursor is not None and x == cursor
         if np.isfinite(y) and (roomy or under or (curve.marked and not curve.joined)):
             part = "mark" if under else f"curve-{style}"
-            grid.text(int(frame.x(x)), round(frame.y(y)), mark_of(style), part)
+            mark = (curve.mark or mark_of(style)) if frame.inside(y) else _arrow(frame, y)
+            grid.text(int(frame.x(x)), frame.row(y), mark, part)

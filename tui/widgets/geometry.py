@@ -1,12 +1,17 @@
-"""Where each cell of a map lies in characters, and which cells fit.
+"""Where each cell of a map lies in characters, which cells fit, and means where not all do.
 
-Pure arithmetic. Rows and columns are indices from 0 at the bottom left, as in the paper's figure.
+Rows and columns are indices from 0 at the bottom left, as in the paper's figure.
 A line of text holds ``sub`` sub-rows: 2 with half blocks, which are then square, else 1.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+
+import numpy as np
+
+from engramcka.results import Float
 
 
 @dataclass(frozen=True)
@@ -133,3 +138,35 @@ def fit(
         rows, columns, max(1, width), max(1, lines), sub, min(across, max(1, width)),
         min(height, max(1, lines * sub)),
     )  # fmt: skip
+
+
+def block_means(values: Float, factor: int) -> Float:
+    """(rows, columns) as means over the finite cells of factor x factor blocks, from row 0 on.
+
+    The last blocks are smaller where the sides are no multiples; a block without a finite cell is
+    NaN.
+    """
+    there = np.isfinite(values)
+    sums, counts = np.where(there, values, 0.0), there.astype(np.float64)
+    for axis in (0, 1):
+        starts = np.arange(0, values.shape[axis], factor)
+        sums = np.add.reduceat(sums, starts, axis=axis)
+        counts = np.add.reduceat(counts, starts, axis=axis)
+    return np.where(counts > 0, sums / np.maximum(counts, 1.0), np.nan)
+
+
+def block_curve(heights: list[float], factor: int) -> list[float]:
+    """A curve over columns in rows, as one over blocks of columns in blocks of rows."""
+    rows = (np.array([heights], dtype=np.float64) + 0.5) / factor - 0.5
+    means: list[float] = block_means(np.repeat(rows, factor, axis=0), factor)[0].tolist()
+    return means
+
+
+def factor_that_fits(rows: int, columns: int, fit: Callable[[int, int], Geometry]) -> int:
+    """The smallest side of blocks with which the whole map is shown."""
+    factor = 1
+    while factor < max(rows, columns):
+        if fit(-(-rows // factor), -(-columns // factor)).whole:
+            break
+        factor += 1
+    return factor

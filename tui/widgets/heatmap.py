@@ -1,7 +1,4 @@
-"""A map as a coloured text heatmap with its axes, cursor and colour bar.
-
-Knows what to draw and where; the cursor's value belongs to whoever shows the map.
-"""
+"""A map as a coloured text heatmap with its axes, cursor and colour bar."""
 
 from __future__ import annotations
 
@@ -17,9 +14,8 @@ from textual import events
 from engramcka.tui.messages import CellMoved
 from engramcka.tui.widgets import axes
 from engramcka.tui.widgets.canvas import Canvas
-from engramcka.tui.widgets.cells import Field, Look, curve_heights, digits_width, levels
-from engramcka.tui.widgets.geometry import Geometry, fit
-from engramcka.tui.widgets.overview import block_curve, block_means, factor_that_fits
+from engramcka.tui.widgets.cells import CellStyle, Field, curve_heights, digits_width, levels
+from engramcka.tui.widgets.geometry import Geometry, block_curve, block_means, factor_that_fits, fit
 
 _AXIS_LINES = 2  # the cursor's mark and the layer numbers
 
@@ -43,7 +39,7 @@ class Matrix:
 
 
 class Heatmap(Canvas):
-    """The heatmap; `show` gives it a matrix, `look` says how to draw it, `cursor` is a cell."""
+    """A matrix as colours; `cell_style` says how to draw it, `cursor` is a cell of it."""
 
     COMPONENT_CLASSES = {"heatmap--axis", "heatmap--cursor"}
 
@@ -57,12 +53,12 @@ class Heatmap(Canvas):
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self.matrix: Matrix | None = None
-        self.look = Look()
+        self.cell_style = CellStyle()
         self.curve_shown = True
         self.zoom = 0  # steps that cells are larger than what fits; -1 for the overview
         self.cursor = (0, 0)
         self.factor = 1  # cells of the matrix along a side of what is drawn as one
-        self._shown: Matrix | None = None  # the matrix, or its overview
+        self.shown: Matrix | None = None  # what is drawn: the matrix, or its overview
         self._field: Field | None = None
         self._left = self._top = self._gutter = 0
         self._labels: dict[int, str] = {}
@@ -73,6 +69,11 @@ class Heatmap(Canvas):
         """Where the cells are; None before the first `show`."""
         return self._field.geometry if self._field else None
 
+    @property
+    def origin(self) -> tuple[int, int]:
+        """(x, y) of the upper left character of the cells, in the widget."""
+        return self._left + self._gutter, self._top
+
     def show(self, matrix: Matrix) -> None:
         """Draw this matrix; the cursor stays where it is if there is such a cell."""
         self.matrix = matrix
@@ -80,9 +81,9 @@ class Heatmap(Canvas):
         self.cursor = (min(self.cursor[0], rows - 1), min(self.cursor[1], columns - 1))
         self.change()
 
-    def set_look(self, look: Look) -> None:
+    def set_cell_style(self, style: CellStyle) -> None:
         """Draw the cells in another way."""
-        self.look = look
+        self.cell_style = style
         self.change()
 
     def zoom_by(self, steps: int) -> None:
@@ -93,7 +94,7 @@ class Heatmap(Canvas):
         self.change()
 
     def change(self) -> None:
-        """The size or the theme changed: lay everything out anew."""
+        """The size or the theme changed: lay everything out again."""
         self._lay_out()
         super().change()
 
@@ -104,21 +105,21 @@ class Heatmap(Canvas):
         rows, columns = self.matrix.values.shape
         longest = max(len(str(number)) for number in self.matrix.y_numbers)
         self._gutter = longest + 1
-        needed = digits_width(self.matrix.values, self.look.signed)
+        needed = digits_width(self.matrix.values, self.cell_style.signed)
 
         def fitted(rows: int, columns: int) -> Geometry:
             return fit(
                 rows, columns, self.size.width - self._gutter - 1,
                 self.size.height - _AXIS_LINES - self._bar_lines,
-                sub=self.look.sub, zoom=max(0, self.zoom),
-                digits=needed if self.look.mode == "digits" else 0,
+                sub=self.cell_style.sub, zoom=max(0, self.zoom),
+                digits=needed if self.cell_style.mode == "digits" else 0,
             )  # fmt: skip
 
         before, self.factor = self.factor, 1
         if self.zoom < 0:
             self.factor = factor_that_fits(rows, columns, fitted)
-        self._shown = self.matrix.blocks(self.factor)
-        geometry = fitted(*self._shown.values.shape)
+        self.shown = self.matrix.blocks(self.factor)
+        geometry = fitted(*self.shown.values.shape)
         if before == self.factor:
             geometry = self._kept(geometry)
         self._place(geometry.reveal(*self._block(self.cursor)))
@@ -135,19 +136,19 @@ class Heatmap(Canvas):
         return replace(geometry, first_row=old.first_row, first_column=old.first_column)
 
     def _place(self, geometry: Geometry) -> None:
-        assert self._shown is not None
+        assert self.shown is not None
         used = geometry.used_width + self._gutter
         self._left = max(0, (self.size.width - used) // 2)
         below = _AXIS_LINES + self._bar_lines
         self._top = max(0, (self.size.height - geometry.used_lines - below) // 2)
-        self._labels = axes.y_labels(self._shown.y_numbers, geometry)
-        self._numbers_line = axes.x_labels(self._shown.x_numbers, geometry)
+        self._labels = axes.y_labels(self.shown.y_numbers, geometry)
+        self._numbers_line = axes.x_labels(self.shown.x_numbers, geometry)
         self._field = Field(
             geometry,
-            self.look,
-            levels(self._shown.values, self.look.low, self.look.high),
-            self._shown.values,
-            self._shown.curve if self.curve_shown else None,
+            self.cell_style,
+            levels(self.shown.values, self.cell_style.low, self.cell_style.high),
+            self.shown.values,
+            self.shown.curve if self.curve_shown else None,
             self._ground(),
         )
 
@@ -196,7 +197,7 @@ class Heatmap(Canvas):
         if below == 3 and self._bar_lines:
             ground = self._ground()
             room = self.size.width - self._left - self._gutter
-            return [indent, *axes.colour_bar(self.look, ground, room, axis)]
+            return [indent, *axes.colour_bar(self.cell_style, ground, room, axis)]
         return []
 
     def _zoom_text(self) -> str:
@@ -256,8 +257,8 @@ class Heatmap(Canvas):
         """A click puts the cursor there."""
         if self._field is None:
             return
-        x = int(event.screen_x) - self.region.x - self._left - self._gutter
-        y = int(event.screen_y) - self.region.y - self._top
+        x = int(event.screen_x) - self.region.x - self.origin[0]
+        y = int(event.screen_y) - self.region.y - self.origin[1]
         geometry = self._field.geometry
         if not 0 <= y < geometry.used_lines:
             return

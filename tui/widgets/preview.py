@@ -13,7 +13,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from engramcka import palettes
-from engramcka.tui.capabilities import Capabilities
+from engramcka.tui.terminal import Capabilities
 
 Pixels = npt.NDArray[np.uint8]  # (height, width, 3) RGB
 

@@ -1,7 +1,4 @@
-"""The runs, their results and logs as a tree, with a filter and the state of their jobs.
-
-Knows names and states only; what an entry holds is read elsewhere.
-"""
+"""The runs, their results and logs as a tree, with a filter and the state of their jobs."""
 
 from __future__ import annotations
 

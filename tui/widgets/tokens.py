@@ -1,6 +1,6 @@
 """A text token by token on grounds coloured by a value a token.
 
-`place` and `token_line` are pure; without colours a line of shades stands below the text.
+`lay_out` and `token_line` are pure; without colours a line of shades stands below the text.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from engramcka.tui.widgets.cells import key_colours, levels, shade
 
 
 @dataclass(frozen=True)
-class Placed:
+class PlacedToken:
     """One token on its line."""
 
     index: int
@@ -48,9 +48,9 @@ def visible(token: str) -> str:
     return text if cell_len(text) else "·"
 
 
-def place(tokens: Sequence[str], width: int) -> list[list[Placed]]:
+def lay_out(tokens: Sequence[str], width: int) -> list[list[PlacedToken]]:
     """The tokens on lines of ``width`` cells; a line ends with a token that holds a new line."""
-    lines: list[list[Placed]] = [[]]
+    lines: list[list[PlacedToken]] = [[]]
     x = 0
     for index, token in enumerate(tokens):
         text = visible(token)
@@ -59,7 +59,7 @@ def place(tokens: Sequence[str], width: int) -> list[list[Placed]]:
         if x and x + cell_len(text) > width:
             lines.append([])
             x = 0
-        lines[-1].append(Placed(index, x, text, cell_len(text)))
+        lines[-1].append(PlacedToken(index, x, text, cell_len(text)))
         x += cell_len(text)
         if "\n" in token:
             lines.append([])
@@ -68,7 +68,7 @@ def place(tokens: Sequence[str], width: int) -> list[list[Placed]]:
 
 
 def token_line(
-    line: Sequence[Placed], keys: Sequence[int], palette: str, cursor: int
+    line: Sequence[PlacedToken], keys: Sequence[int], palette: str, cursor: int
 ) -> list[Segment]:
     """A line of tokens on their colours; the one under the cursor underlined and reversed."""
     colours = key_colours(palette, "default")
@@ -85,13 +85,13 @@ def token_line(
     return segments
 
 
-def plain_line(line: Sequence[Placed], cursor: int) -> list[Segment]:
+def plain_line(line: Sequence[PlacedToken], cursor: int) -> list[Segment]:
     """The same without colours."""
     reverse = Style(reverse=True)
     return [Segment(p.text, reverse if p.index == cursor else None) for p in line]
 
 
-def shade_line(line: Sequence[Placed], keys: Sequence[int], shades: str) -> list[Segment]:
+def shade_line(line: Sequence[PlacedToken], keys: Sequence[int], shades: str) -> list[Segment]:
     """Shades under the tokens of a line."""
     return [Segment(shade(keys[p.index], p.width, shades)) for p in line]
 
@@ -112,7 +112,7 @@ class TokenText(Canvas):
         self.cursor = 0
         self._tokens: tuple[str, ...] = ()
         self._keys: list[int] = []
-        self._lines: list[list[Placed]] = []
+        self._lines: list[list[PlacedToken]] = []
         self._top = 0  # line at the top
 
     def show(self, tokens: tuple[str, ...], values: npt.NDArray[np.float64]) -> None:
@@ -128,8 +128,8 @@ class TokenText(Canvas):
         return 1 if self.coloured else 2
 
     def change(self) -> None:
-        """Lay everything out anew."""
-        self._lines = place(self._tokens, max(8, self.size.width - 1))
+        """Lay everything out again."""
+        self._lines = lay_out(self._tokens, max(8, self.size.width - 1))
         self._reveal()
         super().change()
 

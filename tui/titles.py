@@ -1,10 +1,12 @@
-"""Texts of the header and of borders. Pure functions."""
+"""Texts of the header and of borders: where the user is, what a result is made of."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from textual.content import Content
 
-from engramcka.tui import readout
+from engramcka.results.base import count
 from engramcka.tui.loading import Broken, Loaded, Several
 from engramcka.tui.terminal import clean, fixed, shorten
 
@@ -23,11 +25,11 @@ def border_text(text: str) -> Content | None:
     return Content(text) if text else None
 
 
-def facts(found: Loaded | Broken | None) -> str:
+def header_facts(found: Loaded | Broken | None) -> str:
     """What the header says about a result."""
     if not isinstance(found, Loaded) or found.entry.kind == "log":
         return ""
-    return readout.result_facts(found.value)
+    return result_facts(found.value)
 
 
 def sides(found: Loaded | Broken | None) -> Content | None:
@@ -38,3 +40,12 @@ def sides(found: Loaded | Broken | None) -> Content | None:
     if isinstance(value, Several):
         value = next(iter(value.values.values()))
     return border_text(f"rows {value.y_label}, columns {value.x_label}")
+
+
+def result_facts(value: Any) -> str:
+    """Size and origin of a result, or of several that are shown together."""
+    values = list(value.values.values()) if isinstance(value, Several) else [value]
+    parts = values[0].size().split("  ")
+    if isinstance(value, Several):
+        parts = [count(len(values), values[0].noun), *parts]
+    return "  ".join(clean(part) for part in parts if part)

@@ -1,6 +1,6 @@
-"""Where the user left off, by the folders that were opened; kept in the user's state directory.
+"""Where the user left off, for each set of folders opened; kept in the user's state directory.
 
-A memory that cannot be read or written is no reason to complain: the app then starts afresh.
+A file that cannot be read or written is ignored: the app then starts with its defaults.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import Any
 
 from engramcka.atomic import atomic_path
 
-KEPT = 200  # folders remembered
+KEPT = 200  # sessions in the file
 
 
 @dataclass
-class Memory:
+class Session:
     """What comes back the next time the same paths are opened."""
 
     run: str = ""  # path of the results that were on screen
@@ -31,34 +31,34 @@ class Memory:
 
 
 def state_file(environ: Mapping[str, str] = os.environ) -> Path:
-    """The file of all memories, after the XDG base directory specification."""
+    """The file of all sessions, after the XDG base directory specification."""
     base = environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
     return Path(base) / "engramcka" / "browse.json"
 
 
-def key(paths: Sequence[Path]) -> str:
-    """What a memory is filed under."""
+def session_key(paths: Sequence[Path]) -> str:
+    """The key of the sessions of these paths in the file."""
     return "\n".join(sorted(str(path.absolute()) for path in paths))
 
 
-def recall(paths: Sequence[Path], file: Path) -> Memory:
-    """What was left off under these paths; an empty memory where nothing is known."""
-    known = _read(file).get(key(paths))
+def load_session(paths: Sequence[Path], file: Path) -> Session:
+    """The last session of these paths; the defaults where there is none."""
+    known = _read(file).get(session_key(paths))
     if not isinstance(known, dict):
-        return Memory()
-    memory = Memory()
-    for entry in fields(Memory):
+        return Session()
+    session = Session()
+    for entry in fields(Session):
         value = known.get(entry.name)
         if type(value) is type(entry.default):
-            setattr(memory, entry.name, value)
-    return memory
+            setattr(session, entry.name, value)
+    return session
 
 
-def remember(paths: Sequence[Path], memory: Memory, file: Path) -> None:
-    """File a memory, forgetting the oldest ones beyond `KEPT`."""
+def save_session(paths: Sequence[Path], session: Session, file: Path) -> None:
+    """Add a session to the file, and drop the oldest beyond `KEPT`."""
     known = _read(file)
-    known.pop(key(paths), None)
-    known[key(paths)] = asdict(memory)
+    known.pop(session_key(paths), None)
+    known[session_key(paths)] = asdict(session)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(file) as scratch:

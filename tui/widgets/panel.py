@@ -1,0 +1,93 @@
+"""Lines of text in a few colours, and the panel with the details of what is under the cursor."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Sequence
+from itertools import zip_longest
+
+from rich.segment import Segment
+
+from engramcka import palettes
+from engramcka.tui.terminal import fixed
+from engramcka.tui.widgets.canvas import Canvas, Line
+
+_SPARKS = " ▁▂▃▄▅▆▇█"
+
+LABEL_WIDTH = 9
+SPARK_WIDTH = 12
+
+
+class TextLines(Canvas):
+    """Lines of text whose parts are label, value, mark or warning."""
+
+    COMPONENT_CLASSES = {"text--label", "text--value", "text--mark", "text--warning"}
+
+    DEFAULT_CSS = """
+    TextLines > .text--label { color: $foreground 60%; }
+    TextLines > .text--value { color: $foreground; }
+    TextLines > .text--mark { color: $accent; }
+    TextLines > .text--warning { color: $warning; }
+    """
+
+    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
+        super().__init__(id=id, classes=classes)
+        self._lines: list[Line] = []
+
+    def set_lines(self, lines: list[Line]) -> None:
+        """Show these lines; only what differs is redrawn."""
+        pairs = enumerate(zip_longest(self._lines, lines))
+        changed = [y for y, (before, after) in pairs if before != after]
+        first, self._lines = not self._lines, lines
+        if first:
+            self.change()
+            return
+        for y in changed:
+            if y < self.size.height:
+                self.change_line(y)
+
+    def draw_line(self, y: int) -> list[Segment]:
+        """Line ``y`` of those set."""
+        if y >= len(self._lines):
+            return []
+        return self.part_segments(self._lines[y], "text")
+
+
+class DetailsPanel(TextLines):
+    """The panel beside a result: labels with values, headings, sentences."""
+
+    PARTS = ((0, LABEL_WIDTH),)
+
+    def pair(self, label: str, value: str) -> Line:
+        """A label and its value."""
+        room = max(0, self.size.width - LABEL_WIDTH)
+        return [
+            (fixed(label, LABEL_WIDTH), "label"),
+            (fixed(value, room), "value"),
+        ]
+
+    def heading(self, text: str) -> Line:
+        """A model's name, over the whole width."""
+        return [(fixed(text, self.size.width), "label")]
+
+    def details(self, details: Iterable[tuple[str, str | None]]) -> list[Line]:
+        """(label, value) as lines; a heading where the value is None, blank without a label."""
+        return [
+            self.pair(label, value) if value is not None else self.heading(label) if label else []
+            for label, value in details
+        ]
+
+    def profile(self, label: str, heights: Sequence[int], ascii_only: bool) -> Line:
+        """A sparkline of a row or a column."""
+        shades = palettes.ASCII_SHADES if ascii_only else _SPARKS
+        return self.pair(label, "".join(shades[height] for height in heights))
+
+    def sentences(self, sentences: Sequence[str]) -> list[Line]:
+        """Warnings, wrapped to the panel."""
+        width = max(8, self.size.width)
+        lines = [
+            line
+            for sentence in sentences
+            for line in textwrap.wrap(sentence, width, subsequent_indent=" ") or [""]
+        ]
+        return [[(line, "warning")] for line in lines]
