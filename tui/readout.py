@@ -17,6 +17,7 @@ from engramcka.results import (
     Float,
     LayerDiagnostics,
 )
+from engramcka.results.statistics import deviation
 
 NONE = "–"
 
@@ -127,16 +128,10 @@ def diagnostics(cka: CkaMap, row: int, column: int) -> list[tuple[str, str]]:
     return [("rank", rank), ("top dim", share)]
 
 
-def seed_range(loss: Float) -> tuple[Float, Float]:
-    """Lowest and highest loss over the seeds of each point; NaN where fewer than two are there.
-
-    Args:
-        loss: (points, seeds); NaN where a training is not there yet.
-    """
-    rows = [row[np.isfinite(row)] for row in loss]
-    ends = [(row.min(), row.max()) if len(row) > 1 else (np.nan, np.nan) for row in rows]
-    low, high = np.array(ends, dtype=np.float64).T
-    return low, high
+def seeds_deviation(losses: Float) -> list[tuple[str, str]]:
+    """The standard deviation over seeds as a line of details; none of fewer than two seeds."""
+    found = float(deviation(losses))
+    return [("s.d.", f"{found:.4f}")] if found == found else []
 
 
 def signed(value: float, places: int = 4) -> str:

@@ -23,7 +23,7 @@ from engramcka.figures.broken import set_ticks, span_of
 from engramcka.figures.draw import Drawing
 from engramcka.figures.labels import as_plain, fit, size_in_points, text_width
 from engramcka.figures.latex import Table, deviations, escaped, number, only
-from engramcka.figures.lines import LineStyle, deviation, draw_legend, draw_points, loss_label
+from engramcka.figures.lines import LineStyle, draw_legend, draw_points, loss_label
 from engramcka.figures.style import Style, as_style, compose, new_figure, on_own_axes
 from engramcka.results import AllocationSweep
 from engramcka.results.base import one_line
@@ -113,26 +113,29 @@ def allocation_figure(
 
 
 def _draw(
-    ax: Axes, sweep: AllocationSweep, look: LineStyle
+    ax: Axes, sweep: AllocationSweep, line_style: LineStyle
 ) -> tuple[ErrorbarContainer, Line2D | None, Line2D | None, Line2D | None]:
     """Points, seeds, the level of the experts alone, and a ring around the best."""
     order = np.argsort(sweep.rho, kind="stable")
-    points, seeds = draw_points(ax, sweep.rho[order], sweep.loss[order], look)
+    points, seeds = draw_points(
+        ax, sweep.rho[order], sweep.loss[order], line_style, sweep.bars[order]
+    )
     alone = best = None
     last = sweep.mean[order[-1]]
     if sweep.rho[order[-1]] >= 1.0 and np.isfinite(last) and len(order) > 1:
-        alone = ax.axhline(last, color=look.colour, linestyle="--", linewidth=0.8, zorder=1)
+        alone = ax.axhline(last, color=line_style.colour, linestyle="--", linewidth=0.8, zorder=1)
     if sweep.best is not None and np.isfinite(sweep.mean).sum() > 1:
         (best,) = ax.plot(
             *([value] for value in sweep.best), linestyle="none", marker="o", markersize=7.5,
-            markerfacecolor="none", markeredgecolor=look.colour, markeredgewidth=0.9, zorder=3,
+            markerfacecolor="none", markeredgecolor=line_style.colour, markeredgewidth=0.9,
+            zorder=3,
         )  # fmt: skip
     return points, seeds, alone, best
 
 
 def _limits(ax: Axes, sweeps: Sequence[AllocationSweep]) -> None:
     """Both axes with room around the points, and fixed ticks."""
-    ends = [np.nan_to_num(deviation(sweep.loss)) for sweep in sweeps]
+    ends = [np.nan_to_num(sweep.bars) for sweep in sweeps]
     values = np.concatenate(
         [sweep.loss.ravel() for sweep in sweeps]
         + [sweep.mean + sign * end for sweep, end in zip(sweeps, ends, strict=True)

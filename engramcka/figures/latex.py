@@ -43,7 +43,7 @@ def only(results: Sequence[Any]) -> Any:
 
 def deviations(losses: Float, wanted: bool, digits: int) -> list[str]:
     """A cell with the standard deviation over seeds, or none where there is no such column."""
-    return [number(deviation(losses), digits + 1)] if wanted else []
+    return [number(float(deviation(losses)), digits + 1)] if wanted else []
 
 
 def interval(low: float, high: float, digits: int) -> str:

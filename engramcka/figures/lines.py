@@ -21,6 +21,7 @@ from matplotlib.lines import Line2D
 
 from engramcka.figures.labels import as_plain, elided, size_in_points, text_width, tick_size
 from engramcka.results.base import one_line
+from engramcka.results.statistics import mean_finite
 
 Float = npt.NDArray[np.float64]
 
@@ -43,7 +44,7 @@ class LineStyle:
 
     @classmethod
     def of(cls, index: int, dashes: str | None = None) -> LineStyle:
-        """The look of curve ``index`` among several."""
+        """The line_style of curve ``index`` among several."""
         turn = index // len(COLOURS)
         return cls(
             COLOURS[index % len(COLOURS)],
@@ -52,26 +53,28 @@ class LineStyle:
         )
 
 
-def draw_curve(ax: Axes, x: Float, y: Float, look: LineStyle, *, marked: bool = True) -> Line2D:
+def draw_curve(
+    ax: Axes, x: Float, y: Float, line_style: LineStyle, *, marked: bool = True
+) -> Line2D:
     """A line through (points,) values; gaps where there is none, markers where there is room."""
     room = size_in_points(ax)[0] / max(len(x), 1)
     alone = np.isfinite(y).sum() == 1
     (line,) = ax.plot(
-        x, y, color=look.colour, linestyle=look.dashes, linewidth=1.1, zorder=3,
-        marker=look.marker if alone or (marked and room >= _APART) else "",
+        x, y, color=line_style.colour, linestyle=line_style.dashes, linewidth=1.1, zorder=3,
+        marker=line_style.marker if alone or (marked and room >= _APART) else "",
         markersize=min(3.2, 0.5 * room) if not alone else 3.2, markeredgewidth=0.0,
     )  # fmt: skip
     return line
 
 
 def draw_band(
-    ax: Axes, x: Float, low: Float | None, high: Float | None, look: LineStyle
+    ax: Axes, x: Float, low: Float | None, high: Float | None, line_style: LineStyle
 ) -> PolyCollection | None:
     """The interval of a curve, or None where it has none. Both ends are (points,)."""
     if low is None or high is None or not np.isfinite(low + high).any():
         return None
     return ax.fill_between(
-        x, low, high, color=look.colour, alpha=0.2, linewidth=0.0, zorder=2,
+        x, low, high, color=line_style.colour, alpha=0.2, linewidth=0.0, zorder=2,
         where=np.isfinite(low + high),
     )  # fmt: skip
 
@@ -114,7 +117,7 @@ def draw_legend(
 
 
 def draw_points(
-    ax: Axes, x: Float, loss: Float, look: LineStyle, half: Float | None = None
+    ax: Axes, x: Float, loss: Float, line_style: LineStyle, half: Float
 ) -> tuple[ErrorbarContainer, Line2D | None]:
     """Means of (points, seeds) losses at ``x``, joined by a line; gaps where there is none.
 
@@ -122,40 +125,26 @@ def draw_points(
         ax: where.
         x: (points,).
         loss: (points, seeds).
-        look: colour and marker.
-        half: (points,) half the length of each bar; one standard deviation where it is left out.
+        line_style: colour and marker.
+        half: (points,) half the length of each bar; NaN for none.
 
     Returns:
         The means with their bars, where there are any, and the faint dots of several seeds.
     """
-    there = np.isfinite(loss)
-    mean = np.where(there, loss, 0.0).sum(axis=1) / np.where(
-        there.any(axis=1), there.sum(axis=1), np.nan
-    )
     seeded = loss.shape[1] > 1
     dots = None
     if seeded:
         (dots,) = ax.plot(
             np.repeat(x, loss.shape[1]), loss.ravel(), linestyle="none", marker="o",
-            markersize=2.0, color=look.colour, alpha=0.4, markeredgewidth=0.0, zorder=2,
+            markersize=2.0, color=line_style.colour, alpha=0.4, markeredgewidth=0.0, zorder=2,
         )  # fmt: skip
-    if half is None and seeded:
-        half = deviation(loss)
     points = ax.errorbar(
-        x, mean, half, color=look.colour, marker=look.marker,
-        linestyle=look.dashes, markersize=min(3.5, 0.75 * size_in_points(ax)[0] / len(x)),
+        x, mean_finite(loss), half if np.isfinite(half).any() else None,
+        color=line_style.colour, marker=line_style.marker, linestyle=line_style.dashes,
+        markersize=min(3.5, 0.75 * size_in_points(ax)[0] / len(x)),
         linewidth=1.1, elinewidth=0.8, capsize=1.6, zorder=3,
     )  # fmt: skip
     return points, dots
-
-
-def deviation(loss: Float) -> Float:
-    """(points, seeds) -> (points,) sample standard deviation; NaN with fewer than two seeds."""
-    there = np.isfinite(loss)
-    count = there.sum(axis=1)
-    mean = np.where(there, loss, 0.0).sum(axis=1) / np.maximum(count, 1)
-    squares = (np.where(there, loss - mean[:, None], 0.0) ** 2).sum(axis=1)
-    return np.where(count > 1, np.sqrt(squares / np.maximum(count - 1, 1)), np.nan)
 
 
 def loss_label(ax: Axes, unit: str, room: float, what: str = "validation loss") -> str:

@@ -23,7 +23,7 @@ from engramcka.figures.broken import set_ticks, span_of
 from engramcka.figures.draw import Drawing
 from engramcka.figures.labels import fit, size_in_points
 from engramcka.figures.latex import Table, deviations, escaped, number, only
-from engramcka.figures.lines import LineStyle, deviation, draw_legend, draw_points, loss_label
+from engramcka.figures.lines import LineStyle, draw_legend, draw_points, loss_label
 from engramcka.figures.style import Style, as_style, compose, new_figure, on_own_axes
 from engramcka.results import SlotSweep
 from engramcka.results.base import one_line
@@ -105,7 +105,7 @@ def _draw(
     """Points, seeds, the level without memory and the straight line."""
     order = np.argsort(sweep.slots, kind="stable")
     slots = sweep.slots[order]
-    points, seeds = draw_points(ax, slots, sweep.loss[order], line_style)
+    points, seeds = draw_points(ax, slots, sweep.loss[order], line_style, sweep.bars[order])
     baseline = straight = None
     if np.isfinite(sweep.baseline_mean):
         baseline = ax.axhline(
@@ -132,7 +132,7 @@ def _limits(ax: Axes, sweeps: Sequence[SlotSweep]) -> None:
         ax.xaxis.set_major_locator(LogLocator(10))
         ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_count(value)))
         ax.xaxis.set_minor_formatter(NullFormatter())
-    ends = [np.nan_to_num(deviation(sweep.loss)) for sweep in sweeps]
+    ends = [np.nan_to_num(sweep.bars) for sweep in sweeps]
     values = np.concatenate(
         [part for sweep in sweeps for part in (sweep.loss.ravel(), sweep.baseline)]
         + [sweep.mean + sign * end for sweep, end in zip(sweeps, ends, strict=True)

@@ -24,11 +24,12 @@ from engramcka.figures.broken import Break, break_axis, find_break, set_ticks, s
 from engramcka.figures.draw import Drawing
 from engramcka.figures.labels import fit, layer_ticks, size_in_points, tick_size
 from engramcka.figures.latex import Table, deviations, escaped, interval, number, only
-from engramcka.figures.lines import LineStyle, deviation, draw_points, loss_label
+from engramcka.figures.lines import LineStyle, draw_points, loss_label
 from engramcka.figures.style import Style, as_style, compose, new_figure, on_own_axes
 from engramcka.figures.sweep_labels import draw_ablations, name_lines
 from engramcka.results import LossSweep
 from engramcka.results.base import one_line
+from engramcka.results.statistics import deviation
 
 Float = npt.NDArray[np.float64]
 
@@ -76,11 +77,8 @@ def plot_sweep(
     x = np.asarray(sweep.layers, dtype=np.float64) + (first_layer - 1)
     order = np.argsort(x, kind="stable")
     x, loss, mean = x[order], sweep.loss[order], sweep.mean[order]
-    half = None if sweep.difference_high is None else (sweep.difference_high - sweep.difference)
-    spread = deviation(loss) if half is None else half[order]
-    points, dots = draw_points(
-        ax, x, loss, LineStyle(_POINTS, "o"), half if half is None else spread
-    )
+    spread = sweep.bars[order]
+    points, dots = draw_points(ax, x, loss, LineStyle(_POINTS, "o"), spread)
     lines = _draw_lines(ax, sweep)
     broken = _limit_y(ax, sweep, mean, spread, break_far)
     ax.set_xlabel("insertion layer")
@@ -130,7 +128,7 @@ def _draw_lines(ax: Axes, sweep: LossSweep) -> list[Line2D]:
     values = list(losses.values())
     if np.isfinite(sweep.baseline_mean):
         values, colours = [sweep.baseline_mean, *values], [_BASELINE, *colours]
-        spread = float(deviation(sweep.baseline[None, :])[0])
+        spread = float(deviation(sweep.baseline))
         if np.isfinite(spread) and spread > 0 and sweep.difference_high is None:
             ends = sweep.baseline_mean - spread, sweep.baseline_mean + spread
             ax.axhspan(*ends, facecolor=_BASELINE, alpha=0.15, linewidth=0.0, zorder=0)

@@ -51,9 +51,14 @@ class SeedSweep(Result):
             )
         self._set(loss=loss)
 
+    @property
+    def bars(self) -> Float:
+        """(points,) half the length of the bar that is drawn: one standard deviation over seeds."""
+        return deviation(self.loss)
+
     def spread(self, losses: Float) -> str:
         """Standard deviation over the seeds in words, "" of fewer than two."""
-        found = deviation(losses)
+        found = float(deviation(losses))
         return f" (s.d. {found:.3f})" if np.isfinite(found) else ""
 
     def size(self) -> str:

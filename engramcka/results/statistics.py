@@ -18,10 +18,16 @@ def mean_finite(values: Float) -> Float:
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
-def deviation(values: Float) -> float:
-    """Standard deviation of the finite values, with n - 1; NaN of fewer than two."""
-    there = values[np.isfinite(values)]
-    return float(np.std(there, ddof=1)) if len(there) > 1 else float("nan")
+def deviation(values: Float) -> Float:
+    """Standard deviation of the finite values along the last dimension, with n - 1.
+
+    NaN where fewer than two are finite.
+    """
+    there = np.isfinite(values)
+    count = there.sum(axis=-1)
+    gaps = np.where(there, values - mean_finite(values)[..., None], 0.0)
+    squares = (gaps**2).sum(axis=-1)
+    return np.where(count > 1, np.sqrt(squares / np.maximum(count - 1, 1)), np.nan)
 
 
 def jackknife_interval(estimate: npt.ArrayLike, jackknife: npt.ArrayLike) -> tuple[Float, Float]:

@@ -82,6 +82,17 @@ class LossSweep(SeedSweep):
         return mean_finite(self.loss - self.baseline)
 
     @property
+    def bars(self) -> Float:
+        """(layers,) half the length of the bar that is drawn.
+
+        That of the 95 % interval of `difference` where it is known, else one standard deviation
+        over seeds.
+        """
+        if self.difference_high is None:
+            return super().bars
+        return self.difference_high - self.difference
+
+    @property
     def best(self) -> tuple[int, float] | None:
         """(insertion layer, its mean loss) with the lowest mean; None where no point is there."""
         point = self.best_point

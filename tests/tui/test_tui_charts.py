@@ -140,10 +140,10 @@ def test_allocation_reads_a_point_and_its_distance_to_experts_alone():
     shown = AllocationPlot(Several("rho", {"rho": allocation()}))
     said = dict(shown.details(0, 0.6))
     assert said == {
-        "rho": "0.6", "experts": "12", "loss": "2.1500", "seeds": "2.1400–2.1600",
+        "rho": "0.6", "experts": "12", "loss": "2.1500", "s.d.": "0.0141",
         "to rho 1": "−0.1000", "best": "rho 0.8",
     }  # fmt: skip
-    assert "seeds" not in dict(shown.details(0, 0.8))  # one seed is not there yet
+    assert "s.d." not in dict(shown.details(0, 0.8))  # one seed is not there yet
     assert shown.warnings == ["1 of 10 trainings not there yet"]
     assert shown.chart(0).levels[0].value == pytest.approx(2.25)
 

@@ -86,7 +86,7 @@ def test_once_of_a_sweep_lists_its_points(run, capsys):
     shutil.rmtree(run / "results.zarr" / "cka")
     browse([run], once=True)
     printed = capsys.readouterr().out
-    assert "layer 2  loss 1.9900  seeds 1.9800–2.0000  to base −0.5200" in printed
+    assert "layer 2  loss 1.9900  s.d. 0.0141  to base −0.5200" in printed
     assert "without gating 2.0200" in printed
 
 

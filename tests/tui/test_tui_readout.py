@@ -73,10 +73,10 @@ def test_a_point_says_spread_and_distance_to_the_baseline():
     said = dict(SweepPlot(small_sweep()).details(0, 2))
     assert said["layer"] == "2"
     assert said["loss"] == "1.9900"
-    assert said["seeds"] == "1.9800–2.0000"
+    assert said["s.d."] == "0.0141"
     assert said["to base"] == "−0.5200"
     assert said["best"] == "layer 2"
-    assert "seeds" not in dict(SweepPlot(small_sweep()).details(0, 6))
+    assert "s.d." not in dict(SweepPlot(small_sweep()).details(0, 6))
 
 
 def test_a_point_says_the_interval_of_its_distance_where_there_is_one():

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_runs import small_sweep
 
+from engramcka.figures import sweep_figure
 from engramcka.results import LossSweep
 from engramcka.tui.charts.sweep import SweepPlot
 from engramcka.tui.widgets.axes import round_values
@@ -41,10 +42,21 @@ def test_points_stand_over_their_layers_at_their_losses():
     assert heights[1] == max(heights)  # the lowest loss is lowest on the screen
 
 
-def test_a_bar_goes_from_the_lowest_to_the_highest_seed():
-    curve = SweepPlot(small_sweep()).chart(0).curves[0]
-    np.testing.assert_array_equal(curve.low, [2.01, 1.98, 2.05, np.nan])  # the last has one seed
-    np.testing.assert_array_equal(curve.high, [2.03, 2.00, 2.07, np.nan])
+def test_a_bar_is_that_of_the_figure():
+    """One standard deviation over seeds, or the interval of the difference where it is known."""
+    sweep = small_sweep()
+    curve = SweepPlot(sweep).chart(0).curves[0]
+    deviation = np.std([2.01, 2.03], ddof=1)  # 0.02 apart in every layer; the last has one seed
+    means = np.array([2.02, 1.99, 2.06, np.nan])
+    np.testing.assert_allclose(curve.low, means - deviation)
+    np.testing.assert_allclose(curve.high, means + deviation)
+    ends = sweep.difference - 0.3, sweep.difference + 0.3
+    known = replace(sweep, difference_low=ends[0], difference_high=ends[1])
+    curve = SweepPlot(known).chart(0).curves[0]
+    np.testing.assert_allclose(curve.high - sweep.mean, 0.3)
+    (axes,) = sweep_figure(known).axes[:1]
+    half = [abs(np.diff(s[:, 1]))[0] / 2 for s in axes.containers[0].lines[2][0].get_segments()]
+    np.testing.assert_allclose(half, 0.3)
 
 
 def test_layers_in_any_order_are_drawn_from_left_to_right():

@@ -1,14 +1,15 @@
 """Kinds of results as curves or bars: what is drawn, shown at the cursor, copied; a module a kind.
 
 Everything here is a pure function of a result. To add a kind that is drawn as curves: a module
-with a class like `Plotted`, and a line in `plotted`.
+named after it that ends in its `PLOT`, a class like `Plotted`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
+from engramcka.results.base import part
 from engramcka.tui.widgets.chart_drawing import Chart
 
 Detail = tuple[str, str | None]
@@ -52,15 +53,6 @@ class Plotted(Protocol):
 
 
 def plotted(kind: str, value: Any) -> Plotted:
-    """The result of a kind as curves; ``kind`` is a key of `KINDS`."""
-    from engramcka.tui.charts.allocation import AllocationPlot
-    from engramcka.tui.charts.lens import LensPlot
-    from engramcka.tui.charts.slots import SlotsPlot
-    from engramcka.tui.charts.sweep import SweepPlot
-    from engramcka.tui.charts.training import TrainingPlot
-
-    plots: dict[str, Callable[[Any], Plotted]] = {
-        "lens": LensPlot, "training": TrainingPlot, "sweep": SweepPlot,
-        "allocation": AllocationPlot, "slots": SlotsPlot,
-    }  # fmt: skip
-    return plots[kind](value)
+    """The result of a kind as curves: its module's `PLOT`; ``kind`` is a key of `KINDS`."""
+    made: Plotted = part("tui.charts", kind).PLOT(value)
+    return made

@@ -39,3 +39,6 @@ class AllocationPlot(PointsPlot[AllocationSweep]):
         if sweep.parameters:
             lines.append(("params", f"{sweep.parameters[at] / 1e6:.4g} M"))
         return lines
+
+
+PLOT = AllocationPlot

@@ -163,3 +163,6 @@ def _ends(curve: LensCurve, field: str, x: float) -> str:
     if low != low or high != high:
         return ""
     return f"{readout.short_decimals(low)}–{readout.short_decimals(high)}"
+
+
+PLOT = LensPlot

@@ -10,7 +10,7 @@ from engramcka.results import Float
 from engramcka.results.losses import SeedSweep
 from engramcka.tui.charts import Detail
 from engramcka.tui.loading import Several
-from engramcka.tui.readout import seed_range, signed
+from engramcka.tui.readout import seeds_deviation, signed
 from engramcka.tui.terminal import clean
 from engramcka.tui.widgets.chart_drawing import Chart, Curve, Level
 
@@ -58,13 +58,14 @@ class PointsPlot(Generic[S]):
         raise NotImplementedError
 
     def chart(self, reading: int) -> Chart:
-        """A curve a sweep, the mean with the range of the seeds, and the level across."""
+        """A curve a sweep, its means with their bars, and the level across."""
         curves = []
         for index, sweep in enumerate(self.sweeps.values()):
             order = np.argsort(self.numbers(sweep), kind="stable")
             x, mean = self.x(sweep)[order], sweep.mean[order]
-            low, high = (ends[order] for ends in seed_range(sweep.loss))
-            curves.append(Curve(clean(sweep.label), x, mean, low, high, style=index))
+            bars = sweep.bars[order]
+            ends = mean - bars, mean + bars
+            curves.append(Curve(clean(sweep.label), x, mean, *ends, style=index))
         levels = (self.level,) if np.isfinite(self.level.value) else ()
         return Chart(tuple(curves), f"{self.axis}; {self.readings[0]}", levels=levels)
 
@@ -79,9 +80,7 @@ class PointsPlot(Generic[S]):
         if not np.isfinite(mean):
             return [*lines, ("loss", "not there yet")]
         lines.append(("loss", f"{mean:.4f}"))
-        there = sweep.loss[at][np.isfinite(sweep.loss[at])]
-        if len(there) > 1:
-            lines.append(("seeds", f"{there.min():.4f}–{there.max():.4f}"))
+        lines += seeds_deviation(sweep.loss[at])
         if np.isfinite(self.level.value):
             lines.append((self.to_level, signed(mean - self.level.value)))
         if sweep.best_point is not None:

@@ -45,3 +45,6 @@ class SlotsPlot(PointsPlot[SlotSweep]):
         if sweep.line is not None:
             lines.append(("x 10", signed(sweep.line.slope)))
         return lines
+
+
+PLOT = SlotsPlot

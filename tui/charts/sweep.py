@@ -9,7 +9,7 @@ import numpy as np
 
 from engramcka.results import LossSweep
 from engramcka.tui.charts import Detail
-from engramcka.tui.readout import NONE, seed_range, signed
+from engramcka.tui.readout import NONE, seeds_deviation, signed
 from engramcka.tui.terminal import clean
 from engramcka.tui.widgets.chart_drawing import Chart, Curve, Level
 
@@ -34,10 +34,10 @@ class SweepPlot:
         self._ablations = {self._last + step * (i + 1): one for i, one in enumerate(falling)}
 
     def chart(self, reading: int) -> Chart:
-        """The mean with the range of the seeds, baseline and references across, ablations."""
+        """The means with their bars, baseline and references across, ablations."""
         sweep = self.sweep
         order = np.argsort(sweep.layers, kind="stable")
-        low, high = seed_range(sweep.loss)
+        low, high = sweep.mean - sweep.bars, sweep.mean + sweep.bars
         layers = np.array(sweep.layers, dtype=np.float64)
         curves = [Curve("", layers[order], sweep.mean[order], low[order], high[order])]
         if self._ablations:
@@ -87,8 +87,7 @@ class SweepPlot:
         if not len(there):
             return [*lines, ("loss", "not there yet")]
         lines.append(("loss", f"{mean:.4f}"))
-        if len(there) > 1:
-            lines.append(("seeds", f"{there.min():.4f}–{there.max():.4f}"))
+        lines += seeds_deviation(there)
         lines += self._to_baseline(float(sweep.difference[index]))
         if sweep.difference_low is not None and sweep.difference_high is not None:
             ends = float(sweep.difference_low[index]), float(sweep.difference_high[index])
@@ -146,3 +145,6 @@ def _seed_lines(seeds: tuple[int, ...], losses: Any) -> list[Detail]:
     shown = [f"{loss:.4f}" if isfinite(loss) else NONE for loss in losses]
     lines = [(f"seed {seed}", text) for seed, text in zip(seeds, shown, strict=True)]
     return [*lines, ("", None)]
+
+
+PLOT = SweepPlot

@@ -100,3 +100,6 @@ def until(steps: Float, x: float) -> int | None:
 
 def _of_step(step: float, x: float) -> str:
     return "" if step == x else f" at {step:.0f}"
+
+
+PLOT = TrainingPlot
