@@ -1,40 +1,5 @@
 """config.toml as typed, validated objects; a mistake in it is one line that points at it."""
 
-from engramcka.config.loading import dump_config, load_config
-from engramcka.config.schema import (
-    AllocationTable,
-    CapturedModel,
-    CkaTable,
-    Config,
-    DataTable,
-    EngramConfig,
-    GatesTable,
-    ImportedModel,
-    LensTable,
-    LoadedModel,
-    PythonModel,
-    SlotsTable,
-    SweepTable,
-    TrainedModel,
-    TrainingTable,
-)
+import lazy_loader
 
-__all__ = [
-    "AllocationTable",
-    "CapturedModel",
-    "CkaTable",
-    "Config",
-    "DataTable",
-    "EngramConfig",
-    "GatesTable",
-    "ImportedModel",
-    "LensTable",
-    "LoadedModel",
-    "PythonModel",
-    "SlotsTable",
-    "SweepTable",
-    "TrainedModel",
-    "TrainingTable",
-    "dump_config",
-    "load_config",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

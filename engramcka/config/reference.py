@@ -13,36 +13,25 @@ import annotated_types
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from engramcka.config.model_tables import MODEL_TABLES
-from engramcka.config.schema import (
-    AllocationTable,
-    CkaTable,
-    DataTable,
-    EngramConfig,
-    GatesTable,
-    LensTable,
-    RunTable,
-    SlotsTable,
-    SweepTable,
-    Table,
-    TrainedModel,
-    TrainingTable,
-)
+from engramcka.config.model_tables import MODEL_TABLES, EngramConfig, TrainedModel
+from engramcka.config.schema import Config
+from engramcka.config.tables import Table
 
-_TABLES: tuple[type[Table], ...] = (
-    RunTable,
-    DataTable,
-    TrainedModel,
-    EngramConfig,
-    *(table for table in MODEL_TABLES.values() if table is not TrainedModel),
-    TrainingTable,
-    CkaTable,
-    LensTable,
-    GatesTable,
-    SweepTable,
-    AllocationTable,
-    SlotsTable,
-)
+
+def config_tables() -> list[type[Table]]:
+    """All tables in the order of the file; the sources of models in place of ``[models]``."""
+    models: list[type[Table]] = [TrainedModel, EngramConfig]
+    models += [table for table in MODEL_TABLES.values() if table is not TrainedModel]
+    found: list[type[Table]] = []
+    for key, field in Config.model_fields.items():
+        if key == "models":
+            found += models
+            continue
+        hint = field.annotation
+        table = get_args(hint)[0] if get_origin(hint) is tuple else hint
+        assert isinstance(table, type)
+        found.append(table)
+    return found
 
 
 def config_reference() -> str:
@@ -53,7 +42,7 @@ def config_reference() -> str:
         "Every table and key. An unknown key is an error. `engramcka init` writes a commented file",
         "to start from; `engramcka run` writes the resolved one, defaults and all, into the run.",
     ]
-    for table in _TABLES:
+    for table in config_tables():
         lines += ["", *_table(table)]
     return "\n".join(lines) + "\n"
 

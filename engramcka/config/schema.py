@@ -13,12 +13,7 @@ from pydantic import AfterValidator, Field, PrivateAttr
 from engramcka.config.analysis_tables import CkaTable, GatesTable, LensTable
 from engramcka.config.data_table import DataTable
 from engramcka.config.model_tables import (
-    CapturedModel,
-    EngramConfig,
-    ImportedModel,
-    LoadedModel,
     ModelTable,
-    PythonModel,
     TrainedModel,
 )
 from engramcka.config.tables import ConfigSource, KeyPath, Name, Place, Seed, Table
@@ -30,26 +25,6 @@ from engramcka.config.training_tables import (
     TrainingTable,
 )
 from engramcka.errors import ConfigError
-
-__all__ = [
-    "AllocationTable",
-    "CapturedModel",
-    "CkaTable",
-    "Config",
-    "DataTable",
-    "EngramConfig",
-    "GatesTable",
-    "ImportedModel",
-    "LensTable",
-    "LoadedModel",
-    "PythonModel",
-    "RunTable",
-    "SlotsTable",
-    "SweepTable",
-    "Table",
-    "TrainedModel",
-    "TrainingTable",
-]
 
 
 def _no_url(place: str) -> str:

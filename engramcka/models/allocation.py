@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from engramcka.config.schema import EngramConfig
+from engramcka.config.model_tables import EngramConfig
 from engramcka.errors import ConfigError
 
 ABLATIONS: Mapping[str, str] = {

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from engramcka.config.schema import EngramConfig
+from engramcka.config.model_tables import EngramConfig
 from engramcka.models.engram import Engram, EngramForCausalLM, EngramModelConfig, graft
 from engramcka.models.presets import PRESETS, find_preset, preset_config, preset_engram
 

@@ -17,7 +17,7 @@ import torch
 from tokenizers import Regex, Tokenizer, normalizers
 from torch import Tensor, nn
 
-from engramcka.config.schema import EngramConfig
+from engramcka.config.model_tables import EngramConfig
 from engramcka.errors import ConfigError
 from engramcka.models.allocation import primes_from
 

@@ -38,7 +38,7 @@ from transformers.configuration_utils import PreTrainedConfig, SubConfigSpec
 from transformers.utils.generic import can_return_tuple
 
 import engramcka.models.hyper  # noqa: F401  (registers the backbone with hyper-connections)
-from engramcka.config.schema import EngramConfig
+from engramcka.config.model_tables import EngramConfig
 from engramcka.errors import ConfigError
 from engramcka.models.blocks import find_blocks
 from engramcka.models.caches import (

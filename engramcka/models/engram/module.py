@@ -17,7 +17,7 @@ from torch.autograd.function import once_differentiable
 from transformers import initialization as init
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from engramcka.config.schema import EngramConfig
+from engramcka.config.model_tables import EngramConfig
 from engramcka.models.engram.tables import EngramMemory
 
 NORM_EPSILON = 1e-6

@@ -1,0 +1,17 @@
+from .analysis_tables import CkaTable as CkaTable
+from .analysis_tables import GatesTable as GatesTable
+from .analysis_tables import LensTable as LensTable
+from .data_table import DataTable as DataTable
+from .loading import dump_config as dump_config
+from .loading import load_config as load_config
+from .model_tables import CapturedModel as CapturedModel
+from .model_tables import EngramConfig as EngramConfig
+from .model_tables import ImportedModel as ImportedModel
+from .model_tables import LoadedModel as LoadedModel
+from .model_tables import PythonModel as PythonModel
+from .model_tables import TrainedModel as TrainedModel
+from .schema import Config as Config
+from .training_tables import AllocationTable as AllocationTable
+from .training_tables import SlotsTable as SlotsTable
+from .training_tables import SweepTable as SweepTable
+from .training_tables import TrainingTable as TrainingTable
