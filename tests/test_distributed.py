@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engramcka import distributed
+from engramcka import distributed, launch
 from engramcka.distributed import ALONE, PeerFailed, World
 from engramcka.errors import ComparisonError, ConfigError, Interrupted
 from engramcka.stores import layout
@@ -168,7 +168,7 @@ def test_the_busiest_of_few_ranks_has_what_the_docs_say(ranks: int, over: float)
 def test_the_environment_says_which_rank_this_is(
     environment: dict[str, str], place: tuple[int, int, int]
 ) -> None:
-    assert distributed._place(environment) == place
+    assert launch.rank_of(environment) == place
 
 
 def test_other_ranks_can_be_hidden(monkeypatch: pytest.MonkeyPatch) -> None:

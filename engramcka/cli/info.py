@@ -42,7 +42,7 @@ def describe(place: Path | str) -> dict[str, Any]:
     Raises:
         StoreError: it is neither.
     """
-    from engramcka.pipeline import findings
+    from engramcka.figures.subjects import findings
     from engramcka.stores import is_run, nodes, open_activations, open_run
     from engramcka.stores.remote import is_url
 

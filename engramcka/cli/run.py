@@ -5,17 +5,24 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from engramcka.errors import ConfigError, Interrupted
-from engramcka.noise import silence
 from engramcka.pipeline.tasks import Stage
 
 if TYPE_CHECKING:
     from engramcka.pipeline import Outcome
+
+
+_QUIET = {
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",  # our own bars say what is going on
+    "TRANSFORMERS_VERBOSITY": "error",
+    "TORCH_CPP_LOG_LEVEL": "ERROR",  # c10d warns, with a trace of C++, of a rank that is gone
+}
 
 
 def command(
@@ -44,12 +51,13 @@ def command(
     ] = "0/1",
 ) -> None:
     """Do what is left of CONFIG; a second run does nothing."""
-    silence()
+    silence_libraries()
     from rich.console import Console
 
     from engramcka import stopping
     from engramcka.config import load_config
-    from engramcka.distributed import PeerFailed, join_world
+    from engramcka.distributed import PeerFailed
+    from engramcka.launch import join_world
     from engramcka.pipeline import run_config
     from engramcka.progress import Reporter
     from engramcka.stores import layout
@@ -110,7 +118,7 @@ def print_findings(console: Any, run: Path) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from engramcka.pipeline import findings
+    from engramcka.figures.subjects import findings
 
     table = Table(box=None, pad_edge=False, show_header=False)
     for finding in findings(run):
@@ -128,3 +136,15 @@ def _parse_share(text: str) -> tuple[int, int]:
     if not (which.isdecimal() and parts.isdecimal() and int(which) < int(parts)):
         raise ConfigError(f"--share: found {text!r}; allowed: I/N with 0 <= I < N, e.g. 3/8")
     return int(which), int(parts)
+
+
+def silence_libraries() -> None:
+    """Silence libraries that are not loaded yet, unless the environment asks for their words.
+
+    None of it belongs into a job's log. Python's warnings of what a library will change are for
+    who calls it; all others are heard.
+    """
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    if not sys.warnoptions:  # -W or PYTHONWARNINGS
+        warnings.simplefilter("ignore", FutureWarning)

@@ -6,7 +6,7 @@ says which stored results it needs. Drawing and tables import matplotlib when th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from engramcka.errors import ConfigError, StoreError
 from engramcka.results import CkaMap
 from engramcka.results.kinds import KINDS
-from engramcka.stores import Run, layout, nodes
+from engramcka.stores import Run, layout, nodes, open_run
 from engramcka.stores.results import read_attributes
 
 if TYPE_CHECKING:
@@ -300,3 +300,29 @@ def _has_texts(run: Run, name: str) -> bool:
 
 def _no_subject(run: Run, problem: str, there: Mapping[str, Subject]) -> ConfigError:
     return ConfigError(f"{run.path}: {problem}; there is {', '.join(there) or 'none'}")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One result: its name, what it says, what is doubtful, and the figure that shows it."""
+
+    name: str
+    text: str
+    figure: str
+    warnings: tuple[str, ...] = ()
+
+
+def findings(run: Path) -> Iterator[Finding]:
+    """Every stored result of a run that answers its config, read from disk."""
+    stored = open_run(run)
+    for kind in KINDS.values():
+        if kind.is_finding:
+            for name, result in stored.results(kind.name).items():
+                figure = _figure(run, f"{kind.name}-{name}", kind.name if kind.together else "")
+                yield Finding(f"{kind.name}/{name}", result.summary(), figure, result.doubts)
+
+
+def _figure(run: Path, *stems: str) -> str:
+    """Path of the first of these figures that is drawn; "" if none is."""
+    paths = (run / layout.FIGURES / f"{stem}.png" for stem in stems if stem)
+    return next((str(path) for path in paths if path.is_file()), "")

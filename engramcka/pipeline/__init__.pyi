@@ -1,5 +1,3 @@
-from .findings import Finding as Finding
-from .findings import findings as findings
 from .plan import make_plan as make_plan
 from .runner import Outcome as Outcome
 from .runner import run_config as run_config

@@ -1,15 +1,15 @@
 """Names, attributes and format versions of everything a run directory holds.
 
 Other names stand where the files are written: manifests and their groups in `manifest`, the locks
-of shares in `lock`, `zarr.json` in `nodes`, arrays of a result in `kinds`, what a training records
-in `engramcka.training.record`. Imports neither torch nor zarr.
+of shares in `lock`, `zarr.json` in `nodes`, arrays of a result in `engramcka.results`, what a
+training records in `engramcka.training.record`. Imports neither torch nor zarr.
 
     RUN/config.toml               the config as resolved
     RUN/activations/MODEL.zarr    one group a model, `layer_01` .. (samples, width), `written`;
                                   groups `samples`, `readouts`, `manifest`
                                   (MODEL.step-000025.zarr .. where the model is a series)
-    RUN/results.zarr              cka/NAME, sweep/NAME, allocation/NAME, lens/MODEL, gates/MODEL,
-                                  memory/MODEL, training/MODEL
+    RUN/results.zarr              cka/NAME, lens/MODEL, gates/MODEL, memory/MODEL, sweep/NAME,
+                                  allocation/NAME, slots/NAME, training/MODEL
     RUN/checkpoints/UNIT/         trained models, a folder each, and tokenizer/; in a model's folder
                                   step-000025/ .. the model as it was after that step;
                                   .UNIT.training/ while it is trained, gone when the run is finished

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from engramcka.distributed import ALONE, World, join_world
+from engramcka.distributed import ALONE, World
 from engramcka.errors import ConfigError
 from engramcka.extraction.residual_stream import ResidualStream
+from engramcka.launch import join_world
 from engramcka.lens import read_head
 from engramcka.models import load_model
 from engramcka.models.blocks import capture_points

@@ -14,7 +14,8 @@ from rich.console import Console
 
 from engramcka import open_run, training
 from engramcka.config import load_config
-from engramcka.pipeline import Outcome, findings, run_config
+from engramcka.figures.subjects import findings
+from engramcka.pipeline import Outcome, run_config
 from engramcka.progress import Reporter
 
 TABLES = """

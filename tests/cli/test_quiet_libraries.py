@@ -8,8 +8,8 @@ import sys
 
 WARN = """
 import warnings
-from engramcka.noise import silence
-silence()
+from engramcka.cli.run import silence_libraries
+silence_libraries()
 warnings.warn("`rope_scaling` is deprecated", FutureWarning)
 warnings.warn("the driver is too old")
 """
