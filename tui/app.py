@@ -17,7 +17,7 @@ from textual.theme import Theme
 from engramcka.errors import EngramckaError
 from engramcka.figures.options import MOVIES
 from engramcka.tui import exporting
-from engramcka.tui.exporting import Export, Subject
+from engramcka.tui.exporting import Export, Exportable
 from engramcka.tui.keys import Shortcut
 from engramcka.tui.loading import PAUSE
 from engramcka.tui.screens.browse import BrowseScreen
@@ -166,7 +166,7 @@ class BrowseApp(App[None]):
             lambda export: self.export(subject, export) if export else None,
         )
 
-    def export(self, subject: Subject | None, export: Export) -> None:
+    def export(self, subject: Exportable | None, export: Export) -> None:
         """Write a subject, in a worker; a toast says where it went."""
         if subject is None:
             self.notify(NO_FIGURE, severity="warning", markup=False)
@@ -175,7 +175,7 @@ class BrowseApp(App[None]):
             self.notify(f"Drawing {len(subject.maps)} maps ..", markup=False)
         self.run_worker(lambda: self._write(subject, export), thread=True, group="export")
 
-    def _write(self, subject: Subject, export: Export) -> None:
+    def _write(self, subject: Exportable, export: Export) -> None:
         """Draw and write; in a thread."""
         severity: Literal["information", "error"] = "error"
         try:

@@ -104,7 +104,7 @@ def _places_of(path: Path) -> list[Place]:
     whole = path.resolve()
     if whole.name == layout.RESULTS and (whole / nodes.ZARR_JSON).is_file():
         return [Place(whole.parent, whole, whole.parent.name)]
-    if _is_run(path):
+    if layout.is_run(path):
         return [_run_place(path, whole.name)]
     held = store_type(path)
     if held == "results":
@@ -116,7 +116,9 @@ def _places_of(path: Path) -> list[Place]:
         children = sorted(entry.path for entry in os.scandir(path) if entry.is_dir())
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror or error})") from error
-    places = [_run_place(Path(child), Path(child).name) for child in children if _is_run(child)]
+    places = [
+        _run_place(Path(child), Path(child).name) for child in children if layout.is_run(child)
+    ]
     if not places:
         what = f"a store of {held}" if held else "neither a run nor a folder of runs"
         raise ConfigError(
@@ -128,13 +130,6 @@ def _places_of(path: Path) -> list[Place]:
 
 def _run_place(path: Path, label: str) -> Place:
     return Place(path, path / layout.RESULTS, label)
-
-
-def _is_run(path: str | Path) -> bool:
-    join = os.path.join
-    return is_regular(join(path, layout.CONFIG)) or is_regular(
-        join(path, layout.RESULTS, nodes.ZARR_JSON)
-    )
 
 
 def store_type(path: Path) -> str:
@@ -225,10 +220,7 @@ def _series(path: str, changed: int) -> tuple[str, int] | None:
         found = nodes.read_group(Path(path), Path(path))
     except StoreError:
         return None
-    name, step = found.get("series"), found.get("step")
-    if not (isinstance(name, str) and name and isinstance(step, int)):
-        return None
-    return name, step
+    return layout.series_of(found)
 
 
 def members(entry: Entry) -> list[Entry]:

@@ -9,15 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from engramcka.figures.options import FORMATS, MOVIES
 from engramcka.tui.catalog import Entry, members
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from engramcka.figures import Style
+    from engramcka.figures import Form, Style
     from engramcka.results import CkaMap, TrainingCurve
 
 PREVIEW_DPI = 110
@@ -44,11 +42,11 @@ class Part:
     stem: str  # of the file
     value: Any  # one of `engramcka.results`, or several
     options: dict[str, Any] = field(default_factory=dict)
-    made: Literal["result", "series", "text", "panels", "difference"] = "result"
+    form: Form = "result"
 
 
 @dataclass(frozen=True)
-class Subject:
+class Exportable:
     """What is drawn: the parts, that on the screen first, and the maps of a moving picture."""
 
     entry: Entry
@@ -75,7 +73,7 @@ def free_path(entry: Entry, stem: str, extension: str) -> Path:
     return path
 
 
-def write(subject: Subject, export: Export) -> Path:
+def write(subject: Exportable, export: Export) -> Path:
     """Draw into a new file.
 
     Raises:
@@ -93,10 +91,12 @@ def write(subject: Subject, export: Export) -> Path:
             return figures.save_animation(subject.maps, path, style, training=curves, **options)
     path = free_path(subject.entry, part.stem, export.format)
     with _drawing:
-        return figures.save_figure(_figure(part, style), path)
+        return figures.save_figure(
+            figures.draw_form(part.form, part.value, style, **part.options), path
+        )
 
 
-def preview(subject: Subject, export: Export) -> bytes:
+def preview(subject: Exportable, export: Export) -> bytes:
     """The figure as a PNG of a screen's size; of a moving picture its last map.
 
     Raises:
@@ -108,7 +108,8 @@ def preview(subject: Subject, export: Export) -> bytes:
     if export.format in MOVIES:
         part = Part("", "", subject.maps[-1], subject.parts[0].options)
     with _drawing:
-        return figures.figure_bytes(_figure(part, _style(export)), "png", PREVIEW_DPI)
+        drawn = figures.draw_form(part.form, part.value, _style(export), **part.options)
+        return figures.figure_bytes(drawn, "png", PREVIEW_DPI)
 
 
 def _style(export: Export) -> Style:
@@ -117,28 +118,13 @@ def _style(export: Export) -> Style:
     return figures.Style.named(export.venue, width=export.width, dark=export.dark)  # type: ignore[arg-type]
 
 
-def _figure(part: Part, style: Style) -> Figure:
-    from engramcka import figures
-
-    if part.made == "series":
-        return figures.series_figure(part.value, style, **part.options)
-    if part.made == "text":
-        return figures.gate_text_figure(part.value, style, **part.options)
-    if part.made == "panels":
-        return figures.cka_panels(part.value, style, **part.options)
-    if part.made == "difference":
-        first, second = part.value
-        return figures.difference_figure(first, second, style, **part.options)
-    return figures.result_figure(part.value, style, **part.options)
-
-
-def _training(subject: Subject) -> Sequence[TrainingCurve]:
+def _training(subject: Exportable) -> Sequence[TrainingCurve]:
     """Losses of the models that the maps compare, to stand beside them."""
+    from engramcka import figures
     from engramcka.tui.loading import Loaded, load
 
     stored = members(Entry(subject.entry.place, "training"))
     found = load(stored[0]) if stored else None
     if not isinstance(found, Loaded):
         return ()
-    labels = {label for cka in subject.maps for label in (cka.y_label, cka.x_label)}
-    return [curve for curve in found.value.values.values() if curve.label in labels]
+    return figures.curves_beside(subject.maps, found.value.values.values())

@@ -37,9 +37,10 @@ def column_tests(where: Mapping[str, Any]) -> list[ColumnTest]:
 def where_text(where: Mapping[str, Any]) -> str:
     """A ``where`` table as one line: ``kind = 'person' and type in ('a', 'b')``.
 
-    Stored results name their samples by this text, and are computed again when it changes.
+    Stored results name their samples by this text, and are computed again when it changes; the
+    order of the keys says nothing, so columns stand by name.
     """
-    return " and ".join(map(str, column_tests(where)))
+    return " and ".join(map(str, sorted(column_tests(where), key=lambda test: test.column)))
 
 
 def _column_test(column: str, condition: Any) -> ColumnTest:

@@ -101,7 +101,7 @@ def _check_swept(config: Config, path: KeyPath, name: str) -> None:
     if config.trained(name).engram is None:
         raise config.error(
             path,
-            f"{name!r} has no Engram module to move",
+            f"{name!r} has no Engram module",
             "a sweep takes a model with source = 'train' and an engram table",
         )
 

@@ -2,11 +2,14 @@ from .allocation import AllocationArtists as AllocationArtists
 from .allocation import allocation_caption as allocation_caption
 from .allocation import allocation_figure as allocation_figure
 from .allocation import plot_allocation as plot_allocation
+from .animation import curves_beside as curves_beside
 from .animation import save_animation as save_animation
 from .animation import series_frames as series_frames
 from .cka import cka_caption as cka_caption
 from .cka import series_caption as series_caption
+from .draw import Form as Form
 from .draw import captions as captions
+from .draw import draw_form as draw_form
 from .draw import known_options as known_options
 from .draw import result_figure as result_figure
 from .export import check_format as check_format

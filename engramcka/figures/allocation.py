@@ -18,12 +18,18 @@ from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 
-from engramcka.errors import ComparisonError, ConfigError
-from engramcka.figures.broken import set_ticks, span_of
 from engramcka.figures.draw import Drawing
 from engramcka.figures.labels import as_plain, fit, size_in_points, text_width
 from engramcka.figures.latex import Table, deviations, escaped, number, only
-from engramcka.figures.lines import LineStyle, draw_legend, draw_points, loss_label
+from engramcka.figures.lines import (
+    LineStyle,
+    common_unit,
+    draw_legend,
+    draw_points,
+    limit_losses,
+    loss_label,
+    spread_sentence,
+)
 from engramcka.figures.style import Style, as_style, compose, new_figure, on_own_axes
 from engramcka.results import AllocationSweep
 from engramcka.results.base import one_line
@@ -76,17 +82,13 @@ def plot_allocation(
     """
     assert ax is not None
     sweeps = [sweeps] if isinstance(sweeps, AllocationSweep) else list(sweeps)
-    if not sweeps:
-        raise ConfigError("a figure of allocation sweeps needs at least one")
-    units = list(dict.fromkeys(sweep.unit for sweep in sweeps))
-    if len(units) > 1:
-        raise ComparisonError(f"losses in {' and '.join(units)} have no common axis")
+    unit = common_unit(sweeps, "allocation sweeps")
     drawn = [_draw(ax, sweep, LineStyle.of(index)) for index, sweep in enumerate(sweeps)]
     points, seeds = [one[0] for one in drawn], [one[1] for one in drawn]
     alone, best = [one[2] for one in drawn if one[2]], [one[3] for one in drawn if one[3]]
     _limits(ax, sweeps)
     width, height = size_in_points(ax)
-    ax.set_ylabel(loss_label(ax, units[0], height))
+    ax.set_ylabel(loss_label(ax, unit, height))
     ax.set_xlabel(_X_LABELS[-1])
     _longest_that_fits(ax, width)
     fit(ax.yaxis.label, height)
@@ -135,13 +137,6 @@ def _draw(
 
 def _limits(ax: Axes, sweeps: Sequence[AllocationSweep]) -> None:
     """Both axes with room around the points, and fixed ticks."""
-    ends = [np.nan_to_num(sweep.bars) for sweep in sweeps]
-    values = np.concatenate(
-        [sweep.loss.ravel() for sweep in sweeps]
-        + [sweep.mean + sign * end for sweep, end in zip(sweeps, ends, strict=True)
-           for sign in (-1, 1)]
-    )  # fmt: skip
-    values = values[np.isfinite(values)]
     rho = np.concatenate([sweep.rho for sweep in sweeps])
     margin = 0.05 * max(float(np.ptp(rho)), 0.2)
     left, right = float(rho.min()) - margin, float(rho.max()) + margin
@@ -150,14 +145,7 @@ def _limits(ax: Axes, sweeps: Sequence[AllocationSweep]) -> None:
     ticks = [round(step * count, 1) for count in range(round(1 / step) + 1)]
     inside = [tick for tick in ticks if left <= tick <= right] or sorted(set(rho.tolist()))
     ax.set_xticks(inside, [f"{tick:.2g}" for tick in inside])
-    if not len(values):
-        ax.set_yticks([])
-        ax.text(0.5, 0.5, "no loss yet", transform=ax.transAxes, ha="center", va="center")
-        return
-    room = 0.12 * span_of(values)
-    limits = float(values.min()) - room, float(values.max()) + room
-    ax.set_ylim(*limits)
-    set_ticks(ax, (limits,))
+    limit_losses(ax, sweeps)
 
 
 def _longest_that_fits(ax: Axes, room: float) -> None:
@@ -169,16 +157,11 @@ def _longest_that_fits(ax: Axes, room: float) -> None:
 
 def allocation_caption(sweeps: Sequence[AllocationSweep]) -> str:
     """What rho is, the ring and the dashed line."""
-    seeds = sorted({len(sweep.seeds) for sweep in sweeps})
-    spread = (
-        "One seed: the spread between seeds is unknown."
-        if seeds == [1]
-        else f"Points are means over {' or '.join(map(str, seeds))} seeds (faint), bars one "
-        "standard deviation."
-    )
+    alone = any(np.isfinite(sweep.experts_alone) and len(sweep.rho) > 1 for sweep in sweeps)
     return (
         f"Validation loss ({one_line(sweeps[0].unit)}) against rho, the share of the sparse "
-        f"parameters that experts keep. {spread} Ringed: the lowest mean. Dashed: experts alone."
+        f"parameters that experts keep. {spread_sentence(sweeps)} Ringed: the lowest mean."
+        + (" Dashed: experts alone." if alone else "")
     )
 
 

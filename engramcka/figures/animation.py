@@ -10,7 +10,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any, cast
@@ -76,6 +76,12 @@ def series_frames(
                 ax.clear()
             draw(cka)
             yield _pixels(figure, dpi)
+
+
+def curves_beside(maps: Sequence[CkaMap], curves: Iterable[TrainingCurve]) -> list[TrainingCurve]:
+    """The training curves of the models that the maps compare, to stand beside them."""
+    labels = {label for cka in maps for label in (cka.y_label, cka.x_label)}
+    return [curve for curve in curves if curve.label in labels]
 
 
 def save_animation(

@@ -83,7 +83,8 @@ def _samples(cka: CkaMap) -> str:
     if not cka.n_samples:
         return "an unknown number of samples"
     text = f"{cka.n_samples:,} samples"
-    return text + (f" of {cka.n_documents:,} documents" if cka.n_documents else "")
+    text += f" of {cka.n_documents:,} documents" if cka.n_documents else ""
+    return text + (f", those where {one_line(cka.where)}" if cka.where else "")
 
 
 def _over(cka: CkaMap) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from engramcka.figures.latex import Table
 from engramcka.results import Result
@@ -54,6 +54,34 @@ def result_figure(
     first = results[0] if isinstance(results, Sequence) and len(results) else results
     single = results[0] if isinstance(results, Sequence) and len(results) == 1 else results
     return drawing_of(kind_of(first).name).figure(single, style, **options)
+
+
+Form = Literal["result", "series", "text", "panels", "difference"]
+"""What is made of results: each kind's own figure, or one of several maps or of a text's gates."""
+
+
+def draw_form(form: Form, results: Any, style: Style | str = "plain", **options: Any) -> Figure:
+    """Results in one of the forms that a figure of them may have.
+
+    Args:
+        form: "result" of any kind (see `result_figure`); of maps "series" over training, "panels"
+            side by side, or the "difference" of two; "text" of gates.
+        results: one or several, as the form takes them.
+        style: a `Style` or the name of one.
+        options: of the form's drawing.
+    """
+    from engramcka.figures import gate_text, panels
+
+    if form == "difference":
+        first, second = results
+        return panels.difference_figure(first, second, style, **options)
+    drawings: dict[str, Callable[..., Figure]] = {
+        "result": result_figure,
+        "series": panels.series_figure,
+        "text": gate_text.gate_text_figure,
+        "panels": panels.cka_panels,
+    }
+    return drawings[form](results, style, **options)
 
 
 def known_options(kind: str) -> set[str]:

@@ -186,3 +186,11 @@ def layer_ticks(numbers: Sequence[int] | npt.NDArray[np.float64], most: int) -> 
     multiples = [layer for layer in layers if layer % step == 0]
     first = layers[:1] if not multiples or multiples[0] - layers[0] >= _ROOM * step else []
     return first + multiples
+
+
+def short_count(number: float) -> str:
+    """1500 as 1.5k, 2000000 as 2M."""
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= size:
+            return f"{number / size:g}{letter}"
+    return f"{number:g}"

@@ -19,8 +19,11 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 
+from engramcka.errors import ComparisonError, ConfigError
+from engramcka.figures.broken import set_ticks, span_of
 from engramcka.figures.labels import as_plain, elided, size_in_points, text_width, tick_size
 from engramcka.results.base import one_line
+from engramcka.results.losses import SeedSweep
 from engramcka.results.statistics import mean_finite
 
 Float = npt.NDArray[np.float64]
@@ -151,3 +154,49 @@ def loss_label(ax: Axes, unit: str, room: float, what: str = "validation loss") 
     """What is measured, with its unit where that fits in ``room`` points."""
     full = f"{what} ({one_line(unit)})"
     return full if text_width(full, ax.yaxis.label.get_fontproperties()) <= room else what
+
+
+def limit_losses(ax: Axes, sweeps: Sequence[SeedSweep], others: Sequence[float] = ()) -> None:
+    """The y axis with room around all losses, bars and other levels; or a word that there is none.
+
+    Args:
+        ax: where.
+        sweeps: drawn there.
+        others: further levels; NaN is passed over.
+    """
+    ends = [(sweep.mean, np.nan_to_num(sweep.bars)) for sweep in sweeps]
+    parts = [part for mean, bars in ends for part in (mean - bars, mean + bars)]
+    values = np.concatenate([*parts, *(sweep.loss.ravel() for sweep in sweeps), np.array(others)])
+    values = values[np.isfinite(values)]
+    if not len(values):
+        ax.set_yticks([])
+        ax.text(0.5, 0.5, "no loss yet", transform=ax.transAxes, ha="center", va="center")
+        return
+    room = 0.12 * span_of(values)
+    limits = float(values.min()) - room, float(values.max()) + room
+    ax.set_ylim(*limits)
+    set_ticks(ax, (limits,))
+
+
+def common_unit(sweeps: Sequence[SeedSweep], what: str) -> str:
+    """The unit of all these losses.
+
+    Raises:
+        ConfigError: there is no sweep; ``what`` names them.
+        ComparisonError: the units differ.
+    """
+    units = list(dict.fromkeys(sweep.unit for sweep in sweeps))
+    if not units:
+        raise ConfigError(f"a figure of {what} needs at least one")
+    if len(units) > 1:
+        raise ComparisonError(f"losses in {' and '.join(units)} have no common axis")
+    return units[0]
+
+
+def spread_sentence(sweeps: Sequence[SeedSweep]) -> str:
+    """What the points and bars are, for a caption."""
+    seeds = sorted({len(sweep.seeds) for sweep in sweeps})
+    if seeds == [1]:
+        return "One seed: the spread between seeds is unknown."
+    numbers = " or ".join(map(str, seeds))
+    return f"Points are means over {numbers} seeds (faint), bars one standard deviation."

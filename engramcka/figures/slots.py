@@ -16,14 +16,20 @@ from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from engramcka.errors import ComparisonError, ConfigError
-from engramcka.figures.broken import set_ticks, span_of
 from engramcka.figures.draw import Drawing
-from engramcka.figures.labels import fit, size_in_points
+from engramcka.figures.labels import fit, short_count, size_in_points
 from engramcka.figures.latex import Table, deviations, escaped, number, only
-from engramcka.figures.lines import LineStyle, draw_legend, draw_points, loss_label
+from engramcka.figures.lines import (
+    LineStyle,
+    common_unit,
+    draw_legend,
+    draw_points,
+    limit_losses,
+    loss_label,
+    spread_sentence,
+)
 from engramcka.figures.style import Style, as_style, compose, new_figure, on_own_axes
 from engramcka.results import SlotSweep
 from engramcka.results.base import one_line
@@ -65,17 +71,13 @@ def plot_slots(
     """
     assert ax is not None
     sweeps = [sweeps] if isinstance(sweeps, SlotSweep) else list(sweeps)
-    if not sweeps:
-        raise ConfigError("a figure of slot sweeps needs at least one")
-    units = list(dict.fromkeys(sweep.unit for sweep in sweeps))
-    if len(units) > 1:
-        raise ComparisonError(f"losses in {' and '.join(units)} have no common axis")
+    unit = common_unit(sweeps, "slot sweeps")
     ax.set_xscale("log")
     drawn = [_draw(ax, sweep, LineStyle.of(index)) for index, sweep in enumerate(sweeps)]
     points, seeds = [one[0] for one in drawn], [one[1] for one in drawn]
     _limits(ax, sweeps)
     width, height = size_in_points(ax)
-    ax.set_ylabel(loss_label(ax, units[0], height))
+    ax.set_ylabel(loss_label(ax, unit, height))
     ax.set_xlabel("memory slots")
     fit(ax.yaxis.label, height)
     if title is not None:
@@ -121,55 +123,25 @@ def _draw(
 
 
 def _limits(ax: Axes, sweeps: Sequence[SlotSweep]) -> None:
-    """Both axes with room around the points, and fixed ticks."""
+    """Both axes with room around the points; ticks at 1, 2 and 5 of a decade where they fit."""
     slots = np.concatenate([sweep.slots for sweep in sweeps])
-    ax.set_xlim(float(slots.min()) / 1.4, float(slots.max()) * 1.4)
-    if slots.max() < 10 * slots.min():  # less than a decade: the points' own numbers
-        inside = sorted(set(slots.tolist()))
-        ax.set_xticks(inside, [short_count(tick) for tick in inside])
-        ax.xaxis.set_minor_locator(NullLocator())
-    else:
-        ax.xaxis.set_major_locator(LogLocator(10))
-        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_count(value)))
-        ax.xaxis.set_minor_formatter(NullFormatter())
-    ends = [np.nan_to_num(sweep.bars) for sweep in sweeps]
-    values = np.concatenate(
-        [part for sweep in sweeps for part in (sweep.loss.ravel(), sweep.baseline)]
-        + [sweep.mean + sign * end for sweep, end in zip(sweeps, ends, strict=True)
-           for sign in (-1, 1)]
-    )  # fmt: skip
-    values = values[np.isfinite(values)]
-    if not len(values):
-        ax.set_yticks([])
-        ax.text(0.5, 0.5, "no loss yet", transform=ax.transAxes, ha="center", va="center")
-        return
-    room = 0.12 * span_of(values)
-    limits = float(values.min()) - room, float(values.max()) + room
-    ax.set_ylim(*limits)
-    set_ticks(ax, (limits,))
-
-
-def short_count(value: float) -> str:
-    """A number of slots as on an axis: 240, 1k, 8.4k, 10M."""
-    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= size:
-            return f"{value / size:.3g}{letter}"
-    return f"{value:.3g}"
+    low, high = float(slots.min()) / 1.4, float(slots.max()) * 1.4
+    ax.set_xlim(low, high)
+    ax.xaxis.set_major_locator(LogLocator(10, subs=(1.0,) if high > 300 * low else (1.0, 2.0, 5.0)))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_count(value)))
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    limit_losses(ax, sweeps, [sweep.baseline_mean for sweep in sweeps])
 
 
 def slots_caption(sweeps: Sequence[SlotSweep]) -> str:
     """What a slot is, and the dashed and the dotted line."""
-    seeds = sorted({len(sweep.seeds) for sweep in sweeps})
-    spread = (
-        "One seed: the spread between seeds is unknown."
-        if seeds == [1]
-        else f"Points are means over {' or '.join(map(str, seeds))} seeds (faint), bars one "
-        "standard deviation."
-    )
-    without = ", ".join(dict.fromkeys(one_line(sweep.baseline_label) for sweep in sweeps))
+    known = [sweep for sweep in sweeps if np.isfinite(sweep.baseline_mean)]
+    without = ", ".join(dict.fromkeys(one_line(sweep.baseline_label) for sweep in known))
+    dashed = f" Dashed: {without}." if known else ""
+    dotted = " Dotted: straight line through the means." if any(s.line for s in sweeps) else ""
     return (
         f"Validation loss ({one_line(sweeps[0].unit)}) against the rows of all memory tables. "
-        f"{spread} Dashed: {without}. Dotted: straight line through the means."
+        f"{spread_sentence(sweeps)}{dashed}{dotted}"
     )
 
 

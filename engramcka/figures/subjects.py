@@ -91,7 +91,7 @@ def worth_drawing(run: Run) -> list[Subject]:
         if subject.kind == "paper":
             fits = kinds.count("cka") <= 3 and kinds.count("sweep") <= 1
             wanted = fits and len(_directions(run)) <= 1
-        elif subject.kind in ("lens", "training"):
+        elif subject.kind in KINDS and KINDS[subject.kind].is_one_figure:
             wanted = "/" not in subject.name
         elif subject.kind == "cka":
             wanted = subject.sources[0] not in in_series
@@ -151,12 +151,12 @@ def draw(run: Run, subject: Subject, how: DrawOptions) -> Figure:
         return _compose(subject, results, how)
     if subject.kind == "series":
         options = _known({"first_layer", "palette", "k"}, how)
-        return figures.series_figure(results, how.style, **options)
+        return figures.draw_form("series", results, how.style, **options)
     if subject.kind == "text":
         options = _known({"first_layer"}, how)
-        return figures.gate_text_figure(results[0], how.style, **options)
+        return figures.draw_form("text", results[0], how.style, **options)
     known = _known(figures.known_options(subject.sources[0][0]), how)
-    return figures.result_figure(results, how.style, **known)
+    return figures.draw_form("result", results, how.style, **known)
 
 
 def animate(run: Run, subject: Subject, how: DrawOptions, path: Path, seconds: float = 0.5) -> None:
@@ -171,12 +171,8 @@ def animate(run: Run, subject: Subject, how: DrawOptions, path: Path, seconds: f
     if subject.kind != "series":
         raise ConfigError(f"{subject.name}: only series/NAME is written as a moving picture")
     maps = _shown(read(run, subject), how)
-    labels = {label for cka in maps for label in (cka.y_label, cka.x_label)}
-    curves = [
-        curve
-        for name in _in_config_order(run, run.training)
-        if (curve := run.training[name]).label in labels
-    ]
+    trained = [run.training[name] for name in _in_config_order(run, run.training)]
+    curves = figures.curves_beside(maps, trained)
     options = _known({"first_layer", "palette", "k"}, how)
     figures.save_animation(maps, path, how.style, training=curves, seconds=seconds, **options)
 

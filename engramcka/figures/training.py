@@ -17,7 +17,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 from engramcka.errors import ConfigError
 from engramcka.figures.broken import set_ticks, span_of
 from engramcka.figures.draw import Drawing
-from engramcka.figures.labels import as_plain, fit, size_in_points, tick_size
+from engramcka.figures.labels import as_plain, fit, short_count, size_in_points, tick_size
 from engramcka.figures.latex import Table, escaped, number
 from engramcka.figures.lines import LineStyle, draw_legend, loss_label
 from engramcka.figures.style import Style, as_style, compose, new_figure, on_own_axes
@@ -154,14 +154,6 @@ def _last(curves: Sequence[TrainingCurve], least: float) -> list[float]:
     """Each curve's largest validation loss, which is never left out."""
     found = [curve.validation_loss[np.isfinite(curve.validation_loss)] for curve in curves]
     return [float(values.max()) for values in found if len(values)] or [least]
-
-
-def short_count(number: float) -> str:
-    """1500 as 1.5k, 2000000 as 2M."""
-    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if number >= size:
-            return f"{number / size:g}{letter}"
-    return f"{number:g}"
 
 
 def training_caption(curves: Sequence[TrainingCurve]) -> str:

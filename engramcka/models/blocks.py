@@ -23,7 +23,6 @@ from engramcka.models.hooks import CapturePoint
 
 BLOCK, ATTENTION, MLP = "block", "attention", "mlp"
 ENGRAM_IN, ENGRAM_OUT = "engram-in", "engram-out"
-NAMED_POINTS = (BLOCK, ATTENTION, MLP, ENGRAM_IN, ENGRAM_OUT)
 
 _PARTS = {
     ATTENTION: re.compile(r"attn|attention|mixer", re.IGNORECASE),

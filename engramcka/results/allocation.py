@@ -51,6 +51,12 @@ class AllocationSweep(SeedSweep):
         there = self.mean[self.rho == 1.0]
         return float(there[0]) if len(there) else float("nan")
 
+    @property
+    def difference(self) -> Float:
+        """(points,) mean of loss - that of the experts alone, seed by seed where both are there."""
+        alone = self.loss[self.rho == 1.0]
+        return self.difference_from(alone[0] if len(alone) else np.array([]))
+
     def rows(self) -> Iterator[Row]:
         """One a rho and seed."""
         experts: Sequence[Any] = self.experts or [None] * len(self.rho)

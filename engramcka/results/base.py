@@ -31,8 +31,9 @@ _JOINERS = "\u200c\u200d"  # some scripts need them
 def part(package: str, kind: str) -> ModuleType:
     """The module ``engramcka.PACKAGE.KIND`` of a kind of result: its figure, its chart.
 
-    The only place that names a module of ours by text. What stands above the results (figures, the
-    terminal app) has one module a kind, named after it; those are loaded when they are asked for.
+    What stands above the results (figures, the terminal app) has one module a kind, named after it,
+    which is loaded when it is asked for. Elsewhere modules of ours are named by text only in what
+    ranks send each other (`engramcka.serialization`).
     """
     return import_module(f"engramcka.{package}.{kind}")
 

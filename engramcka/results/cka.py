@@ -95,7 +95,7 @@ class CkaMap(Result):
     series: str = ""  # name of the map series over training this one belongs to
     step: int | None = None  # training step of the checkpoints compared, in a series
     left_out: str = ""  # samples that were drawn and are not compared, with the reasons, in words
-    where: str = ""  # which samples, as in the config; all of them if empty
+    where: str = ""  # which samples, as "kind = 'person'"; all of them if empty
     dtype: str = "unknown"  # of the hidden states, "y / x" where they differ
     route: str = "unknown"  # how it was computed: gram | feature
     warnings: tuple[str, ...] = ()  # one sentence each
@@ -200,6 +200,8 @@ class CkaMap(Result):
             text += f", n = {self.n_samples:,}"
         if self.n_documents:
             text += f" of {self.n_documents:,} documents"
+        if self.where:
+            text += f" where {self.where}"
         if self.left_out:
             text += f" (left out: {self.left_out})"
         if self.y_layers == self.x_layers and np.isfinite(np.diag(self.similarity)).any():

@@ -23,6 +23,8 @@ class Kind:
     class_name: str
     together: bool = False
     """Whether all results of a run may stand in one figure, under the kind's name alone."""
+    is_one_figure: bool = False
+    """Whether a run draws them so by itself; else it draws each."""
     is_finding: bool = True
     """Whether a run's summary says it; else it belongs to what was done on the way."""
     version: int = 2
@@ -41,13 +43,13 @@ KINDS: Mapping[str, Kind] = {
     kind.name: kind
     for kind in (
         Kind("cka", "CkaMap"),
-        Kind("lens", "LensCurve", together=True),
+        Kind("lens", "LensCurve", together=True, is_one_figure=True),
         Kind("gates", "GateMap"),
         Kind("memory", "MemoryAblation", together=True),
         Kind("sweep", "LossSweep"),
         Kind("allocation", "AllocationSweep", together=True),
         Kind("slots", "SlotSweep", together=True),
-        Kind("training", "TrainingCurve", together=True, is_finding=False),
+        Kind("training", "TrainingCurve", together=True, is_one_figure=True, is_finding=False),
     )
 }
 

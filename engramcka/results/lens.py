@@ -46,7 +46,7 @@ class LensCurve(Result):
     final_entropy: float | None = None  # of the model's own prediction, nats
     n_tokens: int | None = None
     memory: bool = True  # False: Engram modules silenced
-    where: str = ""  # which samples, as in the config; all of them if empty
+    where: str = ""  # which samples, as "kind = 'person'"; all of them if empty
     warnings: tuple[str, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
 

@@ -51,6 +51,16 @@ class SeedSweep(Result):
             )
         self._set(loss=loss)
 
+    def difference_from(self, other: Float) -> Float:
+        """(points,) mean of the losses less another model's, seed by seed where both are there.
+
+        Args:
+            other: (seeds,), or of other seeds: then means are compared.
+        """
+        if len(other) != len(self.seeds):
+            return self.mean - mean_finite(other)
+        return mean_finite(self.loss - other)
+
     @property
     def bars(self) -> Float:
         """(points,) half the length of the bar that is drawn: one standard deviation over seeds."""

@@ -58,16 +58,25 @@ class SlotSweep(SeedSweep):
         return float(mean_finite(self.baseline))
 
     @property
+    def difference(self) -> Float:
+        """(points,) mean of loss - baseline, seed by seed where both are there."""
+        return self.difference_from(self.baseline)
+
+    @property
     def line(self) -> Line | None:
         """The straight line through the means against log10 of the slots, by least squares.
 
         Its interval is the usual one of a regression (Student's t, n - 2 degrees of freedom), so
-        it takes the points' errors as independent. None with fewer than three points.
+        it takes the points' errors as independent. Means are over the seeds that every point has,
+        for seeds differ more than points do. None with fewer than three points.
         """
         there = np.isfinite(self.mean)
-        x, y = np.log10(self.slots[there]), self.mean[there]
-        if len(np.unique(x)) < 3:
+        losses = self.loss[there]
+        everywhere = np.isfinite(losses).all(axis=0)
+        x = np.log10(self.slots[there])
+        if len(np.unique(x)) < 3 or not everywhere.any():
             return None
+        y = losses[:, everywhere].mean(axis=1)
         slope, start = np.polyfit(x, y, 1)
         left = ((y - start - slope * x) ** 2).sum() / (len(x) - 2)
         error = np.sqrt(left / ((x - x.mean()) ** 2).sum())
@@ -98,6 +107,7 @@ class SlotSweep(SeedSweep):
             parts.append(f"lowest with {self.slots[point]:,.0f} slots: {found}")
         if self.line is not None:
             line = self.line
-            ends = f"95 % {line.low:+.3f} to {line.high:+.3f}"
-            parts.append(f"{line.slope:+.3f} with every tenfold of slots ({ends})")
+            slope, low, high = (round(v, 3) + 0.0 for v in (line.slope, line.low, line.high))
+            ends = f"95 % {low:+.3f} to {high:+.3f}"
+            parts.append(f"{slope:+.3f} with every tenfold of slots ({ends})")
         return self._sentence(parts) + self._missing()

@@ -77,9 +77,7 @@ class LossSweep(SeedSweep):
     @property
     def difference(self) -> Float:
         """(layers,) mean of loss - baseline, seed by seed where both are there; NaN where none."""
-        if len(self.baseline) != len(self.seeds):
-            return self.mean - self.baseline_mean
-        return mean_finite(self.loss - self.baseline)
+        return self.difference_from(self.baseline)
 
     @property
     def bars(self) -> Float:

@@ -1,6 +1,7 @@
 from .activations import ActivationStore as ActivationStore
 from .create import create_activations as create_activations
 from .layer_arrays import LayerArray as LayerArray
+from .layout import is_run as is_run
 from .open import open_activations as open_activations
 from .results import read_cka as read_cka
 from .results import read_result as read_result
@@ -9,5 +10,4 @@ from .results import write_cka as write_cka
 from .results import write_result as write_result
 from .results import write_sweep as write_sweep
 from .run import Run as Run
-from .run import is_run as is_run
 from .run import open_run as open_run

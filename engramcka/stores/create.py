@@ -17,7 +17,6 @@ from engramcka.stores.activations import ActivationStore
 from engramcka.stores.open import open_activations
 from engramcka.stores.shards import LEVEL
 
-DTYPES = ("float32", "float16", "bfloat16")
 Compression = Literal["none", "zstd"]
 
 
@@ -41,7 +40,7 @@ def create_activations(
         path: the store, which must not be there.
         layers: block numbers; there may be none where there are read-outs.
         width: of the residual stream.
-        dtype: one of `DTYPES`.
+        dtype: "float32", "float16" or "bfloat16".
         samples: the sample table, column name -> (samples,).
         attributes: JSON: provenance, counts.
         inputs: JSON: all that the hidden states are made from.

@@ -22,12 +22,13 @@ refuses a version that it does not know. `layer_00` is kept for the embedding.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from engramcka.errors import StoreError
-from engramcka.own_files import check_folder, is_folder
+from engramcka.own_files import check_folder, is_folder, is_regular
 from engramcka.results.kinds import KINDS
 
 CONFIG = "config.toml"
@@ -115,6 +116,18 @@ def work_folder(unit: Path) -> Path:
 def work_folders(run: Path) -> list[Path]:
     """Those of all trainings that are under way, or were left, in a run."""
     return sorted((run / CHECKPOINTS).glob(f".*{_WORK}"))
+
+
+def is_run(path: Path | str) -> bool:
+    """Whether a folder looks like a run directory: it holds a config or results."""
+    config, results = os.path.join(path, CONFIG), os.path.join(path, RESULTS, "zarr.json")
+    return is_regular(config) or is_regular(results)
+
+
+def series_of(attributes: Mapping[str, Any]) -> tuple[str, int] | None:
+    """(series, training step) of a map's attributes; None where it is in no series."""
+    name, step = attributes.get("series"), attributes.get("step")
+    return (name, step) if isinstance(name, str) and name and isinstance(step, int) else None
 
 
 def check_store(path: Path) -> None:

@@ -19,11 +19,10 @@ from engramcka.own_files import (
     check_file,
     check_folder,
     is_folder,
-    is_regular,
     read_regular,
 )
 from engramcka.results.kinds import KINDS
-from engramcka.stores import layout, nodes, results
+from engramcka.stores import layout, results
 from engramcka.stores.activations import ActivationStore
 from engramcka.stores.open import open_activations
 from engramcka.stores.remote import is_url
@@ -81,9 +80,9 @@ class Run:
                 attributes = results.read_attributes(self.path / layout.RESULTS, "cka", name)
             except StoreError:  # whoever asks for that map hears of it
                 continue
-            series, step = attributes.get("series"), attributes.get("step")
-            if isinstance(series, str) and series and isinstance(step, int):
-                found.setdefault(series, []).append((step, name))
+            inside = layout.series_of(attributes)
+            if inside:
+                found.setdefault(inside[0], []).append((inside[1], name))
         return {series: [name for _, name in sorted(maps)] for series, maps in found.items()}
 
     @property
@@ -132,11 +131,6 @@ class Run:
         return events
 
 
-def is_run(path: Path) -> bool:
-    """Whether a folder looks like a run directory: it holds a config or results."""
-    return is_regular(path / layout.CONFIG) or is_regular(path / layout.RESULTS / nodes.ZARR_JSON)
-
-
 def open_run(path: str | Path) -> Run:
     """Open a run directory.
 
@@ -152,7 +146,7 @@ def open_run(path: str | Path) -> Run:
     run = Path(path)
     if not run.is_dir():
         raise StoreError(f"{run}: there is no such folder", exit_code=2)
-    if not is_run(run):
+    if not layout.is_run(run):
         raise StoreError(
             f"{run}: not a run directory (no {layout.CONFIG}, no {layout.RESULTS})", exit_code=2
         )

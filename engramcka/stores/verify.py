@@ -16,7 +16,7 @@ from engramcka.own_files import is_folder, is_regular
 from engramcka.results.kinds import KINDS
 from engramcka.stores import activations, inventory, layout, manifest, nodes, results
 from engramcka.stores.remote import is_url, open_remote
-from engramcka.stores.run import check_frame, is_run
+from engramcka.stores.run import check_frame
 
 
 @dataclass
@@ -46,7 +46,9 @@ def verify(path: Path | str) -> Iterator[Checked]:
     path = Path(path)
     if not path.is_dir():
         raise StoreError(f"{path}: there is no such folder", exit_code=2)
-    if is_run(path) or any(is_folder(path / part) for part in (layout.RESULTS, layout.ACTIVATIONS)):
+    if layout.is_run(path) or any(
+        is_folder(path / part) for part in (layout.RESULTS, layout.ACTIVATIONS)
+    ):
         yield from _check_run(path)
     elif path.name == layout.RESULTS:
         yield from _check_results(path)

@@ -1,6 +1,5 @@
 """Training models, one at a time, for comparison and for layer sweeps."""
 
-from engramcka.training.record import TrainingRecord, read_record
-from engramcka.training.train import train_model, validation_loss
+import lazy_loader
 
-__all__ = ["TrainingRecord", "read_record", "train_model", "validation_loss"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

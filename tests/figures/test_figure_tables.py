@@ -22,7 +22,9 @@ from engramcka.figures import (
     to_latex,
     to_xarray,
 )
-from engramcka.results import CkaMap, LossSweep
+from engramcka.figures.draw import drawing_of
+from engramcka.results import CkaMap, LensCurve, LossSweep, SlotSweep
+from engramcka.results.kinds import KINDS, kind_of
 
 
 def rows_of(text):
@@ -136,8 +138,17 @@ def test_a_sweep_as_xarray_has_seeds_ablations_and_references():
 
 
 def test_every_kind_of_result_is_a_dataset():
-    for result in (made_allocation(), made_gates(), made_memory(), made_training()):
+    results = [
+        made_allocation(), made_gates(), made_memory(), made_training(), made_map(), made_sweep(),
+        LensCurve((1, 2), np.array([2.0, 0.0])), SlotSweep([10.0], [[1.0]], [2.0]),
+    ]  # fmt: skip
+    assert {kind_of(result).name for result in results} == set(KINDS)
+    for result in results:
         assert len(to_xarray(result).data_vars) > 0
+        assert to_csv(result).count("\n") > 1
+        assert r"\toprule" in to_latex(result)
+        assert drawing_of(kind_of(result).name).caption.__doc__
+        assert result.summary()
     assert float(to_xarray(made_gates()).alpha.sel(type="all")[0, 0]) > 0
 
 

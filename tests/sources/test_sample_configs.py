@@ -16,7 +16,7 @@ CONFIGS = Path(__file__).parents[2] / "sample_configs"
 
 def overrides(name: str, sources: Path) -> list[str]:
     small = {
-        "few_nerd": [
+        "few-nerd": [
             f"data.path={sources}/few-nerd",
             "data.samples=48",
             f"models.baseline.path={sources}/first",
@@ -34,14 +34,14 @@ def overrides(name: str, sources: Path) -> list[str]:
     return [*small[name], "run.device=cpu"]
 
 
-@pytest.mark.parametrize("name", ["few_nerd", "hf"])
+@pytest.mark.parametrize("name", ["few-nerd", "hf"])
 def test_a_sample_config_runs_on_small_models(name: str, sources: Path, run: RunConfig) -> None:
     text = (CONFIGS / f"{name}.toml").read_text()
     done = run(text, *overrides(name, sources))
     for cka in done.cka.values():
         assert cka.similarity.shape == (3, 3)
         assert cka.n_samples
-    if name == "few_nerd":
+    if name == "few-nerd":
         people = done.cka["people"]
         assert people.where == "kind = 'person'"
         kinds = done.activations("baseline").samples["kind"]

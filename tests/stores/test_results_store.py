@@ -19,9 +19,10 @@ from engramcka.results import (
     LensCurve,
     LossSweep,
     MemoryAblation,
+    SlotSweep,
     TrainingCurve,
 )
-from engramcka.results.kinds import kind_of
+from engramcka.results.kinds import KINDS, kind_of
 from engramcka.stores import (
     layout,
     manifest,
@@ -205,6 +206,11 @@ def test_every_kind_of_result_comes_back_whole(results: Path) -> None:
     gates = random.uniform(0, 1, (2, 1, 4))
     whole = [
         AllocationSweep(np.array([0.5, 1.0]), random.normal(size=(2, 3)), seeds=(0, 1, 2)),
+        SlotSweep(
+            np.array([10.0, 99.0]), random.normal(size=(2, 1)), np.array([1.5]), (4,), (7, 8)
+        ),
+        CkaMap(random.uniform(size=(2, 3)), "a", "b", jackknife=random.uniform(size=(4, 2, 3))),
+        LossSweep((1, 4), random.normal(size=(2, 1)), np.array([1.5]), variants={"x": 1.0}),
         TrainingCurve(*random.uniform(1, 9, (2, 5)), *random.uniform(1, 9, (2, 2)), label="MoE"),
         LensCurve((1, 2, 3), **curve, n_tokens=7, memory=False, warnings=("few tokens",)),
         LensCurve((1, 2), np.array([2.0, 0.0])),
@@ -222,6 +228,7 @@ def test_every_kind_of_result_comes_back_whole(results: Path) -> None:
         ),
         MemoryAblation(("all", "inside"), np.array([1.0, 2.0]), np.array([2.0, 4.0])),
     ]
+    assert {kind_of(result).name for result in whole} == set(KINDS)
     for number, result in enumerate(whole):
         kind = kind_of(result).name
         write_result(results, str(number), result, {"v": number})

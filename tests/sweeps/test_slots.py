@@ -103,6 +103,9 @@ def test_no_line_through_two_points_and_no_value_where_none_is() -> None:
     assert "no memory 5.000, lowest with 1,000 slots: 3.900" in text
     assert "tenfold" not in text
     assert "no point yet" in sweep([[np.nan]] * 4).summary()
+    uneven = [[2.7, 2.8], [3.0, 3.1], [2.9, np.nan]]  # the second seed is 0.1 worse everywhere
+    found = sweep(uneven, (10_000.0, 100.0, 1000.0), seeds=(0, 1))
+    assert found.line.slope == pytest.approx(-0.15)  # of the seed that all points have
     exact = sweep([[4.0], [3.5], [3.0], [2.5]]).summary()
     assert "-0.500 with every tenfold of slots (95 % -0.500 to -0.500)" in exact
 

@@ -25,6 +25,7 @@ from engramcka.results import (
     LensCurve,
     LossSweep,
     MemoryAblation,
+    SlotSweep,
     TrainingCurve,
 )
 from engramcka.stores import write_cka, write_sweep
@@ -171,6 +172,14 @@ def write_series(results: Path, steps: tuple[int, ...] = STEPS, size: int = 12) 
         write_cka(results, f"over-training-{step}", value, {})
 
 
+def slots() -> SlotSweep:
+    """Three sizes of memory and two seeds, one training not there yet."""
+    loss = np.array([[2.10, 2.12], [2.05, np.nan], [2.01, 2.02]])
+    return SlotSweep(
+        np.array([1e4, 1e5, 1e6]), loss, np.array([2.15, 2.17]), (0, 1), (5, 6, 9), "Engram"
+    )
+
+
 def make_full_run(path: Path) -> Path:
     """A run with a result of every kind."""
     results = make_run(path) / "results.zarr"
@@ -180,6 +189,7 @@ def make_full_run(path: Path) -> Path:
     for name, end in (("moe", 2.5), ("engram", 2.25)):
         write_result(results, name, training_curve(end), {})
     write_result(results, "u", allocation(), {})
+    write_result(results, "tables", slots(), {})
     write_result(results, "engram", gates(), {})
     write_result(results, "engram", ablation(), {})
     return path

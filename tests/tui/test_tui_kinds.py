@@ -271,7 +271,7 @@ async def test_n_goes_through_screens_and_the_tree_opens_a_series(full, make_app
         assert [entry.title for entry in stops(app.browser.runs[0])] == [
             "cka/engram-vs-moe", "cka/later", "series/over-training", "lens/engram",
             "gates/engram", "memory/engram", "sweep/insertion-layer", "allocation/u",
-            "training/engram", "log",
+            "slots/tables", "training/engram", "log",
         ]  # fmt: skip
         app.browser.choose(Entry(app.browser.entry.place, "lens", "moe"), focus=True)
         await settle(pilot)
@@ -297,6 +297,7 @@ async def test_n_goes_through_screens_and_the_tree_opens_a_series(full, make_app
         ("gates/engram", ["module at layer 6, stream 2", "0.700 .670–.720", " Alexander[.062]"]),
         ("memory/engram", ["inside an entity", "without 3.5000", "kept 36.8%"]),
         ("allocation/u", ["rho 0.6  experts 12  loss 2.1500", "1 of 10 trainings"]),
+        ("slots/tables", ["slots 10,000", "loss 2.1100", "no memory"]),
         ("training/moe", ["step 10  ● 5.0000", "validation"]),
         ("cka/over-training-1000", ["12 x 12", "soft alignment"]),
         (

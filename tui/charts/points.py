@@ -49,6 +49,10 @@ class PointsPlot(Generic[S]):
         """The loss to compare with, NaN where unknown."""
         raise NotImplementedError
 
+    def difference(self, sweep: S) -> Float:
+        """(points,) the losses less the level, seed by seed."""
+        raise NotImplementedError
+
     def number_text(self, at: int) -> str:
         """The number of a point."""
         raise NotImplementedError
@@ -81,8 +85,9 @@ class PointsPlot(Generic[S]):
             return [*lines, ("loss", "not there yet")]
         lines.append(("loss", f"{mean:.4f}"))
         lines += seeds_deviation(sweep.loss[at])
-        if np.isfinite(self.level.value):
-            lines.append((self.to_level, signed(mean - self.level.value)))
+        difference = float(self.difference(sweep)[at])
+        if np.isfinite(difference):
+            lines.append((self.to_level, signed(difference)))
         if sweep.best_point is not None:
             lines.append(("best", f"{self.column} {self.number_text(sweep.best_point)}"))
         return lines

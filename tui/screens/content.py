@@ -17,7 +17,7 @@ from textual.widgets import ContentSwitcher, Input, Static
 
 from engramcka.tui import loading, titles
 from engramcka.tui.catalog import Entry, facts, signature
-from engramcka.tui.exporting import Part, Subject
+from engramcka.tui.exporting import Exportable, Part
 from engramcka.tui.loading import PAUSE, Broken, Loaded
 from engramcka.tui.messages import (
     EntryChanged,
@@ -294,7 +294,7 @@ class ContentScreen(Screen[None]):
             return None
         return self.view_of(self.found.entry.kind)
 
-    def subject(self) -> Subject | None:
+    def subject(self) -> Exportable | None:
         """What an export draws."""
         view, found = self.view(), self.found
         if view is None or not isinstance(found, Loaded):
@@ -303,10 +303,10 @@ class ContentScreen(Screen[None]):
         if self.second is not None and isinstance(self.other, Loaded):
             first = self._map_shown(found) or found
             names = (first.entry.name, self.second.name)
-            return Subject(entry, self.compare.parts(names, view.figure_options()))
+            return Exportable(entry, self.compare.parts(names, view.figure_options()))
         if entry.kind == "series":
-            return Subject(entry, view.parts(), tuple(view.maps.values()))
+            return Exportable(entry, view.parts(), tuple(view.maps.values()))
         if hasattr(view, "parts"):
-            return Subject(entry, view.parts(entry.name))
+            return Exportable(entry, view.parts(entry.name))
         value, options = view.figure_input()
-        return Subject(entry, (Part("figure", f"{entry.kind}-{entry.name}", value, options),))
+        return Exportable(entry, (Part("figure", f"{entry.kind}-{entry.name}", value, options),))

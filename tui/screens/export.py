@@ -16,7 +16,7 @@ from textual.widget import Widget
 
 from engramcka.figures.options import VENUES, WIDTHS
 from engramcka.tui import exporting
-from engramcka.tui.exporting import Export, Subject
+from engramcka.tui.exporting import Export, Exportable
 from engramcka.tui.keys import Shortcut
 from engramcka.tui.terminal import Capabilities, clean
 from engramcka.tui.widgets.preview import Pixels, Preview, pixels_of
@@ -105,7 +105,7 @@ class ExportScreen(ModalScreen[Export | None]):
         Shortcut("escape,q", "dismiss", "Close"),
     ]
 
-    def __init__(self, subject: Subject, capabilities: Capabilities) -> None:
+    def __init__(self, subject: Exportable, capabilities: Capabilities) -> None:
         super().__init__()
         self.subject, self.capabilities = subject, capabilities
         self._timer: Timer | None = None

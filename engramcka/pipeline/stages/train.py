@@ -29,6 +29,7 @@ from engramcka.pipeline.trainings import (
 from engramcka.progress import TaskProgress
 from engramcka.ram import out_of_memory
 from engramcka.stores import layout, manifest, provenance, results
+from engramcka.training.record import RECORD
 
 _TOKENIZER_RECORD = "inputs.json"
 
@@ -98,7 +99,7 @@ def training_task(
     config = spec.config
     folder = spec.run / layout.CHECKPOINTS / training.name
     kept = config.training.checkpoints if models else ()
-    made = [folder / "training.json", *(folder / layout.step_name(step) for step in kept)]
+    made = [folder / RECORD, *(folder / layout.step_name(step) for step in kept)]
     curves = {model: {"unit": training.name, "label": config.label(model)} for model in models}
 
     def is_trained() -> bool:
