@@ -58,6 +58,7 @@ def extract(
     readout: Readout | None = None,
     nonfinite: Nonfinite = "error",
     compression: Compression = "none",
+    chunk_samples: int | None = None,
     world: World = ALONE,
     as_one: World = ALONE,
 ) -> ActivationStore:
@@ -80,6 +81,7 @@ def extract(
         readout: computed from every block's output in the same pass, into the store's read-outs.
         nonfinite: "error" stops at a chunk with a NaN or an infinity; "keep" stores it.
         compression: of a new store; lossless.
+        chunk_samples: of a new store, see `create_activations`.
         world: the ranks that share the chunks; the first creates the store.
         as_one: the ranks that hold the model together (tensor parallelism); the hidden states are
             then the same as one rank's but for rounding.
@@ -114,6 +116,7 @@ def extract(
             inputs=inputs,
             readout=readout,
             compression=compression,
+            chunk_samples=chunk_samples,
         )
         open_or_create(path, make)
     # The first rank decides: another might ask when a chunk has been written already.
@@ -183,6 +186,7 @@ def _create(
     inputs: Mapping[str, Any],
     readout: Readout | None,
     compression: Compression,
+    chunk_samples: int | None,
 ) -> None:
     """Create the empty store; width and dtype are those of a hidden state at one token."""
     some = next(iter(probe().values()))
@@ -198,6 +202,7 @@ def _create(
         inputs=inputs,
         readouts=readout.columns if readout is not None else {},
         compression=compression,
+        chunk_samples=chunk_samples,
     )
 
 

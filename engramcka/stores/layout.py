@@ -62,8 +62,8 @@ TRAINER = "trainer"  # in that, where the next state is being written; all else 
 MAX_CHUNKS = 1 << 17  # of one store
 MAX_RESULT_BYTES = 1 << 30  # of all arrays of a result
 
-_PART_SAMPLES = 512  # rows that are read at once: half of the usual batch of a map
-_CHUNK_SAMPLES = 2048  # rows a chunk, which is a file a layer: 4 MB at width 1024 in 16 bits
+PART_SAMPLES = 512  # rows that are read at once: half of the usual batch of a map
+CHUNK_SAMPLES = 2048  # rows a chunk, which is a file a layer: 4 MB at width 1024 in 16 bits
 _MANY_SAMPLES = 32_768  # above, chunks are twice that: 65,536 x 80 layers in 1,400 files
 _MAX_CHUNK_BYTES = 64 << 20  # of one layer; three chunks of all layers are in memory at a time
 
@@ -79,10 +79,10 @@ def chunk_samples(
     Args:
         n_samples: of the store.
         row_bytes: of one sample of one layer.
-        chunk: rows of a chunk of at most `_MANY_SAMPLES` samples; left out, `_CHUNK_SAMPLES`.
-        part: rows of a part; left out, `_PART_SAMPLES`.
+        chunk: rows of a chunk of at most `_MANY_SAMPLES` samples; left out, `CHUNK_SAMPLES`.
+        part: rows of a part; left out, `PART_SAMPLES`.
     """
-    chunk, part = chunk or _CHUNK_SAMPLES, part or _PART_SAMPLES
+    chunk, part = chunk or CHUNK_SAMPLES, part or PART_SAMPLES
     size = chunk if n_samples <= _MANY_SAMPLES else 2 * chunk
     while size > part and size * row_bytes > _MAX_CHUNK_BYTES:
         size //= 2

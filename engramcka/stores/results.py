@@ -45,7 +45,7 @@ def write_result(results: Path, name: str, result: Result, inputs: Mapping[str, 
     def fill(group: zarr.Group) -> None:
         _write_attributes(group, kind.name, {**attributes, **extra}, inputs)
         for key, (value, dimensions) in arrays.items():
-            _write(group, key, value, dimensions)
+            write_array(group, key, value, dimensions)
 
     _write_whole(results, f"{kind.name}/{name}", fill)
 
@@ -225,7 +225,7 @@ def _write_attributes(
     group.attrs.update({**layout.header(kind), **plain, layout.INPUTS: dict(inputs)})
 
 
-def _write(
+def write_array(
     group: zarr.Group, key: str, value: np.ndarray[Any, Any], dimensions: tuple[str, ...]
 ) -> None:
     """One small array as one chunk, uncompressed, with a checksum: any reader opens it."""

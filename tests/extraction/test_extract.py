@@ -14,7 +14,7 @@ from engramcka.extraction import extract
 from engramcka.extraction import extract as extract_function
 from engramcka.extraction.residual_stream import ResidualStream, Spans
 from engramcka.models import build_model, find_blocks
-from engramcka.stores import layout, open_activations
+from engramcka.stores import open_activations
 
 TEXT = "".join(
     f"value{n} = os.path.join(a{n}, b)\nif sys.argv[{n}]:\n    pass\n" for n in range(40)
@@ -53,7 +53,7 @@ def models(tokenizer):
     return {"llama": llama.eval(), "engram": engram.eval(), "hyper": hyper.eval()}
 
 
-def run(model, passages: Passages, path: Path):
+def run(model, passages: Passages, path: Path, **options):
     return extract(
         model,
         passages,
@@ -62,6 +62,7 @@ def run(model, passages: Passages, path: Path):
         attributes={"corpus": "test"},
         inputs={"seed": 0},
         on_rows=lambda done, total: None,
+        **options,
     )
 
 
@@ -136,11 +137,8 @@ def test_nothing_after_the_last_block_is_run(models, passages) -> None:
     assert list(stream.selected) == [1, 2]
 
 
-def test_a_stopped_extraction_goes_on_to_the_same_bits(
-    models, passages, tmp_path, monkeypatch
-) -> None:
-    monkeypatch.setattr(layout, "_CHUNK_SAMPLES", 16)
-    whole = run(models["engram"], passages, tmp_path / "whole.zarr")
+def test_a_stopped_extraction_goes_on_to_the_same_bits(models, passages, tmp_path) -> None:
+    whole = run(models["engram"], passages, tmp_path / "whole.zarr", chunk_samples=16)
 
     class Stopped(Exception):
         pass
@@ -158,6 +156,7 @@ def test_a_stopped_extraction_goes_on_to_the_same_bits(
             attributes={"corpus": "test"},
             inputs={"seed": 0},
             on_rows=stop,
+            chunk_samples=16,
         )
     assert open_activations(tmp_path / "cut.zarr").missing()[0] == (32, 48)
     cut = run(models["engram"], passages, tmp_path / "cut.zarr")

@@ -21,7 +21,7 @@ from engramcka.extraction.extract import Writer, _check_finite
 from engramcka.extraction.forward import ForwardPass
 from engramcka.extraction.residual_stream import ResidualStream
 from engramcka.models.blocks import capture_points
-from engramcka.stores import layout, open_activations
+from engramcka.stores import open_activations
 
 COUNT = 60
 
@@ -107,14 +107,12 @@ def test_a_passage_too_large_by_itself_is_one_clear_line(
 def test_values_that_are_not_finite_are_named_or_kept(
     model, passages, tmp_path, monkeypatch
 ) -> None:
-    monkeypatch.setattr(layout, "_CHUNK_SAMPLES", 16)
-
     weight = model.get_input_embeddings().weight
     spoilt = weight.detach().clone()
     spoilt[passages.ids[20][passages.last[20]]] = torch.nan
     monkeypatch.setattr(model.get_input_embeddings(), "weight", torch.nn.Parameter(spoilt))
     with pytest.raises(DataError, match=r"layer 1 is not finite at \d+ of 16 samples"):
-        run(model, passages, tmp_path / "m.zarr")
+        run(model, passages, tmp_path / "m.zarr", chunk_samples=16)
     assert open_activations(tmp_path / "m.zarr").missing()  # the chunk is not marked done
     kept = run(model, passages, tmp_path / "kept.zarr", nonfinite="keep")
     assert np.isnan(values(kept)[20]).all()
@@ -148,11 +146,8 @@ class SumOfWidths:
         }
 
 
-def test_a_readout_is_stored_beside_the_states_it_was_read_from(
-    model, passages, tmp_path, monkeypatch
-) -> None:
-    monkeypatch.setattr(layout, "_CHUNK_SAMPLES", 16)
-    store = run(model, passages, tmp_path / "m.zarr", readout=SumOfWidths())
+def test_a_readout_is_stored_beside_the_states_it_was_read_from(model, passages, tmp_path) -> None:
+    store = run(model, passages, tmp_path / "m.zarr", readout=SumOfWidths(), chunk_samples=16)
     assert list(store.readouts) == ["maxima", "sums"]
     for column, layer in enumerate((1, 2)):
         rows = values(store, layer)
@@ -212,14 +207,15 @@ class Meeting:
 
 @pytest.mark.parametrize("ranks", [2, 3])
 def test_ranks_fill_one_store_between_them_to_the_same_bits(
-    model, passages, tmp_path, monkeypatch, ranks
+    model, passages, tmp_path, ranks
 ) -> None:
-    monkeypatch.setattr(layout, "_CHUNK_SAMPLES", 8)
-    alone = run(model, passages, tmp_path / "alone.zarr")
+    alone = run(model, passages, tmp_path / "alone.zarr", chunk_samples=8)
     shares: list[int] = []
     said: list[object] = []
     for rank in range(ranks):  # the others look when chunks have been written already
-        store = run(model, passages, tmp_path / "m.zarr", world=Meeting(rank, ranks, said))
+        store = run(
+            model, passages, tmp_path / "m.zarr", world=Meeting(rank, ranks, said), chunk_samples=8
+        )
         shares.append(8 - len(store.missing()) - sum(shares))
     assert not store.missing()
     for layer in (1, 2):

@@ -13,7 +13,7 @@ from typing import Any
 from engramcka.cli import main
 from engramcka.stores import ActivationStore, layout
 
-layout._CHUNK_SAMPLES = 16
+layout.CHUNK_SAMPLES = 16
 
 kill_after = int(sys.argv.pop(1))
 write, written = ActivationStore.write, 0

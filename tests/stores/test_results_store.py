@@ -141,7 +141,7 @@ def test_a_write_that_fails_leaves_the_old_result(results: Path, monkeypatch) ->
     def fail(*_: object, **__: object) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr("engramcka.stores.results._write", fail)
+    monkeypatch.setattr("engramcka.stores.results.write_array", fail)
     with pytest.raises(OSError, match="disk full"):
         write_cka(results, "a", a_map(), {})
     assert (read_cka(results, "a").similarity == np.eye(3)).all()
