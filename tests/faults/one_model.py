@@ -58,6 +58,8 @@ def main(folder: Path, world: World) -> None:
         assert all(np.array_equal(other[name], found[name]) for other in by_rank for name in found)
         if world.first:
             np.savez(folder / f"{path.name}.npz", **found)
+    if world is not ALONE:
+        world.leave()  # else the first is gone before the others have heard its last answer
 
 
 if __name__ == "__main__":

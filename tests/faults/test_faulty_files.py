@@ -246,7 +246,7 @@ def test_any_call_may_fail(faulty: Faulty, cases: list[Case], tmp_path: Path, fu
         for nth in spread(case.counts[kind], 40 if full else 3)
     ]
     if not full:
-        places = draw.sample(places, 18)
+        places = draw.sample(places, 8)
     codes: Counter[tuple[str, int]] = Counter()
     wrong = []
     for number, (case, kind, nth) in enumerate(places):

@@ -16,6 +16,7 @@ import pytest
 from command import CONFIG, ENVIRONMENT, Forked, here
 
 from engramcka.stopping import SIGNALS
+from engramcka.stores.verify import verify
 
 pytestmark = [pytest.mark.xdist_group("kills"), pytest.mark.timeout(7200)]
 
@@ -55,7 +56,7 @@ def takes(pid: int, number: signal.Signals, *kinds: str) -> bool:
 def moments(full: bool) -> list[tuple[float, signal.Signals]]:
     """Seconds after the start, and what is sent then."""
     if not full:
-        return list(zip((0.0, 0.3, 1.2, 2.5), SIGNALS, strict=True))
+        return list(zip((0.3, 1.6), SIGNALS[:2], strict=True))
     draw = random.Random(7)
     return [(draw.uniform(0, 18) ** 2 / 18, number) for _ in range(60) for number in SIGNALS]
 
@@ -149,8 +150,14 @@ def test_ctrl_c_in_another_command_is_quiet(
         assert process.returncode in (0, 130), told
         assert "Traceback" not in errors, told
         if process.returncode == 130:
-            assert sorted(path.name for path in tmp_path.iterdir()) == before, told
             assert errors in ("", "Aborted.\n"), told
+            there = sorted(path.name for path in tmp_path.iterdir())
+            if there == [*sorted(set(before) | {"imported"})]:  # it came after the last write
+                assert not [line for c in verify(tmp_path / "imported") for line in c.broken], told
+                os.rename(tmp_path / "imported", tmp_path / f"imported.{turn}")
+                before = sorted(path.name for path in tmp_path.iterdir())
+            else:
+                assert there == before, told
         else:
             for name in ("a.pdf", "imported"):
                 if (tmp_path / name).exists():
