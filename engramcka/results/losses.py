@@ -85,3 +85,19 @@ class SeedSweep(Result):
         if len(self.warnings) > 1:
             return f"; {len(self.warnings)} points are missing"
         return f"; {self.warnings[0]}" if self.warnings else ""
+
+
+class BaselineSweep(SeedSweep):
+    """A sweep beside the same model without memory."""
+
+    baseline: Float  # (seeds,); empty where unknown
+
+    @property
+    def baseline_mean(self) -> float:
+        """Mean of the baseline over the seeds that are there; NaN where none is."""
+        return float(mean_finite(self.baseline))
+
+    @property
+    def difference(self) -> Float:
+        """(points,) mean of loss - baseline, seed by seed where both are there; NaN where none."""
+        return self.difference_from(self.baseline)

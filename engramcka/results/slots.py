@@ -10,8 +10,8 @@ import numpy as np
 
 from engramcka.errors import ComparisonError
 from engramcka.results.base import Row, along, one_line
-from engramcka.results.losses import SeedSweep
-from engramcka.results.statistics import Float, mean_finite, student_quantile
+from engramcka.results.losses import BaselineSweep
+from engramcka.results.statistics import Float, student_quantile
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Line:
 
 
 @dataclass(frozen=True, eq=False)
-class SlotSweep(SeedSweep):
+class SlotSweep(BaselineSweep):
     """Validation loss against the rows of a model's memory tables (Engram paper, Figure 3 right).
 
     Losses in nats a token. The backbone is the same at every point.
@@ -51,16 +51,6 @@ class SlotSweep(SeedSweep):
             raise ComparisonError("slots are numbers of rows above 0, one a point")
         self._set_losses(self.slots.size, "a slot sweep's loss is (points, seeds)")
         self._set(baseline=np.atleast_1d(np.asarray(self.baseline, dtype=np.float64)))
-
-    @property
-    def baseline_mean(self) -> float:
-        """Mean of the baseline over the seeds that are there; NaN where none is."""
-        return float(mean_finite(self.baseline))
-
-    @property
-    def difference(self) -> Float:
-        """(points,) mean of loss - baseline, seed by seed where both are there."""
-        return self.difference_from(self.baseline)
 
     @property
     def line(self) -> Line | None:

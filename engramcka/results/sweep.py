@@ -10,14 +10,14 @@ import numpy as np
 
 from engramcka.errors import ComparisonError
 from engramcka.results.base import Array, Arrays, Pack, Row, along, one_line
-from engramcka.results.losses import SeedSweep
-from engramcka.results.statistics import Float, mean_finite
+from engramcka.results.losses import BaselineSweep
+from engramcka.results.statistics import Float
 
 _LINES = {"variant": "variants", "reference": "reference"}  # dimension -> field
 
 
 @dataclass(frozen=True, eq=False)
-class LossSweep(SeedSweep):
+class LossSweep(BaselineSweep):
     """Validation loss against the block at whose input one memory module sits.
 
     Losses are means over validation tokens, in nats a token.
@@ -68,16 +68,6 @@ class LossSweep(SeedSweep):
                     f"{'a' if name in means else 'no'} mean; a sweep of {len(self.seeds)} seeds "
                     "wants both"
                 )
-
-    @property
-    def baseline_mean(self) -> float:
-        """Mean of the baseline over the seeds that are there; NaN where none is."""
-        return float(mean_finite(self.baseline))
-
-    @property
-    def difference(self) -> Float:
-        """(layers,) mean of loss - baseline, seed by seed where both are there; NaN where none."""
-        return self.difference_from(self.baseline)
 
     @property
     def bars(self) -> Float:
