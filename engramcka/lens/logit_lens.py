@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from engramcka.errors import ConfigError
-from engramcka.models import find_blocks
+from engramcka.models import find_blocks, find_unembedding
 from engramcka.models.hooks import PassHooks
 
 READINGS = ("kl_final_layer", "kl_layer_final", "entropy", "top1")
@@ -121,8 +121,8 @@ def read_head(model: Any, ids: Tensor) -> Head:
     name = type(model).__name__
     if not isinstance(model, PreTrainedModel):
         raise ConfigError(f"{name} is no model of transformers, so its LM head cannot be found")
-    blocks = find_blocks(model)
-    linear = blocks.lm_head
+    found, blocks = find_unembedding(model), find_blocks(model)
+    linear = found.lm_head
     if not isinstance(linear, nn.Linear) or linear.weight.dim() != 2:
         raise ConfigError(
             f"{name}: its LM head is a {type(linear).__name__}, the lens reads Linear"
@@ -132,14 +132,14 @@ def read_head(model: Any, ids: Tensor) -> Head:
     if linear.weight.is_meta:
         raise ConfigError(f"{name}: its LM head is offloaded, and the lens needs it in memory")
     weight, bias = _whole(linear.weight), _whole(linear.bias)
-    head = Head(blocks.final_norm, weight, bias, blocks.collapse)
+    head = Head(found.final_norm, weight, bias, found.collapse)
     hidden, logits = _last_hidden_and_logits(model, blocks.modules[-1], ids[None, :PROBE_TOKENS])
     if not logits.isfinite().all():
         raise ConfigError(f"{name}: its logits are NaN or infinite, so no lens can be read off it")
     normed = head.project(hidden)
     allowed = max(_LEAST, _SLACK * torch.finfo(linear.weight.dtype).eps)
     least = math.inf
-    for scale, cap in _candidates(model, blocks.logit_scale, blocks.logit_cap):
+    for scale, cap in _candidates(model, found.logit_scale, found.logit_cap):
         candidate = replace(head, scale=scale, cap=cap)
         error = _difference(candidate, normed, logits)
         if error <= allowed:

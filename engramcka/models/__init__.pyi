@@ -1,5 +1,8 @@
 from .blocks import Blocks as Blocks
+from .blocks import Unembedding as Unembedding
 from .blocks import find_blocks as find_blocks
+from .blocks import find_unembedding as find_unembedding
+from .blocks import require_stream as require_stream
 from .build import build_model as build_model
 from .engram import EngramForCausalLM as EngramForCausalLM
 from .engram import graft as graft

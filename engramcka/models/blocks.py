@@ -10,16 +10,18 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from engramcka.errors import ConfigError
-from engramcka.models.hooks import CapturePoint
+from engramcka.models.hooks import CapturePoint, PassHooks
 
 BLOCK, ATTENTION, MLP = "block", "attention", "mlp"
 ENGRAM_IN, ENGRAM_OUT = "engram-in", "engram-out"
@@ -28,35 +30,43 @@ _PARTS = {
     ATTENTION: re.compile(r"attn|attention|mixer", re.IGNORECASE),
     MLP: re.compile(r"mlp|moe|feed_?forward|ffn|experts", re.IGNORECASE),
 }
+_PROBE_TOKENS = 7  # unlike the number of streams of any model
 _NOT_PARTS = re.compile(r"norm|_ln|ln_|hyper|_hc$|dropout", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Blocks:
-    """The parts of a decoder.
+    """The blocks of a decoder or encoder.
 
     Attributes:
         path: name of the block list inside the model, as ``model.layers``.
         modules: the blocks, first to last.
+    """
+
+    path: str
+    modules: tuple[nn.Module, ...]
+
+
+@dataclass(frozen=True)
+class Unembedding:
+    """What makes logits of the last block's output.
+
+    Attributes:
         final_norm: applied to the last block's output before the unembedding.
         lm_head: unembedding, hidden size to vocabulary.
-        embedding: token embedding.
         collapse: with several residual streams, what makes them one before ``final_norm``;
             None in an ordinary decoder.
         logit_scale: what the model multiplies its logits by.
         logit_cap: size the model softly caps its logits at; None if it does not.
     """
 
-    path: str
-    modules: tuple[nn.Module, ...]
     final_norm: nn.Module
     lm_head: nn.Module
-    embedding: nn.Module
     collapse: nn.Module | None = None
     logit_scale: float = 1.0
     logit_cap: float | None = None
 
-    def unembed(self, hidden: Tensor) -> Tensor:
+    def __call__(self, hidden: Tensor) -> Tensor:
         """Logits (..., vocabulary) of a residual stream after any block, as LogitLens reads it."""
         if self.collapse is not None:
             hidden = self.collapse(hidden)
@@ -67,36 +77,111 @@ class Blocks:
 
 
 def find_blocks(model: PreTrainedModel) -> Blocks:
-    """The blocks, final norm, unembedding and embedding of a causal LM.
+    """The blocks of a causal LM or an encoder.
 
     Raises:
-        ConfigError: the model is not a decoder with an unembedding, or its blocks or final norm
-            cannot be told apart.
+        ConfigError: the model is an encoder-decoder, or its blocks cannot be told apart.
     """
     name = type(model).__name__
     if model.config.is_encoder_decoder:
-        raise ConfigError(f"{name} is an encoder-decoder; only decoders (causal LMs) will do")
+        raise ConfigError(f"{name} is an encoder-decoder; only decoders and encoders will do")
+    path, blocks = _block_list(model)
+    return Blocks(path, tuple(blocks))
+
+
+def find_unembedding(model: PreTrainedModel) -> Unembedding:
+    """The final norm and unembedding of a causal LM.
+
+    Raises:
+        ConfigError: as `find_blocks`; there is no unembedding, or no final norm.
+    """
+    name = type(model).__name__
+    blocks = find_blocks(model)
     lm_head = model.get_output_embeddings()
     if lm_head is None:
         raise ConfigError(f"{name} has no unembedding (LM head); load it as a causal LM")
     embedding = model.get_input_embeddings()
-    path, blocks = _block_list(model)
-    parent = model.get_submodule(path.rpartition(".")[0])
+    parent = model.get_submodule(blocks.path.rpartition(".")[0])
     width = int(cast(Tensor, embedding.weight).shape[-1])
-    beside = [child for child in parent.children() if child is not blocks]
+    own = model.get_submodule(blocks.path)
+    beside = [child for child in parent.children() if child is not own]
     norms = [child for child in beside if _is_norm(child)]
     if not norms:
-        raise ConfigError(f"{name} has no norm beside {path}; its final norm cannot be found")
+        raise ConfigError(f"{name} has no norm beside {blocks.path}; its final norm is not found")
     heads = [c for c in beside if c is not embedding and not _is_norm(c) and _is_collapse(c, width)]
-    return Blocks(
-        path=path,
-        modules=tuple(blocks),
+    return Unembedding(
         final_norm=norms[-1],
         lm_head=lm_head,
-        embedding=embedding,
         collapse=heads[-1] if heads else None,
         **_logit_numbers(model),
     )
+
+
+@torch.no_grad()
+def require_stream(
+    model: Any, points: Mapping[int, CapturePoint], tokens: npt.NDArray[np.int64], is_chain: bool
+) -> None:
+    """Refuse blocks whose outputs are not the stream that the next ones take.
+
+    What leaves a block must be what enters the next, whole, and of exactly the tokens that went in;
+    else what is compared would not be the residual stream, and nobody would see it.
+
+    Args:
+        model: in eval mode.
+        points: block number -> what leaves it, in the order they run; the embedding's, 0, is not
+            looked at.
+        tokens: (tokens,) at least one; the first of them are run.
+        is_chain: whether each block must take what the one before gives; else they are a user's own
+            choice of modules.
+
+    Raises:
+        ConfigError: says what differs and what to write instead.
+    """
+    blocks = {number: point.module for number, point in points.items() if number}
+    sides = {}
+    for number, block in blocks.items():
+        sides[number, "in"] = CapturePoint(block, "input")
+        sides[number, "out"] = CapturePoint(block)
+    some = torch.from_numpy(tokens[:_PROBE_TOKENS]).to(next(model.parameters()).device)
+    ids = torch.stack([some, some.flip(0)])
+    seen: dict[tuple[int, str], int] = {}
+
+    def keep(side: tuple[int, str], passing: Any) -> Any:
+        seen[side] = seen.get(side, 0) + 1
+        return passing
+
+    with PassHooks(sides, keep, first=True) as hooks:
+        model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)
+    name = type(getattr(model, "inner", model)).__name__
+    advice = (
+        'its residual stream cannot be found by itself; name its blocks (blocks = ".."), another '
+        'point (points), or write source = "python"'
+    )
+    for number in blocks:
+        runs = seen.get((number, "out"), 0)
+        if runs != 1:
+            raise ConfigError(f"{name}: block {number} runs {runs} times in a pass; {advice}")
+        out = hooks.found[number, "out"]
+        if not isinstance(out, Tensor) or tuple(out.shape[:2]) != tuple(ids.shape):
+            found = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
+            raise ConfigError(
+                f"{name}: what leaves block {number} is {found}, not (batch, tokens, ..) = "
+                f"{tuple(ids.shape)}; {advice}"
+            )
+        following = hooks.found.get((number + 1, "in"))
+        if is_chain and number + 1 in blocks and not _same(out, following):
+            raise ConfigError(
+                f"{name}: what leaves block {number} is not what enters block {number + 1}; "
+                f"{advice}"
+            )
+
+
+def _same(one: Tensor, other: Any) -> bool:
+    if one is other:
+        return True
+    if not isinstance(other, Tensor) or one.shape != other.shape:
+        return False
+    return one.is_meta or bool(torch.equal(one, other.to(one.device)))
 
 
 def _logit_numbers(model: PreTrainedModel) -> dict[str, Any]:

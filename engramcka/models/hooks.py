@@ -42,6 +42,8 @@ class PassHooks(Generic[Key, Kept]):
     Args:
         points: key -> a point, or a module for what leaves it.
         read: takes a key and what passes its point, of a tuple the first; its result is kept.
+        first: see what enters a module before other hooks change it (an Engram module adds to the
+            stream there).
         end: end the pass as soon as every point has been passed. The ``with`` block is then left
             as well, so nothing in it that stands after the model's call is run.
     """
@@ -51,9 +53,10 @@ class PassHooks(Generic[Key, Kept]):
         points: Mapping[Key, CapturePoint | nn.Module],
         read: Callable[[Key, Any], Kept],
         *,
+        first: bool = False,
         end: bool = False,
     ) -> None:
-        self._points, self._read, self._end = points, read, end
+        self._points, self._read, self._first, self._end = points, read, first, end
         self._handles: list[RemovableHandle] = []
         self.found: dict[Key, Kept] = {}
 
@@ -88,4 +91,5 @@ class PassHooks(Generic[Key, Kept]):
         return point.module.register_forward_pre_hook(
             lambda module, args, kwargs: keep(args if args else kwargs.get("hidden_states")),
             with_kwargs=True,
+            prepend=self._first,
         )

@@ -13,7 +13,7 @@ from engramcka.errors import DataError
 from engramcka.extraction import extract
 from engramcka.extraction import extract as extract_function
 from engramcka.extraction.residual_stream import ResidualStream, Spans
-from engramcka.models import build_model, find_blocks
+from engramcka.models import build_model, find_blocks, find_unembedding
 from engramcka.stores import open_activations
 
 TEXT = "".join(
@@ -68,10 +68,12 @@ def run(model, passages: Passages, path: Path, **options):
 
 def reference(model, passages: Passages) -> dict[int, np.ndarray]:
     """Each passage alone, unpadded, through transformers' own output_hidden_states."""
-    streams = find_blocks(model).collapse is not None
+    streams = find_unembedding(model).collapse is not None
     before_norm: list[torch.Tensor] = []
     blocks = find_blocks(model)
-    handle = blocks.final_norm.register_forward_pre_hook(lambda m, x: before_norm.append(x[0]))
+    handle = find_unembedding(model).final_norm.register_forward_pre_hook(
+        lambda m, x: before_norm.append(x[0])
+    )
     rows: dict[int, list[np.ndarray]] = {n: [] for n in range(1, len(blocks.modules) + 1)}
     with torch.no_grad():
         for passage, position in zip(passages.passage, passages.last, strict=True):
@@ -124,8 +126,8 @@ def test_nothing_after_the_last_block_is_run(models, passages) -> None:
         for name, module in {
             "block 2": blocks.modules[1],
             "block 3": blocks.modules[2],
-            "norm": blocks.final_norm,
-            "head": blocks.lm_head,
+            "norm": find_unembedding(model).final_norm,
+            "head": find_unembedding(model).lm_head,
         }.items()
     ]
     stream = ResidualStream({1: blocks.modules[0], 2: blocks.modules[1]})

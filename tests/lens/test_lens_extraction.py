@@ -13,7 +13,7 @@ from engramcka.config import EngramConfig
 from engramcka.data import Corpus, Document, Passages, draw_samples, place_samples, train_tokenizer
 from engramcka.extraction import extract, read_passages
 from engramcka.lens import PREFIX, LensReadout
-from engramcka.models import build_model, find_blocks, memory_off
+from engramcka.models import build_model, find_blocks, find_unembedding, memory_off
 
 TEXT = "".join(
     f"value{n} = os.path.join(a{n}, b)\nif sys.argv[{n}]:\n    pass\n" for n in range(20)
@@ -56,7 +56,9 @@ def naive(model, passages: Passages) -> dict[str, np.ndarray]:
         with torch.no_grad():
             ids = torch.from_numpy(passages.ids[passage])[None]
             logits = model(input_ids=ids, use_cache=False).logits[0, last].double()
-            q = [blocks.unembed(hidden)[0, last].double().log_softmax(-1) for hidden in seen]
+            q = [
+                find_unembedding(model)(hidden)[0, last].double().log_softmax(-1) for hidden in seen
+            ]
         for handle in handles:
             handle.remove()
         p = logits.log_softmax(-1)

@@ -14,7 +14,7 @@ from transformers import (
 
 from engramcka.config import EngramConfig
 from engramcka.errors import ConfigError
-from engramcka.models import find_blocks, graft
+from engramcka.models import find_blocks, find_unembedding, graft
 
 MANY_STREAMS = {"deepseek_v4", "engramcka_hyper_deepseek"}
 OTHERS = {
@@ -40,10 +40,10 @@ def test_last_block_unembedded_is_the_models_output(family):
     blocks = find_blocks(model)
     assert len(blocks.modules) == 3
     assert blocks.modules[0] is model.get_submodule(f"{blocks.path}.0")
-    assert blocks.embedding is model.get_input_embeddings()
+    head = find_unembedding(model)
     hidden, logits = last_block_output(model, blocks, torch.randint(3, 90, (2, 7)))
-    torch.testing.assert_close(blocks.unembed(hidden), logits)
-    assert (blocks.collapse is not None) == (family in MANY_STREAMS)
+    torch.testing.assert_close(head(hidden), logits)
+    assert (head.collapse is not None) == (family in MANY_STREAMS)
 
 
 @pytest.mark.parametrize("family", OTHERS)
@@ -63,9 +63,10 @@ def test_unembedding_scales_and_caps_as_the_model_does(family):
     model.get_input_embeddings().weight.data.mul_(30.0)
     blocks = find_blocks(model)
     hidden, logits = last_block_output(model, blocks, torch.randint(3, 90, (2, 7)))
-    plain = blocks.lm_head(blocks.final_norm(hidden))
+    head = find_unembedding(model)
+    plain = head.lm_head(head.final_norm(hidden))
     assert (plain - logits).abs().max() > 0.1
-    torch.testing.assert_close(blocks.unembed(hidden), logits)
+    torch.testing.assert_close(find_unembedding(model)(hidden), logits)
 
 
 def test_grafted_model_has_the_backbones_blocks(tokenizer):
@@ -75,13 +76,13 @@ def test_grafted_model_has_the_backbones_blocks(tokenizer):
     assert blocks.path == "backbone.model.layers"
     assert blocks.modules == find_blocks(backbone).modules
     hidden, logits = last_block_output(model, blocks, torch.randint(3, 90, (2, 7)))
-    torch.testing.assert_close(blocks.unembed(hidden), logits)
+    torch.testing.assert_close(find_unembedding(model)(hidden), logits)
 
 
 def test_refuses_what_is_no_decoder():
     small = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
     with pytest.raises(ConfigError, match="BertModel has no unembedding"):
-        find_blocks(BertModel(BertConfig(**small, vocab_size=20, intermediate_size=16)))
+        find_unembedding(BertModel(BertConfig(**small, vocab_size=20, intermediate_size=16)))
     t5 = T5Config(vocab_size=20, d_model=16, d_ff=16, d_kv=8, num_layers=2, num_heads=2)
     with pytest.raises(ConfigError, match="T5ForConditionalGeneration is an encoder-decoder"):
         find_blocks(T5ForConditionalGeneration(t5))
@@ -97,5 +98,6 @@ def test_says_so_when_there_is_no_list_of_blocks():
 def test_says_so_when_there_is_no_final_norm():
     model = tiny("llama", 90)
     del model.model.norm
+    assert len(find_blocks(model).modules) == 3  # a map needs none
     with pytest.raises(ConfigError, match=r"no norm beside model\.layers"):
-        find_blocks(model)
+        find_unembedding(model)

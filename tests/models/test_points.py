@@ -10,7 +10,7 @@ from torch import nn
 from engramcka.config import EngramConfig
 from engramcka.errors import ConfigError
 from engramcka.extraction.residual_stream import ResidualStream
-from engramcka.models import find_blocks, graft
+from engramcka.models import find_unembedding, graft
 from engramcka.models.blocks import capture_points, matches
 from engramcka.models.hooks import CapturePoint
 
@@ -33,7 +33,7 @@ def test_every_family_gives_its_own_hidden_states_and_its_blocks_parts(family: s
     assert list(blocks) == [0, 1, 2, 3]
     assert list(attention) == list(mlp) == [1, 2, 3]
     before_norm: list[torch.Tensor] = []
-    parts = find_blocks(model)
+    parts = find_unembedding(model)
     handle = parts.final_norm.register_forward_pre_hook(lambda m, i: before_norm.append(i[0]))
     with torch.no_grad():
         hidden = model(input_ids=IDS, output_hidden_states=True, use_cache=False).hidden_states

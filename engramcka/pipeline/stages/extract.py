@@ -77,7 +77,7 @@ def _fill(
     context: Context, progress: TaskProgress, opened: OpenModel, checkpoint: Checkpoint
 ) -> None:
     from engramcka.extraction import extract
-    from engramcka.models.blocks import capture_points
+    from engramcka.models.blocks import BLOCK, capture_points, require_stream
 
     source, table, path = checkpoint.source, checkpoint.table, checkpoint.path
     passages = passages_for(context, opened.tokenizer)
@@ -90,6 +90,8 @@ def _fill(
         blocks=source.blocks,
         embedding=table.embedding,
     )
+    if table.points == BLOCK:
+        require_stream(opened.model, points, passages.ids[0], is_chain=source.blocks is None)
     readout = _readout(checkpoint, opened.model, passages)
     store = extract(
         opened.model,
