@@ -27,6 +27,7 @@ from transformers import PreTrainedModel
 from engramcka.errors import ConfigError
 from engramcka.models import find_blocks, find_unembedding
 from engramcka.models.hooks import PassHooks
+from engramcka.ram import out_of_memory
 
 READINGS = ("kl_final_layer", "kl_layer_final", "entropy", "top1")
 """What is read of every row and block."""
@@ -136,7 +137,7 @@ def read_head(model: Any, ids: Tensor) -> Head:
     hidden, logits = _last_hidden_and_logits(model, blocks.modules[-1], ids[None, :PROBE_TOKENS])
     if not logits.isfinite().all():
         raise ConfigError(f"{name}: its logits are NaN or infinite, so no lens can be read off it")
-    normed = head.project(hidden)
+    normed = _projected(name, head, hidden)
     allowed = max(_LEAST, _SLACK * torch.finfo(linear.weight.dtype).eps)
     least = math.inf
     for scale, cap in _candidates(model, found.logit_scale, found.logit_cap):
@@ -149,6 +150,25 @@ def read_head(model: Any, ids: Tensor) -> Head:
         f"{name}: final norm and LM head after its last block do not give its logits (off by "
         f"{least:.1%}), so LogitLens would read something else; this architecture cannot be used"
     )
+
+
+def _projected(name: str, head: Head, hidden: Tensor) -> Tensor:
+    """What the LM head reads after the last block; refuses norms and heads of another width."""
+    try:
+        normed = head.project(hidden)
+    except Exception as error:  # of whatever stands beside somebody's blocks and looks like a norm
+        if out_of_memory(error):
+            raise
+        raise ConfigError(
+            f"{name}: the norm beside its blocks does not take what leaves the last of them, so "
+            "no lens can be read off it"
+        ) from error
+    if normed.dim() != 2 or normed.shape[-1] != head.weight.shape[-1]:
+        raise ConfigError(
+            f"{name}: its LM head takes {head.weight.shape[-1]} numbers a token and its final norm "
+            f"gives {tuple(normed.shape)}, so no lens can be read off it"
+        )
+    return normed
 
 
 def _whole(parameter: Any) -> Any:

@@ -22,6 +22,7 @@ from transformers import PreTrainedModel
 
 from engramcka.errors import ConfigError
 from engramcka.models.hooks import CapturePoint, PassHooks
+from engramcka.ram import out_of_memory
 
 BLOCK, ATTENTION, MLP = "block", "attention", "mlp"
 ENGRAM_IN, ENGRAM_OUT = "engram-in", "engram-out"
@@ -150,9 +151,15 @@ def require_stream(
         seen[side] = seen.get(side, 0) + 1
         return passing
 
-    with PassHooks(sides, keep, first=True) as hooks:
-        model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)
     name = type(getattr(model, "inner", model)).__name__
+    try:
+        with PassHooks(sides, keep, first=True) as hooks:
+            model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)
+    except Exception as error:  # of whatever somebody's model does
+        if out_of_memory(error):
+            raise
+        line = (str(error).splitlines() or [type(error).__name__])[0][:160]
+        raise ConfigError(f"{name}: a forward pass over token ids fails ({line})") from error
     advice = (
         'its residual stream cannot be found by itself; name its blocks (blocks = ".."), another '
         'point (points), or write source = "python"'

@@ -25,6 +25,11 @@ class CapturePoint:
     side: Literal["output", "input"] = "output"
 
 
+def first_of(passing: Any) -> Any:
+    """What a module passes on, of several things the first: the hidden state."""
+    return passing[0] if isinstance(passing, tuple | list) and passing else passing
+
+
 class PassEnded(Exception):
     """Ends a forward pass; raised and caught by the same `PassHooks`."""
 
@@ -41,7 +46,8 @@ class PassHooks(Generic[Key, Kept]):
 
     Args:
         points: key -> a point, or a module for what leaves it.
-        read: takes a key and what passes its point, of a tuple the first; its result is kept.
+        read: takes a key and what passes its point, of several things the first; its result is
+            kept.
         first: see what enters a module before other hooks change it (an Engram module adds to the
             stream there).
         end: end the pass as soon as every point has been passed. The ``with`` block is then left
@@ -81,7 +87,7 @@ class PassHooks(Generic[Key, Kept]):
 
     def _register(self, key: Key, point: CapturePoint | nn.Module) -> RemovableHandle:
         def keep(passing: Any) -> None:
-            self.found[key] = self._read(key, passing[0] if isinstance(passing, tuple) else passing)
+            self.found[key] = self._read(key, first_of(passing))
             if self._end and self.complete:
                 raise PassEnded(self)
 
