@@ -8,9 +8,9 @@ remote code. Numbers that would fill the memory are refused too.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from engramcka import foreign_files
 from engramcka.errors import ConfigError, StoreError
@@ -54,6 +54,34 @@ def check_files(path: str, trust_remote_code: bool = False) -> None:
             _check_index(path, folder / name)
     if "config.json" in names:
         _check_config(path, _document(path, folder / "config.json"), trust_remote_code)
+
+
+def opens_as(architectures: Sequence[str], model_type: str) -> Literal["causal", "encoder", ""]:
+    """What a checkpoint is opened as, from its config.json: "" for what cannot be compared.
+
+    A causal LM where it was saved as one, or says nothing; the text decoder of a model for text and
+    pictures; else an encoder or a decoder without its head, which maps take and a lens does not.
+
+    Args:
+        architectures: the classes that it was saved as.
+        model_type: as transformers calls it.
+    """
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+        MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
+        MODEL_MAPPING_NAMES,
+    )
+
+    known = set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values())
+    causal = [name for name in architectures if name in known or name.endswith("ForCausalLM")]
+    if causal or not architectures:
+        return "causal"
+    if model_type in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES:
+        return ""
+    is_wrapped = any(name.endswith("ForConditionalGeneration") for name in architectures)
+    if is_wrapped and model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        return "causal"
+    return "encoder" if model_type in MODEL_MAPPING_NAMES and not is_wrapped else ""
 
 
 def check_size(path: str, empty: Any) -> None:

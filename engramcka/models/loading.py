@@ -1,4 +1,4 @@
-"""A model to compare and its tokenizer: a saved causal LM, or what a user's function returns.
+"""A model to compare and its tokenizer: a saved one, or what a user's function returns.
 
 The user's code is run because the config names it.
 """
@@ -16,16 +16,21 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+)
 
 import engramcka.models.engram  # noqa: F401  (registers our architectures)
 from engramcka.errors import ConfigError, StoreError
 from engramcka.models.blocks import OwnModel
-from engramcka.models.checkpoint_files import check_files, check_size
+from engramcka.models.checkpoint_files import check_files, check_size, opens_as
 from engramcka.models.tensor_parallel import require_sharding
 
-_NOT_CAUSAL = "not a causal LM that can be loaded"
+_NOT_CAUSAL = "not a causal LM or encoder that can be loaded"
 
 
 def load_model(
@@ -56,14 +61,14 @@ def load_model(
 
     Raises:
         StoreError: nothing there, or the weights cannot be read.
-        ConfigError: not a causal LM, no fast tokenizer, no bitsandbytes to quantise with, or it
-            cannot be shared out over the ranks.
+        ConfigError: neither a causal LM nor an encoder, no fast tokenizer, no bitsandbytes to
+            quantise with, or it cannot be shared out over the ranks.
     """
     shared = {"revision": revision, "trust_remote_code": trust_remote_code}
     _check_local(path)
     check_files(path, trust_remote_code)
     tokenizer = _tokenizer(path, shared)
-    config = _causal_config(path, shared)
+    config = _read_config(path, shared)
     stored = getattr(config, "quantization_config", None)
     is_quantized = quantization != "none" or stored is not None
     options: dict[str, Any] = {"attn_implementation": attn_implementation}
@@ -84,7 +89,7 @@ def load_model(
     if quantization != "none":
         options["quantization_config"] = _bitsandbytes(quantization)
     try:
-        found: Any = AutoModelForCausalLM.from_pretrained(
+        found: Any = _auto_class(config).from_pretrained(
             path,
             dtype=dtype,
             output_loading_info=True,
@@ -104,14 +109,14 @@ def load_model(
 
 
 def empty_model(path: str, config: Any, trust_remote_code: bool = False) -> PreTrainedModel:
-    """A causal LM of this config on the meta device: all shapes, no weights.
+    """A model of this config on the meta device: all shapes, no weights.
 
     Raises:
-        ConfigError: it is no causal LM.
+        ConfigError: it is neither a causal LM nor an encoder.
     """
     try:
         with torch.device("meta"):
-            model: PreTrainedModel = AutoModelForCausalLM.from_config(
+            model: PreTrainedModel = _auto_class(config).from_config(
                 config, trust_remote_code=trust_remote_code
             )
     except Exception as error:  # of whatever the numbers of somebody's config do
@@ -149,22 +154,24 @@ def _tensor_parallel(path: str, empty: PreTrainedModel, itemsize: int) -> Any:
     return DistributedConfig(tp_size=ranks)
 
 
-def _causal_config(path: str, shared: dict[str, Any]) -> Any:
-    """A model's config; refuses what transformers would open as a causal LM though it was saved as
-    something else.
-    """
+def _read_config(path: str, shared: dict[str, Any]) -> Any:
+    """A model's config; refuses what is neither a causal LM nor an encoder."""
     try:
         config = AutoConfig.from_pretrained(path, **shared)
     except Exception as error:
         raise ConfigError(f"{path}: not a model that can be loaded ({_line(error)})") from error
-    known = set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values())
-    names = config.architectures or []
-    if names and not any(name in known or name.endswith("ForCausalLM") for name in names):
+    if not opens_as(config.architectures or [], config.model_type):
         raise ConfigError(
-            f"{path}: it was saved as {', '.join(names)}, which is not a causal LM; give a decoder "
-            "that was saved with its LM head"
+            f"{path}: it was saved as {', '.join(config.architectures)}, which is neither a causal "
+            "LM nor an encoder; give a decoder that was saved with its LM head"
         )
     return config
+
+
+def _auto_class(config: Any) -> Any:
+    """The class of transformers that opens a model of this config."""
+    kind = opens_as(config.architectures or [], config.model_type)
+    return AutoModel if kind == "encoder" else AutoModelForCausalLM
 
 
 def _bitsandbytes(quantization: str) -> Any:
@@ -179,8 +186,12 @@ def _bitsandbytes(quantization: str) -> Any:
 
 
 def _check_complete(path: str, report: dict[str, Any]) -> None:
-    """Refuse weights that transformers has filled with random numbers."""
-    unread = sorted(report["missing_keys"]) + sorted(map(str, report["mismatched_keys"]))
+    """Refuse weights that transformers has filled with random numbers.
+
+    A pooler stands behind all blocks and is not run.
+    """
+    missing = [key for key in report["missing_keys"] if "pooler." not in key]
+    unread = sorted(missing) + sorted(map(str, report["mismatched_keys"]))
     if unread:
         raise StoreError(
             f"{path}: {len(unread)} weights are not in the checkpoint or have another shape, the "

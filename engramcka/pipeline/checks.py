@@ -106,6 +106,12 @@ def _check_lens(spec: RunSpec) -> None:
                     f"{name!r} has source = {source.table.source!r}, so there is no LM head",
                     "allowed: models that run here",
                 )
+            if not source.has_head:
+                raise spec.config.error(
+                    ("lens", index, "models"),
+                    f"{name!r} is an encoder, so there is no LM head",
+                    "allowed: models that were saved as a causal LM",
+                )
 
 
 def _check_memory(spec: RunSpec) -> None:

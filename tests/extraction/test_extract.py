@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import AutoConfig, AutoModel, LlamaConfig, LlamaForCausalLM
 
 from engramcka.config import EngramConfig
 from engramcka.data import Corpus, Document, Passages, draw_samples, place_samples, train_tokenizer
@@ -101,6 +101,34 @@ def test_rows_equal_transformers_own_hidden_states(name, models, passages, tmp_p
         found = layers[number][0 : len(rows)]
         assert np.abs(found - rows).max() < 1e-5 * max(1.0, np.abs(rows).max())
     assert (store.samples["start"] == passages.samples.start).all()
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "modernbert"])
+def test_an_encoder_sees_no_padding_and_needs_no_head(kind, tokenizer, passages, tmp_path) -> None:
+    """Both sides of a token count there, so a padded row must be what it is alone."""
+    numbers = {
+        "vocab_size": len(tokenizer), "hidden_size": 32, "intermediate_size": 48,
+        "num_hidden_layers": 3, "num_attention_heads": 4, "max_position_embeddings": 300,
+        "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "cls_token_id": 1,
+        "sep_token_id": 2,
+    }  # fmt: skip
+    torch.manual_seed(0)
+    model = AutoModel.from_config(AutoConfig.for_model(kind, **numbers)).eval()
+    for parameter in model.parameters():  # far from the start, where attention hardly mixes
+        if parameter.dim() > 1:
+            parameter.data.mul_(4.0)
+    store = run(model, passages, tmp_path / "m.zarr")
+    assert list(store.layers) == [1, 2, 3]
+    with torch.no_grad():
+        for row, (passage, position) in enumerate(
+            zip(passages.passage, passages.last, strict=True)
+        ):
+            ids = torch.from_numpy(passages.ids[passage])[None]
+            hidden = model(input_ids=ids, output_hidden_states=True).hidden_states
+            for layer in (1, 2) if kind == "modernbert" else (1, 2, 3):  # its last is normed
+                expected = hidden[layer][0, position].numpy()
+                found = store.layers[layer][row : row + 1][0]
+                assert np.abs(found - expected).max() < 1e-4 * max(1.0, np.abs(expected).max())
 
 
 def test_a_single_unpadded_passage_is_the_same_bits(models, passages) -> None:

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 from families import tiny
-from transformers import BertConfig, BertModel
+from transformers import T5Config, T5ForConditionalGeneration
 
 from engramcka.config import EngramConfig
 from engramcka.errors import ConfigError, StoreError
@@ -86,14 +86,14 @@ def test_missing_weights_are_not_made_up(saved):
     assert "model.layers.1.mlp.up_proj.weight" in one_line(error)
 
 
-def test_not_a_causal_lm(saved, tmp_path, tokenizer):
-    folder = tmp_path / "encoder"
-    small = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
-    BertModel(BertConfig(**small, vocab_size=400, intermediate_size=16)).save_pretrained(folder)
+def test_neither_a_causal_lm_nor_an_encoder(saved, tmp_path, tokenizer):
+    folder = tmp_path / "translator"
+    t5 = T5Config(vocab_size=400, d_model=16, d_ff=16, d_kv=8, num_layers=2, num_heads=2)
+    T5ForConditionalGeneration(t5).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     with pytest.raises(ConfigError) as error:
         load_model(str(folder))
-    assert "BertModel" in one_line(error)
+    assert "T5ForConditionalGeneration, which is neither a causal" in one_line(error)
     settings = json.loads((saved / "config.json").read_text())
     settings["model_type"] = "never_heard_of"
     (saved / "config.json").write_text(json.dumps(settings))

@@ -40,16 +40,22 @@ path = "{sources}/second"
     assert "parallel = 'tp' does not share out weights that bitsandbytes quantises" in says
 
 
-def test_a_model_that_is_no_causal_lm_is_refused_before_anything_is_done(
+def test_a_model_that_cannot_be_compared_is_refused_before_anything_is_done(
     sources: Path, tmp_path: Path
 ) -> None:
-    from transformers import BertConfig, BertModel
+    from transformers import BertConfig, BertModel, T5Config, T5ForConditionalGeneration
 
+    t5 = T5Config(vocab_size=20, d_model=16, d_ff=16, d_kv=8, num_layers=2, num_heads=2)
+    T5ForConditionalGeneration(t5).save_pretrained("t5")
+    text = config_text(sources, '[models.a]\nsource = "hf"\npath = "t5"\n', cka="")
+    line = refusal(tmp_path, text)
+    assert "models.a.path: 't5' was saved as T5ForConditionalGeneration, neither a causal" in line
     small = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
     BertModel(BertConfig(**small, vocab_size=50, intermediate_size=16)).save_pretrained("bert")
-    text = config_text(sources, '[models.a]\nsource = "hf"\npath = "bert"\n', cka="")
-    line = refusal(tmp_path, text)
-    assert "models.a.path: 'bert' was saved as BertModel, which is not a causal LM" in line
+    lens = '[models.a]\nsource = "hf"\npath = "bert"\n[[lens]]\nmodels = ["a"]\n'
+    assert "'a' is an encoder, so there is no LM head" in refusal(
+        tmp_path, config_text(sources, lens, cka="")
+    )
 
 
 @pytest.mark.parametrize(

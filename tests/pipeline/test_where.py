@@ -50,8 +50,8 @@ def rows(where: str) -> list[int]:
         ('{ kind = { not = ["person"] } }', [1, 3, 4], "kind != 'person'"),
         ('{ kind = { not = ["person", "art"] } }', [3, 4], "kind not in ('person', 'art')"),
         ('{ kind = "it\'s" }', [4], 'kind = "it\'s"'),
-        ('{ start = 5, kind = "art" }', [1], "start = 5 and kind = 'art'"),
-        ('{ start = [0, 5], kind = "event" }', [3], "start in (0, 5) and kind = 'event'"),
+        ('{ start = 5, kind = "art" }', [1], "kind = 'art' and start = 5"),
+        ('{ start = [0, 5], kind = "event" }', [3], "kind = 'event' and start in (0, 5)"),
     ],
 )
 def test_the_rows_chosen_and_the_text_they_are_stored_under(

@@ -66,7 +66,7 @@ class OpenModel:
 class Source(ABC):
     """A model of the config. The defaults are those of a model that runs here, on one device."""
 
-    runs_here: ClassVar[bool] = True  # it reads the text, and has an LM head
+    runs_here: ClassVar[bool] = True  # it reads the text
     training: TrainingSpec | None = None  # of a model trained in this run
     is_shared_out: bool = False  # whether all ranks hold it as one (tensor parallelism)
     is_spread: bool = False  # whether its blocks are spread over the GPUs that one process sees
@@ -95,6 +95,11 @@ class Source(ABC):
     def label(self) -> str:
         """What it is called on axes and in tables."""
         return self.config.label(self.name)
+
+    @property
+    def has_head(self) -> bool:
+        """Whether it has an LM head, which a lens reads."""
+        return True
 
     @property
     def may_have_engram(self) -> bool:

@@ -1,10 +1,11 @@
-"""``source = "hf"``: a causal LM of transformers, from a folder or the hub; or a series of them."""
+"""``source = "hf"``: causal LMs and encoders of transformers, from folders or the hub."""
 
 from __future__ import annotations
 
 import glob
 import json
 import re
+from dataclasses import replace
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 from engramcka.config import Config, LoadedModel
 from engramcka.errors import ConfigError
+from engramcka.models.checkpoint_files import opens_as
 from engramcka.pipeline.identity import content_digest
 from engramcka.pipeline.sources.base import Checkpoint, OpenModel, Shape, Source, step_store
 from engramcka.pipeline.sources.trained import shape_of
@@ -95,10 +97,10 @@ class HfSource(Source):
         return "path", found
 
     def check(self) -> None:
-        """Refuse folders without a model, models without an LM head, packages not installed."""
+        """Refuse folders without a model that can be compared, and packages not installed."""
         for checkpoint in self.checkpoints:
             self._check_path(checkpoint.table.path)
-            self._check_causal(checkpoint.table.path)
+            self._check_kind(checkpoint.table.path)
         table = self.table
         for key, is_asked, package in (
             ("quantization", table.quantization in ("8bit", "4bit"), "bitsandbytes"),
@@ -120,22 +122,30 @@ class HfSource(Source):
                 "allowed: a folder with a config.json, or a hub name",
             )
 
-    def _check_causal(self, folder: str) -> None:
-        """A local model must have been saved as a causal LM; the loader says so too, but later."""
+    def _opens_as(self, folder: str) -> str:
+        """What a local model is opened as, see `opens_as`; "causal" where it is not known yet."""
         file = Path(folder).expanduser() / "config.json"
         try:
-            names = json.loads(file.read_text(encoding="utf-8")).get("architectures") or []
+            found = json.loads(file.read_text(encoding="utf-8"))
+            names, kind = found.get("architectures") or [], str(found.get("model_type", ""))
         except (OSError, ValueError, AttributeError):
-            return  # a hub name, or a file that the loader refuses in its own words
-        if not names or any("CausalLM" in name or "LMHead" in name for name in names):
-            return
-        from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+            return "causal"  # a hub name, or a file that the loader refuses in its own words
+        return "causal" if not names else opens_as(names, kind)
 
-        if not set(names) & set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()):
+    @property
+    def has_head(self) -> bool:
+        """Whether it has an LM head that a lens can read."""
+        return all(self._opens_as(one.table.path) == "causal" for one in self.checkpoints)
+
+    def _check_kind(self, folder: str) -> None:
+        """A local model must be a causal LM or an encoder; the loader says so too, but later."""
+        if not self._opens_as(folder):
+            file = Path(folder).expanduser() / "config.json"
+            names = json.loads(file.read_text(encoding="utf-8"))["architectures"]
             raise self.config.error(
                 ("models", self.name, "path"),
-                f"{folder!r} was saved as {', '.join(names)}, which is not a causal LM",
-                "allowed: a decoder that was saved with its LM head",
+                f"{folder!r} was saved as {', '.join(names)}, neither a causal LM nor an encoder",
+                "allowed: a decoder that was saved with its LM head, or an encoder",
             )
 
     def made_from(self, checkpoint: Checkpoint) -> dict[str, Any]:
@@ -148,7 +158,8 @@ class HfSource(Source):
 
     def shape(self, checkpoint: Checkpoint) -> Shape:
         """The size that its config.json says."""
-        return shape_of(*self._empty(checkpoint))
+        found = shape_of(*self._empty(checkpoint))
+        return found if self.has_head else replace(found, vocabulary=0)
 
     def open(self, checkpoint: Checkpoint, device: str) -> OpenModel:
         """Load it with transformers; see `engramcka.models.load_model`."""

@@ -1,0 +1,106 @@
+"""An encoder in a folder is compared by its blocks; a lens of it is refused beforehand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from command import here
+from transformers import BertConfig, BertForMaskedLM, BertModel
+
+from engramcka import open_run
+from engramcka.data import train_tokenizer
+from engramcka.data.documents import Document
+from engramcka.errors import ConfigError
+from engramcka.models import find_blocks, find_unembedding, load_model
+from engramcka.models.checkpoint_files import opens_as
+
+CONFIG = """
+[run]
+dir = "run"
+
+[data]
+documents = 60
+samples = 32
+per_document = 8
+passage_length = 120
+
+[models.one]
+source = "hf"
+path = "one"
+
+[models.other]
+source = "hf"
+path = "other"
+
+[[cka]]
+name = "map"
+y = "one"
+x = "other"
+batch_size = 16
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An encoder, and the same saved as a masked LM, which has no pooler."""
+    folder = tmp_path_factory.mktemp("encoders")
+    text = "import os.path\nfrom json import loads\n" * 20
+    tokenizer = train_tokenizer([Document("a", text)], 280)
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=48, num_hidden_layers=3,
+        num_attention_heads=4,
+    )  # fmt: skip
+    one = BertModel(config)
+    other = BertForMaskedLM(config)
+    other.bert.load_state_dict(one.state_dict(), strict=False)
+    for name, model in (("one", one), ("other", other)):
+        model.save_pretrained(folder / name)
+        tokenizer.save_pretrained(folder / name)
+    (folder / "config.toml").write_text(CONFIG)
+    return folder
+
+
+def test_two_folders_of_one_encoder_are_alike(folder: Path) -> None:
+    result = here("run", "config.toml", cwd=folder)
+    assert result.returncode == 0, result.stderr
+    cka = open_run(folder / "run").cka["map"]
+    assert cka.similarity.shape == (3, 3)
+    np.testing.assert_allclose(np.diag(cka.similarity), 1.0, atol=1e-6)
+    again = here("run", "config.toml", cwd=folder)
+    assert "nothing to do" in again.stdout + again.stderr
+
+
+def test_a_lens_of_an_encoder_is_one_line(folder: Path) -> None:
+    (folder / "lens.toml").write_text(CONFIG + '[[lens]]\nmodels = ["one"]\n')
+    result = here("check", "lens.toml", cwd=folder)
+    assert result.returncode == 2
+    assert "lens[0].models: 'one' is an encoder, so there is no LM head" in result.stderr
+
+
+def test_only_the_pooler_may_be_missing(folder: Path) -> None:
+    model, _ = load_model(str(folder / "other"))
+    assert type(model) is BertModel
+    assert len(find_blocks(model).modules) == 3
+    with pytest.raises(ConfigError, match="no unembedding"):
+        find_unembedding(model)
+
+
+@pytest.mark.parametrize(
+    ("names", "kind", "opened"),
+    [
+        ([], "llama", "causal"),
+        (["LlamaForCausalLM"], "llama", "causal"),
+        (["SomebodysForCausalLM"], "theirs", "causal"),
+        (["BertModel"], "bert", "encoder"),
+        (["ModernBertForMaskedLM"], "modernbert", "encoder"),
+        (["Gemma3ForConditionalGeneration"], "gemma3", "causal"),
+        (["T5ForConditionalGeneration"], "t5", ""),
+        (["SomebodysModel"], "theirs", ""),
+    ],
+)
+def test_what_a_checkpoint_is_opened_as(names: list[str], kind: str, opened: str) -> None:
+    assert opens_as(names, kind) == opened
