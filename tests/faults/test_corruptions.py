@@ -89,7 +89,7 @@ def test_the_run_has_every_kind_of_file_and_is_whole(run: Path) -> None:
 
 def test_whatever_happens_to_a_file_it_is_named(run: Path, full: bool) -> None:
     there = files(run)
-    count = 10_000 if full else 60
+    count = 10_000 if full else 30
     for seed in range(count):
         if full and not seed % 500:
             print(f"{seed} corruptions named", flush=True)

@@ -157,7 +157,7 @@ def test_mutants_are_read_in_bounds_or_refused_in_a_line(
         for path in (run / part).rglob("*")
         if path.is_file()
     )
-    for seed in range(10_000 if full else 60):
+    for seed in range(10_000 if full else 30):
         if full and not seed % 500:
             print(f"{seed} mutants", flush=True)
         random = np.random.default_rng(seed)
