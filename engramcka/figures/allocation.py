@@ -19,15 +19,15 @@ from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 
 from engramcka.figures.draw import Drawing
-from engramcka.figures.labels import as_plain, fit, size_in_points, text_width
+from engramcka.figures.labels import as_plain, size_in_points, text_width
 from engramcka.figures.latex import Table, deviations, escaped, number, only
 from engramcka.figures.lines import (
     LineStyle,
     common_unit,
     draw_legend,
     draw_points,
+    finish_losses,
     limit_losses,
-    loss_label,
     spread_sentence,
 )
 from engramcka.figures.style import Style, as_style, compose, new_figure, on_own_axes
@@ -87,14 +87,9 @@ def plot_allocation(
     points, seeds = [one[0] for one in drawn], [one[1] for one in drawn]
     alone, best = [one[2] for one in drawn if one[2]], [one[3] for one in drawn if one[3]]
     _limits(ax, sweeps)
-    width, height = size_in_points(ax)
-    ax.set_ylabel(loss_label(ax, unit, height))
     ax.set_xlabel(_X_LABELS[-1])
-    _longest_that_fits(ax, width)
-    fit(ax.yaxis.label, height)
-    if title is not None:
-        ax.set_title(title)
-        fit(ax.title, width)
+    _longest_that_fits(ax, size_in_points(ax)[0])
+    finish_losses(ax, unit, title)
     lines = [container.lines[0] for container in points]
     names = draw_legend(ax, lines, [(sweep.label, "") for sweep in sweeps]) if legend else None
     return AllocationArtists(ax, points, seeds, alone, best, names)

@@ -21,7 +21,7 @@ from matplotlib.lines import Line2D
 
 from engramcka.errors import ComparisonError, ConfigError
 from engramcka.figures.broken import set_ticks, span_of
-from engramcka.figures.labels import as_plain, elided, size_in_points, text_width, tick_size
+from engramcka.figures.labels import as_plain, elided, fit, size_in_points, text_width, tick_size
 from engramcka.results.base import one_line
 from engramcka.results.losses import SeedSweep
 from engramcka.results.statistics import mean_finite
@@ -176,6 +176,16 @@ def limit_losses(ax: Axes, sweeps: Sequence[SeedSweep], others: Sequence[float] 
     limits = float(values.min()) - room, float(values.max()) + room
     ax.set_ylim(*limits)
     set_ticks(ax, (limits,))
+
+
+def finish_losses(ax: Axes, unit: str, title: str | None) -> None:
+    """Name the y axis of losses and put a title above, both as wide as there is room."""
+    width, height = size_in_points(ax)
+    ax.set_ylabel(loss_label(ax, unit, height))
+    fit(ax.yaxis.label, height)
+    if title is not None:
+        ax.set_title(title)
+        fit(ax.title, width)
 
 
 def common_unit(sweeps: Sequence[SeedSweep], what: str) -> str:

@@ -19,15 +19,15 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from engramcka.figures.draw import Drawing
-from engramcka.figures.labels import fit, short_count, size_in_points
+from engramcka.figures.labels import short_count
 from engramcka.figures.latex import Table, deviations, escaped, number, only
 from engramcka.figures.lines import (
     LineStyle,
     common_unit,
     draw_legend,
     draw_points,
+    finish_losses,
     limit_losses,
-    loss_label,
     spread_sentence,
 )
 from engramcka.figures.style import Style, as_style, compose, new_figure, on_own_axes
@@ -76,13 +76,8 @@ def plot_slots(
     drawn = [_draw(ax, sweep, LineStyle.of(index)) for index, sweep in enumerate(sweeps)]
     points, seeds = [one[0] for one in drawn], [one[1] for one in drawn]
     _limits(ax, sweeps)
-    width, height = size_in_points(ax)
-    ax.set_ylabel(loss_label(ax, unit, height))
     ax.set_xlabel("memory slots")
-    fit(ax.yaxis.label, height)
-    if title is not None:
-        ax.set_title(title)
-        fit(ax.title, width)
+    finish_losses(ax, unit, title)
     names = [(sweep.label, "") for sweep in sweeps]
     shown = draw_legend(ax, [made.lines[0] for made in points], names) if legend else None
     baselines, lines = [one[2] for one in drawn if one[2]], [one[3] for one in drawn if one[3]]

@@ -22,9 +22,9 @@ from matplotlib.text import Annotation
 
 from engramcka.figures.broken import Break, break_axis, find_break, set_ticks, span_of
 from engramcka.figures.draw import Drawing
-from engramcka.figures.labels import fit, layer_ticks, size_in_points, tick_size
+from engramcka.figures.labels import layer_ticks, size_in_points, tick_size
 from engramcka.figures.latex import Table, deviations, escaped, interval, number, only
-from engramcka.figures.lines import LineStyle, draw_points, loss_label
+from engramcka.figures.lines import LineStyle, draw_points, finish_losses
 from engramcka.figures.style import Style, as_style, compose, new_figure, on_own_axes
 from engramcka.figures.sweep_labels import draw_ablations, name_lines
 from engramcka.results import LossSweep
@@ -82,16 +82,12 @@ def plot_sweep(
     lines = _draw_lines(ax, sweep)
     broken = _limit_y(ax, sweep, mean, spread, break_far)
     ax.set_xlabel("insertion layer")
-    width, height = size_in_points(ax)
+    width, _ = size_in_points(ax)
     levels = np.array([float(np.asarray(line.get_ydata())[0]) for line in lines])
     ablations = draw_ablations(ax, sweep.variants, x, mean, levels)
     ax.set_xticks(layer_ticks(x, int(width * ablations.share / (tick_size(ax) * 1.9))))
     names = ablations.names + name_lines(ax, lines, _line_names(sweep), x, mean, ablations.taken)
-    ax.set_ylabel(loss_label(ax, sweep.unit, height))
-    fit(ax.yaxis.label, height)
-    if title is not None:
-        ax.set_title(title)
-        fit(ax.title, width)
+    finish_losses(ax, sweep.unit, title)
     baseline = lines[0] if np.isfinite(sweep.baseline_mean) else None
     references = lines[1:] if baseline is not None else lines
     return SweepArtists(ax, points, dots, baseline, references, ablations.crosses, names, broken)

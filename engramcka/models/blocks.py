@@ -1,8 +1,9 @@
 """The parts of a decoder, and the points in it where hidden states are captured.
 
-Blocks, final norm, LM head and embedding are found by what they are, not by what a model family
-calls them: the blocks are the one list of modules that is as long as the config says the model is
-deep, and the final norm is the last norm beside them. Attention and MLP inside a block are
+Blocks, final norm and LM head are found by what they are, not by what a model family calls them:
+the blocks are the one list of modules that is as long as the config says the model is deep, and the
+final norm is the last norm beside them. That what leaves one block enters the next is then seen in
+a pass (`require_stream`). Attention and MLP inside a block are
 recognised by the names of their classes; any other module is named by a pattern.
 """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import ClassVar
 
 import numpy as np
@@ -51,6 +52,11 @@ class SeedSweep(Result):
             )
         self._set(loss=loss)
 
+    @property
+    def difference(self) -> Float:
+        """(points,) mean of the losses less those of what the sweep is compared with."""
+        raise NotImplementedError
+
     def difference_from(self, other: Float) -> Float:
         """(points,) mean of the losses less another model's, seed by seed where both are there.
 
@@ -91,6 +97,7 @@ class BaselineSweep(SeedSweep):
     """A sweep beside the same model without memory."""
 
     baseline: Float  # (seeds,); empty where unknown
+    baseline_label: str
 
     @property
     def baseline_mean(self) -> float:
@@ -101,3 +108,15 @@ class BaselineSweep(SeedSweep):
     def difference(self) -> Float:
         """(points,) mean of loss - baseline, seed by seed where both are there; NaN where none."""
         return self.difference_from(self.baseline)
+
+    def _by_seed(self) -> Iterator[tuple[int | None, float]]:
+        """Each loss of the baseline with its seed; None where its seeds are not the sweep's."""
+        known = len(self.baseline) == len(self.seeds)
+        for index, loss in enumerate(self.baseline):
+            yield (self.seeds[index] if known else None), float(loss)
+
+    def _baseline_part(self) -> list[str]:
+        """The baseline's mean as a part of the summary; none where it is unknown."""
+        if not np.isfinite(self.baseline_mean):
+            return []
+        return [f"{self.baseline_label} {self.baseline_mean:.3f}"]

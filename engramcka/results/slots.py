@@ -79,24 +79,21 @@ class SlotSweep(BaselineSweep):
             for seed, loss in zip(self.seeds, losses, strict=True):
                 yield {"name": one_line(self.label), "slots": int(slots), "seed": seed,
                        "loss": float(loss)}  # fmt: skip
-        known = len(self.baseline) == len(self.seeds)
-        for index, loss in enumerate(self.baseline):
-            yield {"name": one_line(self.baseline_label), "slots": None,
-                   "seed": self.seeds[index] if known else None, "loss": float(loss)}  # fmt: skip
+        name = one_line(self.baseline_label)
+        for of_seed, without in self._by_seed():
+            yield {"name": name, "slots": None, "seed": of_seed, "loss": without}
 
     def summary(self) -> str:
         """The baseline, the lowest loss, and what ten times the slots change."""
-        parts = []
-        if np.isfinite(self.baseline_mean):
-            parts.append(f"{self.baseline_label} {self.baseline_mean:.3f}")
+        parts = self._baseline_part()
         point = self.best_point
         if point is None:
             parts.append("no point yet")
         else:
             found = f"{self.mean[point]:.3f}{self.spread(self.loss[point])}"
             parts.append(f"lowest with {self.slots[point]:,.0f} slots: {found}")
-        if self.line is not None:
-            line = self.line
+        line = self.line
+        if line is not None:
             slope, low, high = (round(v, 3) + 0.0 for v in (line.slope, line.low, line.high))
             ends = f"95 % {low:+.3f} to {high:+.3f}"
             parts.append(f"{slope:+.3f} with every tenfold of slots ({ends})")

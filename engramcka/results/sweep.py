@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -97,19 +97,15 @@ class LossSweep(BaselineSweep):
             interval = {name: float(values[index]) for name, values in there.items()}
             for seed, loss in zip(self.seeds, losses, strict=True):
                 yield {**_row("layer", self.label, loss), "layer": layer, "seed": seed, **interval}
-        count = len(self.baseline)
-        seeds: Sequence[Any] = self.seeds if count == len(self.seeds) else [None] * count
-        for seed, loss in zip(seeds, self.baseline, strict=True):
-            yield {**_row("baseline", self.baseline_label, loss), "seed": seed}
+        for of_seed, without in self._by_seed():
+            yield {**_row("baseline", self.baseline_label, without), "seed": of_seed}
         for kind, lines in (("reference", self.reference), ("variant", self.variants)):
             for name, loss in lines.items():
                 yield _row(kind, name, loss)
 
     def summary(self) -> str:
         """The baseline, the best layer, references, ablations and what is missing."""
-        parts = []
-        if np.isfinite(self.baseline_mean):
-            parts.append(f"{self.baseline_label} {self.baseline_mean:.3f}")
+        parts = self._baseline_part()
         point = self.best_point
         if point is None:
             parts.append("no point yet")

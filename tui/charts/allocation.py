@@ -28,10 +28,6 @@ class AllocationPlot(PointsPlot[AllocationSweep]):
         """The loss of the experts alone."""
         return Level("experts alone", self.sweep.experts_alone)
 
-    def difference(self, sweep: AllocationSweep) -> Float:
-        """(points,) from the level, seed by seed."""
-        return sweep.difference
-
     def number_text(self, at: int) -> str:
         """Rho."""
         return f"{self.sweep.rho[at]:.3g}"

@@ -49,10 +49,6 @@ class PointsPlot(Generic[S]):
         """The loss to compare with, NaN where unknown."""
         raise NotImplementedError
 
-    def difference(self, sweep: S) -> Float:
-        """(points,) the losses less the level, seed by seed."""
-        raise NotImplementedError
-
     def number_text(self, at: int) -> str:
         """The number of a point."""
         raise NotImplementedError
@@ -85,7 +81,7 @@ class PointsPlot(Generic[S]):
             return [*lines, ("loss", "not there yet")]
         lines.append(("loss", f"{mean:.4f}"))
         lines += seeds_deviation(sweep.loss[at])
-        difference = float(self.difference(sweep)[at])
+        difference = float(sweep.difference[at])
         if np.isfinite(difference):
             lines.append((self.to_level, signed(difference)))
         if sweep.best_point is not None:

@@ -32,10 +32,6 @@ class SlotsPlot(PointsPlot[SlotSweep]):
         """The loss without memory."""
         return Level(clean(self.sweep.baseline_label), self.sweep.baseline_mean)
 
-    def difference(self, sweep: SlotSweep) -> Float:
-        """(points,) from the level, seed by seed."""
-        return sweep.difference
-
     def number_text(self, at: int) -> str:
         """The slots."""
         return f"{self.sweep.slots[at]:,.0f}"
