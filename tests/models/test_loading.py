@@ -2,14 +2,21 @@ from __future__ import annotations
 
 import json
 
+import every_type
 import pytest
 import torch
 from families import tiny
-from transformers import T5Config, T5ForConditionalGeneration
+from transformers import (
+    AutoConfig,
+    AutoModelForImageTextToText,
+    T5Config,
+    T5ForConditionalGeneration,
+)
 
 from engramcka.config import EngramConfig
 from engramcka.errors import ConfigError, StoreError
 from engramcka.models import find_blocks, graft, load_model
+from engramcka.models.blocks import capture_points, require_stream
 from engramcka.models.loading import require_offsets
 
 
@@ -147,3 +154,25 @@ def test_a_tokenizer_without_offsets():
     with pytest.raises(ConfigError) as error:
         require_offsets("m", Slow())
     assert "m: Slow is not a fast tokenizer and gives no character offsets" in one_line(error)
+
+
+@pytest.mark.parametrize("kind", ["gemma3", "qwen3_5"])
+def test_a_model_for_text_and_pictures_opens_as_its_decoder(kind, tmp_path, tokenizer):
+    """Saved as ForConditionalGeneration; fed with text alone it gives the logits of the whole."""
+    config = AutoConfig.for_model(kind)
+    every_type.shrink(config)
+    config.text_config.vocab_size = len(tokenizer)
+    small = {"image_size": 28, "patch_size": 14, "depth": 2, "num_heads": 4, "out_hidden_size": 32}
+    for key in small.keys() & vars(config.vision_config).keys():
+        setattr(config.vision_config, key, small[key])
+    torch.manual_seed(0)
+    whole = AutoModelForImageTextToText.from_config(config).eval()
+    whole.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    assert type(whole).__name__.endswith("ForConditionalGeneration")
+    loaded, _ = load_model(str(tmp_path), dtype="float32")
+    require_stream(loaded, capture_points(loaded), every_type.IDS, is_chain=True)
+    ids = torch.from_numpy(every_type.IDS)[None]
+    with torch.no_grad():
+        found = loaded(input_ids=ids, use_cache=False).logits
+        assert torch.equal(found, whole(input_ids=ids, use_cache=False).logits)
