@@ -63,6 +63,75 @@ class EngramConfig(Table):
         return self
 
 
+class MemoryTable(Table):
+    """``engram`` of a model that is loaded: its memory modules, where they are none that are known.
+
+    Known are Engram modules made here, Qwen4's (`qwen4_exp`) and DeepSeek-V4.1's. Names of parts
+    are those of modules inside the memory module.
+    """
+
+    module: str = Field(
+        min_length=1,
+        description="the memory modules: a pattern over module names, as `model.layers.*.memory` "
+        "(one that begins with ^ is a regular expression)",
+    )
+    gives: Literal["addition", "stream"] = Field(
+        "addition",
+        description="what a module gives: what others add to the residual stream, or the stream "
+        "with the memory added",
+    )
+    gate: str | None = Field(
+        None,
+        min_length=1,
+        description="part that gives the gate alpha, in [0, 1]: (batch, tokens) or (batch, "
+        "tokens, streams)",
+    )
+    key: str | None = Field(
+        None,
+        min_length=1,
+        description="where no part gives the gate: part that gives the normed keys",
+    )
+    query: str | None = Field(
+        None, min_length=1, description="part that gives the normed streams, beside `key`"
+    )
+    score: Literal["signed-sqrt", "plain"] = Field(
+        "signed-sqrt",
+        description="alpha of `key` and `query`: sigmoid of the signed root of their scaled "
+        "product, or of the product",
+    )
+    table: str | None = Field(
+        None, min_length=1, description="part that takes row numbers and gives rows of the table"
+    )
+    value: str | None = Field(
+        None,
+        min_length=1,
+        description="linear part from all rows of a token to the value; the rows themselves if "
+        "left out",
+    )
+    orders: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (), description="n-gram orders whose rows stand side by side, shortest first"
+    )
+    token_map: str | None = Field(
+        None,
+        min_length=1,
+        description="integer tensor (vocabulary,) that folds token ids before they are hashed, by "
+        "its name in the model; none if they are hashed as they are; without it collisions are "
+        "not counted",
+    )
+
+    @model_validator(mode="after")
+    def _fits(self) -> MemoryTable:
+        if self.gate and (self.key or self.query):
+            raise ValueError("gate and key with query are two ways to the gate; give one")
+        if bool(self.key) != bool(self.query):
+            raise ValueError("key and query go together; give both")
+        if len(set(self.orders)) < len(self.orders):
+            raise ValueError(f"orders = {list(self.orders)} names one twice")
+        if bool(self.orders) != bool(self.table):
+            raise ValueError("table and orders go together: what the table gives is cut by orders")
+        return self
+
+
 CAPTURE_KEYS = ("points", "embedding", "streams")
 
 
@@ -146,6 +215,10 @@ class LoadedModel(CapturedModel):
     trust_remote_code: bool = Field(
         False, description="run Python code that comes with the checkpoint"
     )
+    engram: MemoryTable | None = Field(
+        None,
+        description="where its memory modules are; left out for those that are known",
+    )
 
     @property
     def is_series(self) -> bool:
@@ -179,6 +252,10 @@ class PythonModel(CapturedModel):
         min_length=1,
         description="its blocks: a pattern over module names, as `encoder.layers.*` (one that "
         "begins with ^ is a regular expression); found if left out, for models of transformers",
+    )
+    engram: MemoryTable | None = Field(
+        None,
+        description="where its memory modules are; left out for those that are known",
     )
 
 

@@ -5,8 +5,8 @@ from engramcka.lens.gates import TokenText, gate_map, memory_ablation, token_tex
 from engramcka.lens.logit_lens import PREFIX, LensReadout, read_head
 from engramcka.lens.passes import (
     collision_shares,
-    require_engram,
     require_gates,
+    require_memory,
     token_gates,
     token_losses,
 )
@@ -20,8 +20,8 @@ __all__ = [
     "lens_curve",
     "memory_ablation",
     "read_head",
-    "require_engram",
     "require_gates",
+    "require_memory",
     "token_gates",
     "token_losses",
     "token_texts",

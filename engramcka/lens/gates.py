@@ -108,7 +108,8 @@ def gate_map(
         alpha: (tokens, modules, streams), of all passages end to end.
         shares: (tokens, modules, orders), <v_n, v> as `engramcka.lens.passes.token_gates` has it.
             Summed over tokens and divided by the sum of |v|^2: a token counts by the size of what
-            was looked up. A share may be negative where an order works against the others.
+            was looked up. A share may be negative where an order works against the others. No
+            orders: the result has none.
         layers: the modules' blocks.
         orders: n-gram orders.
         collisions: (modules, orders).
@@ -137,7 +138,7 @@ def gate_map(
         alpha_high=high,
         counts=tuple(int(mask.sum()) for mask in classes.values()),
         orders=tuple(orders),
-        order_share=total / total.sum(axis=1, keepdims=True),
+        order_share=total / total.sum(axis=1, keepdims=True) if total.size else None,
         collisions=collisions,
         texts=tuple(shown),
         label=label,

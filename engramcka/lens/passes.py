@@ -1,96 +1,140 @@
 """What a model gives at every token of a text: gates, shares of the n-gram orders, next-token
 losses, and how many n-grams share a row of the tables.
 
-Letters: B sequences, T tokens, L modules, M streams, O n-gram orders.
+Letters: B sequences, T tokens, L modules, M streams, O n-gram orders, P rows a token looks up, E
+numbers in them together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from engramcka.errors import ConfigError
 from engramcka.lens.logit_lens import Head
 from engramcka.models import find_blocks
-from engramcka.models.engram.analysis import engram_modules
-from engramcka.models.engram.hashing import NgramHash
-from engramcka.models.engram.module import Engram
-from engramcka.models.hooks import PassHooks
+from engramcka.models.hooks import CapturePoint, PassHooks
+from engramcka.models.memory_modules import BEFORE_START, MemoryModule
 
 _ROWS, _PIECE = 1024, 4096  # tokens and vocabulary entries whose logits stand in memory at once
 
 
-def require_engram(model: nn.Module, name: str) -> dict[int, Engram]:
-    """The Engram modules of a model by block, from 1.
+def require_memory(memories: Mapping[int, MemoryModule], name: str) -> None:
+    """Refuse a model without memory modules.
 
     Raises:
         ConfigError: there are none.
     """
-    modules = engram_modules(model)
-    if not modules:
-        raise ConfigError(f"{name} has no Engram modules, so it has no gates and no memory")
-    return modules
+    if not memories:
+        raise ConfigError(
+            f"{name} has no Engram modules that are known, so it has no gates and no memory; "
+            'describe its own, as engram = { module = "model.layers.*.memory" }'
+        )
 
 
-def require_gates(model: nn.Module, name: str) -> dict[int, Engram]:
-    """The Engram modules of a model by block, all of which have gates.
+def require_gates(memories: Mapping[int, MemoryModule], name: str) -> None:
+    """Refuse a model whose memory modules have not all a gate that can be read.
 
     Raises:
         ConfigError: there are none, or one has no gate.
     """
-    modules = require_engram(model, name)
-    if any(module.gate is None for module in modules.values()):
-        raise ConfigError(f"{name}: its Engram modules have gating 'none', so there is no alpha")
-    return modules
+    require_memory(memories, name)
+    for memory in memories.values():
+        if not memory.gate_points:
+            raise ConfigError(
+                f"{name}: {memory.name} has no gate, so there is no alpha (gating = 'none', or "
+                "engram describes none)"
+            )
 
 
 @torch.no_grad()
-def token_gates(model: Any, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Gates and the orders' shares at every token that is no padding.
+def token_gates(
+    model: Any, memories: Mapping[int, MemoryModule], ids: Tensor, mask: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gates, the orders' shares and the rows looked up at every token that is no padding.
 
     An order's part of a value is v_n = W_V e_n, with e_n the rows that its heads found and zero
     elsewhere, so that the parts sum to v = W_V e (Engram paper, equations 2 and 3). <v_n, v> is
     what the part adds to |v|^2, half of each cross term included; the orders' sum is |v|^2.
 
     Args:
-        model: a model with gated Engram modules, in eval mode.
+        model: a model in eval mode.
+        memories: its memory modules, all with gates.
         ids: (B, T) int64.
         mask: (B, T), 1 on real tokens.
 
     Returns:
-        alpha, (n, L, M) float32 in [0, 1], and <v_n, v>, (n, L, O) float64, for the n real tokens,
-        sequence by sequence; modules and orders ascending.
+        alpha, (n, L, M) float32 in [0, 1]; <v_n, v>, (n, L, O) float64; and row numbers, (n, L, P)
+        int64, for the n real tokens, sequence by sequence; modules and orders ascending. O and P
+        are 0 where a module's table or orders are not known.
+
+    Raises:
+        ConfigError: modules with unlike numbers of streams, orders or rows, or values that are no
+            gates.
     """
-    modules = dict(sorted(engram_modules(model).items()))
-    n_orders = len(model.hashing.orders)
-
-    def read(key: tuple[str, int], passing: Tensor) -> Tensor:
-        part, layer = key
-        return passing if part == "gate" else _order_shares(modules[layer], passing, n_orders)
-
-    points = {("gate", layer): cast(nn.Module, module.gate) for layer, module in modules.items()}
-    points |= {("memory", layer): module.memory for layer, module in modules.items()}
-    with PassHooks(points, read, end=True) as hooks:
+    points: dict[tuple[int, str], CapturePoint] = {}
+    for layer, memory in memories.items():
+        points |= {(layer, part): point for part, point in memory.gate_points.items()}
+        if memory.table is not None and memory.orders:
+            points[layer, "rows"] = CapturePoint(memory.table, "input")
+            points[layer, "looked up"] = CapturePoint(memory.table)
+    with PassHooks(points, lambda _, passing: cast(Tensor, passing), end=True) as hooks:
         model(input_ids=ids, attention_mask=mask, use_cache=False)
+    _require_shapes(hooks.found, memories, ids)
     real = mask.bool()
-    alpha, shares = (
-        torch.stack([hooks.found[part, layer] for layer in modules], dim=2)[real]
-        for part in ("gate", "memory")
-    )
-    return alpha.float(), shares
+    found: tuple[list[Tensor], ...] = ([], [], [])
+    for layer, memory in memories.items():
+        mine = {part: seen for (where, part), seen in hooks.found.items() if where == layer}
+        none = ids.new_zeros(*ids.shape, 0)
+        rows, looked_up = mine.get("rows", none), mine.get("looked up")
+        shares = none.double() if looked_up is None else _order_shares(memory, looked_up)
+        for values, kept in zip((memory.alpha(mine).float(), shares, rows), found, strict=True):
+            kept.append(values.to(ids.device)[real])
+    for what, kept in zip(("streams", "orders", "rows"), found, strict=True):
+        if len({values.shape[-1] for values in kept}) > 1:
+            numbers = ", ".join(str(values.shape[-1]) for values in kept)
+            raise ConfigError(
+                f"the memory modules have unlike numbers of {what} ({numbers}), so there is no one "
+                "map of gates; name modules that are alike (engram.module)"
+            )
+    alpha, shares, rows = (torch.stack(kept, dim=1) for kept in found)
+    return alpha, shares, rows
 
 
-def _order_shares(module: Engram, memory: Tensor, n_orders: int) -> Tensor:
-    """<v_n, v> of each n-gram order, (B, T, O) float64, from the memory, (B, T, d_mem)."""
-    parts = memory.unflatten(-1, (n_orders, -1)).to(torch.float32)
-    weight = module.value.weight.float().unflatten(-1, (n_orders, -1))
-    values = torch.einsum("btoe,doe->btod", parts, weight)
-    return torch.einsum("btod,btd->bto", values, values.sum(2)).double()
+def _require_shapes(
+    found: Mapping[tuple[int, str], Tensor], memories: Mapping[int, MemoryModule], ids: Tensor
+) -> None:
+    """Everything seen must be of exactly the tokens that went in."""
+    for (layer, part), seen in found.items():
+        if not isinstance(seen, Tensor) or tuple(seen.shape[:2]) != tuple(ids.shape):
+            shape = tuple(seen.shape) if isinstance(seen, Tensor) else type(seen).__name__
+            raise ConfigError(
+                f"{memories[layer].name}: its {part} is {shape}, not (batch, tokens, ..) = "
+                f"{tuple(ids.shape)}"
+            )
+
+
+def _order_shares(memory: MemoryModule, looked_up: Tensor) -> Tensor:
+    """<v_n, v> of each n-gram order, (B, T, O) float64, from the rows, (B, T, P, E / P)."""
+    whole = looked_up.flatten(2)
+    n_orders = len(memory.orders)
+    if whole.shape[-1] % n_orders:
+        raise ConfigError(
+            f"{memory.name}: the rows of a token are {whole.shape[-1]} numbers, which do not split "
+            f"over {n_orders} orders"
+        )
+    parts = []
+    for order in range(n_orders):
+        alone = torch.zeros_like(whole).unflatten(-1, (n_orders, -1))
+        alone[..., order, :] = whole.unflatten(-1, (n_orders, -1))[..., order, :]
+        parts.append(memory.value(alone.flatten(-2)))
+    value = torch.stack(parts).sum(0)
+    return torch.stack([(part * value).sum(-1) for part in parts], dim=-1).double()
 
 
 @torch.no_grad()
@@ -137,32 +181,49 @@ def _losses(head: Head, hidden: Tensor, targets: Tensor) -> Tensor:
 Ints = npt.NDArray[np.int64]
 
 
-@torch.no_grad()
-def collision_shares(hashing: NgramHash, passages: Sequence[Ints]) -> npt.NDArray[np.float64]:
+def collision_shares(
+    memories: Mapping[int, MemoryModule], passages: Sequence[Ints], rows: Ints
+) -> npt.NDArray[np.float64] | None:
     """Share of the distinct n-grams that are not alone in their row, (modules, orders).
 
-    An n-gram is what a row is looked up by: canonical ids, the pad id before a passage's start. Two
-    different ones with the same row number share what is stored there (Engram paper, section 2.2).
-    Counted in each head's table by itself; the mean over the heads.
+    An n-gram is what a row is looked up by: ids as they are hashed. Two different ones with the
+    same row number share what is stored there (Engram paper, section 2.2). Counted in each head's
+    table by itself; the mean over the heads. N-grams that begin before a passage count where the
+    model hashes an id of its own for that, as ours does.
 
     Args:
-        hashing: the model's.
+        memories: the model's.
         passages: token ids of each, (tokens,).
+        rows: (tokens of all passages, modules, P), as `token_gates` gives them.
+
+    Returns:
+        None where it is not known which ids a module hashes.
+
+    Raises:
+        ConfigError: one n-gram has two rows, so other ids are hashed than was said.
     """
-    windows, rows = [], []
-    for ids in passages:
-        tokens = torch.from_numpy(ids)[None].to(hashing.token_map.device)
-        canonical = hashing.canonical(tokens, None, None)
-        windows.append(canonical.unfold(1, hashing.window, 1)[0].cpu().numpy())
-        rows.append(hashing(canonical)[:, 0].cpu().numpy())
-    window, row = np.concatenate(windows), np.concatenate(rows, axis=1)
-    found = np.empty((len(row), len(hashing.orders)))
-    for place, order in enumerate(hashing.orders):
-        distinct = np.unique(window[:, hashing.window - order :], axis=0, return_index=True)[1]
-        heads = slice(place * hashing.heads, (place + 1) * hashing.heads)
-        for module, table in enumerate(row):
-            found[module, place] = np.mean([_shared(one) for one in table[distinct, heads].T])
-    return found
+    found = []
+    for place, memory in enumerate(memories.values()):
+        windows = [memory.hashed(ids) for ids in passages] if rows.shape[-1] else [None]
+        known = [window for window in windows if window is not None]
+        if len(known) < len(windows):
+            return None
+        window = np.concatenate(known)
+        orders, longest = memory.orders, window.shape[1]
+        heads = rows.shape[2] // len(orders)
+        shares = []
+        for index, order in enumerate(orders):
+            gram, row = window[:, longest - order :], rows[:, place, index * heads :][:, :heads]
+            whole = (gram != BEFORE_START).all(axis=1)
+            distinct = np.unique(np.hstack([gram, row])[whole], axis=0)
+            if len(np.unique(distinct[:, :order], axis=0)) < len(distinct):
+                raise ConfigError(
+                    f"{memory.name}: one {order}-gram of the ids that are said to be hashed has "
+                    "several rows, so others are; mend engram.token_map or leave it out"
+                )
+            shares.append(np.mean([_shared(one) for one in distinct[:, order:].T]))
+        found.append(shares)
+    return np.array(found)
 
 
 def _shared(rows: Ints) -> float:

@@ -6,10 +6,11 @@ from .blocks import require_stream as require_stream
 from .build import build_model as build_model
 from .engram import EngramForCausalLM as EngramForCausalLM
 from .engram import graft as graft
-from .engram import memory_off as memory_off
 from .engram import parameter_groups as parameter_groups
 from .engram import read_gates as read_gates
 from .loading import load_model as load_model
+from .memory import find_memories as find_memories
+from .memory import memory_off as memory_off
 from .presets import PRESETS as PRESETS
 from .presets import preset_config as preset_config
 from .presets import preset_layers as preset_layers

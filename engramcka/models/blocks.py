@@ -13,7 +13,7 @@ import inspect
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,25 @@ _PARTS = {
 }
 _PROBE_TOKENS = 7  # unlike the number of streams of any model
 _NOT_PARTS = re.compile(r"norm|_ln|ln_|hyper|_hc$|dropout", re.IGNORECASE)
+
+
+class Memory(Protocol):
+    """What a point of the stream around a memory module is taken from."""
+
+    @property
+    def module(self) -> nn.Module:
+        """The module."""
+
+    @property
+    def before(self) -> CapturePoint:
+        """The stream before the memory is added."""
+
+    @property
+    def after(self) -> CapturePoint:
+        """The stream with the memory added."""
+
+
+_NO_MEMORIES: Mapping[int, Memory] = {}
 
 
 @dataclass(frozen=True)
@@ -258,33 +277,37 @@ class OwnModel(nn.Module):
 
 
 def capture_points(
-    model: Any, points: str = BLOCK, *, blocks: str | None = None, embedding: bool = False
+    model: Any,
+    points: str = BLOCK,
+    *,
+    blocks: str | None = None,
+    embedding: bool = False,
+    memories: Mapping[int, Memory] = _NO_MEMORIES,
 ) -> dict[int, CapturePoint]:
     """Layer number -> where its hidden state is.
 
     Args:
         model: a decoder.
         points: "block" (the residual stream after it), "attention" or "mlp" (what they give, before
-            it is added to the stream), "engram-in" or "engram-out" (the stream before and after an
-            Engram module), or a pattern over the names of modules within a block, as
+            it is added to the stream), "engram-in" or "engram-out" (the stream before and after a
+            memory module), or a pattern over the names of modules within a block, as
             ``self_attn.o_proj``; see `matches`.
         blocks: a pattern over the names of the blocks; None to find them.
         embedding: take what enters the first block as layer 0.
+        memories: its memory modules, as `engramcka.models.memory.find_memories` gives them.
 
     Raises:
         ConfigError: no such point, or more than one in a block.
     """
     model = model.inner if isinstance(model, OwnModel) else model
-    found = _blocks(model, blocks)
-    engrams = getattr(model, "engrams", {})
+    found = numbered_blocks(model, blocks)
     chosen: dict[int, CapturePoint] = {}
     if embedding:
-        first = engrams["1"] if "1" in engrams else found[1]
-        chosen[0] = CapturePoint(first, "input")
+        outside = 1 in memories and memories[1].module not in set(found[1].modules())
+        chosen[0] = memories[1].before if outside else CapturePoint(found[1], "input")
     if points in (ENGRAM_IN, ENGRAM_OUT):
-        for name in sorted(engrams, key=int):
-            inside = points == ENGRAM_IN
-            chosen[int(name)] = CapturePoint(engrams[name] if inside else found[int(name)], "input")
+        for number, memory in memories.items():
+            chosen[number] = memory.before if points == ENGRAM_IN else memory.after
     else:
         chosen |= {
             number: CapturePoint(part)
@@ -315,7 +338,12 @@ def matches(pattern: str, name: str) -> bool:
         raise ConfigError(f"{pattern!r} is not a regular expression ({error})") from error
 
 
-def _blocks(model: Any, pattern: str | None) -> dict[int, nn.Module]:
+def numbered_blocks(model: Any, pattern: str | None = None) -> dict[int, nn.Module]:
+    """The blocks of a model by their numbers from 1: found, or all that a pattern names.
+
+    Raises:
+        ConfigError: as `find_blocks`; or the pattern names no module.
+    """
     if pattern is None:
         return dict(enumerate(find_blocks(model).modules, start=1))
     found = [module for name, module in model.named_modules() if matches(pattern, name)]
@@ -358,6 +386,9 @@ def _kind(name: str, child: nn.Module) -> str | None:
 def _nothing(model: Any, block: nn.Module, points: str) -> str:
     name = type(model).__name__
     if points in (ENGRAM_IN, ENGRAM_OUT):
-        return f"points = {points!r}: {name} has no Engram module"
+        return (
+            f"points = {points!r}: {name} has no Engram module that is known; describe its memory "
+            'modules, as engram = { module = "model.layers.*.memory" }'
+        )
     parts = ", ".join(inside for inside, _ in block.named_modules() if inside)
     return f"points = {points!r} names nothing in a block of {name}; allowed: {parts}"

@@ -14,7 +14,8 @@ from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from engramcka.config.model_tables import EngramConfig
-from engramcka.models.engram import Engram, EngramForCausalLM, EngramModelConfig, graft
+from engramcka.models.engram import EngramForCausalLM, EngramModelConfig, graft
+from engramcka.models.memory import find_memories
 from engramcka.models.presets import PRESETS, find_preset, preset_config, preset_engram
 
 
@@ -128,9 +129,9 @@ class PresetRow:
 
 def count_parameters(model: PreTrainedModel) -> ParameterCount:
     """Count a model's parameters; it may be on the meta device."""
-    modules = [module for module in model.modules() if isinstance(module, Engram)]
-    tables = sum(module.memory.weight.numel() for module in modules)
-    looked_up = sum(module.value.in_features for module in modules)
+    memories = find_memories(model).values()
+    tables = sum(memory.table_parameters for memory in memories)
+    looked_up = sum(memory.row_width for memory in memories)
     inactive_experts = sum(_inactive_experts(module, model) for module in model.modules())
     total = sum(p.numel() for p in model.parameters())
     embedding = model.get_input_embeddings().get_parameter("weight")
@@ -139,7 +140,7 @@ def count_parameters(model: PreTrainedModel) -> ParameterCount:
     return ParameterCount(
         total=total,
         active=total - inactive_experts - (tables - looked_up) - only_looked_up,
-        engram=sum(p.numel() for module in modules for p in module.parameters()),
+        engram=sum(p.numel() for memory in memories for p in memory.module.parameters()),
         tables=tables,
         inactive_experts=inactive_experts,
     )

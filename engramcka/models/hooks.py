@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Generic, Literal, TypeVar
 
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 Key = TypeVar("Key", bound=Hashable)
@@ -19,15 +19,22 @@ Kept = TypeVar("Kept")
 
 @dataclass(frozen=True)
 class CapturePoint:
-    """One place in a model: what leaves a module, or what enters it."""
+    """One place in a model: what leaves a module, what enters it, or the sum of the two."""
 
     module: nn.Module
-    side: Literal["output", "input"] = "output"
+    side: Literal["output", "input", "sum"] = "output"
 
 
 def first_of(passing: Any) -> Any:
     """What a module passes on, of several things the first: the hidden state."""
     return passing[0] if isinstance(passing, tuple | list) and passing else passing
+
+
+def entering(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """What enters a module first: its first argument, by position or by name."""
+    if args:
+        return first_of(args[0])
+    return kwargs.get("hidden_states", next(iter(kwargs.values()), None))
 
 
 class PassEnded(Exception):
@@ -94,8 +101,19 @@ class PassHooks(Generic[Key, Kept]):
         if isinstance(point, nn.Module) or point.side == "output":
             module = point if isinstance(point, nn.Module) else point.module
             return module.register_forward_hook(lambda module, inputs, output: keep(output))
+        if point.side == "sum":
+            return point.module.register_forward_hook(
+                lambda module, args, kwargs, output: keep(
+                    _sum(entering(args, kwargs), first_of(output))
+                ),
+                with_kwargs=True,
+            )
         return point.module.register_forward_pre_hook(
-            lambda module, args, kwargs: keep(args if args else kwargs.get("hidden_states")),
+            lambda module, args, kwargs: keep(entering(args, kwargs)),
             with_kwargs=True,
             prepend=self._first,
         )
+
+
+def _sum(taken: Tensor, given: Tensor) -> Tensor:
+    return taken + given.to(taken.device)

@@ -23,7 +23,7 @@ from engramcka.lens import (
     token_losses,
     token_texts,
 )
-from engramcka.models import graft, memory_off, read_gates
+from engramcka.models import find_memories, graft, memory_off, read_gates
 from engramcka.results.statistics import clustered_mean
 
 TEXT = "".join(
@@ -78,18 +78,23 @@ def test_tokens_know_their_entity_and_joined_give_the_text(texts, tokenizer) -> 
 
 
 def test_gates_are_those_of_each_text_alone(model, texts, batch) -> None:
-    alpha, _ = token_gates(model, *batch)
+    alpha, _, rows = token_gates(model, find_memories(model), *batch)
     expected = []
     for text in texts:
         with torch.no_grad(), read_gates(model) as gates:
             model(input_ids=torch.from_numpy(text.ids)[None])
         expected.append(torch.stack([gates[layer][0][0] for layer in (1, 3)], dim=1))
     torch.testing.assert_close(alpha, torch.cat(expected), rtol=1e-5, atol=1e-6)
+    looked_up = [
+        model.hashing(model.hashing.canonical(torch.from_numpy(text.ids)[None], None, None))[:, 0]
+        for text in texts
+    ]
+    assert torch.equal(rows, torch.cat(looked_up, dim=1).transpose(0, 1))
     assert alpha.std() > 1e-3
 
 
 def test_orders_add_up_to_the_values_squared_norm(model, texts, batch) -> None:
-    _, shares = token_gates(model, *batch)
+    _, shares, _ = token_gates(model, find_memories(model), *batch)
     done = 0
     for text in texts:
         ids = torch.from_numpy(text.ids)[None]
@@ -127,8 +132,10 @@ def test_losses_are_the_models_own_with_memory_and_without(model, texts, batch) 
             )
 
 
-def test_collisions_are_counted_pair_by_pair(model, texts) -> None:
-    found = collision_shares(model.hashing, [text.ids for text in texts])
+def test_collisions_are_counted_pair_by_pair(model, texts, batch) -> None:
+    memories = find_memories(model)
+    rows = token_gates(model, memories, *batch)[2].numpy()
+    found = collision_shares(memories, [text.ids for text in texts], rows)
     for place, _ in enumerate(model.engrams):
         for index, order in enumerate((2, 3)):
             grams: dict[tuple[int, ...], torch.Tensor] = {}
@@ -150,7 +157,7 @@ def test_collisions_are_counted_pair_by_pair(model, texts) -> None:
 
 
 def test_a_map_of_gates_averages_by_kind_and_over_documents(model, texts, batch) -> None:
-    alpha, shares = (value.numpy() for value in token_gates(model, *batch))
+    alpha, shares, _ = (value.numpy() for value in token_gates(model, find_memories(model), *batch))
     found = gate_map(texts, alpha, shares, layers=[1, 3], orders=[2, 3], label="m")
     assert found.types == ("all", "outside", "call", "name")
     kind = np.concatenate([text.kind for text in texts])
@@ -192,7 +199,8 @@ def test_the_ablation_is_paired_by_token(texts) -> None:
 
 def test_models_without_gates_are_refused_in_one_line(tokenizer) -> None:
     with pytest.raises(ConfigError, match="base has no Engram modules"):
-        require_gates(tiny("llama", len(tokenizer)), "base")
+        require_gates(find_memories(tiny("llama", len(tokenizer))), "base")
     engram = EngramConfig(layers=(1,), table_size=13, d_mem=12, heads=2, gating="none")
-    with pytest.raises(ConfigError, match="gating 'none'"):
-        require_gates(graft(tiny("llama", len(tokenizer)), engram, tokenizer), "open")
+    ungated = find_memories(graft(tiny("llama", len(tokenizer)), engram, tokenizer))
+    with pytest.raises(ConfigError, match="gating = 'none'"):
+        require_gates(ungated, "open")

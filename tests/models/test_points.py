@@ -10,7 +10,7 @@ from torch import nn
 from engramcka.config import EngramConfig
 from engramcka.errors import ConfigError
 from engramcka.extraction.residual_stream import ResidualStream
-from engramcka.models import find_unembedding, graft
+from engramcka.models import find_memories, find_unembedding, graft
 from engramcka.models.blocks import capture_points, matches
 from engramcka.models.hooks import CapturePoint
 
@@ -19,7 +19,8 @@ ROWS = (torch.tensor([0, 1, 1]), torch.tensor([5, 0, 3]), torch.tensor([5, 0, 3]
 
 
 def captured(model: nn.Module, points: str, streams: str = "mean", **options) -> dict:
-    stream = ResidualStream(capture_points(model, points, **options), streams)
+    chosen = capture_points(model, points, memories=find_memories(model), **options)
+    stream = ResidualStream(chosen, streams)
     with torch.no_grad(), stream.capture(*ROWS):
         model(input_ids=IDS, use_cache=False)
     return stream.selected
@@ -97,7 +98,7 @@ def test_before_and_after_an_engram_module(tokenizer) -> None:
     captured(model, "engram-out")
     handle.remove()
     assert torch.allclose(after[3], before[3] + given[0][ROWS[0], ROWS[1]], atol=1e-6)
-    with pytest.raises(ConfigError, match="LlamaForCausalLM has no Engram module"):
+    with pytest.raises(ConfigError, match="LlamaForCausalLM has no Engram module that is known"):
         capture_points(backbone, "engram-in")
 
 

@@ -7,7 +7,6 @@ checkpoint of a model trained here.
 
 from engramcka.models.engram.analysis import (
     is_table_parameter,
-    memory_off,
     parameter_groups,
     read_gates,
 )
@@ -21,7 +20,6 @@ __all__ = [
     "EngramModelConfig",
     "graft",
     "is_table_parameter",
-    "memory_off",
     "parameter_groups",
     "read_gates",
     "token_map",

@@ -1,4 +1,4 @@
-"""What a model with Engram modules is asked for: its gates, itself without them, its parameters.
+"""What a model with our Engram modules is asked for: its gates, its parameters.
 
 `parameter_groups` says which parameters an optimiser treats how: tables learn at five times the
 rate, without weight decay.
@@ -28,20 +28,6 @@ def engram_modules(model: nn.Module) -> dict[int, Engram]:
         for name, module in model.named_modules()
         if isinstance(module, Engram)
     }
-
-
-@contextmanager
-def memory_off(model: nn.Module) -> Iterator[None]:
-    """Silence every Engram module: nothing is added to the stream (paper, section 6.3)."""
-    modules = engram_modules(model).values()
-    before = [module.enabled for module in modules]
-    try:
-        for module in modules:
-            module.enabled = False
-        yield
-    finally:
-        for module, enabled in zip(modules, before, strict=True):
-            module.enabled = enabled
 
 
 @contextmanager

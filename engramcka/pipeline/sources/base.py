@@ -11,9 +11,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from engramcka.config import Config
+from engramcka.config.model_tables import MemoryTable
 from engramcka.distributed import ALONE, World
 from engramcka.errors import StoreError
 from engramcka.pipeline.identity import data_inputs
@@ -21,6 +22,9 @@ from engramcka.pipeline.tasks import refuse_other_inputs
 from engramcka.pipeline.trainings import TrainingSpec
 from engramcka.stores import layout
 from engramcka.stores.open import stored_attributes
+
+if TYPE_CHECKING:
+    from engramcka.models.memory_modules import MemoryModule
 
 # Keys of [models.NAME] that leave the hidden states as they are, but for rounding.
 _WITHOUT_EFFECT = {"label", "parallel"}
@@ -56,11 +60,37 @@ class OpenModel:
     tokenizer: Any
     load_args: dict[str, Any]  # JSON: the arguments that it was loaded with
     as_one: World = ALONE  # the ranks that hold it as one, and run all passes together
+    described: MemoryTable | None = None  # its memory modules, where the config describes them
+    blocks: str | None = None  # pattern of its blocks' names; None: they are found
 
     @property
     def pad_id(self) -> int:
         """Token id to pad with; padding is masked, so any id will do."""
         return int(self.tokenizer.pad_token_id or 0)
+
+    @cached_property
+    def memories(self) -> dict[int, MemoryModule]:
+        """Its memory modules by block; see `engramcka.models.memory.find_memories`.
+
+        Raises:
+            ConfigError: there is none as the config describes it.
+        """
+        from engramcka.models.memory import find_memories
+
+        return find_memories(self.model, self.described, self.blocks)
+
+    def require_memories(self, in_stream: bool = False) -> None:
+        """Refuse memory modules that do not give what is said of them.
+
+        Args:
+            in_stream: whether the stream before and after them is asked for.
+
+        Raises:
+            ConfigError: see `engramcka.models.memory.require_memories`.
+        """
+        from engramcka.models.memory import require_memories
+
+        require_memories(self.model, self.memories, self.blocks, in_stream)
 
 
 class Source(ABC):
@@ -136,7 +166,7 @@ class Source(ABC):
     def made_from(self, checkpoint: Checkpoint) -> dict[str, Any]:
         """The model's part of the inputs: all that decides what it computes."""
         table: dict[str, Any] = checkpoint.table.model_dump(mode="json", exclude=_WITHOUT_EFFECT)
-        return table
+        return {key: value for key, value in table.items() if key != "engram" or value is not None}
 
     def refuse_other_states(self, checkpoint: Checkpoint) -> None:
         """Refuse to go on where the store there was made from something else.

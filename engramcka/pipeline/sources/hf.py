@@ -18,7 +18,6 @@ from engramcka.pipeline.identity import content_digest
 from engramcka.pipeline.sources.base import Checkpoint, OpenModel, Shape, Source, step_store
 from engramcka.pipeline.sources.trained import shape_of
 
-ENGRAM_TYPE = "engramcka"  # model_type of a saved model with Engram modules
 _MODEL_FILES = ("*.safetensors", "*.bin", "config.json", "tokenizer.*", "*.py")
 _LOAD_KEYS = (
     "path",
@@ -44,15 +43,15 @@ class HfSource(Source):
 
     @property
     def may_have_engram(self) -> bool:
-        """Whether its config.json names a model with Engram modules; True where it has none."""
-        file = Path(self.table.path) / "config.json"
-        if not file.is_file():
+        """Whether its config.json names a model with memory modules; True where it has none."""
+        if self.table.engram is not None or not (Path(self.table.path) / "config.json").is_file():
             return True
+        from engramcka.models.memory import find_memories
+
         try:
-            found = json.loads(file.read_text(encoding="utf-8"))["model_type"]
-        except (OSError, ValueError, LookupError, TypeError):
+            return bool(find_memories(self._empty(self.last)[0]))
+        except ConfigError:
             return True  # loading says what is wrong with the file
-        return bool(found == ENGRAM_TYPE)
 
     @cached_property
     def checkpoints(self) -> tuple[Checkpoint, ...]:
@@ -167,7 +166,7 @@ class HfSource(Source):
 
         load_args = {key: getattr(checkpoint.table, key) for key in _LOAD_KEYS}
         model, tokenizer = load_model(**load_args, device=device)
-        return OpenModel(model, tokenizer, load_args)
+        return OpenModel(model, tokenizer, load_args, described=self.table.engram)
 
     def sharing(self) -> str:
         """With parallel = "tp": how many ranks may hold it, and what each holds of it."""

@@ -37,4 +37,6 @@ class PythonSource(Source):
 
         model, tokenizer = call_function(self.table.function, self.table.path, device)
         load_args = {"function": self.table.function, "path": self.table.path}
-        return OpenModel(model, tokenizer, load_args)
+        return OpenModel(
+            model, tokenizer, load_args, described=self.table.engram, blocks=self.blocks
+        )

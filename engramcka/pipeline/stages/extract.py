@@ -89,7 +89,11 @@ def _fill(
         table.points,
         blocks=source.blocks,
         embedding=table.embedding,
+        memories=opened.memories,
     )
+    around = {side for memory in opened.memories.values() for side in (memory.before, memory.after)}
+    if around & set(points.values()):
+        opened.require_memories(in_stream=True)
     if table.points == BLOCK:
         require_stream(opened.model, points, passages.ids[0], is_chain=source.blocks is None)
     readout = _readout(checkpoint, opened.model, passages)

@@ -122,7 +122,7 @@ def _stored_readings(store: Any) -> dict[str, Any] | None:
 def _read(context: Context, progress: TaskProgress, store: Any, curve: CurveSpec) -> dict[str, Any]:
     """The same readings in a pass of its own."""
     from engramcka.extraction import read_passages
-    from engramcka.lens import PREFIX, LensReadout
+    from engramcka.lens import PREFIX, LensReadout, require_memory
     from engramcka.models import memory_off
 
     with open_model(context, curve.checkpoint) as opened:
@@ -132,7 +132,10 @@ def _read(context: Context, progress: TaskProgress, store: Any, curve: CurveSpec
                 f"{store.path}: holds {store.n_samples} samples, the text now gives "
                 f"{len(passages.samples)}; delete it to make it again"
             )
-        with nullcontext() if curve.memory else memory_off(opened.model):
+        if not curve.memory:
+            require_memory(opened.memories, curve.checkpoint.model)
+            opened.require_memories()
+        with nullcontext() if curve.memory else memory_off(opened.model, opened.memories):
             found = read_passages(
                 opened.model,
                 passages,
@@ -188,23 +191,25 @@ def compute_gates(
 
     name = checkpoint.model
     with open_model(context, checkpoint) as opened:
-        layers = sorted(require_gates(opened.model, name))
+        require_gates(opened.memories, name)
+        opened.require_memories()
+        gates_of = partial(token_gates, opened.model, opened.memories)
         texts = _passages(context, opened.tokenizer, gates.passages)
         own = [("", text) for text in gates.texts]
         length = context.config.data.max_length
         shown = (
             token_texts(opened.tokenizer, own, [()] * len(own), length) if own else texts[:SHOWN]
         )
-        alpha, shares = _over_tokens(opened, texts, partial(token_gates, opened.model), progress)
-        shown_alpha, _ = _over_tokens(opened, shown, partial(token_gates, opened.model), None)
+        alpha, shares, rows = _over_tokens(opened, texts, gates_of, progress)
+        shown_alpha = _over_tokens(opened, shown, gates_of, None)[0]
         ends = np.cumsum([len(text.ids) for text in shown])[:-1]
         result = gate_map(
             texts,
             alpha,
             shares,
-            layers=layers,
-            orders=opened.model.hashing.orders,
-            collisions=collision_shares(opened.model.hashing, [text.ids for text in texts]),
+            layers=list(opened.memories),
+            orders=next(iter(opened.memories.values())).orders if shares.shape[-1] else (),
+            collisions=collision_shares(opened.memories, [text.ids for text in texts], rows),
             shown=[
                 GateText(text.pieces, part)
                 for text, part in zip(shown, np.split(shown_alpha, ends), strict=True)
@@ -228,16 +233,17 @@ def compute_memory(
     """One model's loss on the passages with its memory and without, stored by token class."""
     import torch
 
-    from engramcka.lens import memory_ablation, read_head, require_engram, token_losses
+    from engramcka.lens import memory_ablation, read_head, require_memory, token_losses
     from engramcka.models import memory_off
 
     name = checkpoint.model
     with open_model(context, checkpoint) as opened:
-        require_engram(opened.model, name)
+        require_memory(opened.memories, name)
+        opened.require_memories()
         texts = _passages(context, opened.tokenizer, gates.passages)
         losses = []
         for silent in (False, True):
-            with memory_off(opened.model) if silent else nullcontext():
+            with memory_off(opened.model, opened.memories) if silent else nullcontext():
                 opened.as_one.step()
                 head = read_head(opened.model, torch.from_numpy(texts[0].ids).to(context.device))
 

@@ -1,0 +1,224 @@
+"""The memory modules of a model: found, checked against what passes, and switched off."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from engramcka.config.model_tables import MemoryTable
+from engramcka.errors import ConfigError
+from engramcka.models.blocks import OwnModel, matches, numbered_blocks
+from engramcka.models.engram.module import Engram
+from engramcka.models.hooks import entering, first_of
+from engramcka.models.memory_adapters import PUBLISHED, DescribedMemory, OwnMemory
+from engramcka.models.memory_modules import MemoryModule
+
+_PROBE_TOKENS = 7  # unlike the number of streams of any model
+
+
+def find_memories(
+    model: Any, described: MemoryTable | None = None, blocks: str | None = None
+) -> dict[int, MemoryModule]:
+    """The memory modules of a model by the block that they stand in or before, from 1.
+
+    A module inside a block belongs to it. One that stands elsewhere belongs to the block before
+    whose end it runs, which a pass over a few tokens shows: names and their numbers say nothing.
+
+    Args:
+        model: any decoder or encoder.
+        described: modules that a config describes; the known ones if None.
+        blocks: a pattern over the names of its blocks; None to find them.
+
+    Raises:
+        ConfigError: no module of that description, or two in one block.
+    """
+    root = _root(model)
+    found = {
+        name: adapter
+        for name, module in root.named_modules()
+        if (adapter := _adapter(name, module, described)) is not None
+    }
+    if not found:
+        if described is not None:
+            some = ", ".join(name for name, _ in list(root.named_modules())[1:8])
+            raise ConfigError(
+                f"engram.module = {described.module!r} names no module of {type(root).__name__}; "
+                f"its modules are {some}, .."
+            )
+        return {}
+    layers = _layers(model, list(found), numbered_blocks(root, blocks))
+    memories: dict[int, MemoryModule] = {}
+    for name, adapter in found.items():
+        layer = layers[name]
+        if layer in memories:
+            raise ConfigError(
+                f"{memories[layer].name} and {name} both stand in block {layer}; engram.module may "
+                "name one module a block"
+            )
+        memories[layer] = adapter(layer, name, root.get_submodule(name), root)
+    return dict(sorted(memories.items()))
+
+
+@contextmanager
+def memory_off(
+    model: nn.Module, memories: Mapping[int, MemoryModule] | None = None
+) -> Iterator[None]:
+    """Silence every memory module: nothing is added to the stream (Engram paper, section 6.3).
+
+    Args:
+        model: any model.
+        memories: its modules, as `find_memories` gives them; those that are known if None.
+    """
+    with ExitStack() as stack:
+        for memory in (find_memories(model) if memories is None else memories).values():
+            stack.enter_context(memory.silenced())
+        yield
+
+
+@torch.no_grad()
+def require_memories(
+    model: Any, memories: Mapping[int, MemoryModule], blocks: str | None, in_stream: bool
+) -> None:
+    """Refuse modules that do not give what is said of them, as a pass over a few tokens shows.
+
+    A module whose output is added must be seen to be, or at least must not hand on the stream
+    itself, which silencing it would wipe out.
+
+    Args:
+        model: in eval mode.
+        memories: as `find_memories` gives them.
+        blocks: a pattern over the names of its blocks; None to find them.
+        in_stream: whether the stream before and after the modules is asked for.
+
+    Raises:
+        ConfigError: says which module, what was seen and what to write instead.
+    """
+    for memory in memories.values():
+        if memory.is_ours:
+            continue
+        seen = _handed_on(model, memory, numbered_blocks(_root(model), blocks)[memory.layer])
+        if memory.gives == "stream" and not (seen["stream"] and seen["output"]):
+            raise ConfigError(
+                f"{memory.name} does not take the stream and hand it on with the memory added; "
+                'engram.gives = "addition" if others add what it gives'
+            )
+        if memory.gives == "addition" and seen["output"] and not seen["sum"] and seen["stream"]:
+            raise ConfigError(
+                f"what {memory.name} gives is handed on as it is, and nothing is seen to add it to "
+                'what it takes; engram.gives = "stream" if it adds the memory itself, else name '
+                "the module whose output is added"
+            )
+        if in_stream and memory.gives == "addition" and not seen["sum"]:
+            raise ConfigError(
+                f"{memory.name} is not seen to take the stream and to give what is added to it, so "
+                "the stream before and after it is not known; take another point (points)"
+            )
+
+
+def _handed_on(model: Any, memory: MemoryModule, block: nn.Module) -> dict[str, bool]:
+    """What becomes of a module's output in a pass.
+
+    Returns:
+        stream: it takes something of the shape of what it gives; output: that is what another
+        module or its block takes next or the block gives; sum: the two together are.
+    """
+    seen = {"stream": False, "output": False, "sum": False}
+    own = set(memory.module.modules())
+    made: dict[str, Tensor] = {}
+
+    def leave(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        given, taken = first_of(output), entering(args, kwargs)
+        made["output"] = given
+        if isinstance(taken, Tensor) and taken.shape == given.shape and taken.is_floating_point():
+            seen["stream"] = True
+            made["sum"] = taken + given.to(taken.device)
+
+    def look(passing: Any) -> None:
+        for key, tensor in made.items():
+            if isinstance(passing, Tensor) and passing.shape == tensor.shape:
+                seen[key] |= bool(torch.equal(passing, tensor.to(passing.device)))
+
+    def enter(module: nn.Module, args: Any, kwargs: Any) -> None:
+        if made and module not in own:
+            look(entering(args, kwargs))
+
+    def end(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        look(first_of(output))
+        made.clear()
+
+    with ExitStack() as stack:
+        stack.callback(memory.module.register_forward_hook(leave, with_kwargs=True).remove)
+        stack.callback(block.register_forward_hook(end, with_kwargs=True).remove)
+        for module in _root(model).modules():
+            handle = module.register_forward_pre_hook(enter, with_kwargs=True)
+            stack.callback(handle.remove)
+        _run(model)
+    return seen
+
+
+def _adapter(
+    name: str, module: nn.Module, described: MemoryTable | None
+) -> Callable[..., MemoryModule] | None:
+    """What makes a memory module of this one, if it is one."""
+    if described is not None:
+        is_meant = matches(described.module, name)
+        return partial(DescribedMemory, described=described) if is_meant else None
+    if isinstance(module, Engram):
+        return OwnMemory
+    return next((adapter for adapter in PUBLISHED if adapter.knows(module)), None)
+
+
+def _layers(model: Any, names: Sequence[str], blocks: Mapping[int, nn.Module]) -> dict[str, int]:
+    """The block of each module, by its name."""
+    root = _root(model)
+    inside = {id(part): number for number, block in blocks.items() for part in block.modules()}
+    modules = {name: root.get_submodule(name) for name in names}
+    found = {name: inside[id(m)] for name, m in modules.items() if id(m) in inside}
+    elsewhere = {name: m for name, m in modules.items() if name not in found}
+    own = {name for name, m in elsewhere.items() if isinstance(m, Engram)}
+    found |= {name: int(name.rpartition(".")[2]) for name in own}
+    left = {name: m for name, m in elsewhere.items() if name not in own}
+    return found | (_seen_before(model, left, blocks) if left else {})
+
+
+@torch.no_grad()
+def _seen_before(
+    model: Any, modules: Mapping[str, nn.Module], blocks: Mapping[int, nn.Module]
+) -> dict[str, int]:
+    """The block before whose end each module runs, in a pass over a few tokens."""
+    found: dict[str, int] = {}
+    finished = 0
+
+    def leave(name: str, *_: Any) -> None:
+        found.setdefault(name, min(n for n in blocks if n > finished))
+
+    def end(number: int, *_: Any) -> None:
+        nonlocal finished
+        finished = number
+
+    with ExitStack() as stack:
+        for name, module in modules.items():
+            stack.callback(module.register_forward_hook(partial(leave, name)).remove)
+        for number, block in blocks.items():
+            stack.callback(block.register_forward_hook(partial(end, number)).remove)
+        _run(model)
+    lost = next((name for name in modules if name not in found), None)
+    if lost is not None:
+        raise ConfigError(f"{lost} does not run in a forward pass, so it is no memory of the model")
+    return found
+
+
+def _run(model: Any) -> None:
+    """A pass over a few tokens, whichever they are."""
+    weights = next(model.parameters())
+    ids = torch.arange(2 * _PROBE_TOKENS, device=weights.device).view(2, -1)
+    model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)
+
+
+def _root(model: Any) -> nn.Module:
+    return cast(nn.Module, model.inner if isinstance(model, OwnModel) else model)
