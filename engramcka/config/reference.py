@@ -13,7 +13,13 @@ import annotated_types
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from engramcka.config.model_tables import MODEL_TABLES, EngramConfig, TrainedModel
+from engramcka.config.model_tables import (
+    MODEL_TABLES,
+    EngramConfig,
+    ImportedModel,
+    MemoryTable,
+    TrainedModel,
+)
 from engramcka.config.schema import Config
 from engramcka.config.tables import Table
 
@@ -21,16 +27,20 @@ from engramcka.config.tables import Table
 def config_tables() -> list[type[Table]]:
     """All tables in the order of the file; the sources of models in place of ``[models]``."""
     models: list[type[Table]] = [TrainedModel, EngramConfig]
-    models += [table for table in MODEL_TABLES.values() if table is not TrainedModel]
+    for table in MODEL_TABLES.values():
+        if table is ImportedModel:
+            models.append(MemoryTable)  # behind those that have it
+        if table is not TrainedModel:
+            models.append(table)
     found: list[type[Table]] = []
     for key, field in Config.model_fields.items():
         if key == "models":
             found += models
             continue
         hint = field.annotation
-        table = get_args(hint)[0] if get_origin(hint) is tuple else hint
-        assert isinstance(table, type)
-        found.append(table)
+        of_key = get_args(hint)[0] if get_origin(hint) is tuple else hint
+        assert isinstance(of_key, type)
+        found.append(of_key)
     return found
 
 

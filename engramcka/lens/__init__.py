@@ -6,6 +6,7 @@ from engramcka.lens.logit_lens import PREFIX, LensReadout, read_head
 from engramcka.lens.passes import (
     collision_shares,
     require_gates,
+    require_logits,
     require_memory,
     token_gates,
     token_losses,
@@ -21,6 +22,7 @@ __all__ = [
     "memory_ablation",
     "read_head",
     "require_gates",
+    "require_logits",
     "require_memory",
     "token_gates",
     "token_losses",

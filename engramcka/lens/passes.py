@@ -13,6 +13,7 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from engramcka.errors import ConfigError
@@ -22,6 +23,7 @@ from engramcka.models.hooks import CapturePoint, PassHooks
 from engramcka.models.memory_modules import BEFORE_START, MemoryModule
 
 _ROWS, _PIECE = 1024, 4096  # tokens and vocabulary entries whose logits stand in memory at once
+_LOGITS = 1 << 28  # that a model without a head to be read gives at once
 
 
 def require_memory(memories: Mapping[int, MemoryModule], name: str) -> None:
@@ -138,18 +140,20 @@ def _order_shares(memory: MemoryModule, looked_up: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def token_losses(model: Any, head: Head, ids: Tensor, mask: Tensor) -> Tensor:
+def token_losses(model: Any, head: Head | None, ids: Tensor, mask: Tensor) -> Tensor:
     """Cross-entropy of every real token given those before it, nats; NaN for a sequence's first.
 
     Args:
         model: a causal LM in eval mode.
-        head: its read-out.
+        head: its read-out, which saves the memory of the logits; None to take the model's own.
         ids: (B, T) int64, padded on the right.
         mask: (B, T), 1 on real tokens.
 
     Returns:
         (n,) float64 for the n real tokens, sequence by sequence.
     """
+    if head is None:
+        return _losses_of_logits(model, ids, mask)
     last = {"last": find_blocks(model).modules[-1]}
     with PassHooks(last, lambda _, hidden: cast(Tensor, hidden), end=True) as hooks:
         model(input_ids=ids, attention_mask=mask, use_cache=False)
@@ -163,6 +167,43 @@ def token_losses(model: Any, head: Head, ids: Tensor, mask: Tensor) -> Tensor:
     if parts:
         losses[:, 1:][real[:, 1:]] = torch.cat(parts)
     return losses[real]
+
+
+def require_logits(model: Any, ids: Tensor, name: str) -> int:
+    """The vocabulary of a model that gives logits, one of its own among them.
+
+    Args:
+        model: any model in eval mode.
+        ids: (tokens,) int64 on the model's device, at least one.
+        name: of the model in the config.
+
+    Raises:
+        ConfigError: its output has no ``logits`` (batch, tokens, vocabulary).
+    """
+    with torch.no_grad():
+        logits = getattr(model(input_ids=ids[None, :1], use_cache=False), "logits", None)
+    if not isinstance(logits, Tensor) or tuple(logits.shape[:2]) != (1, 1) or logits.dim() != 3:
+        raise ConfigError(
+            f"{name} gives no logits (batch, tokens, vocabulary), so its loss without memory "
+            "cannot be had; set memory_off = false in [[gates]], or give a causal LM"
+        )
+    return int(logits.shape[-1])
+
+
+def _losses_of_logits(model: Any, ids: Tensor, mask: Tensor) -> Tensor:
+    """As `token_losses`, from the logits of a few sequences at a time."""
+    vocabulary = require_logits(model, ids[0], type(model).__name__)
+    count = max(1, _LOGITS // (vocabulary * ids.shape[1]))
+    losses = torch.full(ids.shape, torch.nan, dtype=torch.float64, device=ids.device)
+    for some in torch.arange(len(ids), device=ids.device).split(count):
+        logits = model(input_ids=ids[some], attention_mask=mask[some], use_cache=False).logits
+        for row, given in zip(some.tolist(), logits.to(ids.device), strict=True):
+            for start in range(0, ids.shape[1] - 1, _ROWS):
+                part = given[start : start + _ROWS][: ids.shape[1] - 1 - start].float()
+                targets = ids[row, start + 1 : start + 1 + len(part)]
+                found = F.cross_entropy(part, targets, reduction="none")
+                losses[row, start + 1 : start + 1 + len(part)] = found.double()
+    return losses[mask.bool()]
 
 
 def _losses(head: Head, hidden: Tensor, targets: Tensor) -> Tensor:

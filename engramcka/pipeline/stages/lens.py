@@ -18,7 +18,7 @@ import numpy as np
 
 from engramcka.config import GatesTable, LensTable
 from engramcka.config.analysis_tables import where_text
-from engramcka.errors import StoreError
+from engramcka.errors import ConfigError, StoreError
 from engramcka.pipeline.context import Context
 from engramcka.pipeline.sources import Checkpoint, OpenModel
 from engramcka.pipeline.spec import CurveSpec, RunSpec
@@ -233,7 +233,7 @@ def compute_memory(
     """One model's loss on the passages with its memory and without, stored by token class."""
     import torch
 
-    from engramcka.lens import memory_ablation, read_head, require_memory, token_losses
+    from engramcka.lens import memory_ablation, require_memory, token_losses
     from engramcka.models import memory_off
 
     name = checkpoint.model
@@ -245,7 +245,7 @@ def compute_memory(
         for silent in (False, True):
             with memory_off(opened.model, opened.memories) if silent else nullcontext():
                 opened.as_one.step()
-                head = read_head(opened.model, torch.from_numpy(texts[0].ids).to(context.device))
+                head = _head(opened, torch.from_numpy(texts[0].ids).to(context.device), name)
 
                 def work(ids: Any, mask: Any, head: Any = head) -> tuple[Any]:
                     return (token_losses(opened.model, head, ids, mask),)
@@ -260,6 +260,21 @@ def compute_memory(
     if context.world.first:
         results.write_result(context.results, name, result, inputs)
     progress.update(progress.total, info=f"{len(texts)} passages, {result.counts[0]} tokens")
+
+
+def _head(opened: OpenModel, ids: Any, name: str) -> Any:
+    """A model's read-out; None where only its own logits can be read.
+
+    Raises:
+        ConfigError: there are none either.
+    """
+    from engramcka.lens import read_head, require_logits
+
+    try:
+        return read_head(opened.model, ids)
+    except ConfigError:
+        require_logits(opened.model, ids, name)
+        return None
 
 
 def _facts(context: Context, opened: OpenModel, passages: int) -> dict[str, Any]:
