@@ -212,6 +212,11 @@ class LoadedModel(CapturedModel):
         description="quantise weights while loading, by bitsandbytes; a checkpoint that is "
         "quantised already is loaded as it is",
     )
+    tables: Literal["memory", "file"] = Field(
+        "memory",
+        description="where memory tables stay: file reads the rows that are looked up from the "
+        "safetensors files of a local folder, so that a table of 100 GB needs no memory",
+    )
     trust_remote_code: bool = Field(
         False, description="run Python code that comes with the checkpoint"
     )
@@ -229,6 +234,8 @@ class LoadedModel(CapturedModel):
     def _one_series(self) -> LoadedModel:
         if isinstance(self.revision, tuple) and any(sign in self.path for sign in "*?["):
             raise ValueError("a glob in path and a list of revisions are two series; give one")
+        if self.tables == "file" and self.parallel == "tp":
+            raise ValueError("parallel = 'tp' shares tables out over the ranks; leave tables out")
         if self.quantization != "none" and self.dtype == "float32":
             raise ValueError("quantization and dtype = 'float32' do not go together; use bfloat16")
         if self.quantization != "none" and self.parallel == "tp":

@@ -28,6 +28,7 @@ import engramcka.models.engram  # noqa: F401  (registers our architectures)
 from engramcka.errors import ConfigError, StoreError
 from engramcka.models.blocks import OwnModel
 from engramcka.models.checkpoint_files import check_files, check_size, opens_as
+from engramcka.models.file_tables import tables_in_files
 from engramcka.models.tensor_parallel import require_sharding
 
 _NOT_CAUSAL = "not a causal LM or encoder that can be loaded"
@@ -42,6 +43,7 @@ def load_model(
     parallel: str = "none",
     attn_implementation: str | None = None,
     quantization: str = "none",
+    tables: str = "memory",
     device: str = "cpu",
 ) -> tuple[PreTrainedModel, Any]:
     """Model in eval mode on ``device``, and its fast tokenizer.
@@ -57,6 +59,7 @@ def load_model(
         attn_implementation: "eager", "sdpa", ..; None for transformers' choice.
         quantization: "8bit" or "4bit" quantises while loading, "none" leaves the checkpoint as it
             is (one that is quantised already stays so).
+        tables: "file" leaves memory tables in their files, see `engramcka.models.file_tables`.
         device: where the model goes.
 
     Raises:
@@ -88,8 +91,11 @@ def load_model(
         options["device_map"] = device  # quantised weights are made there and cannot be moved
     if quantization != "none":
         options["quantization_config"] = _bitsandbytes(quantization)
+    model_class = _auto_class(config)
+    if tables == "file":
+        model_class = tables_in_files(path, _concrete(path, config, shared), _dtype(config, dtype))
     try:
-        found: Any = _auto_class(config).from_pretrained(
+        found: Any = model_class.from_pretrained(
             path,
             dtype=dtype,
             output_loading_info=True,
@@ -131,10 +137,14 @@ def weight_bytes(config: Any, dtype: str) -> int:
         config: the model's.
         dtype: as in `load_model`.
     """
+    return _dtype(config, dtype).itemsize
+
+
+def _dtype(config: Any, dtype: str) -> torch.dtype:
     stored = getattr(config, "dtype", None) or "bfloat16"
     name = str(stored if dtype == "auto" else dtype).removeprefix("torch.")
-    size: int = getattr(torch, name).itemsize
-    return size
+    found: torch.dtype = getattr(torch, name)
+    return found
 
 
 def _tensor_parallel(path: str, empty: PreTrainedModel, itemsize: int) -> Any:
@@ -172,6 +182,20 @@ def _auto_class(config: Any) -> Any:
     """The class of transformers that opens a model of this config."""
     kind = opens_as(config.architectures or [], config.model_type)
     return AutoModel if kind == "encoder" else AutoModelForCausalLM
+
+
+def _concrete(path: str, config: Any, shared: dict[str, Any]) -> Any:
+    """The class itself that the automatic one would choose."""
+    auto = _auto_class(config)
+    named = getattr(config, "auto_map", None) or {}
+    if shared["trust_remote_code"] and auto.__name__ in named:
+        from transformers.dynamic_module_utils import get_class_from_dynamic_module
+
+        return get_class_from_dynamic_module(
+            named[auto.__name__], path, revision=shared["revision"]
+        )
+    found = auto._model_mapping[type(config)]
+    return found[0] if isinstance(found, tuple | list) else found
 
 
 def _bitsandbytes(quantization: str) -> Any:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from engramcka.models.memory_modules import MemoryModule
 
 # Keys of [models.NAME] that leave the hidden states as they are, but for rounding.
-_WITHOUT_EFFECT = {"label", "parallel"}
+_WITHOUT_EFFECT = {"label", "parallel", "tables"}
 
 
 @dataclass(frozen=True)

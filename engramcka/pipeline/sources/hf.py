@@ -27,6 +27,7 @@ _LOAD_KEYS = (
     "parallel",
     "attn_implementation",
     "quantization",
+    "tables",
 )
 _RANKS_NAMED = 5  # numbers of ranks for which a model's memory is printed
 
