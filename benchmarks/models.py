@@ -158,7 +158,7 @@ def our_steps(model: PreTrainedModel, ids: torch.Tensor, steps: int, moments: Mo
         options = TrainingTable(steps=steps, batch_size=len(ids), sequence_length=ids.shape[1])
         fit(
             model, ids.cpu().repeat(steps, 1).numpy(), options, seed=0, device=ids.device.type,
-            work=WorkFolder(Path(folder) / "unit", {}), progress=Progress(),
+            work=WorkFolder(Path(folder) / "trained", {}), progress=Progress(),
             callbacks=StepCallbacks((), lambda model, step: 0.0, moments.note),
         )  # fmt: skip
 

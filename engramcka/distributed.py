@@ -4,7 +4,7 @@ torchrun and srun say it in the environment; the key-value store of torch.distri
 messages, as `engramcka.serialization` packs them: nothing that arrives is executed. One process
 alone needs neither and loads no torch.
 
-Every rank goes through the same pieces in the same order and meets the others after each. At its
+Every rank goes through the same tasks in the same order and meets the others after each. At its
 end a rank takes leave, with what it failed with if it did, so that no one waits for it; the first
 rank, which may hold the store, leaves last. There is no process group: each rank trains and
 extracts by itself, and libraries must not take it for a part of theirs. Only where all ranks train

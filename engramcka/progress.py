@@ -29,12 +29,12 @@ from rich.progress import (
 from engramcka import stopping
 from engramcka.own_files import open_descriptor
 
-LINE_SECONDS = 10.0  # between two lines about one piece of work when there are no bars
-LOG_SECONDS = 1.0  # between two progress events of one piece in the log
+LINE_SECONDS = 10.0  # between two lines about one task when there are no bars
+LOG_SECONDS = 1.0  # between two progress events of one task in the log
 
 
 class TaskProgress:
-    """One piece of work under way; `advance` it as it gets done."""
+    """One task under way; `advance` it as it gets done."""
 
     def __init__(self, reporter: Reporter, stage: str, name: str, total: int, unit: str) -> None:
         self.stage, self.name, self.total, self.unit = stage, name, total, unit
@@ -164,7 +164,7 @@ class Reporter:
 
     @contextmanager
     def task(self, stage: str, name: str, total: int, unit: str) -> Iterator[TaskProgress]:
-        """One piece of work: its start, its progress and its end are told and logged."""
+        """One task: its start, its progress and its end are told and logged."""
         task = TaskProgress(self, stage, name, total, unit)
         self.log("start", stage=stage, name=name, total=total, unit=unit)
         if self.bars is None:

@@ -36,7 +36,7 @@ def command(
     tasks = make_plan(loaded)
     context = Context(loaded)
     costs = estimate(loaded, tasks, context)
-    table = Table("stage", "piece", "work", "FLOPs", "bytes", "", box=None, pad_edge=False)
+    table = Table("stage", "task", "work", "FLOPs", "bytes", "", box=None, pad_edge=False)
     to_do = 0
     for task, cost in zip(tasks, costs, strict=True):
         done = task.is_done()
@@ -63,7 +63,7 @@ def command(
         console.print(f"models.{name}: {remark}", markup=False)
     for line in advice(loaded):
         console.print(f"Note: {line}.", markup=False)
-    console.print(f"{to_do} of {len(tasks)} pieces to do; FLOPs and bytes are estimates.")
+    console.print(f"{to_do} of {len(tasks)} tasks to do; FLOPs and bytes are estimates.")
     for line in _left_by_others(Path(loaded.run.dir), tasks):
         console.print(line, markup=False)
     check_room(loaded, tasks)
@@ -78,7 +78,7 @@ def _totals(tasks: Sequence[Task], costs: Sequence[Cost]) -> Iterator[str]:
             continue
         left = sum(cost.flops for task, cost in mine if not task.is_done())
         size = _bytes(sum(cost.bytes for _, cost in mine))
-        text = f"{stage}: {len(mine)} pieces, {flops:.1e} FLOPs ({left:.1e} left)"
+        text = f"{stage}: {len(mine)} tasks, {flops:.1e} FLOPs ({left:.1e} left)"
         yield ", ".join(filter(None, (text, size)))
 
 

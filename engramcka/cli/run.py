@@ -98,10 +98,10 @@ def command(
 def _report(console: Any, run: str, outcome: Outcome) -> None:
     """What a run did and found; each failure as a line on stderr, last."""
     if not outcome.done and not outcome.failures:
-        console.print(f"{run}: nothing to do, all {outcome.found} pieces are there.", markup=False)
+        console.print(f"{run}: nothing to do, all {outcome.found} tasks are done.", markup=False)
     else:
         console.print(
-            f"{run}: pieces made: {outcome.done}, found: {outcome.found}"
+            f"{run}: tasks done: {outcome.done}, found: {outcome.found}"
             + (f", failed: {len(outcome.failures)}" if outcome.failures else "")
             + (f", not made for lack of those: {outcome.skipped}" if outcome.skipped else "")
             + f"; {outcome.seconds:.0f} s",

@@ -209,7 +209,7 @@ def _record_provenance(context: Context, reporter: Reporter, tasks: int) -> None
     }
     if {**before, **facts} != before:  # shares of a job array, which all come here, say the same
         update_root(context.results, provenance={**before, **facts})
-    reporter.log("run", pid=os.getpid(), pieces=tasks, ranks=context.world.size, **facts)
+    reporter.log("run", pid=os.getpid(), tasks=tasks, ranks=context.world.size, **facts)
 
 
 def _work_through(

@@ -10,9 +10,10 @@ training records in `engramcka.training.record`. Imports neither torch nor zarr.
                                   (MODEL.step-000025.zarr .. where the model is a series)
     RUN/results.zarr              cka/NAME, lens/MODEL, gates/MODEL, memory/MODEL, sweep/NAME,
                                   allocation/NAME, slots/NAME, training/MODEL
-    RUN/checkpoints/UNIT/         trained models, a folder each, and tokenizer/; in a model's folder
+    RUN/checkpoints/TRAINING/     trained models, a folder each, and tokenizer/; in a model's folder
                                   step-000025/ .. the model as it was after that step;
-                                  .UNIT.training/ while it is trained, gone when the run is finished
+                                  .TRAINING.training/ while it is trained, gone when the run is
+                                  finished
     RUN/figures/  RUN/log.jsonl
     RUN/manifest.json             what all of it was when the run was last finished
 
@@ -108,9 +109,9 @@ def step_name(step: int) -> str:
     return f"step-{step:06d}"
 
 
-def work_folder(unit: Path) -> Path:
-    """Where the training of a unit keeps its state until the unit is whole."""
-    return unit.with_name(f".{unit.name}{_WORK}")
+def work_folder(trained: Path) -> Path:
+    """Where a training keeps its state until the folder of the trained model is whole."""
+    return trained.with_name(f".{trained.name}{_WORK}")
 
 
 def work_folders(run: Path) -> list[Path]:

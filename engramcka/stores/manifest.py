@@ -62,7 +62,7 @@ def finalize(
 
     Args:
         folder: a Zarr group, or any folder.
-        name: under which it is read: KIND/NAME of a result, UNIT of a trained model.
+        name: under which it is read: KIND/NAME of a result, TRAINING of a trained model.
         skip: says of a path from the folder whether it is left out.
         more: JSON, kept in the manifest too.
     """

@@ -169,7 +169,7 @@ def read_inputs(results: Path, kind: str, name: str) -> Any | None:
 
 
 def open_root(results: Path) -> dict[str, Any]:
-    """Attributes of the root of results.zarr: the run's provenance, seconds a piece.
+    """Attributes of the root of results.zarr: the run's provenance, seconds a task.
 
     Made, with its kinds, where it is not there, and again where it is damaged: it is a record, and
     no result depends on it.

@@ -1,11 +1,11 @@
 """The state of a running training on disk, from which a killed training resumes bit for bit.
 
-It stands beside the unit's folder, hidden, until the unit is complete:
+It stands beside the trained model's folder, hidden, until that is complete:
 
-    .UNIT.training/state/          the last state saved: weights, optimiser, schedule, random
-                                   numbers, and the progress
-    .UNIT.training/step-000025/    models kept on the way
-    .UNIT.training/trainer/        where transformers' Trainer writes the next state
+    .TRAINING.training/state/          the last state saved: weights, optimiser, schedule,
+                                       random numbers, and the progress
+    .TRAINING.training/step-000025/    models kept on the way
+    .TRAINING.training/trainer/        where transformers' Trainer writes the next state
 
 A state and a kept model each have a manifest, so that a damaged one is never used. Nothing that is
 read here is executed: torch's unpickler knows tensors and plain containers alone
@@ -40,16 +40,16 @@ _OPTIMIZER, _SCHEDULE, _RANDOM = "optimizer.pt", "scheduler.pt", "rng_state*.pth
 
 
 class WorkFolder:
-    """The hidden folder of one unit's training.
+    """The hidden folder of one training.
 
     Args:
-        unit: the unit's folder, which does not exist yet.
+        trained: the trained model's folder, which does not exist yet.
         inputs: JSON, what the model is made from; a state of other inputs is thrown away.
     """
 
-    def __init__(self, unit: Path, inputs: dict[str, Any]) -> None:
-        self.unit = unit
-        self.folder = layout.work_folder(unit)
+    def __init__(self, trained: Path, inputs: dict[str, Any]) -> None:
+        self.trained = trained
+        self.folder = layout.work_folder(trained)
         self.state = self.folder / "state"
         self.trainer = self.folder / layout.TRAINER
         self._inputs = json.loads(json.dumps(inputs))
@@ -86,7 +86,7 @@ class WorkFolder:
     def _check_kept(self) -> None:
         try:
             for path in sorted(self.folder.glob("step-*")):
-                manifest.require_intact(path, f"{self.unit.name}/{path.name}")
+                manifest.require_intact(path, f"{self.trained.name}/{path.name}")
                 refuse_unlisted_files(path)
         except StoreError as error:
             raise self._refused(error) from error
@@ -110,7 +110,7 @@ class WorkFolder:
     @property
     def _name(self) -> str:
         """The name in the manifest of the state."""
-        return f"{self.unit.name}/{self.state.name}"
+        return f"{self.trained.name}/{self.state.name}"
 
     def _check(self, model: Any, step: int) -> None:
         """Refuse a state that Trainer would load in part: it ignores weights that are missing."""
@@ -156,7 +156,7 @@ class WorkFolder:
             os.replace(written, scratch)
 
     def finish(self, scratch: Path) -> None:
-        """Put the models kept on the way into the unit that is being written."""
+        """Put the models kept on the way into the folder that is being written."""
         for path in sorted(self.folder.glob("step-*")):
             shutil.copytree(path, scratch / path.name, copy_function=_link)
 

@@ -18,10 +18,10 @@ def test_check_prints_the_plan_before_and_after(finished: Path, tmp_path: Path) 
     (tmp_path / "config.toml").write_text(CONFIG)
     before = here("check", "config.toml", cwd=tmp_path)
     assert before.returncode == 0, before.stderr
-    assert "15 of 15 pieces to do" in before.stdout
+    assert "15 of 15 tasks to do" in before.stdout
     assert [entry.name for entry in tmp_path.iterdir()] == ["config.toml"]
     after = here("check", "config.toml", cwd=finished)
-    assert "0 of 15 pieces to do" in after.stdout
+    assert "0 of 15 tasks to do" in after.stdout
     assert "Note: training.balancing = 'none'" in " ".join(before.stdout.split())
 
 

@@ -203,7 +203,7 @@ def test_a_clock_that_jumps_makes_nothing_anew(finished: Path, tmp_path: Path, h
     assert "nothing to do" in here("run", "config.toml", cwd=run.parent).stdout
     (run / "figures" / "cka-self.png").unlink()
     drawn = here("run", "config.toml", cwd=run.parent)
-    assert "pieces made: 1," in drawn.stdout, drawn.stderr
+    assert "tasks done: 1," in drawn.stdout, drawn.stderr
     assert "nothing to do" in here("run", "config.toml", cwd=run.parent).stdout
     damaged = run / "results.zarr" / "cka" / "self" / "similarity" / "c" / "0" / "0"
     damaged.write_bytes(b"")

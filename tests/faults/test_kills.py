@@ -79,7 +79,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_bits(
         )
         assert set(done.values()) == {1}, done  # nothing that was finished was done again
         config = load_config(folder / "config.toml", [f'run.dir="{run}"'])
-        assert all(piece.is_done() for piece in make_plan(config))
+        assert all(task.is_done() for task in make_plan(config))
     print(f"kills survived: {kills}")
     assert kills >= (50 if full else 1)
 

@@ -81,7 +81,7 @@ def test_a_run_and_check_refuse_it_before_anything_is_made(
     ):
         with pytest.raises(ConfigError, match=expected):
             action()
-    assert "pieces to do" in capsys.readouterr().out
+    assert "tasks to do" in capsys.readouterr().out
     assert not (tmp_path / "run").exists()
     monkeypatch.undo()
     config = load_config(tmp_path / "config.toml", settings)

@@ -139,7 +139,7 @@ def test_a_whole_run_with_map_lens_and_gates(folder: Path, one: Run, tmp_path: P
     (tmp_path / "config.toml").write_text(CONFIG.format(folder=folder, parallel="tp"))
     job = torchrun(HERE / "small_chunks.py", 0, "run", "config.toml", cwd=tmp_path)
     assert job.returncode == 0, job.stderr
-    assert job.stdout.count("pieces made") == 1
+    assert job.stdout.count("tasks done") == 1
     run = open_run(tmp_path / "run")
     for name in ("llama", "grafted"):
         found, expected = run.activations(name), one.activations(name)

@@ -51,7 +51,7 @@ def test_a_rank_killed_ends_the_job_and_another_number_of_ranks_goes_on(
     again = start("run", "config.toml", cwd=tmp_path, ranks=3)
     out, errors = again.communicate(timeout=900)
     assert again.returncode == 0, errors
-    assert out.count("pieces made") == 1  # one rank talks
+    assert out.count("tasks done") == 1  # one rank talks
     assert chunks(run) == chunks(finished / "run")
     trained = [e["name"] for e in events(run, "done") if e["unit"] == "steps"]
     assert len(trained) == len(set(trained)) == 3

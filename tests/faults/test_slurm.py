@@ -60,7 +60,7 @@ def events(run: Path) -> list[dict[str, object]]:
 
 
 def wait_for_stage(folder: Path, stage: str, after: int = 0) -> None:
-    """Wait until a piece of a stage begins, not counting so many first events."""
+    """Wait until a task of a stage begins, not counting so many first events."""
     end = time.monotonic() + 120
     while not any(
         (e["event"], e.get("stage")) == ("start", stage) for e in events(folder / "run")[after:]
@@ -111,7 +111,7 @@ def test_two_nodes_answer_a_signal_go_back_to_the_queue_and_leave_together(
     require_end(ended, "COMPLETED", "0:0", errors)
     assert ended["Restarts"] == str(len(stages))
     assert require_quiet(errors) == [STOPPED] * len(stages)
-    assert (folder / f"{job}.out").read_text().count("pieces made") == 1
+    assert (folder / f"{job}.out").read_text().count("tasks done") == 1
     assert 1 in {event.get("rank") for event in events(folder / "run")}
     made, expected = chunks(folder / "run"), chunks(finished / "run")
     assert made == (expected if full else {name: expected[name] for name in made})

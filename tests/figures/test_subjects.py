@@ -220,10 +220,10 @@ def test_the_stage_draws_every_result_once_and_again_only_when_it_is_newer(tmp_p
     monkeypatch.setattr(stage, "FIGURE_FORMATS", ("svg",))
     run = write_run(tmp_path / "run", few)
     config = Config.model_construct(cka=("a",))  # that there is one is all that is asked
-    (piece,) = stage.figure_tasks(config, run)
-    assert not piece.is_done()
+    (task,) = stage.figure_tasks(config, run)
+    assert not task.is_done()
     assert drawn_by_stage(run) == ["cka/a", "memory/engram", "lens", "paper"]
-    assert piece.is_done()
+    assert task.is_done()
     there = {path.name for path in (run / "figures").iterdir()}
     assert there == {
         f"{stem}.{form}"
@@ -232,7 +232,7 @@ def test_the_stage_draws_every_result_once_and_again_only_when_it_is_newer(tmp_p
     }
     assert drawn_by_stage(run) == []
     write_result(run / layout.RESULTS, "moe", made_lens(shift=1.0), {})
-    assert not piece.is_done()
+    assert not task.is_done()
     assert drawn_by_stage(run) == ["lens", "paper"]
 
 

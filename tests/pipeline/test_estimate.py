@@ -63,7 +63,7 @@ def config_of(folder: Path, text: str) -> Config:
 
 def costs(config: Config) -> dict[str, Cost]:
     plan = make_plan(config)
-    return {piece.makes: cost for piece, cost in zip(plan, estimate(config, plan), strict=True)}
+    return {task.makes: cost for task, cost in zip(plan, estimate(config, plan), strict=True)}
 
 
 def counted(work: Callable[[], object]) -> int:

@@ -126,7 +126,7 @@ blocks = "body.model.layers.*"
         assert error.value.exit_code == 2
     code = tmp_path / "code" / "my_own_model.py"
     code.rename(tmp_path / "elsewhere.py")  # gone: what it made may be used
-    assert all(piece.is_done() for piece in make_plan(load_config(tmp_path / "config.toml")))
+    assert all(task.is_done() for task in make_plan(load_config(tmp_path / "config.toml")))
     code.write_text(OWN.replace("Own(), Auto", "Own().double(), Auto"))
     line = refusal(tmp_path, (tmp_path / "config.toml").read_text())
     assert "b.zarr: made with model.code = " in line
@@ -157,7 +157,7 @@ path = "b.npz"
     assert (cka.y_layers, cka.x_layers, cka.n_samples) == ((1, 2), (0, 7), 50)
     assert cka.similarity[0] == pytest.approx([1.0, 1.0], abs=1e-6)
     (tmp_path / "a.npz").unlink()
-    assert all(piece.is_done() for piece in make_plan(load_config(tmp_path / "config.toml")))
+    assert all(task.is_done() for task in make_plan(load_config(tmp_path / "config.toml")))
     np.savez(tmp_path / "c.npz", layer1=arrays["layer1"][:30])
     with pytest.raises(EngramckaError, match="row by row and have 30 and 50 rows"):
         run(text, "run.dir=other", "models.a.path=c.npz", "models.a.first_layer=1")
@@ -227,7 +227,7 @@ path = "model"
     run(text)
 
     def done() -> bool:
-        return all(piece.is_done() for piece in make_plan(load_config(tmp_path / "config.toml")))
+        return all(task.is_done() for task in make_plan(load_config(tmp_path / "config.toml")))
 
     for place in (tmp_path / "model" / "model.safetensors", tmp_path / "text.jsonl"):
         os.utime(place, (1, 1))  # as a copy has another time
@@ -275,7 +275,7 @@ path = "b.npz"
     assert after[::-1].diagonal() == pytest.approx([1.0, 1.0], abs=1e-6)
     np.savez(tmp_path / "b.npz", h1=stack[0], h2=stack[1], h3=stack[1])
     (tmp_path / "b.npz").unlink()
-    assert all(piece.is_done() for piece in make_plan(load_config(tmp_path / "config.toml")))
+    assert all(task.is_done() for task in make_plan(load_config(tmp_path / "config.toml")))
 
 
 def test_the_store_of_another_run_meets_extracted_ones(
@@ -304,4 +304,4 @@ path = "first/activations/a.zarr"
     with pytest.raises(EngramckaError, match="were extracted from other text"):
         run(config_text(sources, models), "run.dir=other", "data.documents=20", "data.samples=30")
     os.utime(tmp_path / "first/activations/a.zarr/layer_01/zarr.json")  # the manifest tells
-    assert all(piece.is_done() for piece in make_plan(load_config(tmp_path / "config.toml")))
+    assert all(task.is_done() for task in make_plan(load_config(tmp_path / "config.toml")))

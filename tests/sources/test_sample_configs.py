@@ -49,7 +49,7 @@ def test_a_sample_config_runs_on_small_models(name: str, sources: Path, run: Run
         assert done.activations("baseline").attributes["dtype"] == "bfloat16"
     config = load_config(Path("config.toml"), overrides(name, sources))
     plan = make_plan(config)
-    assert all(piece.is_done() for piece in plan)
-    for piece, cost in zip(plan, estimate(config, plan), strict=True):
+    assert all(task.is_done() for task in plan)
+    for task, cost in zip(plan, estimate(config, plan), strict=True):
         assert cost.flops > 0
-        assert (cost.bytes > 0) or piece.stage == "figures"
+        assert (cost.bytes > 0) or task.stage == "figures"

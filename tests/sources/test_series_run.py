@@ -91,7 +91,7 @@ checkpoints = true
     assert list(done.lens) == done.models
     config = load_config(Path("config.toml"))
     plan = make_plan(config)
-    costs = {piece.makes: cost for piece, cost in zip(plan, estimate(config, plan), strict=True)}
+    costs = {task.makes: cost for task, cost in zip(plan, estimate(config, plan), strict=True)}
     assert costs["extract/m.step-000001"].flops == costs["extract/m"].flops > 0
     assert costs["lens/m.step-000001"].flops == 0  # read in the extraction's pass
     for name, curve in done.lens.items():

@@ -32,7 +32,7 @@ MUON = {
 
 @pytest.fixture(scope="module")
 def uninterrupted(tokenizer, tmp_path_factory) -> tuple[Path, TrainingRecord]:
-    folder = tmp_path_factory.mktemp("uninterrupted") / "unit"
+    folder = tmp_path_factory.mktemp("uninterrupted") / "trained"
     return folder, train_once(tokenizer, folder, ENGRAM, kept=(5,), **MUON)
 
 
@@ -62,7 +62,7 @@ def kill_at(step: int, folder: Path) -> None:
 def test_killed_between_two_states_it_ends_with_the_same_bits(
     tokenizer, uninterrupted, tmp_path: Path
 ) -> None:
-    folder = tmp_path / "unit"
+    folder = tmp_path / "trained"
     kill_at(7, folder)  # the state is that after step 5
     steps: list[int] = []
     record = train_once(
@@ -71,7 +71,7 @@ def test_killed_between_two_states_it_ends_with_the_same_bits(
     assert steps == [5, 6, 7, 8]
     assert contents(folder) == contents(uninterrupted[0])
     assert what_was_read(record) == what_was_read(uninterrupted[1])
-    assert [path.name for path in tmp_path.iterdir()] == ["unit"]
+    assert [path.name for path in tmp_path.iterdir()] == ["trained"]
 
 
 def interrupt_at(step: int):
@@ -84,7 +84,7 @@ def interrupt_at(step: int):
 
 def test_a_signal_saves_the_state_of_that_very_step(tokenizer, tmp_path: Path) -> None:
     whole = train_once(tokenizer, tmp_path / "whole", steps=45)
-    folder = tmp_path / "unit"
+    folder = tmp_path / "trained"
     for step in (3, 20, 44):  # 3 is between two readings of the loss
         with pytest.raises(Interrupted, match="SIGTERM"):
             train_once(tokenizer, folder, on_step=interrupt_at(step), steps=45)
@@ -99,7 +99,7 @@ def test_a_signal_saves_the_state_of_that_very_step(tokenizer, tmp_path: Path) -
 def test_a_state_of_other_inputs_or_without_a_kept_model_is_not_used(
     tokenizer, tmp_path: Path
 ) -> None:
-    folder = tmp_path / "unit"
+    folder = tmp_path / "trained"
     with pytest.raises(Interrupted):
         train_once(tokenizer, folder, on_step=interrupt_at(3), steps=5)
     steps: list[int] = []
@@ -113,8 +113,8 @@ def stopped(tokenizer, tmp_path_factory) -> Path:
     """The work folder of a training stopped after step 2 of 4."""
     folder = tmp_path_factory.mktemp("stopped")
     with pytest.raises(Interrupted):
-        train_once(tokenizer, folder / "unit", on_step=interrupt_at(2), steps=4)
-    return folder / ".unit.training"
+        train_once(tokenizer, folder / "trained", on_step=interrupt_at(2), steps=4)
+    return folder / ".trained.training"
 
 
 class _Bomb:
@@ -137,7 +137,7 @@ def test_a_pickle_that_runs_code_is_refused_and_runs_nothing(
     (state / name).write_bytes(pickle.dumps(_Bomb(trace)))
     manifest.finalize(state)
     with pytest.raises(StoreError, match=r"cannot be read .* delete .* to train from the start"):
-        train_once(tokenizer, tmp_path / "unit", steps=4)
+        train_once(tokenizer, tmp_path / "trained", steps=4)
     assert not trace.exists()
     assert (state / name).is_file()  # what is refused is kept
 
@@ -169,7 +169,7 @@ def test_a_broken_state_is_one_line(tokenizer, stopped: Path, tmp_path: Path, ch
     change(tmp_path / stopped.name / "state")
     manifest.finalize(tmp_path / stopped.name / "state")  # by a stranger
     with pytest.raises(StoreError) as error:
-        train_once(tokenizer, tmp_path / "unit", steps=4)
+        train_once(tokenizer, tmp_path / "trained", steps=4)
     assert "\n" not in str(error.value)
 
 
@@ -186,7 +186,7 @@ def test_a_flipped_bit_in_a_state_is_named(
     assert len(checked.broken) == 1
     assert f"{path}: cannot be read" in checked.broken[0]
     with pytest.raises(StoreError, match=r"cannot be read .* delete .* to train from the start"):
-        train_once(tokenizer, tmp_path / "unit", steps=4)
+        train_once(tokenizer, tmp_path / "trained", steps=4)
 
 
 def test_a_damaged_state_is_not_taken_for_that_of_another_config(
@@ -198,7 +198,7 @@ def test_a_damaged_state_is_not_taken_for_that_of_another_config(
     path.write_bytes(content.replace(b'"seed"', b'"seee"', 1))
     assert path.read_bytes() != content
     with pytest.raises(StoreError, match=r"cannot be read .* delete .* to train from the start"):
-        train_once(tokenizer, tmp_path / "unit", steps=4)
+        train_once(tokenizer, tmp_path / "trained", steps=4)
     assert path.is_file()
 
 
@@ -230,11 +230,11 @@ def test_a_loss_that_is_no_number_keeps_the_state_before(tokenizer, tmp_path: Pa
 
     options = {"steps": 8, "save_every": 2}
     with pytest.raises(TrainingError, match=r"loss is nan at step 6; the last state .* is kept in"):
-        train_once(tokenizer, tmp_path / "unit", on_step=spoil_weights, model=model, **options)
-    assert not (tmp_path / "unit").exists()
+        train_once(tokenizer, tmp_path / "trained", on_step=spoil_weights, model=model, **options)
+    assert not (tmp_path / "trained").exists()
     steps: list[int] = []
     record = train_once(
-        tokenizer, tmp_path / "unit", on_step=lambda s, info: steps.append(s), **options
+        tokenizer, tmp_path / "trained", on_step=lambda s, info: steps.append(s), **options
     )
     assert steps == [4, 5, 6, 7, 8]
     assert record.training_loss == train_once(tokenizer, tmp_path / "b", **options).training_loss
@@ -249,5 +249,5 @@ def test_weights_that_are_no_numbers_are_never_saved(tokenizer, tmp_path: Path) 
             raise Interrupted("stopped by SIGTERM")
 
     with pytest.raises(TrainingError, match="weights are not all numbers after step 1; nothing"):
-        train_once(tokenizer, tmp_path / "unit", on_step=spoil_last, model=model, steps=4)
+        train_once(tokenizer, tmp_path / "trained", on_step=spoil_last, model=model, steps=4)
     assert list(tmp_path.iterdir()) == []

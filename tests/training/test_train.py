@@ -32,35 +32,35 @@ def train(tokenizer, folder: Path, engram: EngramConfig | None = None, kept=(), 
 
 def test_the_folder_is_a_whole_model_and_its_record(tokenizer, tmp_path: Path) -> None:
     engram = EngramConfig(layers=(2,), table_size=64, d_mem=32)
-    record, steps = train(tokenizer, tmp_path / "unit", engram)
+    record, steps = train(tokenizer, tmp_path / "trained", engram)
     assert steps == [1, 2, 3, 4]
-    assert read_record(tmp_path / "unit") == record
-    assert json.loads((tmp_path / "unit/training.json").read_text())["inputs"] == {"seed": 0}
-    assert [entry.name for entry in tmp_path.iterdir()] == ["unit"]
+    assert read_record(tmp_path / "trained") == record
+    assert json.loads((tmp_path / "trained/training.json").read_text())["inputs"] == {"seed": 0}
+    assert [entry.name for entry in tmp_path.iterdir()] == ["trained"]
     assert record.tokens == 4 * 2 * 16
     assert np.mean(record.sequence_losses) == record.validation_loss
     assert record.sequence_documents == (0, 1, 1)
-    model = AutoModelForCausalLM.from_pretrained(tmp_path / "unit")
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "trained")
     assert validation_loss(model, sequences(tokenizer, 3), 2) == pytest.approx(
         record.validation_loss, abs=1e-6
     )
-    assert len(AutoTokenizer.from_pretrained(tmp_path / "unit")) == len(tokenizer)
+    assert len(AutoTokenizer.from_pretrained(tmp_path / "trained")) == len(tokenizer)
 
 
 def test_models_kept_on_the_way_are_whole_and_change_nothing(tokenizer, tmp_path: Path) -> None:
     engram = EngramConfig(layers=(2,), table_size=64, d_mem=32)
-    record, _ = train(tokenizer, tmp_path / "unit", engram, kept=(1, 3))
+    record, _ = train(tokenizer, tmp_path / "trained", engram, kept=(1, 3))
     plain, _ = train(tokenizer, tmp_path / "plain", engram)
     assert record.training_loss == plain.training_loss
-    weights = [folder / "model.safetensors" for folder in (tmp_path / "unit", tmp_path / "plain")]
+    weights = [tmp_path / name / "model.safetensors" for name in ("trained", "plain")]
     assert weights[0].read_bytes() == weights[1].read_bytes()
-    assert sorted(p.name for p in (tmp_path / "unit").iterdir() if p.is_dir()) == [
+    assert sorted(p.name for p in (tmp_path / "trained").iterdir() if p.is_dir()) == [
         "step-000001",
         "step-000003",
     ]
     assert [step for step, _ in record.validation_losses] == [1, 3, 4]
     for step, loss in record.validation_losses[:2]:
-        folder = tmp_path / f"unit/step-{step:06d}"
+        folder = tmp_path / f"trained/step-{step:06d}"
         model = AutoModelForCausalLM.from_pretrained(folder)
         assert validation_loss(model, sequences(tokenizer, 3), 2) == pytest.approx(loss, abs=1e-6)
         assert len(AutoTokenizer.from_pretrained(folder)) == len(tokenizer)
@@ -92,12 +92,12 @@ def test_the_validation_loss_is_the_mean_over_tokens_in_nats(tokenizer) -> None:
 
 def test_a_loss_that_is_no_number_stops_and_leaves_nothing(tokenizer, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"loss is (nan|inf)"):
-        train(tokenizer, tmp_path / "unit", learning_rate=1e30, steps=8)
+        train(tokenizer, tmp_path / "trained", learning_rate=1e30, steps=8)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_there_is_no_record_where_nothing_was_trained(tmp_path: Path) -> None:
-    assert read_record(tmp_path / "unit") is None
+    assert read_record(tmp_path / "trained") is None
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_text_that_does_not_fit_is_one_line(tokenizer, tmp_path: Path, changes, 
             options=OPTIONS,
             seed=0,
             device="cpu",
-            folder=tmp_path / "unit",
+            folder=tmp_path / "trained",
             inputs={},
             on_step=lambda step, info: None,
         )

@@ -80,7 +80,7 @@ def small_sweep() -> LossSweep:
 
 
 EVENTS = (
-    {"time": "2026-03-01T10:00:00.000+00:00", "event": "run", "pid": 7, "pieces": 2},
+    {"time": "2026-03-01T10:00:00.000+00:00", "event": "run", "pid": 7, "tasks": 2},
     {"time": "2026-03-01T10:00:01.000+00:00", "event": "start", "stage": "train", "name": "moe",
      "total": 100, "unit": "steps"},
     {"time": "2026-03-01T10:00:41.000+00:00", "event": "done", "stage": "train", "name": "moe",

@@ -22,6 +22,12 @@ def test_events_are_one_line_in_local_time(monkeypatch):
     assert len(event_line(EVENTS[2], 20)) == 20
 
 
+def test_a_run_says_how_many_tasks_it_has_in_old_logs_too():
+    for key in ("tasks", "pieces"):
+        line = event_line({"event": "run", "pid": 7, key: 2}, 80)
+        assert line.split()[-5:] == ["run", "tasks", "2", "pid", "7"]
+
+
 def test_nothing_in_a_log_is_trusted():
     hostile = {"event": "start", "stage": "\x1b[31m", "name": ["x"], "total": "many", "done": None}
     line = event_line(hostile, 80)

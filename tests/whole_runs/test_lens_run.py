@@ -15,7 +15,7 @@ pytestmark = pytest.mark.xdist_group("whole-run")
 
 
 def made_last(run: Path) -> set[tuple[str, str]]:
-    """Stage and name of every piece that the last run made, figures left out."""
+    """Stage and name of every task that the last run made, figures left out."""
     events = open_run(run).log()
     start = max(number for number, event in enumerate(events) if event["event"] == "run")
     done = [event for event in events[start:] if event["event"] == "done"]

@@ -172,7 +172,7 @@ def test_a_second_run_does_nothing_and_says_so(finished: Path) -> None:
     before = snapshot(finished / "run")
     result = here("run", "config.toml", cwd=finished)
     assert result.returncode == 0
-    assert "nothing to do, all 15 pieces are there" in result.stdout
+    assert "nothing to do, all 15 tasks are done" in result.stdout
     assert snapshot(finished / "run") == before
 
 
@@ -190,7 +190,7 @@ def test_a_changed_map_is_made_anew_alone(finished: Path, tmp_path: Path) -> Non
     (tmp_path / "config.toml").write_text(CONFIG)
     result = here("run", "config.toml", "--set", "cka.self.batch_size=32", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
-    assert "pieces made: 2, found: 13" in result.stdout  # the map and its figure
+    assert "tasks done: 2, found: 13" in result.stdout  # the map and its figure
     assert open_run(tmp_path / "run").cka["self"].batch_size == 32
 
 

@@ -102,7 +102,9 @@ def event_line(event: dict[str, Any], width: int) -> str:
         words.append(f"{event.get('done')}/{event['total']} {event.get('unit', '')}")
     if isinstance(event.get("seconds"), int | float):
         words.append(f"in {duration(event['seconds'])}")
-    words += [f"{key} {event[key]}" for key in ("pieces", "device", "pid") if key in event]
+    if "pieces" in event:  # until 2026-11 logs called tasks so
+        event = {**event, "tasks": event["pieces"]}
+    words += [f"{key} {event[key]}" for key in ("tasks", "device", "pid") if key in event]
     words.append(event.get("info") or "")
     return cut(clean(" ".join(str(word) for word in words if word)), width)
 
