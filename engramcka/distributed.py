@@ -25,6 +25,7 @@ from typing import Any, TypeVar
 from engramcka import stopping
 from engramcka.errors import ConfigError, EngramckaError, Interrupted
 from engramcka.lifeline import Lifelines
+from engramcka.plain_text import first_line
 from engramcka.serialization import pack, unpack
 
 T = TypeVar("T")
@@ -295,8 +296,9 @@ class World:
                 if failure := self._failure():
                     return failure
                 time.sleep(_POLL)
-        reason = str(error).partition("\n")[0][:200]
-        return PeerFailed(f"lost contact with another rank ({reason})", is_said=self.rank > 1)
+        return PeerFailed(
+            f"lost contact with another rank ({first_line(error)})", is_said=self.rank > 1
+        )
 
     def _meet(
         self, content: bytes, answer: Callable[[list[bytes]], bytes], is_step: bool = False

@@ -9,16 +9,13 @@ from __future__ import annotations
 import errno
 import os
 
+from engramcka.plain_text import without_controls
+
 # A name that was given cannot be one, or is another kind of thing.
 _NAMES = (
     *(errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR),
     *(errno.EISDIR, errno.EEXIST, errno.ELOOP),
 )
-
-
-def one_line(text: str) -> str:
-    """One line without control characters: names in a message may come from a stranger's file."""
-    return "".join(c if c.isprintable() else " " for c in " ".join(text.splitlines()))
 
 
 def in_words(error: OSError) -> str:
@@ -42,7 +39,7 @@ class EngramckaError(Exception):
     exit_code = 1
 
     def __init__(self, message: str, *, exit_code: int | None = None) -> None:
-        super().__init__(one_line(message))
+        super().__init__(without_controls(message))
         if exit_code is not None:
             self.exit_code = exit_code
 

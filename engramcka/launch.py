@@ -16,6 +16,7 @@ from typing import Any
 from engramcka import stopping
 from engramcka.distributed import ALONE, PeerFailed, World
 from engramcka.errors import ConfigError
+from engramcka.plain_text import first_line
 
 _POLL = 0.2  # seconds between two calls at the first rank's door
 _COMING = 1800.0  # seconds that ranks may be apart in their start
@@ -43,8 +44,9 @@ def join_world() -> World:
         world.hold_lifelines()
         return world
     except (RuntimeError, ValueError) as error:
-        reason = str(error).partition("\n")[0][:200]
-        raise PeerFailed(f"rank {rank} cannot meet the others ({reason})", is_said=False) from error
+        raise PeerFailed(
+            f"rank {rank} cannot meet the others ({first_line(error)})", is_said=False
+        ) from error
 
 
 def rank_of(environment: Mapping[str, str]) -> tuple[int, int, int]:

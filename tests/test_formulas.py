@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from engramcka import figures
 from engramcka.figures.tables import rows_to_csv
+from engramcka.plain_text import one_line
 from engramcka.results import LossSweep
-from engramcka.results.base import one_line
 from engramcka.stores.foreign.sweeps import read_sweep_file
 from engramcka.text_rows import guard_formula, unguard_formula
 

@@ -16,13 +16,14 @@ from textual.theme import Theme
 
 from engramcka.errors import EngramckaError
 from engramcka.figures.options import MOVIES
+from engramcka.plain_text import clean
 from engramcka.tui import exporting
 from engramcka.tui.exporting import Export, Exportable
 from engramcka.tui.keys import Shortcut
 from engramcka.tui.loading import PAUSE
 from engramcka.tui.screens.browse import BrowseScreen
 from engramcka.tui.session import Session
-from engramcka.tui.terminal import Capabilities, clean, to_ascii
+from engramcka.tui.terminal import Capabilities, to_ascii
 
 if TYPE_CHECKING:
     from engramcka.tui.catalog import Place

@@ -16,6 +16,7 @@ from typing import Any
 
 from engramcka.errors import ConfigError, EngramckaError, StoreError
 from engramcka.own_files import is_regular
+from engramcka.plain_text import clean
 from engramcka.stores import nodes
 from engramcka.tui.catalog import (
     Entry,
@@ -27,7 +28,6 @@ from engramcka.tui.catalog import (
     read_tail,
     signature,
 )
-from engramcka.tui.terminal import clean
 
 LOG_BYTES = 512_000  # of a log, from its end; a long training writes a line a second
 AT_ONCE_BYTES = 32 << 20  # of a map that is read before the first frame

@@ -16,6 +16,7 @@ from rich.style import Style
 from rich.text import Text
 
 from engramcka.errors import ConfigError, StoreError
+from engramcka.plain_text import clean, without_controls
 from engramcka.results import CkaMap, GateMap
 from engramcka.tui import readout
 from engramcka.tui.catalog import Place, chosen_entry, facts
@@ -23,14 +24,7 @@ from engramcka.tui.charts import Plotted, plotted
 from engramcka.tui.charts.gates import gate_rows
 from engramcka.tui.charts.memory import memory_rows
 from engramcka.tui.loading import Broken, Loaded, Several, load
-from engramcka.tui.terminal import (
-    Capabilities,
-    ascii_only,
-    capabilities,
-    clean,
-    to_ascii,
-    without_controls,
-)
+from engramcka.tui.terminal import Capabilities, ascii_only, capabilities, to_ascii
 from engramcka.tui.titles import result_facts
 from engramcka.tui.widgets import axes
 from engramcka.tui.widgets.bar_list import Row, draw_rows

@@ -6,10 +6,8 @@ never as markup.
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Literal
 
 from rich.cells import cell_len, set_cell_size
@@ -58,25 +56,6 @@ def ascii_only(environ: Mapping[str, str]) -> bool:
         ctype = ""
     locale = environ.get("LC_ALL") or ctype or lang
     return bool(locale) and "utf" not in locale.lower()
-
-
-def clean(name: object) -> str:
-    """The name on one line, without control, format, private-use and surrogate characters.
-
-    Format characters include those that turn the direction of text, with which a name could show
-    something else than it says.
-    """
-    return _clean(str(name))
-
-
-@lru_cache(maxsize=8192)
-def _clean(name: str) -> str:
-    return " ".join(without_controls(name).split())
-
-
-def without_controls(text: str) -> str:
-    """The text with a space for each control, format, private-use and surrogate character."""
-    return "".join(c if unicodedata.category(c)[0] != "C" else " " for c in text)
 
 
 def shorten(text: str, width: int, ellipsis: str = "…") -> str:

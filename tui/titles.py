@@ -6,9 +6,10 @@ from typing import Any
 
 from textual.content import Content
 
+from engramcka.plain_text import clean
 from engramcka.results.base import count
 from engramcka.tui.loading import Broken, Loaded, Several
-from engramcka.tui.terminal import clean, fixed, shorten
+from engramcka.tui.terminal import fixed, shorten
 
 
 def header_line(left: str, right: str, width: int) -> str:

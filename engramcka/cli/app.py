@@ -16,7 +16,8 @@ import typer
 
 from engramcka import __version__, stopping
 from engramcka.cli import browse, check, export, importing, info, init, models, run, verify
-from engramcka.errors import EngramckaError, in_words, one_line
+from engramcka.errors import EngramckaError, in_words
+from engramcka.plain_text import without_controls
 
 app = typer.Typer(
     name="engramcka",
@@ -105,5 +106,5 @@ def _run() -> int | str | None:
 
 def _tell(message: str, code: int) -> int:
     with suppress(OSError):
-        print(f"engramcka: {one_line(message)}", file=sys.stderr, flush=True)
+        print(f"engramcka: {without_controls(message)}", file=sys.stderr, flush=True)
     return code

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from engramcka.errors import StoreError
+from engramcka.plain_text import without_controls
 
 _DEPTH, _LENGTH = 6, 2000  # of names in names, and characters of one
 
@@ -100,4 +101,4 @@ def _flat(facts: dict[str, Any], prefix: str = "", depth: int = _DEPTH) -> list[
 def _clean(text: str) -> str:
     from rich.markup import escape
 
-    return escape("".join(c if c.isprintable() else " " for c in text))
+    return escape(without_controls(text))

@@ -19,7 +19,7 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="What was found, as JSON.")] = False,
 ) -> None:
     """Check every byte of PATH and name each broken file; exit code 1 if there is one."""
-    from engramcka.errors import one_line
+    from engramcka.plain_text import without_controls
     from engramcka.stores.verify import verify
 
     checked = list(verify(path))
@@ -37,9 +37,9 @@ def command(
         print(json.dumps(facts, indent=1))
     else:
         for line in broken:
-            print(one_line(line))
+            print(without_controls(line))
         unfinished = f", {missing:,} samples not written yet" if missing else ""
         verdict = f"{len(broken)} broken" if broken else "all whole"
-        print(one_line(f"{path}: {files:,} files, {size:,} bytes, {verdict}{unfinished}"))
+        print(without_controls(f"{path}: {files:,} files, {size:,} bytes, {verdict}{unfinished}"))
     if broken:
         raise typer.Exit(1)

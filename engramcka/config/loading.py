@@ -20,8 +20,9 @@ from pydantic_core import ErrorDetails
 
 from engramcka.config.model_tables import MODEL_TABLES
 from engramcka.config.schema import Config
-from engramcka.config.tables import ConfigSource, KeyPath, did_you_mean
+from engramcka.config.tables import ConfigSource, KeyPath
 from engramcka.errors import ConfigError
+from engramcka.plain_text import did_you_mean
 
 _KEY = r"""(?:[A-Za-z0-9_-]+|"[^"\n]*"|'[^'\n]*')"""
 _DOTTED = rf"{_KEY}(?:\s*\.\s*{_KEY})*"

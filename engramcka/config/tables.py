@@ -5,11 +5,9 @@ And where its values stand in the file, so that an error can say so.
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import unicodedata
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -44,12 +42,6 @@ def _place(path: str) -> str:
     if any(len(os.fsencode(part)) > _MOST_BYTES for part in path.split("/")):
         raise ValueError(f"found a name of over {_MOST_BYTES} bytes; no file system has such")
     return path
-
-
-def did_you_mean(found: str, names: Iterable[str], cutoff: float = 0.6) -> str:
-    """``did you mean 'NAME'? `` for the most similar of the names; empty if none is."""
-    near = difflib.get_close_matches(found, list(names), n=1, cutoff=cutoff)
-    return f"did you mean {near[0]!r}? " if near else ""
 
 
 Place = Annotated[str, Field(min_length=1), AfterValidator(_place)]

@@ -17,6 +17,7 @@ from engramcka import foreign_files
 from engramcka.config import DataTable
 from engramcka.config.data_table import ENTITY_POSITIONS
 from engramcka.data.documents import DataKeyError, Document, entities_of_spans
+from engramcka.plain_text import first_line
 from engramcka.text_rows import BadLine, read_json_lines
 
 MOST_BYTES = 128 << 20  # of a document
@@ -154,9 +155,7 @@ def _names(files: list[Path]) -> list[str]:
 
 
 def _unreadable(path: Path, error: Exception) -> DataKeyError:
-    message = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    reason = message.splitlines()[0][:160]
-    return DataKeyError("path", f"{path} cannot be read ({reason})")
+    return DataKeyError("path", f"{path} cannot be read ({first_line(error)})")
 
 
 def parquet_rows(path: Path, columns: Sequence[str]) -> Iterator[dict[str, Any]]:

@@ -5,7 +5,6 @@ A local folder is one that `save_to_disk` wrote, or of Parquet, Arrow, JSON line
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from typing import Any
 from engramcka.config import DataTable
 from engramcka.data.documents import OUTSIDE, DataKeyError, Document, entities_of_tags
 from engramcka.data.files import columns_of, missing_column, row_document
+from engramcka.plain_text import did_you_mean, first_line
 
 WORDS, FINE, COARSE = "tokens", "fine_ner_tags", "ner_tags"
 
@@ -56,7 +56,7 @@ def few_nerd(table: DataTable) -> Iterator[Document]:
             raise DataKeyError(
                 "path",
                 f"{table.place}, {table.chosen_split} row {number}, is not of Few-NERD's schema "
-                f"({_line(error)})",
+                f"({first_line(error)})",
             ) from error
         if not len(words) == len(tags) == len(kinds):
             raise DataKeyError(
@@ -91,7 +91,7 @@ def _from_disk(table: DataTable, folder: Path) -> Any:
     try:
         data = load_from_disk(str(folder))
     except Exception as error:
-        raise DataKeyError("path", f"{folder} cannot be loaded ({_line(error)})") from error
+        raise DataKeyError("path", f"{folder} cannot be loaded ({first_line(error)})") from error
     if isinstance(data, Dataset):
         if table.split is not None:
             raise DataKeyError(
@@ -117,7 +117,7 @@ def _loaded(table: DataTable, folder: Path) -> Any:
         found = datasets.load_dataset(place, table.configuration, revision=table.revision)
     except Exception as error:
         key = "name" if "onfig name" in str(error) or "BuilderConfig" in str(error) else "path"
-        raise DataKeyError(key, f"{table.place} cannot be loaded ({_line(error)})") from error
+        raise DataKeyError(key, f"{table.place} cannot be loaded ({first_line(error)})") from error
     plain = table.chosen_split.partition("[")[0]
     if plain not in found:
         raise _no_split(table, list(found))
@@ -133,12 +133,11 @@ def _sliced(table: DataTable, place: str) -> Any:
             place, table.configuration, revision=table.revision, split=table.chosen_split
         )
     except Exception as error:
-        raise DataKeyError("split", f"found {table.split!r} ({_line(error)})") from error
+        raise DataKeyError("split", f"found {table.split!r} ({first_line(error)})") from error
 
 
 def _no_split(table: DataTable, there: Sequence[str]) -> DataKeyError:
-    near = difflib.get_close_matches(table.chosen_split, there, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
+    hint = did_you_mean(table.chosen_split, there)
     names = ", ".join(repr(name) for name in there)
     return DataKeyError(
         "split", f"{table.place} has no split {table.chosen_split!r}", f"{hint}allowed: {names}"
@@ -173,7 +172,3 @@ def _quiet() -> Iterator[None]:
         datasets.logging.set_verbosity(before)
         if shown and os.environ.get("HF_DATASETS_DISABLE_PROGRESS_BARS") is None:
             datasets.enable_progress_bars()
-
-
-def _line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

@@ -31,8 +31,8 @@ from engramcka.figures.lines import (
     spread_sentence,
 )
 from engramcka.figures.style import Style, as_style, compose, new_figure, on_own_axes
+from engramcka.plain_text import one_line
 from engramcka.results import AllocationSweep
-from engramcka.results.base import one_line
 
 Float = npt.NDArray[np.float64]
 

@@ -13,8 +13,8 @@ import numpy as np
 from engramcka.figures.draw import Drawing
 from engramcka.figures.heatmap import cka_figure, plot_cka_map
 from engramcka.figures.latex import Table, escaped, interval, number
+from engramcka.plain_text import one_line
 from engramcka.results import CkaMap
-from engramcka.results.base import one_line
 
 
 def cka_caption(cka: CkaMap, *, k: int = 5, first_layer: int = 1) -> str:

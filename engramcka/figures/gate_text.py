@@ -24,8 +24,8 @@ from engramcka.figures.heatmap import finish_colour_bar
 from engramcka.figures.labels import as_plain, drawable, elided, scripts, size_in_points, text_width
 from engramcka.figures.style import Style, as_style, further_fonts, new_figure
 from engramcka.figures.token_lines import Place, joined, mirrored, pieces_of, set_in_lines
+from engramcka.plain_text import one_line
 from engramcka.results import GateMap, GateText
-from engramcka.results.base import one_line
 
 Float = npt.NDArray[np.float64]
 

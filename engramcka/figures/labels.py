@@ -18,7 +18,7 @@ from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.text import Text
 from matplotlib.textpath import TextToPath
 
-from engramcka.results.base import one_line
+from engramcka.plain_text import one_line
 
 _HINTED = 1.09  # text on a coarse grid of pixels is up to so much wider than its outlines
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from engramcka.errors import ComparisonError
-from engramcka.results.base import one_line
+from engramcka.plain_text import one_line
 from engramcka.results.statistics import Float, deviation
 
 Table = tuple[list[str], list[list[str]]]  # head, rows

@@ -33,8 +33,8 @@ from engramcka.figures.latex import Table, escaped, interval, number
 from engramcka.figures.lines import LineStyle, draw_band, draw_curve, draw_legend
 from engramcka.figures.options import READINGS, Reading
 from engramcka.figures.style import Style, as_style, compose, new_figure, on_own_axes
+from engramcka.plain_text import one_line
 from engramcka.results import LensCurve
-from engramcka.results.base import one_line
 
 Float = npt.NDArray[np.float64]
 _LOWEST = 1e-3  # of the largest value: what a logarithmic axis goes down to

@@ -22,7 +22,7 @@ from matplotlib.lines import Line2D
 from engramcka.errors import ComparisonError, ConfigError
 from engramcka.figures.broken import set_ticks, span_of
 from engramcka.figures.labels import as_plain, elided, fit, size_in_points, text_width, tick_size
-from engramcka.results.base import one_line
+from engramcka.plain_text import one_line
 from engramcka.results.losses import SeedSweep
 from engramcka.results.statistics import mean_finite
 

@@ -25,8 +25,8 @@ from engramcka.figures.labels import as_plain, elided, fit, size_in_points, text
 from engramcka.figures.latex import Table, escaped, interval, number
 from engramcka.figures.lines import LineStyle, draw_legend
 from engramcka.figures.style import Style, as_style, compose, new_figure, on_own_axes
+from engramcka.plain_text import one_line
 from engramcka.results import MemoryAblation
-from engramcka.results.base import one_line
 
 Float = npt.NDArray[np.float64]
 

@@ -21,8 +21,8 @@ from engramcka.figures.heatmap import (
 )
 from engramcka.figures.labels import size_in_points
 from engramcka.figures.style import Style, as_style, compose, new_figure, on_own_axes
+from engramcka.plain_text import one_line
 from engramcka.results import CkaMap
-from engramcka.results.base import one_line
 
 _NARROWEST = 1.05  # inches a panel needs for its ticks and title
 

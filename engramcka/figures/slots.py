@@ -31,8 +31,8 @@ from engramcka.figures.lines import (
     spread_sentence,
 )
 from engramcka.figures.style import Style, as_style, compose, new_figure, on_own_axes
+from engramcka.plain_text import one_line
 from engramcka.results import SlotSweep
-from engramcka.results.base import one_line
 
 _HIGH = 0.68  # height over width
 

@@ -27,8 +27,8 @@ from engramcka.figures.latex import Table, deviations, escaped, interval, number
 from engramcka.figures.lines import LineStyle, draw_points, finish_losses
 from engramcka.figures.style import Style, as_style, compose, new_figure, on_own_axes
 from engramcka.figures.sweep_labels import draw_ablations, name_lines
+from engramcka.plain_text import one_line
 from engramcka.results import LossSweep
-from engramcka.results.base import one_line
 from engramcka.results.statistics import deviation
 
 Float = npt.NDArray[np.float64]

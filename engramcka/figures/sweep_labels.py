@@ -19,7 +19,7 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Annotation
 
 from engramcka.figures.labels import as_plain, elided, fit, size_in_points, text_width, tick_size
-from engramcka.results.base import one_line
+from engramcka.plain_text import one_line
 
 Float = npt.NDArray[np.float64]
 

@@ -21,8 +21,8 @@ from engramcka.figures.labels import as_plain, fit, short_count, size_in_points,
 from engramcka.figures.latex import Table, escaped, number
 from engramcka.figures.lines import LineStyle, draw_legend, loss_label
 from engramcka.figures.style import Style, as_style, compose, new_figure, on_own_axes
+from engramcka.plain_text import one_line
 from engramcka.results import TrainingCurve
-from engramcka.results.base import one_line
 
 Float = npt.NDArray[np.float64]
 

@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from engramcka.config import Config
 from engramcka.config.analysis_tables import ColumnTest, column_tests
-from engramcka.config.tables import KeyPath, did_you_mean
+from engramcka.config.tables import KeyPath
+from engramcka.plain_text import did_you_mean
 
 _SHOWN = 12  # values named in a message at most
 

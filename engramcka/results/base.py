@@ -7,7 +7,6 @@ rows (`Result.rows`) and says in one sentence what it found (`Result.summary`).
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import Field, fields
 from importlib import import_module
@@ -25,7 +24,6 @@ Pack = tuple[Arrays, dict[str, Any]]  # arrays, and attributes beside the plain 
 Row = dict[str, Any]
 
 _MAX_TEXT = 100_000  # characters of a label or a warning
-_JOINERS = "\u200c\u200d"  # some scripts need them
 
 
 def part(package: str, kind: str) -> ModuleType:
@@ -51,19 +49,6 @@ def along(*dimensions: str, name: str | None = None) -> dict[str, Any]:
 def count(number: int, noun: str) -> str:
     """The number with its noun, in the plural where it should be."""
     return f"{number} {noun}{'s' * (number != 1)}"
-
-
-def one_line(name: str) -> str:
-    """A name on one line, without control, format and surrogate characters.
-
-    Format characters include those that turn the direction of text, which can make a label show
-    something else than it says.
-    """
-    shown = (
-        character if unicodedata.category(character)[0] != "C" or character in _JOINERS else " "
-        for character in str(name)
-    )
-    return " ".join("".join(shown).split())
 
 
 class Result:

@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from engramcka.errors import ComparisonError
-from engramcka.results.base import Array, Arrays, Pack, Result, Row, along, count, fits, one_line
+from engramcka.plain_text import one_line
+from engramcka.results.base import Array, Arrays, Pack, Result, Row, along, count, fits
 from engramcka.results.statistics import Float
 
 _TYPE = ("type", "layer", "stream")

@@ -9,7 +9,8 @@ from typing import Any, Literal
 import numpy as np
 
 from engramcka.errors import ComparisonError
-from engramcka.results.base import Result, Row, along, one_line
+from engramcka.plain_text import one_line
+from engramcka.results.base import Result, Row, along
 from engramcka.results.statistics import Float
 
 Direction = Literal["final||layer", "layer||final"]

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from engramcka.results.base import Result, Row, along, one_line
+from engramcka.plain_text import one_line
+from engramcka.results.base import Result, Row, along
 from engramcka.results.statistics import Float
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from engramcka.errors import ComparisonError
-from engramcka.results.base import Row, along, one_line
+from engramcka.plain_text import one_line
+from engramcka.results.base import Row, along
 from engramcka.results.losses import BaselineSweep
 from engramcka.results.statistics import Float, student_quantile
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from engramcka.errors import ComparisonError
-from engramcka.results.base import Result, Row, along, one_line
+from engramcka.plain_text import one_line
+from engramcka.results.base import Result, Row, along
 from engramcka.results.statistics import Float
 
 

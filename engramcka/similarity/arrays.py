@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 
 from engramcka.errors import ComparisonError, EngramckaError
+from engramcka.plain_text import first_line
 
 _PLAIN = (torch.Tensor, torch.nn.Parameter)  # a subclass may hold its values anywhere
 
@@ -56,7 +57,7 @@ class Rows:
         except (EngramckaError, OSError, MemoryError):
             raise
         except Exception as error:  # each library raises its own kinds
-            raise self._refuse(_first_line(error)) from error
+            raise self._refuse(first_line(error)) from error
         shape = (count, self.shape[1])
         if tuple(block.shape) != shape or block.dtype != self.dtype:
             found, wanted = (tuple(block.shape), block.dtype), (shape, self.dtype)
@@ -148,7 +149,7 @@ def _listed(array: Any, name: str) -> Any:
     except Exception as error:  # whatever the object's own conversion raises
         raise ComparisonError(
             f"{name} is a {type(array).__name__} that makes no array "
-            f"({_first_line(error)}); a layer is a matrix (samples, width)"
+            f"({first_line(error)}); a layer is a matrix (samples, width)"
         ) from error
 
 
@@ -174,7 +175,3 @@ def _native_dtype(dtype: Any) -> Any:
 
 def _no_matrix(name: str, shape: tuple[Any, ...]) -> ComparisonError:
     return ComparisonError(f"{name} has shape {shape}; a layer is a matrix (samples, width)")
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).split("\n")[0][:120]

@@ -16,6 +16,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from engramcka.errors import StoreError
+from engramcka.plain_text import first_line
 from engramcka.stores import layout, nodes
 from engramcka.stores.nodes import CRC_BYTES, chunk_file, read_file, require_one_chunk, verified
 
@@ -100,7 +101,7 @@ def _unpacked(content: bytes, path: Path, most: int) -> bytes:
             raise ValueError(f"unpacks to {size:,} bytes, more than ours ever do")
         return bytes(Zstd().decode(content, bytearray(size))) if size else b""
     except (IndexError, RuntimeError, ValueError) as error:
-        raise StoreError(f"{path}: cannot be read ({layout.first_line(error)})") from error
+        raise StoreError(f"{path}: cannot be read ({first_line(error)})") from error
 
 
 def _frame_bytes(content: bytes) -> int:
@@ -132,7 +133,7 @@ def _strings(content: bytes, path: Path, count: int) -> list[str]:
                 raise ValueError("cut short")
             found.append(content[start:at].decode())
     except ValueError as error:
-        raise StoreError(f"{path}: cannot be read ({layout.first_line(error)})") from error
+        raise StoreError(f"{path}: cannot be read ({first_line(error)})") from error
     return found
 
 

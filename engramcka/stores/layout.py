@@ -165,8 +165,3 @@ def check_version(path: Path, attributes: Mapping[str, Any], kind: str) -> None:
 def header(kind: str) -> dict[str, Any]:
     """The attributes that say what a group is."""
     return {TYPE: kind, VERSION: VERSIONS[kind]}
-
-
-def first_line(error: BaseException) -> str:
-    """An exception's message cut to one line, or its type's name where it has none."""
-    return (str(error) or type(error).__name__).splitlines()[0][:200]

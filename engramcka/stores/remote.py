@@ -20,7 +20,8 @@ from types import SimpleNamespace
 from typing import Any, NoReturn
 
 from engramcka.errors import StoreError
-from engramcka.stores import layout, manifest, nodes
+from engramcka.plain_text import first_line
+from engramcka.stores import manifest, nodes
 from engramcka.stores.activation_metadata import store_attributes
 from engramcka.stores.activations import ActivationStore
 from engramcka.stores.threads import parallel_map
@@ -153,10 +154,10 @@ def remote_path(url: str) -> RemotePath:
     except ImportError as error:
         extra = _EXTRAS.get(url.split("::")[-1].partition("://")[0])
         advice = f"install it with: pip install 'engramcka[{extra}]'" if extra else ""
-        reason = f"{url}: {layout.first_line(error)}"
+        reason = f"{url}: {first_line(error)}"
         raise StoreError("; ".join(filter(None, (reason, advice))), exit_code=2) from error
     except Exception as error:  # each protocol's package raises its own kinds
-        raise StoreError(f"{url}: {layout.first_line(error)}", exit_code=2) from error
+        raise StoreError(f"{url}: {first_line(error)}", exit_code=2) from error
     return RemotePath(url.rstrip("/"), files, path.rstrip("/"))
 
 
@@ -241,9 +242,9 @@ def _as_os_error() -> Iterator[None]:
     except FileNotFoundError as error:
         cause = error.__cause__  # of http's, that there was no answer
         if isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError):
-            raise OSError(layout.first_line(cause)) from error
+            raise OSError(first_line(cause)) from error
         raise
     except OSError:
         raise
     except Exception as error:
-        raise OSError(layout.first_line(error)) from error
+        raise OSError(first_line(error)) from error

@@ -21,6 +21,7 @@ from engramcka.own_files import (
     is_folder,
     read_regular,
 )
+from engramcka.plain_text import first_line
 from engramcka.results.kinds import KINDS
 from engramcka.stores import layout, results
 from engramcka.stores.activations import ActivationStore
@@ -92,7 +93,7 @@ class Run:
             content = read_regular(self.path / layout.CONFIG, _MOST_CONFIG_BYTES)
             return tomllib.loads(content.decode())
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            reason = getattr(error, "strerror", None) or layout.first_line(error)
+            reason = first_line(error)
             raise StoreError(f"{self.path / layout.CONFIG}: cannot be read ({reason})") from error
 
     @property

@@ -23,6 +23,7 @@ from transformers.trainer_callback import PrinterCallback
 
 from engramcka.config import TrainingTable
 from engramcka.errors import Interrupted, TrainingError
+from engramcka.plain_text import first_line
 from engramcka.training import ranks
 from engramcka.training.balancing import ExpertLoads
 from engramcka.training.optimizer import make_optimizer
@@ -105,9 +106,8 @@ class _Trainer(Trainer):
         except RuntimeError as error:
             if not any(name in str(error) for name in _WRITERS):
                 raise
-            reason = str(error).splitlines()[0][:200]
             raise OSError(
-                f"{self.args.output_dir}: a state cannot be written ({reason})"
+                f"{self.args.output_dir}: a state cannot be written ({first_line(error)})"
             ) from error
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:

@@ -29,6 +29,7 @@ from safetensors.torch import save_file
 from engramcka.atomic import atomic_path, remove_at_once, remove_scratch
 from engramcka.errors import StoreError
 from engramcka.own_files import check_folder, read_regular
+from engramcka.plain_text import first_line
 from engramcka.stores import layout, manifest
 from engramcka.stores.manifest import refuse_unlisted_files
 from engramcka.training.record import Progress
@@ -143,7 +144,7 @@ class WorkFolder:
 
     def _refused(self, error: Exception) -> StoreError:
         return StoreError(
-            f"{self.state}: the state of a training cannot be read ({layout.first_line(error)}); "
+            f"{self.state}: the state of a training cannot be read ({first_line(error)}); "
             f"delete {self.folder} to train from the start"
         )
 

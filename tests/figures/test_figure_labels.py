@@ -10,7 +10,7 @@ from matplotlib.font_manager import FontProperties
 
 from engramcka.figures import FORMATS, cka_figure, figure_bytes, paper_figure, sweep_figure
 from engramcka.figures.labels import elided, text_width, wrapped
-from engramcka.results.base import one_line
+from engramcka.plain_text import one_line
 
 HOSTILE = [
     "$x_1^2$ and $unbalanced",

@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
+from engramcka.plain_text import clean
 from engramcka.tui.terminal import (
     Capabilities,
     ascii_only,
     capabilities,
-    clean,
     cut,
     fixed,
     shorten,

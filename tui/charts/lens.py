@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from engramcka.plain_text import clean
 from engramcka.results import Float, LensCurve
 from engramcka.tui import readout
 from engramcka.tui.charts import Detail
 from engramcka.tui.loading import Several
-from engramcka.tui.terminal import clean
 from engramcka.tui.widgets.chart_drawing import Chart, Curve, mark_of
 
 _FIELDS = ("kl", "entropy", "top1")

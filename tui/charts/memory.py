@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from engramcka.plain_text import clean
 from engramcka.results import MemoryAblation
 from engramcka.tui import readout
 from engramcka.tui.charts import Detail
-from engramcka.tui.terminal import clean
 from engramcka.tui.widgets.bar_list import Row
 
 

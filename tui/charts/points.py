@@ -6,12 +6,12 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 
+from engramcka.plain_text import clean
 from engramcka.results import Float
 from engramcka.results.losses import SeedSweep
 from engramcka.tui.charts import Detail
 from engramcka.tui.loading import Several
 from engramcka.tui.readout import seeds_deviation, signed
-from engramcka.tui.terminal import clean
 from engramcka.tui.widgets.chart_drawing import Chart, Curve, Level
 
 S = TypeVar("S", bound=SeedSweep)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from engramcka.plain_text import clean
 from engramcka.results import Float, SlotSweep
 from engramcka.tui.charts import Detail
 from engramcka.tui.charts.points import PointsPlot
 from engramcka.tui.readout import signed
-from engramcka.tui.terminal import clean
 from engramcka.tui.widgets.chart_drawing import Level
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from engramcka.plain_text import clean
 from engramcka.results import LossSweep
 from engramcka.tui.charts import Detail
 from engramcka.tui.readout import NONE, seeds_deviation, signed
-from engramcka.tui.terminal import clean
 from engramcka.tui.widgets.chart_drawing import Chart, Curve, Level
 
 _ABLATION_STYLE = 3  # colour of the ablations among those of curves

@@ -15,6 +15,7 @@ from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import ContentSwitcher, Input, Static
 
+from engramcka.plain_text import clean
 from engramcka.tui import loading, titles
 from engramcka.tui.catalog import Entry, facts, signature
 from engramcka.tui.exporting import Exportable, Part
@@ -28,7 +29,7 @@ from engramcka.tui.messages import (
 )
 from engramcka.tui.screens.map import MapView
 from engramcka.tui.session import Session
-from engramcka.tui.terminal import Capabilities, clean
+from engramcka.tui.terminal import Capabilities
 from engramcka.tui.widgets.run_tree import RunTree, by_step
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
+from engramcka.plain_text import clean
 from engramcka.tui.catalog import Entry
 from engramcka.tui.keys import Prompt, Shortcut
-from engramcka.tui.terminal import clean
 
 SHOWN = 200  # entries at once; typing finds the rest
 

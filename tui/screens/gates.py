@@ -7,13 +7,14 @@ from textual.app import ComposeResult
 from textual.widgets import Static
 
 from engramcka import palettes
+from engramcka.plain_text import clean
 from engramcka.results import Float, GateMap
 from engramcka.tui import readout
 from engramcka.tui.charts.gates import gate_rows
 from engramcka.tui.exporting import Part
 from engramcka.tui.keys import Shortcut
 from engramcka.tui.screens.bars import BarsView
-from engramcka.tui.terminal import Capabilities, clean, cut
+from engramcka.tui.terminal import Capabilities, cut
 from engramcka.tui.widgets.bar_list import BarList
 from engramcka.tui.widgets.canvas import Line
 from engramcka.tui.widgets.panel import DetailsPanel

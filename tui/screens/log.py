@@ -15,8 +15,9 @@ from textual.app import ComposeResult
 from textual.containers import VerticalScroll
 from textual.widgets import Static
 
+from engramcka.plain_text import clean
 from engramcka.tui.keys import Shortcut
-from engramcka.tui.terminal import Capabilities, clean, cut, fixed
+from engramcka.tui.terminal import Capabilities, cut, fixed
 
 _BAR = 16  # characters of a progress bar
 _SHOWN_EVENTS = 400

@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from rich.cells import cell_len
 
+from engramcka.plain_text import clean
 from engramcka.results import Float
-from engramcka.tui.terminal import clean, shorten
+from engramcka.tui.terminal import shorten
 from engramcka.tui.widgets.axes import round_values, value_text
 from engramcka.tui.widgets.grid import Grid
 

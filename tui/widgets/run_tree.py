@@ -10,10 +10,11 @@ from rich.text import Text
 from textual.widgets import Tree
 from textual.widgets.tree import TreeNode
 
+from engramcka.plain_text import clean
 from engramcka.tui.catalog import Entry, RunFacts, series_of
 from engramcka.tui.keys import Shortcut
 from engramcka.tui.messages import EntryChosen
-from engramcka.tui.terminal import clean, shorten
+from engramcka.tui.terminal import shorten
 
 FOUND_LIMIT = 300  # entries shown at once while a filter is on
 

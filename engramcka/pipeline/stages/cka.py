@@ -16,9 +16,10 @@ from engramcka.pipeline.stages.extract import finished_store, left_out_words, no
 from engramcka.pipeline.stages.importing import BY_ROW, BY_SPAN, IDENTITY
 from engramcka.pipeline.tasks import Task
 from engramcka.pipeline.where import rows_where
+from engramcka.plain_text import first_line
 from engramcka.progress import TaskProgress
 from engramcka.ram import out_of_memory
-from engramcka.stores import layout, provenance
+from engramcka.stores import provenance
 
 FEWEST = 4  # samples that the unbiased estimators need
 _NAME = 20  # characters of a sample that a warning shows
@@ -170,8 +171,7 @@ def _explaining_out_of_memory(cka: CkaTable) -> Iterator[None]:
         if not out_of_memory(error):
             raise
         raise ComparisonError(
-            f"cka {cka.name}: out of memory ({layout.first_line(error)}); a smaller batch_size "
-            "needs less"
+            f"cka {cka.name}: out of memory ({first_line(error)}); a smaller batch_size needs less"
         ) from error
 
 

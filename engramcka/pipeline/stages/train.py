@@ -26,6 +26,7 @@ from engramcka.pipeline.trainings import (
     retraining_damaged,
     tokenizer_inputs,
 )
+from engramcka.plain_text import first_line
 from engramcka.progress import TaskProgress
 from engramcka.ram import out_of_memory
 from engramcka.stores import layout, manifest, provenance, results
@@ -226,7 +227,7 @@ def _explaining_out_of_memory() -> Iterator[None]:
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
-        reason = f" ({layout.first_line(error)})" if str(error) else ""
+        reason = f" ({first_line(error)})" if str(error) else ""
         raise OutOfMemory(
             f"out of memory{reason}; a smaller training.batch_size, sequence_length or preset may "
             "fit"

@@ -15,6 +15,7 @@ from typing import Any
 
 from engramcka import foreign_files
 from engramcka.errors import EngramckaError, StoreError
+from engramcka.plain_text import first_line
 
 _LAYER = re.compile(r"(?<![a-z])layer[ _=-]?(\d+)", re.IGNORECASE)
 _SEED = re.compile(r"(?<![a-z])seed[ _=-]?(\d+)", re.IGNORECASE)
@@ -121,5 +122,4 @@ def _scalars(file: Path) -> Iterator[tuple[str, float]]:
     except EngramckaError:
         raise
     except Exception as error:  # the reader raises whatever its protobuf does
-        reason = (str(error) or type(error).__name__).splitlines()[0][:120]
-        raise StoreError(f"{file}: cannot be read ({reason})", exit_code=2) from error
+        raise StoreError(f"{file}: cannot be read ({first_line(error)})", exit_code=2) from error

@@ -20,6 +20,7 @@ import numpy as np
 
 from engramcka import foreign_files
 from engramcka.errors import DataError, StoreError
+from engramcka.plain_text import first_line
 from engramcka.stores import layout, nodes
 from engramcka.stores.activations import ActivationStore
 from engramcka.stores.foreign import limits
@@ -55,9 +56,7 @@ class ForeignArrays:
             try:
                 block = np.asarray(self.read(name, samples))
             except Exception as error:  # each format's library raises its own kinds
-                raise StoreError(
-                    f"array {name!r} cannot be read ({layout.first_line(error)})"
-                ) from error
+                raise StoreError(f"array {name!r} cannot be read ({first_line(error)})") from error
             if self.dtype == "bfloat16":
                 yield number, np.ascontiguousarray(block).view(np.uint16)
             else:
@@ -97,7 +96,7 @@ def open_foreign(
             raise
         except Exception as error:  # each format's library raises its own kinds
             raise StoreError(
-                f"{path}: cannot be read ({layout.first_line(error)})", exit_code=2
+                f"{path}: cannot be read ({first_line(error)})", exit_code=2
             ) from error
         if layer_axis is not None:
             shapes, read = _unstacked(path, shapes, read, layer_axis)
@@ -132,9 +131,7 @@ def read_samples(path: str) -> dict[str, Any]:
     except BadLine as error:
         raise StoreError(f"{path}, {error}", exit_code=2) from error
     except OSError as error:
-        raise StoreError(
-            f"{path}: cannot be read ({layout.first_line(error)})", exit_code=2
-        ) from error
+        raise StoreError(f"{path}: cannot be read ({first_line(error)})", exit_code=2) from error
     columns = {name: _column(path, name, rows) for name in (rows[0] if rows else ())}
     for name in ("document", "start", "end"):
         if name not in columns:

@@ -17,6 +17,7 @@ import numpy as np
 
 from engramcka import foreign_files
 from engramcka.errors import EngramckaError
+from engramcka.plain_text import first_line
 from engramcka.results import CkaMap
 from engramcka.stores.foreign import limits
 from engramcka.stores.foreign.numpy_files import mapped
@@ -102,7 +103,7 @@ def _read_npy(path: Path) -> Parts:
     try:
         return {"similarity": np.asarray(mapped(path))}
     except Exception as error:  # NumPy's header is Python, which fails in many ways
-        raise refusal(f"{path}: no plain .npy array ({_reason(error)})") from error
+        raise refusal(f"{path}: no plain .npy array ({first_line(error)})") from error
 
 
 def _read_safetensors(path: Path) -> Parts:
@@ -114,7 +115,7 @@ def _read_safetensors(path: Path) -> Parts:
         tensors = load_file(path)
     except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
         raise refusal(
-            f"{path}: cannot be read ({_reason(error)})", "allowed: float64, float32 or float16"
+            f"{path}: cannot be read ({first_line(error)})", "allowed: float64, float32 or float16"
         ) from error
     if "similarity" in tensors:
         found: Parts = {name: tensors[name] for name in MATRICES if name in tensors}
@@ -189,7 +190,3 @@ def _numbers(path: Path, line: int, row: list[str]) -> list[float]:
         return [float(value) if value.strip() else float("nan") for value in row]
     except ValueError as error:
         raise refusal(f"{path}, line {line}: {error}") from error
-
-
-def _reason(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0][:120]

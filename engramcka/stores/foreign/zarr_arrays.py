@@ -19,6 +19,7 @@ import numpy as np
 
 from engramcka import foreign_files
 from engramcka.errors import StoreError
+from engramcka.plain_text import first_line
 from engramcka.stores import layout, nodes
 from engramcka.stores.foreign import limits
 from engramcka.stores.foreign.limits import ArrayShape, Opened
@@ -48,7 +49,7 @@ def open_zarr(path: str) -> Opened:
     except StoreError:
         raise
     except Exception as error:  # each protocol's package raises its own kinds
-        raise _no_zarr(path, layout.first_line(error)) from error
+        raise _no_zarr(path, first_line(error)) from error
     if isinstance(place, Path):
         store: Any = LocalStore(place, read_only=True)
     else:
@@ -65,7 +66,7 @@ def open_zarr(path: str) -> Opened:
             raise
         except Exception as error:  # of Zarr's own, and of whatever the document holds
             raise StoreError(
-                f"{path}: array {name!r} cannot be read ({layout.first_line(error)})", exit_code=2
+                f"{path}: array {name!r} cannot be read ({first_line(error)})", exit_code=2
             ) from error
 
     def read(name: str, rows: slice) -> Any:
@@ -127,7 +128,7 @@ def _parsed(place: Path | RemotePath, name: str, text: bytes) -> Metadata:
         document = json.loads(text)
     except ValueError as error:
         raise StoreError(
-            f"{place / name}: cannot be read ({layout.first_line(error)})", exit_code=2
+            f"{place / name}: cannot be read ({first_line(error)})", exit_code=2
         ) from error
     if not isinstance(document, dict):
         raise StoreError(f"{place / name}: cannot be read (no JSON object)", exit_code=2)
