@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
@@ -33,8 +32,6 @@ from engramcka.figures.lines import (
 from engramcka.figures.style import Style, as_style, compose, new_figure, on_own_axes
 from engramcka.plain_text import one_line
 from engramcka.results import AllocationSweep
-
-Float = npt.NDArray[np.float64]
 
 _HIGH = 0.68  # height over width
 _X_LABELS = (

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FormatStrFormatter, MaxNLocator
 
-Float = npt.NDArray[np.float64]
+from engramcka.results.statistics import Float
 
 FAR = 0.75  # of the others' span: a line farther away than this breaks the axis
 _MARGIN = 0.13  # of the others' span, around each part

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
-import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
 from matplotlib.colors import LinearSegmentedColormap, Normalize, to_rgb
@@ -26,8 +25,7 @@ from engramcka.figures.style import Style, as_style, further_fonts, new_figure
 from engramcka.figures.token_lines import Place, joined, mirrored, pieces_of, set_in_lines
 from engramcka.plain_text import one_line
 from engramcka.results import GateMap, GateText
-
-Float = npt.NDArray[np.float64]
+from engramcka.results.statistics import Float
 
 _STRONG = "#d55e00"  # ground of a token whose gate is open
 _LINE = 1.65  # line height in font sizes

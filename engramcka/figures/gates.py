@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
-import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
@@ -27,8 +26,7 @@ from engramcka.figures.lines import COLOURS, LineStyle, draw_legend
 from engramcka.figures.style import Style, as_style, compose, new_figure, on_own_axes
 from engramcka.plain_text import one_line
 from engramcka.results import GateMap
-
-Float = npt.NDArray[np.float64]
+from engramcka.results.statistics import Float
 
 _ROW = 10.0  # points a type at least
 _DOT = 2.7  # points a dot of a type

@@ -33,8 +33,7 @@ from engramcka.figures.labels import (
 )
 from engramcka.figures.style import Style, as_style, compose, new_figure, on_own_axes
 from engramcka.results import CkaMap
-
-Float = npt.NDArray[np.float64]
+from engramcka.results.statistics import Float
 
 _CASING = "#000000c0"  # under white lines, which are seen on the brightest cells so
 _SLIM = 4.0  # a map with more layers one way than this many times the other is drawn so slim

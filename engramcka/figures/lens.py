@@ -35,8 +35,8 @@ from engramcka.figures.options import READINGS, Reading
 from engramcka.figures.style import Style, as_style, compose, new_figure, on_own_axes
 from engramcka.plain_text import one_line
 from engramcka.results import LensCurve
+from engramcka.results.statistics import Float
 
-Float = npt.NDArray[np.float64]
 _LOWEST = 1e-3  # of the largest value: what a logarithmic axis goes down to
 _WIDE = 6.0  # inches; narrower, panels stand under each other
 _HIGH = 0.62  # height over width of a panel

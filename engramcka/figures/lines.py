@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
 from matplotlib.container import ErrorbarContainer
@@ -24,9 +23,7 @@ from engramcka.figures.broken import set_ticks, span_of
 from engramcka.figures.labels import as_plain, elided, fit, size_in_points, text_width, tick_size
 from engramcka.plain_text import one_line
 from engramcka.results.losses import SeedSweep
-from engramcka.results.statistics import mean_finite
-
-Float = npt.NDArray[np.float64]
+from engramcka.results.statistics import Float, mean_finite
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f")
 _MARKERS = "os^Dv"

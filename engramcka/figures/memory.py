@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
@@ -27,8 +26,7 @@ from engramcka.figures.lines import LineStyle, draw_legend
 from engramcka.figures.style import Style, as_style, compose, new_figure, on_own_axes
 from engramcka.plain_text import one_line
 from engramcka.results import MemoryAblation
-
-Float = npt.NDArray[np.float64]
+from engramcka.results.statistics import Float
 
 _ROW = 15.0  # points a bar
 _THICK = 0.8  # of a class's row, for all its bars

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
@@ -29,9 +28,7 @@ from engramcka.figures.style import Style, as_style, compose, new_figure, on_own
 from engramcka.figures.sweep_labels import draw_ablations, name_lines
 from engramcka.plain_text import one_line
 from engramcka.results import LossSweep
-from engramcka.results.statistics import deviation
-
-Float = npt.NDArray[np.float64]
+from engramcka.results.statistics import Float, deviation
 
 _POINTS = "#3b6fb6"
 _BASELINE = "#e8820c"

@@ -12,7 +12,6 @@ from itertools import product
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
@@ -20,8 +19,7 @@ from matplotlib.text import Annotation
 
 from engramcka.figures.labels import as_plain, elided, fit, size_in_points, text_width, tick_size
 from engramcka.plain_text import one_line
-
-Float = npt.NDArray[np.float64]
+from engramcka.results.statistics import Float
 
 _CROSSES = "#c8383c"
 _QUIET = "#808080"

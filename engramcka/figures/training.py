@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
@@ -23,8 +22,6 @@ from engramcka.figures.lines import LineStyle, draw_legend, loss_label
 from engramcka.figures.style import Style, as_style, compose, new_figure, on_own_axes
 from engramcka.plain_text import one_line
 from engramcka.results import TrainingCurve
-
-Float = npt.NDArray[np.float64]
 
 _HIGH = 0.62  # height over width
 _TOP_SHARE = 99.0  # percentile of losses that the axis reaches at least; a spike may leave it
