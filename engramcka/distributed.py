@@ -8,8 +8,8 @@ Every rank goes through the same tasks in the same order and meets the others af
 end a rank takes leave, with what it failed with if it did, so that no one waits for it; the first
 rank, which may hold the store, leaves last. There is no process group: each rank trains and
 extracts by itself, and libraries must not take it for a part of theirs. Only where all ranks train
-one model together (`World.together`) does a library make one, and while they hold one model as one
-(`World.as_one`) there is ours.
+one model together (`World.torch_distributed_env`) does a library make one, and while they hold one
+model as one (`World.as_one`) there is ours.
 """
 
 from __future__ import annotations
@@ -175,7 +175,7 @@ class World:
             os.environ.update(hidden)
 
     @contextmanager
-    def together(self) -> Iterator[None]:
+    def torch_distributed_env(self) -> Iterator[None]:
         """Show the other ranks to libraries that read the environment, as torchrun does; srun not.
 
         For work that all ranks do in step. The process group that the libraries make stays.
@@ -214,7 +214,7 @@ class World:
         if gpu is not None:
             self.require_own_gpus([str(torch.cuda.get_device_properties(gpu).uuid)])
         is_ours = not dist.is_initialized()
-        with self.together():
+        with self.torch_distributed_env():
             if is_ours:
                 self._groups += 1
                 dist.init_process_group(

@@ -184,7 +184,7 @@ def test_other_ranks_can_be_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     import os
 
     monkeypatch.setenv("LOCAL_RANK", "7")
-    with distributed.World(3, 4, 1, store=None).together():
+    with distributed.World(3, 4, 1, store=None).torch_distributed_env():
         shown = [os.environ[name] for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")]
     assert shown == ["3", "4", "1"]
     assert os.environ["LOCAL_RANK"] == "7"

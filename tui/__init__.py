@@ -27,13 +27,13 @@ def browse(paths: Sequence[Path], *, once: bool = False) -> None:
         ConfigError: a path is none of these, or there is no terminal to open the app in.
         StoreError: with ``once``, the result cannot be read.
     """
-    from engramcka.tui.catalog import find_places
+    from engramcka.tui.catalog import find_runs
 
-    places = find_places(paths)
+    refs = find_runs(paths)
     if once:
         from engramcka.tui.once import print_first
 
-        print_first(places)
+        print_first(refs)
         return
     if not sys.stdout.isatty() or not sys.stdin.isatty():
         raise ConfigError("browse needs a terminal; with --once it prints the first result instead")
@@ -42,6 +42,6 @@ def browse(paths: Sequence[Path], *, once: bool = False) -> None:
     from engramcka.tui.terminal import capabilities
 
     session = load_session(paths, state_file())
-    app = BrowseApp(paths, places, capabilities(os.environ), session)
+    app = BrowseApp(paths, refs, capabilities(os.environ), session)
     app.run()
     save_session(paths, app.last_session, state_file())

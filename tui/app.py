@@ -26,7 +26,7 @@ from engramcka.tui.session import Session
 from engramcka.tui.terminal import Capabilities, to_ascii
 
 if TYPE_CHECKING:
-    from engramcka.tui.catalog import Place
+    from engramcka.tui.catalog import RunRef
 
 THEMES = (
     Theme(
@@ -73,7 +73,7 @@ class BrowseApp(App[None]):
     def __init__(
         self,
         paths: Sequence[Path],
-        places: Sequence[Place],
+        refs: Sequence[RunRef],
         capabilities: Capabilities,
         session: Session | None = None,
         pause: float = PAUSE,
@@ -83,7 +83,7 @@ class BrowseApp(App[None]):
         super().__init__(ansi_color=native)
         session = session or Session()
         self.last_session = session
-        self.browser = BrowseScreen(paths, places, capabilities, session, pause)
+        self.browser = BrowseScreen(paths, refs, capabilities, session, pause)
         for theme in THEMES:
             self.register_theme(theme)
         self._themes = ["ansi-dark", "ansi-light"] if native else [theme.name for theme in THEMES]

@@ -24,7 +24,7 @@ _LOG_TAIL = 4096  # bytes read from the end of a log to know its last event
 
 
 @dataclass(frozen=True)
-class Place:
+class RunRef:
     """One run directory, or a results store that stands alone (then ``run`` holds the store)."""
 
     run: Path
@@ -45,9 +45,9 @@ class Place:
 
 @dataclass(frozen=True)
 class Entry:
-    """Something that can be shown: a result of a place, or its log."""
+    """Something that can be shown: a result of a run, or its log."""
 
-    place: Place
+    ref: RunRef
     kind: str  # a key of `KINDS`, "series" or "log"
     name: str = ""
 
@@ -65,71 +65,69 @@ class Entry:
     def path(self) -> Path:
         """The group, file or folder of groups that holds it."""
         if self.kind == "log":
-            return self.place.log
+            return self.ref.log
         if self.kind == "series":
-            return self.place.results / "cka"
-        return self.place.results / self.kind / self.name
+            return self.ref.results / "cka"
+        return self.ref.results / self.kind / self.name
 
 
 @dataclass(frozen=True)
 class RunFacts:
-    """A place with what it holds and whether a job works on it."""
+    """A run with what it holds and whether a job works on it."""
 
-    place: Place
+    ref: RunRef
     entries: tuple[Entry, ...]
     state: str  # "", "running", "finished", "failed" or "silent"
 
 
-def find_places(paths: Sequence[Path]) -> list[Place]:
-    """The places that the paths name: runs, folders of runs (one level down), results stores.
+def find_runs(paths: Sequence[Path]) -> list[RunRef]:
+    """What the paths name: runs, folders of runs (one level down), results stores.
 
     Raises:
         ConfigError: a path is none of these; one sentence.
     """
-    found: dict[Path, Place] = {}
+    found: dict[Path, RunRef] = {}
     for path in paths:
-        for place in _places_of(path):
-            found.setdefault(place.results.absolute(), place)
+        for ref in _refs_of(path):
+            found.setdefault(ref.results.absolute(), ref)
     return list(found.values())
 
 
-def _places_of(path: Path) -> list[Place]:
+def _refs_of(path: Path) -> list[RunRef]:
     if path.parent.name == "series" and store_type(path.parent.parent) == "results":
-        (place,) = _places_of(path.parent.parent)
-        return [replace(place, chosen=f"series/{path.name}")]
+        (ref,) = _refs_of(path.parent.parent)
+        return [replace(ref, chosen=f"series/{path.name}")]
     if not path.exists():
         raise ConfigError(f"{path}: there is no such file or folder; give a run directory")
     if not path.is_dir():
         raise ConfigError(f"{path}: a file; browse opens run directories and results stores")
     whole = path.resolve()
     if whole.name == layout.RESULTS and (whole / nodes.ZARR_JSON).is_file():
-        return [Place(whole.parent, whole, whole.parent.name)]
+        return [RunRef(whole.parent, whole, whole.parent.name)]
     if layout.is_run(path):
-        return [_run_place(path, whole.name)]
+        return [_run_ref(path, whole.name)]
     held = store_type(path)
     if held == "results":
-        return [Place(whole.parent, whole, whole.name)]
+        return [RunRef(whole.parent, whole, whole.name)]
     if held in KINDS and store_type(whole.parent.parent) == "results":
-        (place,) = _places_of(whole.parent.parent)
-        return [replace(place, chosen=f"{held}/{whole.name}")]
+        (ref,) = _refs_of(whole.parent.parent)
+        return [replace(ref, chosen=f"{held}/{whole.name}")]
     try:
         children = sorted(entry.path for entry in os.scandir(path) if entry.is_dir())
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror or error})") from error
-    places = [
-        _run_place(Path(child), Path(child).name) for child in children if layout.is_run(child)
-    ]
-    if not places:
+    refs = [_run_ref(Path(child), Path(child).name) for child in children if layout.is_run(child)]
+    if not refs:
         what = f"a store of {held}" if held else "neither a run nor a folder of runs"
         raise ConfigError(
             f"{path}: {what}; browse opens a run directory (with {layout.CONFIG} or "
             f"{layout.RESULTS}), a folder of them, or a results store"
         )
-    return places
+    return refs
 
 
-def _run_place(path: Path, label: str) -> Place:
-    return Place(path, path / layout.RESULTS, label)
+def _run_ref(path: Path, label: str) -> RunRef:
+    return RunRef(path, path / layout.RESULTS, label)
 
 
 def store_type(path: Path) -> str:
@@ -140,14 +138,14 @@ def store_type(path: Path) -> str:
         return ""
 
 
-def facts(place: Place, now: float | None = None) -> RunFacts:
-    """What a place holds at this moment; never raises for what is on disk."""
+def facts(ref: RunRef, now: float | None = None) -> RunFacts:
+    """What a run holds at this moment; never raises for what is on disk."""
     entries = [
-        Entry(place, kind, name) for kind in KINDS for name in sorted(_names(place.results / kind))
+        Entry(ref, kind, name) for kind in KINDS for name in sorted(_names(ref.results / kind))
     ]
-    if is_regular(place.log):
-        entries.append(Entry(place, "log"))
-    return RunFacts(place, tuple(entries), run_state(place.log, now))
+    if is_regular(ref.log):
+        entries.append(Entry(ref, "log"))
+    return RunFacts(ref, tuple(entries), run_state(ref.log, now))
 
 
 def _names(folder: Path) -> Iterator[str]:
@@ -225,30 +223,30 @@ def _series(path: str, changed: int) -> tuple[str, int] | None:
 
 def members(entry: Entry) -> list[Entry]:
     """The stored results that are shown for an entry: a series' maps by step, a plot's curves."""
-    place = entry.place
+    ref = entry.ref
     if entry.kind == "series":
-        maps = [Entry(place, "cka", name) for name in _names(place.results / "cka")]
+        maps = [Entry(ref, "cka", name) for name in _names(ref.results / "cka")]
         steps = [(series_of(one), one) for one in maps]
         inside = [(found[1], one) for found, one in steps if found and found[0] == entry.name]
         return [one for _, one in sorted(inside, key=lambda pair: (pair[0], pair[1].name))]
     if entry.is_together:
-        return [Entry(place, entry.kind, n) for n in sorted(_names(place.results / entry.kind))]
+        return [Entry(ref, entry.kind, n) for n in sorted(_names(ref.results / entry.kind))]
     return [entry]
 
 
-def named(place: Place, entries: Sequence[Entry], kind: str, name: str) -> Entry | None:
+def named(ref: RunRef, entries: Sequence[Entry], kind: str, name: str) -> Entry | None:
     """The entry or series of that kind and name; None where there is none."""
     if kind == "series":
-        series = Entry(place, "series", name)
+        series = Entry(ref, "series", name)
         return series if members(series) else None
     return next((one for one in entries if (one.kind, one.name) == (kind, name)), None)
 
 
-def chosen_entry(place: Place, entries: Sequence[Entry]) -> Entry | None:
+def chosen_entry(ref: RunRef, entries: Sequence[Entry]) -> Entry | None:
     """What the path given named; None where it named no result or series, or it is gone."""
-    kind, _, name = place.chosen.partition("/")
-    mine = [entry for entry in entries if entry.place == place]
-    return named(place, mine, kind, name) if kind else None
+    kind, _, name = ref.chosen.partition("/")
+    mine = [entry for entry in entries if entry.ref == ref]
+    return named(ref, mine, kind, name) if kind else None
 
 
 def signature(entry: Entry) -> tuple[tuple[str, int, int], ...]:

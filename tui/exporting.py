@@ -35,7 +35,7 @@ class Export:
 
 
 @dataclass(frozen=True)
-class Part:
+class ExportPart:
     """One figure that can be made of what is on the screen."""
 
     name: str  # as the dialog calls it
@@ -50,10 +50,10 @@ class Exportable:
     """What is drawn: the parts, that on the screen first, and the maps of a moving picture."""
 
     entry: Entry
-    parts: tuple[Part, ...]
+    parts: tuple[ExportPart, ...]
     maps: tuple[CkaMap, ...] = ()
 
-    def part(self, name: str) -> Part:
+    def part(self, name: str) -> ExportPart:
         """The part of that name, or the one on the screen."""
         return next((part for part in self.parts if part.name == name), self.parts[0])
 
@@ -65,7 +65,7 @@ class Exportable:
 
 def free_path(entry: Entry, stem: str, extension: str) -> Path:
     """A file in the run's figures that is not there yet: STEM.EXT, else STEM-2.EXT, and so on."""
-    folder, stem = entry.place.figures, stem[:200]
+    folder, stem = entry.ref.figures, stem[:200]
     path, number = folder / f"{stem}.{extension}", 2
     while path.exists():
         path = folder / f"{stem}-{number}.{extension}"
@@ -106,7 +106,7 @@ def preview(subject: Exportable, export: Export) -> bytes:
 
     part = subject.part(export.part)
     if export.format in MOVIES:
-        part = Part("", "", subject.maps[-1], subject.parts[0].options)
+        part = ExportPart("", "", subject.maps[-1], subject.parts[0].options)
     with _drawing:
         drawn = figures.draw_form(part.form, part.value, _style(export), **part.options)
         return figures.figure_bytes(drawn, "png", PREVIEW_DPI)
@@ -123,7 +123,7 @@ def _training(subject: Exportable) -> Sequence[TrainingCurve]:
     from engramcka import figures
     from engramcka.tui.loading import Loaded, load
 
-    stored = members(Entry(subject.entry.place, "training"))
+    stored = members(Entry(subject.entry.ref, "training"))
     found = load(stored[0]) if stored else None
     if not isinstance(found, Loaded):
         return ()

@@ -20,10 +20,10 @@ from engramcka.plain_text import clean
 from engramcka.stores import nodes
 from engramcka.tui.catalog import (
     Entry,
-    Place,
     RunFacts,
+    RunRef,
     facts,
-    find_places,
+    find_runs,
     members,
     read_tail,
     signature,
@@ -72,7 +72,7 @@ def load_at_once(entry: Entry) -> Loaded | None:
 
     state = signature(entry)
     try:
-        found = read_result(entry.place.results, entry.kind, entry.name, AT_ONCE_BYTES)
+        found = read_result(entry.ref.results, entry.kind, entry.name, AT_ONCE_BYTES)
     except EngramckaError:  # `load` reads it again and says why
         return None
     return Loaded(entry, found, state)
@@ -107,7 +107,7 @@ def _read_one(entry: Entry) -> Any:
 
     if not is_regular(entry.path / nodes.ZARR_JSON):
         raise StoreError(f"{entry.path}: half-written or gone (no zarr.json in it)")
-    return read_result(entry.place.results, entry.kind, entry.name)
+    return read_result(entry.ref.results, entry.kind, entry.name)
 
 
 def _read_several(entry: Entry) -> Several:
@@ -129,10 +129,10 @@ def _read_several(entry: Entry) -> Several:
 def poll(paths: Sequence[Path], before: Sequence[RunFacts]) -> tuple[RunFacts, ...]:
     """The state of all runs under the paths; of those known before where none is found any more."""
     try:
-        places: Sequence[Place] = find_places(paths)
+        refs: Sequence[RunRef] = find_runs(paths)
     except ConfigError:
-        places = [run.place for run in before]
-    return tuple(facts(place) for place in places)
+        refs = [run.ref for run in before]
+    return tuple(facts(ref) for ref in refs)
 
 
 def watch(once: Callable[[], None], stop: Event, pause: float = PAUSE) -> None:

@@ -19,7 +19,7 @@ from engramcka.errors import ConfigError, StoreError
 from engramcka.plain_text import clean, without_controls
 from engramcka.results import CkaMap, GateMap
 from engramcka.tui import readout
-from engramcka.tui.catalog import Place, chosen_entry, facts
+from engramcka.tui.catalog import RunRef, chosen_entry, facts
 from engramcka.tui.charts import Plotted, plotted
 from engramcka.tui.charts.gates import gate_rows
 from engramcka.tui.charts.memory import memory_rows
@@ -27,7 +27,7 @@ from engramcka.tui.loading import Broken, Loaded, Several, load
 from engramcka.tui.terminal import Capabilities, ascii_only, capabilities, to_ascii
 from engramcka.tui.titles import result_facts
 from engramcka.tui.widgets import axes
-from engramcka.tui.widgets.bar_list import Row, draw_rows
+from engramcka.tui.widgets.bar_list import BarRow, draw_rows
 from engramcka.tui.widgets.cells import CellStyle, Field, curve_heights, digits_width, levels
 from engramcka.tui.widgets.chart_drawing import draw_chart
 from engramcka.tui.widgets.geometry import fit
@@ -42,17 +42,17 @@ _LEVEL_COLOURS = {"baseline": "yellow", "reference": "green"}
 _COLOURS = ("bright_blue", "yellow", "green", "magenta", "red", "white")
 
 
-def print_first(places: Sequence[Place], console: Console | None = None) -> None:
+def print_first(refs: Sequence[RunRef], console: Console | None = None) -> None:
     """Print the result that was asked for, or the first.
 
     Raises:
         ConfigError: there is no result.
         StoreError: it cannot be read.
     """
-    entries = [e for place in places for e in facts(place).entries if e.kind != "log"]
+    entries = [e for ref in refs for e in facts(ref).entries if e.kind != "log"]
     if not entries:
-        raise ConfigError(f"{places[0].run}: there is no result to print yet")
-    asked = [entry for place in places if (entry := chosen_entry(place, entries))]
+        raise ConfigError(f"{refs[0].run}: there is no result to print yet")
+    asked = [entry for ref in refs if (entry := chosen_entry(ref, entries))]
     found = load(asked[0] if asked else entries[0])
     if isinstance(found, Broken):
         raise StoreError(found.sentence)
@@ -63,7 +63,7 @@ def print_first(places: Sequence[Place], console: Console | None = None) -> None
         known = Capabilities("none", ascii_only(os.environ))
     width = min(console.width, 200)
     about = result_facts(found.value)
-    lines = [[Segment(f"{clean(found.entry.place.run)}  {found.entry.title}  {about}")], []]
+    lines = [[Segment(f"{clean(found.entry.ref.run)}  {found.entry.title}  {about}")], []]
     for line in [*lines, *result_lines(found, width, known)]:
         parts = ((text, style or "") for text, style, _ in _safe(line, known.ascii))
         console.print(Text.assemble(*parts), soft_wrap=True)
@@ -189,7 +189,7 @@ def gate_lines(gates: GateMap, width: int) -> Lines:
     return [*lines, *([Segment(f"warning: {clean(w)}")] for w in gates.warnings)]
 
 
-def _types_only(rows: list[Row]) -> list[Row]:
+def _types_only(rows: list[BarRow]) -> list[BarRow]:
     """The rows above the first heading."""
     heading = next((i for i, row in enumerate(rows) if row.length is None), len(rows))
     return rows[:heading]
@@ -205,5 +205,5 @@ def memory_lines(several: Several, width: int) -> Lines:
     return [*lines, *([Segment(f"warning: {sentence}")] for sentence in several.unread)]
 
 
-def _row_lines(rows: list[Row], width: int) -> Lines:
+def _row_lines(rows: list[BarRow], width: int) -> Lines:
     return [[Segment("".join(text for text, _ in line))] for line in draw_rows(rows, width, None)]

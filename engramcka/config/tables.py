@@ -29,7 +29,7 @@ def plain_name(name: str) -> str:
     return name
 
 
-def _one_line(text: str) -> str:
+def _label(text: str) -> str:
     if not text.isprintable() or len(text) > 200:
         raise ValueError("a label is one line of at most 200 printable characters")
     return text
@@ -46,7 +46,7 @@ def _place(path: str) -> str:
 
 Place = Annotated[str, Field(min_length=1), AfterValidator(_place)]
 Name = Annotated[str, AfterValidator(plain_name)]
-Label = Annotated[str, AfterValidator(_one_line)]
+Label = Annotated[str, AfterValidator(_label)]
 Layer = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 

@@ -54,11 +54,6 @@ class Passages:
         token = {} if self.token is None else {"token": self.token}
         return {**self.samples.columns(), **token, "token_index": self.last}
 
-    @property
-    def is_point(self) -> bool:
-        """Whether every sample is a single token."""
-        return bool((self.first == self.last).all())
-
 
 @dataclass(frozen=True)
 class _Encoded:

@@ -26,7 +26,7 @@ from engramcka.data.documents import DataKeyError, Document, Entity, entities_be
 
 Ints = npt.NDArray[np.int64]
 
-IDENTITY = ("document", "start", "end")  # the columns that say which sample a row is
+_IDENTITY = ("document", "start", "end")  # the columns that say which sample a row is
 
 _WHAT = {
     "entity-last": "entities",
@@ -318,4 +318,4 @@ def common_rows(
 
 
 def _identities(table: Mapping[str, npt.NDArray[Any]]) -> Iterator[tuple[Any, ...]]:
-    return zip(*(table[name].tolist() for name in IDENTITY), strict=True)
+    return zip(*(table[name].tolist() for name in _IDENTITY), strict=True)

@@ -22,7 +22,7 @@ from engramcka.errors import ComparisonError, ConfigError
 from engramcka.figures.heatmap import finish_colour_bar
 from engramcka.figures.labels import as_plain, drawable, elided, scripts, size_in_points, text_width
 from engramcka.figures.style import Style, as_style, further_fonts, new_figure
-from engramcka.figures.token_lines import Place, joined, mirrored, pieces_of, set_in_lines
+from engramcka.figures.token_lines import PieceBox, joined, mirrored, pieces_of, set_in_lines
 from engramcka.plain_text import one_line
 from engramcka.results import GateMap, GateText
 from engramcka.results.statistics import Float
@@ -52,7 +52,7 @@ class _Block:
 
     heading: str
     shown: list[str]  # a text a piece, as drawn
-    places: list[Place]
+    places: list[PieceBox]
     lines: int
     alpha: Float  # (pieces,)
     missing: frozenset[str]
@@ -226,7 +226,7 @@ def _cut(block: _Block, lines: int) -> _Block:
         return block
     places = [place for place in block.places if place.line < kept - 1]
     left_out = len(block.places) - len(places)
-    note = Place(len(block.shown), max(kept - 1, 0), 0.0, 0.0)
+    note = PieceBox(len(block.shown), max(kept - 1, 0), 0.0, 0.0)
     shown = [*block.shown, f"… {left_out:,} more tokens"]
     alpha = np.append(block.alpha, np.nan)
     return _Block(block.heading, shown, [*places, note], kept, alpha, block.missing)

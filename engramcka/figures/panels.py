@@ -26,7 +26,7 @@ from engramcka.results import CkaMap
 
 _NARROWEST = 1.05  # inches a panel needs for its ticks and title
 
-Grid = npt.NDArray[np.object_]
+AxesGrid = npt.NDArray[np.object_]
 
 
 def cka_panels(
@@ -68,7 +68,7 @@ def cka_panels(
 
 
 def draw_panels(
-    grid: Grid, maps: Sequence[CkaMap], titles: Sequence[str], **options: Any
+    grid: AxesGrid, maps: Sequence[CkaMap], titles: Sequence[str], **options: Any
 ) -> list[CkaMapArtists]:
     """Draw maps on a (rows, columns) array of axes, and one colour bar on the right of them all."""
     bar_label = options.pop("bar_label", "CKA")

@@ -28,7 +28,7 @@ class Piece:
 
 
 @dataclass(frozen=True)
-class Place:
+class PieceBox:
     """Where one piece stands; lengths in the unit of the widths."""
 
     piece: int
@@ -51,7 +51,7 @@ def pieces_of(tokens: Sequence[str]) -> list[Piece]:
 
 def set_in_lines(
     texts: Sequence[str], widths: Sequence[float], room: float
-) -> tuple[list[Place], int]:
+) -> tuple[list[PieceBox], int]:
     """Break pieces into lines of ``room`` and order each line for reading.
 
     Args:
@@ -69,7 +69,7 @@ def set_in_lines(
         left = room - sum(widths[index] for index in line) if base else 0.0
         for index, turned in visual_order([texts[index] for index in line], base):
             piece = line[index]
-            places.append(Place(piece, number, left, widths[piece], turned))
+            places.append(PieceBox(piece, number, left, widths[piece], turned))
             left += widths[piece]
     return sorted(places, key=lambda place: place.piece), len(lines)
 

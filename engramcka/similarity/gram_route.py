@@ -78,6 +78,11 @@ def products(problem: Problem, share: Share, on_progress: Progress | None = None
     return result
 
 
+def portions_held(portion_bytes: int) -> int:
+    """How many portions the work may be cut into: the sums of all are held at once."""
+    return max(_MIN_PORTIONS, _PORTIONS_BYTES // portion_bytes)
+
+
 def row_portions(problem: Problem, portion_bytes: int) -> list[list[int]]:
     """The rows of tiles of each portion of the work, however many processes there are.
 
@@ -86,7 +91,7 @@ def row_portions(problem: Problem, portion_bytes: int) -> list[list[int]]:
         portion_bytes: memory for the sums of one portion.
     """
     count = len(problem.blocks)
-    portions = min(count, _MAX_PORTIONS, max(_MIN_PORTIONS, _PORTIONS_BYTES // portion_bytes))
+    portions = min(count, _MAX_PORTIONS, portions_held(portion_bytes))
     there_and_back = [*range(portions), *reversed(range(portions))]  # long rows with short ones
     owner = [there_and_back[block % (2 * portions)] for block in range(count)]
     return [[block for block in range(count) if owner[block] == n] for n in range(portions)]

@@ -19,7 +19,7 @@ from engramcka.ram import free_bytes
 from engramcka.similarity.arrays import Rows, as_tensor, dense, in_memory
 from engramcka.similarity.documents import Ints
 
-BLOCK = 1024  # samples that are looked at at once
+READ_SAMPLES = 1024  # samples read at once
 HELD_BLOCK_BYTES = 64 * 2**20  # bytes of an array that are read at once to be held
 _NEAR = 8  # times as many rows may be read in one block as are asked for
 _EXACT_IN_FLOAT32 = ("float32", "float16", "bfloat16")
@@ -259,8 +259,8 @@ class Layers:
         """Whether one layer is the same for all of these samples."""
         first = self._held_at(index, samples[:1])
         return all(
-            bool((self._held_at(index, samples[start : start + BLOCK]) == first).all())
-            for start in range(0, len(samples), BLOCK)
+            bool((self._held_at(index, samples[start : start + READ_SAMPLES]) == first).all())
+            for start in range(0, len(samples), READ_SAMPLES)
         )
 
     def _held_at(self, index: int, samples: Ints) -> torch.Tensor:
@@ -299,7 +299,10 @@ class Layers:
     def _picked(self, index: int, rows: Ints) -> torch.Tensor:
         """Increasing rows of one array, read in whole blocks."""
         count, width = map(int, self.arrays[index].shape)
-        step = max(BLOCK, HELD_BLOCK_BYTES // (width * _BYTES[self.dtypes[index]]) // BLOCK * BLOCK)
+        step = max(
+            READ_SAMPLES,
+            HELD_BLOCK_BYTES // (width * _BYTES[self.dtypes[index]]) // READ_SAMPLES * READ_SAMPLES,
+        )
         parts = []
         for start in range(0, count, step):
             first, last = np.searchsorted(rows, (start, start + step))

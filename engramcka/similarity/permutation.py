@@ -20,15 +20,20 @@ from engramcka.results import Float
 from engramcka.similarity import hsic
 from engramcka.similarity.documents import Ints
 from engramcka.similarity.exact import Problem, whole_rows
-from engramcka.similarity.gram_route import TileRow, each_row, row_costs, row_portions, tiles
+from engramcka.similarity.gram_route import (
+    TileRow,
+    each_row,
+    portions_held,
+    row_costs,
+    row_portions,
+    tiles,
+)
 from engramcka.similarity.gram_tiles import centred_at, cross_products, hollow_tiles, tile_size
 from engramcka.similarity.minibatch import batch_portions, held_windows
 from engramcka.similarity.parallel import Share, ordered_map, split_balanced, split_consecutive
 from engramcka.similarity.prepare import Prepared
 
 _MAX_PORTIONS = 64
-_MIN_PORTIONS = 8
-_PORTIONS_BYTES = 2**27  # for the sums of all portions
 
 Blocks = list[tuple[int, int]]  # (start, stop) of each block of samples
 
@@ -74,8 +79,8 @@ def minibatch_null(
     Returns:
         (shuffles, y layers, x layers) float64.
     """
-    most = max(_MIN_PORTIONS, _PORTIONS_BYTES // (8 * shuffles.count * len(y) * len(x)))
-    portions = batch_portions(len(batches), min(most, _MAX_PORTIONS))
+    most = min(_MAX_PORTIONS, portions_held(8 * shuffles.count * len(y) * len(x)))
+    portions = batch_portions(len(batches), most)
     largest = max(map(len, batches))
 
     def batch(number: int) -> Float:

@@ -17,7 +17,7 @@ import torch
 from engramcka.errors import ComparisonError
 from engramcka.similarity.documents import MIN_BATCH, Ints
 from engramcka.similarity.gram_tiles import centre, overall_means
-from engramcka.similarity.layers import Change, HeldSamples, Layers
+from engramcka.similarity.layers import READ_SAMPLES, Change, HeldSamples, Layers
 from engramcka.similarity.parallel import each_layer
 
 _Scaling = tuple[list[float], list[torch.Tensor], list[torch.Tensor], list[float]]
@@ -26,7 +26,6 @@ FAR = 10.0  # times the layer's median distance from its centre: from there a sa
 MEDIAN_SAMPLES = 1024  # samples whose distances decide the bandwidth of the RBF kernel
 MASSIVE = 100.0  # times the median variance: from there a dimension counts as massive
 RMS_EPSILON = 1e-6  # added to the mean square, as Llama's norm does
-_BLOCK = 1024  # samples read at once
 _SAMPLES = 128  # looked at
 _EVERY = 8  # of them is enough for a centre, whose medians cost more than all the rest
 RUN = 16  # neighbouring samples, of those looked at, which a store has together
@@ -209,7 +208,7 @@ def standardize_features(layers: Layers, how: str, like: torch.Tensor) -> Layers
 
 def _statistics(layers: Layers, like: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """(mean, variance), each (width,) float64, of every layer."""
-    means = overall_means(layers, like.double(), _BLOCK)
+    means = overall_means(layers, like.double(), READ_SAMPLES)
     if not all(bool(mean.isfinite().all()) for mean in means):
         for start, stop in _ranges(layers.n_samples):
             layers.raise_if_nonfinite(np.arange(start, stop))
@@ -242,7 +241,7 @@ def _only(kept: torch.Tensor) -> Change:
 
 
 def _ranges(n: int) -> list[tuple[int, int]]:
-    return [(start, min(start + _BLOCK, n)) for start in range(0, n, _BLOCK)]
+    return [(start, min(start + READ_SAMPLES, n)) for start in range(0, n, READ_SAMPLES)]
 
 
 def some_samples(n: int, count: int, seed: int) -> Ints:

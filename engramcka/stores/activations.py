@@ -32,7 +32,7 @@ from engramcka.stores.layer_arrays import LayerArray, ShardedArray
 from engramcka.stores.nodes import CRC_BYTES, read_file, verified
 from engramcka.stores.shards import (
     OTHER,
-    Place,
+    AnyPath,
     check_shard,
     grid_of,
     shard_path,
@@ -248,7 +248,7 @@ class ActivationStore:
         return row[column][1], self.known.salt(name, chunk)
 
     @property
-    def _root(self) -> Place:
+    def _root(self) -> AnyPath:
         """The folder that the arrays' folders are in."""
         return self.path
 

@@ -15,8 +15,8 @@ import numpy.typing as npt
 from engramcka.errors import StoreError
 from engramcka.stores.shards import (
     OTHER,
+    AnyPath,
     Grid,
-    Place,
     ShardReader,
     Words,
     fingerprint,
@@ -35,7 +35,7 @@ Expected = Callable[[int, bool], tuple[int, bytes]]
 class ShardedArray:
     """One array in shards, read a slice of samples or chosen rows at a time, every part checked."""
 
-    folder: Place
+    folder: AnyPath
     grid: Grid
     threads: int = field(default_factory=local_threads)  # that read at once
     expected: Expected | None = None  # of each file when it is opened
@@ -103,7 +103,7 @@ class ShardedArray:
                 else:
                     target[...] = reader.part(number)[low - first : high - first]
 
-    def _require_own(self, shard: int, reader: ShardReader, path: Place) -> None:
+    def _require_own(self, shard: int, reader: ShardReader, path: AnyPath) -> None:
         """Refuse a file that is not this shard's; checked once, as long as it stays the same file.
 
         The checksums of its parts are read, not the parts: those are compared with theirs when they

@@ -29,7 +29,7 @@ _MOST_SHARD_BYTES = 1 << 32
 _MOST_PARTS = 1 << 16  # of a shard
 
 Words = npt.NDArray[Any]
-Place = Any  # a Path, or an `engramcka.stores.remote.RemotePath`
+AnyPath = Any  # a Path, or an `engramcka.stores.remote.RemotePath`
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def grid_of(node: ArrayNode) -> Grid:
     return grid
 
 
-def shard_path(array: Place, shard: int) -> Place:
+def shard_path(array: AnyPath, shard: int) -> AnyPath:
     """The file of a shard of the array in a folder."""
     return array / "c" / str(shard) / "0"
 
@@ -154,7 +154,7 @@ def _write_all(file: BinaryIO, data: npt.NDArray[np.uint8]) -> None:
         done += file.write(view[done:])
 
 
-def check_shard(path: Place, grid: Grid, within: Place, salt: bytes = b"") -> int:
+def check_shard(path: AnyPath, grid: Grid, within: AnyPath, salt: bytes = b"") -> int:
     """Read every byte of a shard and compare it with its checksums; returns the fingerprint.
 
     Args:
@@ -173,7 +173,7 @@ def check_shard(path: Place, grid: Grid, within: Place, salt: bytes = b"") -> in
         return fingerprint([*sums, crc32c(shard.index_bytes)], salt)
 
 
-def refuse_links(path: Place, within: Place) -> None:
+def refuse_links(path: AnyPath, within: AnyPath) -> None:
     """Refuse a file to which a link leads; behind a URL there are none. Raises StoreError."""
     try:
         if isinstance(path, Path):
@@ -193,7 +193,7 @@ class ShardReader:
         StoreError: the file is gone, cut short, or its index is not what was written.
     """
 
-    def __init__(self, path: Place, grid: Grid) -> None:
+    def __init__(self, path: AnyPath, grid: Grid) -> None:
         self._path, self._grid = path, grid
         try:
             self._file: Any = open_regular(path) if isinstance(path, Path) else path.open()
@@ -333,5 +333,5 @@ def fingerprint(sums: list[int], salt: bytes) -> int:
     return crc32c(np.array(sums, dtype="<u4").tobytes() + salt)
 
 
-def _broken(path: Place, what: str) -> StoreError:
+def _broken(path: AnyPath, what: str) -> StoreError:
     return StoreError(f"{path}: cannot be read ({what})")

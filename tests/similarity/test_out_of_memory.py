@@ -45,7 +45,7 @@ STOPS = [min(start + BLOCK, N) for start in range(0, N, BLOCK)]
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
-    monkeypatch.setattr(layers_module, "BLOCK", BLOCK)
+    monkeypatch.setattr(layers_module, "READ_SAMPLES", BLOCK)
     monkeypatch.setattr(layers_module, "HELD_BLOCK_BYTES", 1)  # of so many samples
 
 

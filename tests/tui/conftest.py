@@ -10,7 +10,7 @@ import pytest
 from small_runs import make_full_run, make_run
 
 from engramcka.tui.app import BrowseApp
-from engramcka.tui.catalog import find_places
+from engramcka.tui.catalog import find_runs
 from engramcka.tui.session import Session
 from engramcka.tui.terminal import Capabilities
 
@@ -62,6 +62,6 @@ def make_app() -> MakeApp:
         pause: float = 30.0,
     ) -> BrowseApp:
         known = capabilities or Capabilities()
-        return BrowseApp(list(paths), find_places(paths), known, session, pause=pause)
+        return BrowseApp(list(paths), find_runs(paths), known, session, pause=pause)
 
     return make

@@ -540,7 +540,7 @@ async def test_a_thousand_runs_are_listed_at_once(make_app):
         assert len(tree.root.children) == 1000
         await pilot.press("slash", *"0777", "enter")
         await settle(pilot)
-        assert app.browser.entry.place.label == "run-0777"
+        assert app.browser.entry.ref.label == "run-0777"
 
 
 async def test_help_names_every_key_that_is_bound(run, make_app):

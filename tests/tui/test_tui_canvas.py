@@ -10,7 +10,7 @@ from small_runs import settle
 from textual.geometry import Region
 from textual.strip import Strip
 
-from engramcka.tui.widgets.canvas import Part, differing
+from engramcka.tui.widgets.canvas import CanvasPart, differing
 
 STYLES = st.sampled_from([None, Style(color="red"), Style(bgcolor="#010203")])
 LINES = st.lists(st.tuples(st.text("ab ▀", min_size=1, max_size=9), STYLES), max_size=6).map(
@@ -57,7 +57,7 @@ async def test_a_move_sends_its_own_cells_only(run, make_app, monkeypatch):
         assert wrong
         assert all(any(region.contains(*cell) for region in sent) for cell in wrong)
         assert sum(region.area for region in sent) < 4 * len(wrong)
-        parts = [part.region for part in heatmap.query(Part)]
+        parts = [part.region for part in heatmap.query(CanvasPart)]
         assert {(region.y, region.height) for region in parts} == {
             (heatmap.region.y, heatmap.size.height)
         }

@@ -14,7 +14,7 @@ from engramcka.tui.catalog import (
     SILENT_SECONDS,
     Entry,
     facts,
-    find_places,
+    find_runs,
     read_tail,
     run_state,
     signature,
@@ -23,7 +23,7 @@ from engramcka.tui.loading import poll, watch
 
 
 def titles(path):
-    return [entry.title for place in find_places([path]) for entry in facts(place).entries]
+    return [entry.title for place in find_runs([path]) for entry in facts(place).entries]
 
 
 def test_a_run_lists_its_results_and_log(run):
@@ -34,9 +34,9 @@ def test_a_folder_of_runs_a_store_and_two_names_for_one(run):
     make_run(Path("more/b"))
     make_run(Path("more/a"))
     Path("more/notes").mkdir()
-    assert [place.label for place in find_places([Path("more")])] == ["a", "b"]
+    assert [place.label for place in find_runs([Path("more")])] == ["a", "b"]
     assert titles(run / "results.zarr") == titles(run)
-    assert len(find_places([run, run.absolute(), run / "results.zarr"])) == 1
+    assert len(find_runs([run, run.absolute(), run / "results.zarr"])) == 1
 
 
 def test_a_store_that_stands_alone(run):
@@ -51,7 +51,7 @@ def test_anything_else_is_refused_in_one_sentence(run, what):
     Path("empty").mkdir()
     path = run / "results.zarr" / "cka" if what == "kind" else Path(what)
     with pytest.raises(ConfigError) as caught:
-        find_places([path])
+        find_runs([path])
     assert caught.value.exit_code == 2
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -85,7 +85,7 @@ def test_a_log_that_is_missing_or_empty_says_nothing(run):
 
 
 def test_the_signature_changes_with_any_file(run):
-    place = find_places([run])[0]
+    place = find_runs([run])[0]
     entry = Entry(place, "cka", "later")
     before = signature(entry)
     assert signature(entry) == before

@@ -29,7 +29,7 @@ from textual.widgets import ContentSwitcher
 from engramcka.results import GateText
 from engramcka.stores.results import write_result
 from engramcka.tui import browse
-from engramcka.tui.catalog import Entry, facts, find_places, members, series_of
+from engramcka.tui.catalog import Entry, facts, find_runs, members, series_of
 from engramcka.tui.loading import Broken, Loaded, load
 from engramcka.tui.terminal import Capabilities
 from engramcka.tui.widgets.panel import DetailsPanel, TextLines
@@ -55,7 +55,7 @@ def open_at(full, make_app, title, **fields):
 
 
 def test_a_path_of_one_result_opens_the_run_at_it(full):
-    (place,) = find_places([full / "results.zarr" / "gates" / "engram"])
+    (place,) = find_runs([full / "results.zarr" / "gates" / "engram"])
     assert place.chosen == "gates/engram"
     assert place.results.samefile(full / "results.zarr")
 
@@ -108,7 +108,7 @@ async def test_training_and_allocation(full, make_app):
         await pilot.pause()
         curve = training_curve(2.25)
         assert f"valid.   {curve.validation_loss[-1]:.4f}" in said(app.browser.view())
-        app.browser.choose(Entry(app.browser.entry.place, "allocation", "u"), focus=True)
+        app.browser.choose(Entry(app.browser.entry.ref, "allocation", "u"), focus=True)
         await settle(pilot)
         await pilot.press("m")
         await pilot.pause()
@@ -130,7 +130,7 @@ async def test_a_zoom_ends_with_the_result_that_it_was_of(full, make_app):
         await pilot.press("right", "right", "z")
         view = app.browser.view()
         assert view.start == 30
-        app.browser.choose(Entry(app.browser.runs[1].place, "training", "moe"), focus=True)
+        app.browser.choose(Entry(app.browser.runs[1].ref, "training", "moe"), focus=True)
         await settle(pilot)
         await pilot.press("home")
         assert (view.start, view.plot.x) == (None, 11)
@@ -190,7 +190,7 @@ async def test_the_memorys_worth(full, make_app):
 
 
 def test_a_series_is_found_in_the_metadata_and_ordered_by_step(full):
-    (place,) = find_places([full])
+    (place,) = find_runs([full])
     found = members(Entry(place, "series", "over-training"))
     assert [series_of(entry) for entry in found] == [("over-training", step) for step in STEPS]
     assert series_of(Entry(place, "cka", "later")) is None
@@ -273,7 +273,7 @@ async def test_n_goes_through_screens_and_the_tree_opens_a_series(full, make_app
             "gates/engram", "memory/engram", "sweep/insertion-layer", "allocation/u",
             "slots/tables", "training/engram", "log",
         ]  # fmt: skip
-        app.browser.choose(Entry(app.browser.entry.place, "lens", "moe"), focus=True)
+        app.browser.choose(Entry(app.browser.entry.ref, "lens", "moe"), focus=True)
         await settle(pilot)
         await pilot.press("n")
         await settle(pilot)
@@ -282,7 +282,7 @@ async def test_n_goes_through_screens_and_the_tree_opens_a_series(full, make_app
         await settle(pilot)
         await pilot.press("tab")
         tree = app.browser.query_one(RunTree)
-        app.browser.choose(Entry(app.browser.entry.place, "series", "over-training"))
+        app.browser.choose(Entry(app.browser.entry.ref, "series", "over-training"))
         await pilot.pause()
         await pilot.press("enter")
         await pilot.pause()
@@ -340,7 +340,7 @@ async def test_a_lens_is_exported(full, make_app):
         await pilot.press("e")
         written = full / "figures" / "lens-moe.png"
         await until(pilot, lambda: any("figures" in toast for toast in toasts(app)))
-        assert (app.browser.entry.place.figures / written.name).is_file()
+        assert (app.browser.entry.ref.figures / written.name).is_file()
 
 
 HOSTILE = "\x1b[31m\x1b]0;title\x07[red]x[/red] \u202edlrow\u05e9 " + "y" * 300
@@ -384,7 +384,7 @@ async def test_hostile_names_in_every_kind_are_plain_text(full, make_app, known)
 
 def test_hostile_names_are_printed_as_plain_text(full, capsys):
     write_hostile(full)
-    (place,) = find_places([full])
+    (place,) = find_runs([full])
     for entry in facts(place).entries:
         if entry.kind != "log":
             browse([entry.path], once=True)
@@ -395,7 +395,7 @@ def test_hostile_names_are_printed_as_plain_text(full, capsys):
 @pytest.mark.parametrize("kind", ["lens", "gates", "memory", "allocation", "training", "cka"])
 @pytest.mark.parametrize("damage", ["metadata", "half", "array", "newer"])
 def test_what_is_broken_is_a_sentence(full, kind, damage):
-    (place,) = find_places([full])
+    (place,) = find_runs([full])
     entry = next(e for e in facts(place).entries if e.kind == kind)
     metadata = entry.path / "zarr.json"
     if damage == "metadata":
@@ -417,7 +417,7 @@ def test_what_is_broken_is_a_sentence(full, kind, damage):
 
 def test_a_series_with_a_broken_map_shows_the_rest_and_says_so(full):
     shutil.rmtree(full / "results.zarr" / "cka" / "over-training-200" / "similarity")
-    (place,) = find_places([full])
+    (place,) = find_runs([full])
     found = load(Entry(place, "series", "over-training"))
     assert isinstance(found, Loaded)
     assert [value.step for value in found.value.values.values()] == [100, 1000]

@@ -20,7 +20,7 @@ import sys
 from pathlib import Path
 from engramcka.tui.app import BrowseApp
 from engramcka.tui.terminal import Capabilities
-from engramcka.tui.catalog import find_places
+from engramcka.tui.catalog import find_runs
 from engramcka.tui.widgets.panel import DetailsPanel
 
 set_lines = DetailsPanel.set_lines
@@ -34,7 +34,7 @@ def first(self, lines):
 
 DetailsPanel.set_lines = first
 paths = [Path("paper")]
-BrowseApp(paths, find_places(paths), Capabilities()).run(headless=True, size=(100, 30))
+BrowseApp(paths, find_runs(paths), Capabilities()).run(headless=True, size=(100, 30))
 """
 
 

@@ -12,18 +12,18 @@ import zarr
 from engramcka.errors import StoreError
 from engramcka.results.kinds import KINDS
 from engramcka.stores.results import read_result
-from engramcka.tui.catalog import facts, find_places
+from engramcka.tui.catalog import facts, find_runs
 
 
 def entries(full):
-    (place,) = find_places([full])
+    (place,) = find_runs([full])
     return [entry for entry in facts(place).entries if entry.kind != "log"]
 
 
 def test_every_kind_is_as_zarr_reads_it(full):
     kinds = set()
     for entry in entries(full):
-        stored = read_result(entry.place.results, entry.kind, entry.name)
+        stored = read_result(entry.ref.results, entry.kind, entry.name)
         group = zarr.open_group(entry.path, mode="r")
         arrays = {name: array[...] for name, array in group.arrays()}
         packed, _ = stored.pack()

@@ -6,10 +6,10 @@ from engramcka.plain_text import clean
 from engramcka.results import GateMap
 from engramcka.tui import readout
 from engramcka.tui.charts import Detail
-from engramcka.tui.widgets.bar_list import Row
+from engramcka.tui.widgets.bar_list import BarRow
 
 
-def gate_rows(gates: GateMap, module: int, stream: int | None) -> list[Row]:
+def gate_rows(gates: GateMap, module: int, stream: int | None) -> list[BarRow]:
     """Mean gate of every entity type for one module and stream (None: mean over the streams)."""
     rows = []
     for index, kind in enumerate(gates.types):
@@ -22,7 +22,7 @@ def gate_rows(gates: GateMap, module: int, stream: int | None) -> list[Row]:
             text += f" {ends}"
         if gates.counts:
             details.append(("tokens", str(gates.counts[index])))
-        rows.append(Row(clean(kind), value, text, tuple(details), value))
+        rows.append(BarRow(clean(kind), value, text, tuple(details), value))
     return [*rows, *_order_rows(gates, module)]
 
 
@@ -40,7 +40,7 @@ def gate_of(
     return float(gates.alpha[at]), ends[0], ends[1]
 
 
-def _order_rows(gates: GateMap, module: int) -> list[Row]:
+def _order_rows(gates: GateMap, module: int) -> list[BarRow]:
     """Share of the value's squared norm and collisions of each n-gram order."""
     rows = []
     for name, values, what in (
@@ -49,9 +49,9 @@ def _order_rows(gates: GateMap, module: int) -> list[Row]:
     ):
         if values is None or not gates.orders:
             continue
-        rows.append(Row(name))
+        rows.append(BarRow(name))
         for index, order in enumerate(gates.orders):
             value = float(values[module, index])
             details: tuple[Detail, ...] = ((f"{order}-gram", f"{value:.1%}"), (what, None))
-            rows.append(Row(f"{order}-gram", value, f"{value:.1%}", details, value))
+            rows.append(BarRow(f"{order}-gram", value, f"{value:.1%}", details, value))
     return rows

@@ -8,24 +8,24 @@ from engramcka.plain_text import clean
 from engramcka.results import MemoryAblation
 from engramcka.tui import readout
 from engramcka.tui.charts import Detail
-from engramcka.tui.widgets.bar_list import Row
+from engramcka.tui.widgets.bar_list import BarRow
 
 
-def memory_rows(values: dict[str, MemoryAblation]) -> list[Row]:
+def memory_rows(values: dict[str, MemoryAblation]) -> list[BarRow]:
     """What the memory is worth, loss without it minus loss with it, by model and token class."""
     differences = [v.loss_off - v.loss_on for v in values.values()]
     finite = [float(abs(d)) for part in differences for d in part if np.isfinite(d)]
     longest = max(finite, default=0.0) or 1.0
-    rows: list[Row] = []
+    rows: list[BarRow] = []
     for name, ablation in values.items():
         label = clean(ablation.label) if ablation.label != "model" else clean(name)
-        rows.append(Row(label))
+        rows.append(BarRow(label))
         for index, kind in enumerate(ablation.classes):
             rows.append(_memory_row(ablation, index, clean(kind), longest))
     return rows
 
 
-def _memory_row(ablation: MemoryAblation, index: int, kind: str, longest: float) -> Row:
+def _memory_row(ablation: MemoryAblation, index: int, kind: str, longest: float) -> BarRow:
     on, off = float(ablation.loss_on[index]), float(ablation.loss_off[index])
     difference = off - on
     details: list[Detail] = [
@@ -41,4 +41,4 @@ def _memory_row(ablation: MemoryAblation, index: int, kind: str, longest: float)
     details.append(("kept", f"{float(ablation.kept[index]):.1%}"))
     if ablation.counts:
         details.append(("tokens", str(ablation.counts[index])))
-    return Row(kind, abs(difference) / longest, text, tuple(details), difference, difference < 0)
+    return BarRow(kind, abs(difference) / longest, text, tuple(details), difference, difference < 0)

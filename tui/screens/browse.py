@@ -105,12 +105,12 @@ class BrowseScreen(ContentScreen):
     def _first_entry(self) -> Entry | None:
         """The result that was asked for, else where the user left off, else the first."""
         for run in self.runs:
-            if asked := chosen_entry(run.place, run.entries):
+            if asked := chosen_entry(run.ref, run.entries):
                 return asked
         left = self.session
         for run in self.runs:
-            if str(run.place.results.absolute()) == left.run and (
-                entry := named(run.place, run.entries, left.kind, left.name)
+            if str(run.ref.results.absolute()) == left.run and (
+                entry := named(run.ref, run.entries, left.kind, left.name)
             ):
                 return entry
         entries = [entry for run in self.runs for entry in run.entries]
@@ -193,7 +193,7 @@ class BrowseScreen(ContentScreen):
         if not runs:
             return
         entry = self.entry
-        known = (i for i, run in enumerate(runs) if entry and run.place == entry.place)
+        known = (i for i, run in enumerate(runs) if entry and run.ref == entry.ref)
         at = next(known, 0)
         here = stops(runs[at])
         if entry is not None and entry in runs[at].entries:
@@ -210,7 +210,7 @@ class BrowseScreen(ContentScreen):
         shown = self.map.map
         if self.entry is not None and self.entry.kind == "cka" and shown and shown.series:
             self.view_of("series").begin_at(self.entry.name, step)
-            self.choose(Entry(self.entry.place, "series", shown.series), focus=True)
+            self.choose(Entry(self.entry.ref, "series", shown.series), focus=True)
             await self._arrival()
 
     async def _arrival(self) -> None:
@@ -262,7 +262,7 @@ class BrowseScreen(ContentScreen):
             return self.session
         row, column = self.map.cursor
         return Session(
-            run=str(self.entry.place.results.absolute()),
+            run=str(self.entry.ref.results.absolute()),
             kind=self.entry.kind,
             name=self.entry.name,
             palette=self.map.heatmap.cell_style.palette,

@@ -14,7 +14,7 @@ from engramcka import palettes
 from engramcka.plain_text import clean
 from engramcka.results import CkaMap
 from engramcka.tui import readout
-from engramcka.tui.exporting import Part
+from engramcka.tui.exporting import ExportPart
 from engramcka.tui.keys import Shortcut
 from engramcka.tui.screens.views import HeatmapsView, usual_cell_style
 from engramcka.tui.terminal import Capabilities
@@ -187,18 +187,18 @@ class CompareView(HeatmapsView):
             ]
         )
 
-    def parts(self, names: tuple[str, str], options: dict[str, Any]) -> tuple[Part, ...]:
+    def parts(self, names: tuple[str, str], options: dict[str, Any]) -> tuple[ExportPart, ...]:
         """Both maps, and the difference where there is one; the one on the screen first."""
         assert self.pair is not None
         maps = (self.pair.first, self.pair.second)
         shared = {name: options[name] for name in ("palette", "alignment", "low", "high")}
         one, other = names
-        beside = Part(
+        beside = ExportPart(
             "side by side", f"cka-{one}-and-{other}", maps, {**shared, "titles": names}, "panels"
         )
         if self.pair.obstacle:
             return (beside,)
-        apart = Part("difference", f"cka-{one}-minus-{other}", maps, {}, "difference")
+        apart = ExportPart("difference", f"cka-{one}-minus-{other}", maps, {}, "difference")
         return (apart, beside) if self.subtracted else (beside, apart)
 
     def action_difference(self) -> None:

@@ -18,7 +18,7 @@ from textual.widgets import ContentSwitcher, Input, Static
 from engramcka.plain_text import clean
 from engramcka.tui import loading, titles
 from engramcka.tui.catalog import Entry, facts, signature
-from engramcka.tui.exporting import Exportable, Part
+from engramcka.tui.exporting import Exportable, ExportPart
 from engramcka.tui.loading import PAUSE, Broken, Loaded
 from engramcka.tui.messages import (
     EntryChanged,
@@ -33,7 +33,7 @@ from engramcka.tui.terminal import Capabilities
 from engramcka.tui.widgets.run_tree import RunTree, by_step
 
 if TYPE_CHECKING:
-    from engramcka.tui.catalog import Place
+    from engramcka.tui.catalog import RunRef
     from engramcka.tui.screens.compare import CompareView
 
 
@@ -63,7 +63,7 @@ class ContentScreen(Screen[None]):
     def __init__(
         self,
         paths: Sequence[Path],
-        places: Sequence[Place],
+        refs: Sequence[RunRef],
         capabilities: Capabilities,
         session: Session,
         pause: float = PAUSE,
@@ -71,7 +71,7 @@ class ContentScreen(Screen[None]):
         super().__init__()
         self.paths, self.pause = list(paths), pause
         self.capabilities, self.session = capabilities, session
-        self.runs = tuple(facts(place) for place in places)
+        self.runs = tuple(facts(ref) for ref in refs)
         self.entry: Entry | None = None  # what the user wants to see
         self.shown: Entry | None = None  # what is on screen, or was before it was read again
         self.second: Entry | None = None  # what it is to be compared with
@@ -200,7 +200,7 @@ class ContentScreen(Screen[None]):
 
     def _title(self) -> None:
         entry = self.entry
-        left = f"engramcka  {clean(entry.place.run)}" if entry else "engramcka"
+        left = f"engramcka  {clean(entry.ref.run)}" if entry else "engramcka"
         line = titles.header_line(left, titles.header_facts(self.found), self.size.width)
         self.query_one("#header", Static).update(line)
         content = self.query_one("#content")
@@ -310,4 +310,6 @@ class ContentScreen(Screen[None]):
         if hasattr(view, "parts"):
             return Exportable(entry, view.parts(entry.name))
         value, options = view.figure_input()
-        return Exportable(entry, (Part("figure", f"{entry.kind}-{entry.name}", value, options),))
+        return Exportable(
+            entry, (ExportPart("figure", f"{entry.kind}-{entry.name}", value, options),)
+        )

@@ -83,7 +83,7 @@ class ChooseScreen(ModalScreen[Entry | None]):
 
 def entry_label(entry: Entry) -> str:
     """An entry's run and name."""
-    return f"{clean(entry.place.label)}  {clean(entry.title)}"
+    return f"{clean(entry.ref.label)}  {clean(entry.title)}"
 
 
 def parse_range(text: str) -> tuple[float, float] | str:

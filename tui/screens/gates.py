@@ -11,14 +11,14 @@ from engramcka.plain_text import clean
 from engramcka.results import Float, GateMap
 from engramcka.tui import readout
 from engramcka.tui.charts.gates import gate_rows
-from engramcka.tui.exporting import Part
+from engramcka.tui.exporting import ExportPart
 from engramcka.tui.keys import Shortcut
 from engramcka.tui.screens.bars import BarsView
 from engramcka.tui.terminal import Capabilities, cut
 from engramcka.tui.widgets.bar_list import BarList
 from engramcka.tui.widgets.canvas import Line
 from engramcka.tui.widgets.panel import DetailsPanel
-from engramcka.tui.widgets.tokens import TokenText, visible
+from engramcka.tui.widgets.tokens import TokenView, visible
 
 
 class GatesView(BarsView):
@@ -27,7 +27,7 @@ class GatesView(BarsView):
     DEFAULT_CSS = """
     GatesView #gates-choice { height: 1; padding: 0 1; color: $foreground 60%;
         text-wrap: nowrap; text-overflow: ellipsis; }
-    GatesView TokenText { margin: 0 1; }
+    GatesView TokenView { margin: 0 1; }
     """
 
     BINDINGS = [
@@ -59,13 +59,13 @@ class GatesView(BarsView):
         """The text and the types, of which one is shown."""
         known = self.capabilities
         coloured = known.colours in ("true", "256")
-        yield TokenText(coloured=coloured, ascii_only=known.ascii)
+        yield TokenView(coloured=coloured, ascii_only=known.ascii)
         yield BarList()
 
     @property
-    def tokens(self) -> TokenText:
+    def tokens(self) -> TokenView:
         """The text."""
-        return self.query_one(TokenText)
+        return self.query_one(TokenView)
 
     @property
     def _streams(self) -> int:
@@ -147,7 +147,7 @@ class GatesView(BarsView):
         shown = f"gate {gate:<6} token {at + 1}/{len(text.tokens)}  "
         return [(shown, "value"), (visible(text.tokens[at]), "label")]
 
-    def on_token_text_token_moved(self, message: TokenText.TokenMoved) -> None:
+    def on_token_view_token_moved(self, message: TokenView.TokenMoved) -> None:
         """The mouse chose a token."""
         self.focus()
         self._put(message.index)
@@ -210,17 +210,17 @@ class GatesView(BarsView):
         self.tokens.palette = names[(names.index(self.tokens.palette) + 1) % len(names)]
         self.tokens.change()
 
-    def parts(self, name: str) -> tuple[Part, ...]:
+    def parts(self, name: str) -> tuple[ExportPart, ...]:
         """The text with its gates, and the means by type; the one on the screen first."""
         assert self.gates is not None
-        types = Part("types", f"gates-{name}", self.gates)
+        types = ExportPart("types", f"gates-{name}", self.gates)
         if not self.gates.texts:
             return (types,)
         layer = self.gates.layers[self.module]
         options = {"texts": [self.text], "layers": [layer], "stream": self.stream}
         stem = f"text-{name}-{self.text + 1}"
-        text = Part("this text", stem, self.gates, options, "text")
-        every = Part("all texts", f"text-{name}", self.gates, {}, "text")
+        text = ExportPart("this text", stem, self.gates, options, "text")
+        every = ExportPart("all texts", f"text-{name}", self.gates, {}, "text")
         return (types, text, every) if self.types_shown else (text, every, types)
 
     def copied(self, what: str) -> tuple[str, str]:

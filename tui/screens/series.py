@@ -5,7 +5,7 @@ from __future__ import annotations
 from textual.timer import Timer
 
 from engramcka.results import CkaMap
-from engramcka.tui.exporting import Part
+from engramcka.tui.exporting import ExportPart
 from engramcka.tui.keys import Shortcut
 from engramcka.tui.loading import Several
 from engramcka.tui.messages import TitleChanged
@@ -76,14 +76,14 @@ class SeriesView(MapView):
         step = self.maps[self.name_shown].step
         return f"{mark}step {step}  {slider} {self.at + 1}/{count}"
 
-    def parts(self) -> tuple[Part, ...]:
+    def parts(self) -> tuple[ExportPart, ...]:
         """The map on the screen, and small multiples of the series."""
         options = self.figure_options()
         several = {name: options[name] for name in ("palette", "alignment", "k", "low", "high")}
         maps = list(self.maps.values())
         return (
-            Part("this map", f"cka-{self.name_shown}", self.map, options),
-            Part("all maps", f"series-{maps[0].series}", maps, several, "series"),
+            ExportPart("this map", f"cka-{self.name_shown}", self.map, options),
+            ExportPart("all maps", f"series-{maps[0].series}", maps, several, "series"),
         )
 
     def _show_step(self) -> None:

@@ -15,7 +15,7 @@ _LABEL = 28  # characters of a label at most
 
 
 @dataclass(frozen=True)
-class Row:
+class BarRow:
     """One bar, or a heading (``length`` is None)."""
 
     label: str
@@ -26,7 +26,7 @@ class Row:
     negative: bool = False
 
 
-def draw_rows(rows: Sequence[Row], width: int, cursor: int | None) -> list[Line]:
+def draw_rows(rows: Sequence[BarRow], width: int, cursor: int | None) -> list[Line]:
     """The rows as lines of (text, part): label, bar, number."""
     longest = max((len(row.label) for row in rows if row.length is not None), default=0)
     label_width = min(longest, _LABEL, width // 2)
@@ -41,7 +41,7 @@ def draw_rows(rows: Sequence[Row], width: int, cursor: int | None) -> list[Line]
 
 
 def _row_line(
-    row: Row, label_width: int, bar_width: int, text_width: int, width: int, chosen: bool
+    row: BarRow, label_width: int, bar_width: int, text_width: int, width: int, chosen: bool
 ) -> Line:
     if row.length is None:
         return [(cut(row.label, width), "label")]
@@ -58,7 +58,7 @@ def _row_line(
     ]
 
 
-def rows_table(rows: Sequence[Row]) -> str:
+def rows_table(rows: Sequence[BarRow]) -> str:
     """The rows as tab-separated text."""
     return "".join(
         f"{row.label}\n" if row.length is None else f"{row.label}\t{row.value!r}\t{row.text}\n"
@@ -81,12 +81,12 @@ class BarList(Canvas):
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
-        self.rows: list[Row] = []
+        self.rows: list[BarRow] = []
         self.cursor = 0
         self._top = 0
         self._drawn: list[Line] = []
 
-    def show(self, rows: Sequence[Row]) -> None:
+    def show(self, rows: Sequence[BarRow]) -> None:
         """Show these rows; the cursor stays if it can."""
         self.rows = list(rows)
         places = self.places
@@ -100,7 +100,7 @@ class BarList(Canvas):
         return [index for index, row in enumerate(self.rows) if row.length is not None]
 
     @property
-    def row(self) -> Row | None:
+    def row(self) -> BarRow | None:
         """The row under the cursor."""
         return self.rows[self.cursor] if self.places else None
 

@@ -24,7 +24,7 @@ class Canvas(Widget):
     ALLOW_SELECT = False
 
     PARTS: ClassVar[tuple[tuple[int, int], ...]] = ()
-    """(characters to the left, width) of the parts of a line, see `Part`."""
+    """(characters to the left, width) of the parts of a line, see `CanvasPart`."""
 
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
@@ -100,17 +100,17 @@ class Canvas(Widget):
         for first, last in differing(before, self.strip(y)):
             self.refresh(Region(first, y, last + 1 - first, 1))
             if self.PARTS and not self.children:  # not for the first frame, which they would delay
-                self.mount(*(Part(self, gap, width) for gap, width in self.PARTS))
+                self.mount(*(CanvasPart(self, gap, width) for gap, width in self.PARTS))
 
 
-class Part(Widget):
+class CanvasPart(Widget):
     """Some characters of every line of a canvas, drawn as the canvas draws them.
 
     Of a line, Textual sends all from where a widget begins to the last cell that changed. With
     parts in a canvas that is not the whole line.
     """
 
-    DEFAULT_CSS = "Part { height: 1fr; }"
+    DEFAULT_CSS = "CanvasPart { height: 1fr; }"
 
     ALLOW_SELECT = False
 

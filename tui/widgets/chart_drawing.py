@@ -15,7 +15,7 @@ from engramcka.plain_text import clean
 from engramcka.results import Float
 from engramcka.tui.terminal import shorten
 from engramcka.tui.widgets.axes import round_values, value_text
-from engramcka.tui.widgets.grid import Grid
+from engramcka.tui.widgets.grid import CharacterGrid
 
 STYLES = 6
 """Colours and marks before they repeat: parts curve-0 .. and interval-0 .. of the lines drawn."""
@@ -166,7 +166,7 @@ def draw_chart(
     chart: Chart, width: int, height: int, cursor: float | None = None, *, ascii_only: bool = False
 ) -> list[list[tuple[str, str]]]:
     """The chart as lines of (text, part), ``width`` x ``height`` characters."""
-    grid = Grid(width, height, ascii_only)
+    grid = CharacterGrid(width, height, ascii_only)
     frame = chart_frame(chart, width, height)
     if frame is None:
         grid.text(0, 0, "too small for the curves", "axis")
@@ -217,7 +217,7 @@ def _level_part(level: Level) -> str:
     return "reference" if level.solid else "baseline"
 
 
-def _level_name(grid: Grid, frame: ChartFrame, level: Level) -> None:
+def _level_name(grid: CharacterGrid, frame: ChartFrame, level: Level) -> None:
     """A level's name on the free place nearest to it, or to the edge that it is beyond."""
     text = f"{clean(level.name)} {level.value:.4g}"
     at = frame.row(level.value)
@@ -240,7 +240,7 @@ def _arrow(frame: ChartFrame, value: float) -> str:
     return "↑" if value > frame.high else "↓"
 
 
-def _labels(grid: Grid, frame: ChartFrame, curve: Curve, part: str) -> None:
+def _labels(grid: CharacterGrid, frame: ChartFrame, curve: Curve, part: str) -> None:
     """The labels of a curve's points to the right or left of their marks, where there is room."""
     for label, x, y in zip(curve.labels, curve.x, curve.y, strict=False):
         if not np.isfinite(y):
@@ -253,13 +253,13 @@ def _labels(grid: Grid, frame: ChartFrame, curve: Curve, part: str) -> None:
                 break
 
 
-def _legend(grid: Grid, x: int, y: int, row: list[tuple[str, str]]) -> None:
+def _legend(grid: CharacterGrid, x: int, y: int, row: list[tuple[str, str]]) -> None:
     for text, part in row:
         grid.text(x, y, text, part)
         x += cell_len(text)
 
 
-def _axes(grid: Grid, chart: Chart, frame: ChartFrame, cursor: float | None) -> None:
+def _axes(grid: CharacterGrid, chart: Chart, frame: ChartFrame, cursor: float | None) -> None:
     for y in range(frame.top, frame.top + frame.height):
         grid.text(frame.left - 1, y, "│", "axis")
     for value in round_values(frame.low, frame.high, max(2, frame.height // 4)):
@@ -302,7 +302,7 @@ def _dots(frame: ChartFrame, x: float, y: float) -> tuple[float, float]:
     return int(2 * frame.x(x)), 4 * frame.y(y) + 1.5
 
 
-def _intervals(grid: Grid, frame: ChartFrame, curve: Curve, part: str) -> None:
+def _intervals(grid: CharacterGrid, frame: ChartFrame, curve: Curve, part: str) -> None:
     if curve.low is None or curve.high is None:
         return
     for x, low, high in zip(curve.x, curve.low, curve.high, strict=True):
@@ -311,7 +311,7 @@ def _intervals(grid: Grid, frame: ChartFrame, curve: Curve, part: str) -> None:
             grid.line(column, top, column, bottom, part)
 
 
-def _line(grid: Grid, frame: ChartFrame, curve: Curve, part: str) -> None:
+def _line(grid: CharacterGrid, frame: ChartFrame, curve: Curve, part: str) -> None:
     if not curve.joined:
         return
     previous: tuple[float, float] | None = None
@@ -337,7 +337,9 @@ def thinned(curve: Curve, frame: ChartFrame) -> tuple[Float, Float]:
     return curve.x[kept], curve.y[kept]
 
 
-def _marks(grid: Grid, frame: ChartFrame, curve: Curve, style: int, cursor: float | None) -> None:
+def _marks(
+    grid: CharacterGrid, frame: ChartFrame, curve: Curve, style: int, cursor: float | None
+) -> None:
     roomy = curve.marked and len(curve.x) * 2 <= frame.width
     for x, y in zip(curve.x, curve.y, strict=True):
         under = cursor is not None and x == cursor

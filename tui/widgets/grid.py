@@ -12,7 +12,7 @@ from rich.cells import cell_len
 _BITS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))  # braille dots by column, then row
 
 
-class Grid:
+class CharacterGrid:
     """width x height characters; dots are 2 x 4 a character, counted from the upper left."""
 
     def __init__(self, width: int, height: int, ascii_only: bool = False) -> None:

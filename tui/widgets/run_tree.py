@@ -52,7 +52,7 @@ class RunTree(Tree[Data]):
         if facts == self.facts and self.root.children:
             return
         self.facts = facts
-        self._runs = {run.place.results: run for run in facts}
+        self._runs = {run.ref.results: run for run in facts}
         self._sync()
 
     def set_pattern(self, pattern: str) -> None:
@@ -66,7 +66,7 @@ class RunTree(Tree[Data]):
 
     def select_entry(self, entry: Entry) -> None:
         """Open the tree down to this entry and put the cursor on it."""
-        run = next((n for n in self.root.children if n.data == entry.place.results), None)
+        run = next((n for n in self.root.children if n.data == entry.ref.results), None)
         if run is None:
             return
         run.expand()
@@ -113,8 +113,8 @@ class RunTree(Tree[Data]):
             if self.pattern and (not entries or left <= 0):
                 continue
             left -= len(entries)
-            node = self.root.add(self._run_label(run), data=run.place.results)
-            was_open = run.place.results in opened or (single and not known)
+            node = self.root.add(self._run_label(run), data=run.ref.results)
+            was_open = run.ref.results in opened or (single and not known)
             if self.pattern or was_open:
                 self._fill(node)
                 node.expand()
@@ -129,7 +129,7 @@ class RunTree(Tree[Data]):
                 return
 
     def _run_label(self, run: RunFacts) -> Text:
-        label = Text(clean(run.place.label) or "?", end="", no_wrap=True)
+        label = Text(clean(run.ref.label) or "?", end="", no_wrap=True)
         if run.state in ("running", "failed", "silent"):
             label.append(f" [{run.state}]", Style(italic=True, bold=run.state == "running"))
         return label
@@ -147,7 +147,7 @@ class RunTree(Tree[Data]):
                 continue
             if entry.kind not in kinds:
                 kinds[entry.kind] = node.add(
-                    entry.kind, data=f"{run.place.results}:{entry.kind}", expand=True
+                    entry.kind, data=f"{run.ref.results}:{entry.kind}", expand=True
                 )
             inside = series_of(entry) if entry.kind == "cka" else None
             if inside is None:
@@ -155,7 +155,7 @@ class RunTree(Tree[Data]):
                 continue
             name, step = inside
             if name not in series:
-                whole = Entry(entry.place, "series", name)
+                whole = Entry(entry.ref, "series", name)
                 series[name] = kinds["cka"].add(
                     _label(name), data=whole, expand=whole in self._opened
                 )
@@ -209,7 +209,7 @@ def stop_of(entry: Entry, run: RunFacts) -> Entry:
     """The entry itself, or that of all that is on the same screen: a series, a plot of curves."""
     inside = series_of(entry) if entry.kind == "cka" else None
     if inside is not None:
-        return Entry(entry.place, "series", inside[0])
+        return Entry(entry.ref, "series", inside[0])
     if entry.is_together:
         return next(other for other in run.entries if other.kind == entry.kind)
     return entry
@@ -241,7 +241,7 @@ def _below(node: TreeNode[Data]) -> Iterable[TreeNode[Data]]:
 def matching(run: RunFacts, pattern: str) -> list[Entry]:
     """The entries of a run whose names have all words of the pattern, in any case."""
     words = pattern.lower().split()
-    label = clean(run.place.label).lower()
+    label = clean(run.ref.label).lower()
     return [
         entry
         for entry in run.entries

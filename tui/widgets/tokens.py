@@ -96,7 +96,7 @@ def shade_line(line: Sequence[PlacedToken], keys: Sequence[int], shades: str) ->
     return [Segment(shade(keys[p.index], p.width, shades)) for p in line]
 
 
-class TokenText(Canvas):
+class TokenView(Canvas):
     """The text with a cursor on its tokens; it scrolls so that the cursor is seen."""
 
     @dataclass

@@ -62,7 +62,7 @@ def import_states(
                 "found_dtype": arrays.found_dtype,
                 "corpus": own.get("corpus") if table.samples is None else None,
                 IDENTITY: _identity(table, arrays.store),
-                **_told_of_samples({} if table.samples is not None else own),
+                **_sample_counts({} if table.samples is not None else own),
                 "versions": provenance.versions(),
             },
             inputs=inputs,
@@ -107,7 +107,7 @@ def _identity(table: ImportedModel, store: ActivationStore | None) -> str:
     return BY_ROW if store is None else str(store.attributes.get(IDENTITY, BY_SPAN))
 
 
-def _told_of_samples(own: Mapping[str, Any]) -> dict[str, Any]:
+def _sample_counts(own: Mapping[str, Any]) -> dict[str, Any]:
     """What a store of ours says of samples that it was asked for and has not; else nothing."""
     keys = ("asked", "drawn", "documents", "most_of_a_document", "left_out", "repeated")
     return {"skipped": 0, **{key: own[key] for key in (*keys, "skipped") if key in own}}

@@ -163,7 +163,10 @@ def train(
         seed=0,
     )
     world = context.world
-    with world.together() if options.data_parallel else world.alone(), _explaining_out_of_memory():
+    with (
+        world.torch_distributed_env() if options.data_parallel else world.alone(),
+        _explaining_out_of_memory(),
+    ):
         model = build_model(
             training.preset,
             training.engram,

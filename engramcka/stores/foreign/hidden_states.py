@@ -36,7 +36,7 @@ from engramcka.text_rows import BadLine, read_json_lines
 _LONGEST_NAME = 255
 _LONGEST_ROW = 1 << 20  # bytes of a line of a sample table
 _DTYPES = {"float16": "float16", "bfloat16": "bfloat16", "float32": "float32", "float64": "float32"}
-FORMATS = (".npy", ".npz", ".safetensors", ".h5", ".hdf5", ".zarr")
+_FORMATS = (".npy", ".npz", ".safetensors", ".h5", ".hdf5", ".zarr")
 
 
 @dataclass(frozen=True)
@@ -290,14 +290,14 @@ def open_arrays(path: str, stack: ExitStack) -> Opened:
             ".hdf5": open_hdf5,
         }
         if place.suffix not in openers:
-            allowed = ", ".join(FORMATS)
+            allowed = ", ".join(_FORMATS)
             raise StoreError(f"{path}: not one of the formats {allowed}", exit_code=2)
         return openers[place.suffix](place, stack)
     pattern = str(place / "*.npy") if place.is_dir() else str(place)
     files = [Path(name) for name in sorted(glob.glob(pattern, recursive=True))]
     if not files or any(file.suffix != ".npy" for file in files):
         raise StoreError(
-            f"{path}: no arrays there; allowed: one of {', '.join(FORMATS)}, or a folder or glob "
+            f"{path}: no arrays there; allowed: one of {', '.join(_FORMATS)}, or a folder or glob "
             "of .npy files",
             exit_code=2,
         )

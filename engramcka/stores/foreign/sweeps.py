@@ -24,7 +24,7 @@ from engramcka.results import LossSweep
 from engramcka.results.statistics import mean_finite
 from engramcka.text_rows import BadLine, read_json_lines, unguard_formula
 
-KINDS = ("layer", "baseline", "reference", "variant")
+_ROW_KINDS = ("layer", "baseline", "reference", "variant")
 COLUMNS = ("kind", "name", "layer", "seed", "loss")
 MAX_BYTES = 64 << 20  # of a table: no sweep is as large
 _LONGEST_LINE = 1 << 20  # bytes
@@ -32,7 +32,7 @@ MAX_LAYER = 10_000
 
 
 @dataclass(frozen=True)
-class Row:
+class LossRow:
     """One loss, as read."""
 
     where: str  # file and line, for messages
@@ -90,7 +90,7 @@ def read_text(path: Path) -> str:
         raise refusal(f"{path}: cannot be read ({error.strerror or error})") from error
 
 
-def _csv_rows(path: Path) -> Iterator[Row]:
+def _csv_rows(path: Path) -> Iterator[LossRow]:
     reader = csv.DictReader(io.StringIO(read_text(path)), strict=True)
     try:
         header = [name.strip() for name in reader.fieldnames or []]
@@ -106,7 +106,7 @@ def _csv_rows(path: Path) -> Iterator[Row]:
         raise refusal(f"{path}, line {reader.line_num}: no CSV ({error})") from error
 
 
-def _json_rows(path: Path) -> Iterator[Row]:
+def _json_rows(path: Path) -> Iterator[LossRow]:
     try:
         for number, values in read_json_lines(path, _LONGEST_LINE):
             where = f"{path}, line {number}"
@@ -126,18 +126,18 @@ def _check_columns(where: str | Path, names: list[str]) -> None:
         )
 
 
-def _row(where: str, values: Mapping[str, Any]) -> Row:
+def _row(where: str, values: Mapping[str, Any]) -> LossRow:
     layer = _whole(where, "layer", values.get("layer"), 1, MAX_LAYER)
     kind = str(values.get("kind") or ("layer" if layer is not None else "baseline"))
-    if kind not in KINDS:
-        raise refusal(f"{where}: kind = {kind[:40]!r}", f"allowed: {', '.join(KINDS)}")
+    if kind not in _ROW_KINDS:
+        raise refusal(f"{where}: kind = {kind[:40]!r}", f"allowed: {', '.join(_ROW_KINDS)}")
     if (kind == "layer") != (layer is not None):
         raise refusal(f"{where}: kind = {kind!r} and layer = {values.get('layer')!r} do not go")
     name = str(values.get("name") or "")
     if kind in ("reference", "variant") and not name:
         raise refusal(f"{where}: a {kind} needs a name")
     seed = _whole(where, "seed", values.get("seed"), 0, 2**31 - 1)
-    return Row(where, kind, name, layer or 0, seed, _loss(where, values.get("loss")))
+    return LossRow(where, kind, name, layer or 0, seed, _loss(where, values.get("loss")))
 
 
 def _whole(where: str, key: str, value: Any, low: int, high: int) -> int | None:
@@ -169,8 +169,8 @@ def _loss(where: str, value: Any) -> float:
     return loss
 
 
-def _sweep(path: Path, rows: list[Row]) -> LossSweep:
-    of_kind = {kind: [row for row in rows if row.kind == kind] for kind in KINDS}
+def _sweep(path: Path, rows: list[LossRow]) -> LossSweep:
+    of_kind = {kind: [row for row in rows if row.kind == kind] for kind in _ROW_KINDS}
     points = of_kind["layer"]
     if not points:
         raise refusal(f"{path}: no loss of any layer")
@@ -202,7 +202,7 @@ def _sweep(path: Path, rows: list[Row]) -> LossSweep:
     )
 
 
-def _fill(values: np.ndarray[Any, Any], entries: list[tuple[Any, Row]]) -> None:
+def _fill(values: np.ndarray[Any, Any], entries: list[tuple[Any, LossRow]]) -> None:
     filled: dict[Any, str] = {}
     for at, row in entries:
         if at in filled:
@@ -211,7 +211,7 @@ def _fill(values: np.ndarray[Any, Any], entries: list[tuple[Any, Row]]) -> None:
         values[at] = row.loss
 
 
-def _lines(rows: list[Row], seeds: list[int]) -> dict[str, tuple[float, ...]]:
+def _lines(rows: list[LossRow], seeds: list[int]) -> dict[str, tuple[float, ...]]:
     """Losses by name: one a seed of the sweep, or a single mean where no seed is given."""
     found: dict[str, tuple[float, ...]] = {}
     for name in dict.fromkeys(row.name for row in rows):

@@ -13,7 +13,7 @@ from engramcka.results import LossSweep
 from engramcka.tui.charts.sweep import SweepPlot
 from engramcka.tui.widgets.axes import round_values
 from engramcka.tui.widgets.chart_drawing import chart_frame, draw_chart, value_range
-from engramcka.tui.widgets.grid import Grid
+from engramcka.tui.widgets.grid import CharacterGrid
 
 
 def plain(lines):
@@ -152,12 +152,12 @@ def test_the_near_range_keeps_what_is_near():
     ("x", "y", "bits"), [(0, 0, 0x01), (1, 0, 0x08), (0, 3, 0x40), (1, 3, 0x80)]
 )
 def test_dots_are_the_bits_of_braille(x, y, bits):
-    grid = Grid(1, 1)
+    grid = CharacterGrid(1, 1)
     grid.dot(x, y, "curve")
     assert grid.lines() == [[(chr(0x2800 + bits), "curve")]]
 
 
 def test_wide_characters_take_two_places():
-    grid = Grid(4, 1)
+    grid = CharacterGrid(4, 1)
     grid.text(0, 0, "層a", "axis")
     assert plain(grid.lines()) == ["層a "]
