@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import time
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from engramcka.pipeline import Outcome
 
 
+_PATIENCE = 10.0  # seconds that the other ranks of a machine leave its first to speak
 _QUIET = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",  # our own bars say what is going on
     "TRANSFORMERS_VERBOSITY": "error",
@@ -57,16 +59,21 @@ def command(
     from engramcka import stopping
     from engramcka.config import load_config
     from engramcka.distributed import PeerFailed
-    from engramcka.launch import join_world
+    from engramcka.launch import join_world, rank_of
     from engramcka.pipeline import run_config
     from engramcka.progress import Reporter
     from engramcka.stores import layout
 
-    loaded = load_config(config, set_ or [])
+    try:
+        loaded, part = load_config(config, set_ or []), _parse_share(share)
+    except ConfigError as error:
+        if rank_of(os.environ)[2]:  # the machine's first rank says it, if it is not ended for us
+            time.sleep(_PATIENCE)
+            raise typer.Exit(error.exit_code) from error
+        raise
     # Threads that wait for each other must not spin: with another job on the same cores, a training
     # step of a small model took over 5 s spinning and 0.36 s sleeping (two cores, torch 2.13).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    part = _parse_share(share)
     stopping.listen()
     try:
         world = join_world()

@@ -162,13 +162,44 @@ def _explain(
         return source.error(at, f"found {found!r}", _choices(str(found), names))
     if kind == "union_tag_not_found":
         return source.error((*path, "source"), "this key is missing", _choices("", MODEL_TABLES))
-    message = details["msg"].removeprefix("Value error, ")
     if kind == "value_error":
-        return source.error(path, message)
+        return source.error(path, _allowed(details))
     # A field of several kinds ("all" or a list) gives an error for each of them.
-    here = [error["msg"] for error in errors if _real_path(error["loc"], values) == path]
-    allowed = " or ".join(dict.fromkeys(text.removeprefix("Input should be ") for text in here))
+    here = [_allowed(error) for error in errors if _real_path(error["loc"], values) == path]
+    allowed = " or ".join(dict.fromkeys(here))
     return source.error(path, f"found {_short(details['input'])}", f"allowed: {allowed}")
+
+
+def _allowed(details: ErrorDetails) -> str:
+    """What a key takes, in place of pydantic's words, which speak of Python's types."""
+    kind, context = details["type"], details.get("ctx", {})
+    if kind == "value_error":  # ours
+        return str(context["error"])
+    if kind in ("too_short", "too_long"):
+        side = "most" if kind == "too_long" else "least"
+        number = context["max_length" if side == "most" else "min_length"]
+        return f"a list of at {side} {number} {'entry' if number == 1 else 'entries'}"
+    if kind == "string_too_short":
+        return "text that is not empty"
+    if kind == "string_pattern_mismatch":
+        return f"text of the form {context['pattern']}"
+    for begin, words in _TYPES.items():
+        if kind.startswith(begin):
+            return words
+    return details["msg"].removeprefix("Input should be ")
+
+
+_TYPES = {  # how pydantic's names of mistakes begin
+    "int_": "a whole number",
+    "float_": "a number",
+    "finite_number": "a finite number",
+    "bool_": "true or false",
+    "string_type": "text, in quotes",
+    "tuple_": "a list",
+    "list_": "a list",
+    "dict_": "a table",
+    "model_": "a table",
+}
 
 
 def _short(value: Any) -> str:

@@ -52,9 +52,11 @@ Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 
 class Table(BaseModel):
-    """A table of the config: frozen, strict about types, no unknown keys."""
+    """A table of the config: frozen, strict about types, numbers finite, no unknown keys."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, protected_namespaces=()
+    )
 
 
 @dataclass(frozen=True)

@@ -55,14 +55,12 @@ def _check(
                 kind = "numbers" if is_number else "text, in quotes"
                 found = f"found {test.column} against {value!r}"
                 raise config.error(path, found, f"allowed: {kind}")
-    there = {value for table in tables for value in np.asarray(table[test.column]).tolist()}
+    there = sorted({value for table in tables for value in np.asarray(table[test.column]).tolist()})
     for value in test.values:
         if value not in there:
-            names = sorted(map(str, there))
-            more = ", .." if len(names) > _SHOWN else ""
+            hint = did_you_mean(value, there) if isinstance(value, str) else ""
+            more = ", .." if len(there) > _SHOWN else ""
+            names = ", ".join(map(repr, there[:_SHOWN]))
             raise config.error(
-                path,
-                f"no sample has {test.column} = {value!r}",
-                f"{did_you_mean(str(value), names)}there are: "
-                f"{', '.join(map(repr, names[:_SHOWN]))}{more}",
+                path, f"no sample has {test.column} = {value!r}", f"{hint}there are: {names}{more}"
             )

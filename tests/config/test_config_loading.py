@@ -1,14 +1,19 @@
 """A config is read whole, or refused with one line that says where and what is allowed."""
 
+import re
 import tomllib
+from collections.abc import Iterator
+from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from engramcka.config import Config, dump_config, load_config
-from engramcka.config.loading import find_lines
+from engramcka.config.loading import find_lines, validate
+from engramcka.config.tables import ConfigSource
 from engramcka.errors import ConfigError
 
 QUICKSTART = Path(__file__).parents[2] / "sample_configs" / "quickstart.toml"
@@ -41,7 +46,12 @@ def test_the_resolved_config_has_its_defaults_written_out() -> None:
     ("old", "new", "line", "parts"),
     [
         ("samples = 2048", "sampels = 2048", "samples = ", ["data.sampels", "did you mean 'samp"]),
-        ("samples = 2048", 'samples = "many"', "samples = ", ["data.samples", '"many"', "integer"]),
+        (
+            "samples = 2048",
+            'samples = "many"',
+            "samples = ",
+            ["data.samples", '"many"', "a whole number"],
+        ),
         ("samples = 2048", "samples = 3", "samples = ", ["data.samples", "found 3", "equal to 4"]),
         ('x = "engram"', 'x = "engrm"', "x = ", ["cka[0].x", "'engrm'", "did you mean 'engram'"]),
         (
@@ -121,7 +131,18 @@ def test_set_reaches_tables_and_list_entries_by_name_and_number() -> None:
     ("override", "parts"),
     [
         ("data.samples", ["no KEY=VALUE"]),
-        ("data.samples=x", ["--set data.samples=x", "integer"]),
+        ("data.samples=x", ["--set data.samples=x", 'found "x"; allowed: a whole number']),
+        ("data.samples=2.5", ["found 2.5; allowed: a whole number"]),
+        ("training.learning_rate='1'", ['found "1"; allowed: a number']),
+        ("training.learning_rate=inf", ["found Infinity; allowed: a finite number"]),
+        ("lens.0.models=[]", ["found []; allowed: a list of at least 1 entry"]),
+        ("lens.0.models=moe", ['found "moe"; allowed: a list']),
+        ("run.dir=3", ["found 3; allowed: text, in quotes"]),
+        ("run.dir=''", ['found ""; allowed: text that is not empty']),
+        ("run=3", ["found 3; allowed: a table"]),
+        ("models.moe.embedding=1", ["found 1; allowed: true or false"]),
+        ("models.moe.streams=x", ["found 'x'; allowed: 'mean', 'sum'"]),
+        ("sweep.0.layers=[0.5]", ["found 0.5; allowed: a whole number"]),
         ("data.sampels=4", ["--set data.sampels=4", "did you mean 'samples'"]),
         ("cka.none.batch_size=8", ["no entry 'none'", "engram-vs-moe"]),
         ("data.samples.deep=8", ["data.samples is not a table"]),
@@ -198,3 +219,33 @@ def test_a_mutated_config_is_accepted_or_refused_in_one_line(
     except ConfigError as error:
         outcome = str(error)
     assert isinstance(outcome, Config) or "\n" not in outcome
+
+
+PYTHON = re.compile(r"should|Value error|\bvalid\b|\bobject\b|tuple|dict|string", re.IGNORECASE)
+WRONG = (3, -3, 2.5, float("nan"), "x", "", True, [], [[]], ["x"], [-1], {}, {"x": 1})
+
+
+def _keys(table: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    for key, value in table.items() if isinstance(table, dict) else enumerate(table):
+        yield (*path, key)
+        if isinstance(value, dict | list):
+            yield from _keys(value, (*path, key))
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda path: path.name)
+def test_no_value_is_refused_in_words_about_python(sample: Path) -> None:
+    values = load_config(sample).to_dict()
+    refused = []
+    for path in list(_keys(values)):
+        for wrong in WRONG:
+            changed = deepcopy(values)
+            here = changed
+            for part in path[:-1]:
+                here = here[part]
+            here[path[-1]] = wrong
+            try:
+                validate(changed, ConfigSource())
+            except ConfigError as error:
+                refused.append(str(error))
+    assert len(refused) > 100
+    assert [message for message in refused if PYTHON.search(message)] == []

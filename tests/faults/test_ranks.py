@@ -57,6 +57,14 @@ def test_a_rank_killed_ends_the_job_and_another_number_of_ranks_goes_on(
     assert len(trained) == len(set(trained)) == 3
 
 
+def test_a_mistake_in_the_config_is_said_once(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text(CONFIG.replace("samples = 64", "sampels = 64"))
+    job = start("run", "config.toml", cwd=tmp_path, ranks=2)
+    _, errors = job.communicate(timeout=300)
+    assert job.returncode != 0
+    assert errors.count("unknown key") == 1, errors
+
+
 @pytest.mark.parametrize(("stage", "killed"), [("extract", 1), ("cka", 0)])
 def test_a_rank_killed_in_a_stage_ends_the_others_and_the_same_command_goes_on(
     finished: Path, tmp_path: Path, stage: str, killed: int

@@ -135,6 +135,7 @@ def test_any_table_is_conditions_or_one_line(where: dict[str, Any]) -> None:
         ),
         ('{ type = "person-acter" }', "did you mean 'person-actor'? there are: 'a b', 'art-film'"),
         ('{ type = { not = "film" } }', "no sample has type = 'film'"),
+        ("{ start = 6 }", "no sample has start = 6; there are: 0, "),
         ('{ start = "5" }', "found start against '5'; allowed: numbers"),
         ("{ kind = 5 }", "found kind against 5; allowed: text, in quotes"),
     ],
