@@ -18,6 +18,7 @@ from engramcka.results import (
     LayerDiagnostics,
 )
 from engramcka.results.statistics import deviation
+from engramcka.tui.terminal import with_minus
 
 NONE = "–"
 
@@ -26,14 +27,13 @@ def decimals(value: float, places: int = 3) -> str:
     """A similarity with a fixed number of decimals; NaN as a dash, no negative zero."""
     if value != value:
         return NONE
-    text = f"{value:.{places}f}"
-    return text.removeprefix("-") if float(text) == 0 else text
+    return with_minus(f"{round(value, places) + 0.0:.{places}f}")
 
 
 def short_decimals(value: float) -> str:
     """The same without the zero before the point: .907."""
     text = decimals(value)
-    return text.replace("0.", ".", 1) if text.lstrip("-").startswith("0.") else text
+    return text.replace("0.", ".", 1) if text.lstrip("−").startswith("0.") else text
 
 
 def interval(cka: CkaMap, row: int, column: int) -> str | None:
@@ -89,7 +89,7 @@ def with_half_width(value: float, half_width: float, sign: str = "", places: int
     """A number of layers with one decimal, and half of its interval where there is one."""
     if value != value:
         return NONE
-    shown = f"{round(value, places) + 0.0:{sign}.{places}f}".replace("-", "−")  # no negative zero
+    shown = with_minus(f"{round(value, places) + 0.0:{sign}.{places}f}")  # no negative zero
     return f"{shown}±{half_width:.{places}f}" if half_width == half_width else shown
 
 
@@ -135,8 +135,8 @@ def seeds_deviation(losses: Float) -> list[tuple[str, str]]:
 
 
 def signed(value: float, places: int = 4) -> str:
-    """A difference of losses with its sign; NaN as a dash."""
-    return f"{value:+.{places}f}".replace("-", "−") if value == value else NONE
+    """A difference with its sign, no negative zero; NaN as a dash."""
+    return with_minus(f"{round(value, places) + 0.0:+.{places}f}") if value == value else NONE
 
 
 def spark_levels(values: np.ndarray, width: int, top: float = 1.0) -> list[int]:

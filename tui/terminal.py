@@ -93,6 +93,11 @@ def fixed(text: str, width: int, ellipsis: str = "…") -> str:
     return set_cell_size(shorten(text, width, ellipsis), max(0, width))
 
 
+def with_minus(number: str) -> str:
+    """A formatted number as it is shown: with a minus sign, not a hyphen."""
+    return number.replace("-", "\N{MINUS SIGN}")
+
+
 _ASCII = str.maketrans(
     {
         "│": "|", "┃": "|", "║": "|", "▕": "|", "▏": "|", "▐": "|", "▌": "|", "╎": "|",

@@ -77,6 +77,9 @@ def command(
     stored = open_run(run)
     chosen = subjects.choose(stored, what)
     form = output.suffix.lower().lstrip(".")
+    if with_caption and (minus is not None or form in figures.TABLE_FORMATS):
+        bare = "the difference of two maps" if minus is not None else f"a table ({output.name})"
+        raise ConfigError(f"--caption: {bare} has no caption; leave it out, or write a figure")
     readings = figures.READINGS if reading == "all" else (reading,)
     how = subjects.DrawOptions(
         figures.Style.named(style, width=_width(width, chosen), dark=dark),
@@ -94,7 +97,7 @@ def command(
         figures.save_figure(subjects.draw(stored, chosen, how), output, dpi=dpi)
     inventory.update_file(output)
     print(f"Wrote {output}")
-    if with_caption and minus is None and form not in figures.TABLE_FORMATS:
+    if with_caption:
         beside = output.with_suffix(".txt")
         figures.write_text(beside, subjects.caption(stored, chosen, how) + "\n")
         inventory.update_file(beside)

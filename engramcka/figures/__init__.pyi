@@ -1,4 +1,3 @@
-from .allocation import AllocationArtists as AllocationArtists
 from .allocation import allocation_caption as allocation_caption
 from .allocation import allocation_figure as allocation_figure
 from .allocation import plot_allocation as plot_allocation
@@ -35,6 +34,7 @@ from .lens import LensArtists as LensArtists
 from .lens import lens_caption as lens_caption
 from .lens import lens_figure as lens_figure
 from .lens import plot_lens as plot_lens
+from .lines import PointArtists as PointArtists
 from .memory import MemoryArtists as MemoryArtists
 from .memory import memory_caption as memory_caption
 from .memory import memory_figure as memory_figure
@@ -50,7 +50,6 @@ from .panels import map_difference as map_difference
 from .panels import plot_cka_difference as plot_cka_difference
 from .panels import series_figure as series_figure
 from .paper import paper_figure as paper_figure
-from .slots import SlotArtists as SlotArtists
 from .slots import plot_slots as plot_slots
 from .slots import slots_caption as slots_caption
 from .slots import slots_figure as slots_figure

@@ -7,33 +7,28 @@ more to memory. The lowest mean is ringed.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
-from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 
 from engramcka.figures.draw import Drawing
 from engramcka.figures.labels import as_plain, size_in_points, text_width
 from engramcka.figures.latex import Table, deviations, escaped, number, only
 from engramcka.figures.lines import (
-    LineStyle,
-    common_unit,
-    draw_legend,
-    draw_points,
-    finish_losses,
-    limit_losses,
+    POINTS_HIGH,
+    PointArtists,
+    PointDrawing,
+    plot_points,
+    points_figure,
     spread_sentence,
 )
-from engramcka.figures.style import Style, as_style, compose, new_figure, on_own_axes
+from engramcka.figures.style import Style, on_own_axes
 from engramcka.plain_text import one_line
 from engramcka.results import AllocationSweep
 
-_HIGH = 0.68  # height over width
 _X_LABELS = (
     "allocation ρ: share of sparse parameters in experts",
     "share of sparse parameters in experts, ρ",
@@ -42,26 +37,14 @@ _X_LABELS = (
 )
 
 
-@dataclass(frozen=True)
-class AllocationArtists:
-    """What was drawn, to be changed at will; in the order of the sweeps."""
-
-    axes: Axes
-    points: list[ErrorbarContainer]  # means over seeds, one standard deviation where there are two
-    seeds: list[Line2D | None]  # every seed's loss, faint
-    alone: list[Line2D]  # the loss at rho = 1, experts alone, where that was measured
-    best: list[Line2D]  # rings around the lowest means
-    legend: Legend | None
-
-
-@on_own_axes(height=_HIGH)
+@on_own_axes(height=POINTS_HIGH)
 def plot_allocation(
     sweeps: AllocationSweep | Sequence[AllocationSweep],
     ax: Axes | None = None,
     *,
     title: str | None = None,
     legend: bool = True,
-) -> AllocationArtists:
+) -> PointArtists:
     """Draw one or several allocation sweeps on these axes, or on new ones.
 
     Args:
@@ -71,7 +54,7 @@ def plot_allocation(
         legend: name the sweeps, where there are several.
 
     Returns:
-        The artists.
+        The artists; levels are the losses of experts alone, marks the rings around the lowest.
 
     Raises:
         ConfigError: there is no sweep.
@@ -79,17 +62,7 @@ def plot_allocation(
     """
     assert ax is not None
     sweeps = [sweeps] if isinstance(sweeps, AllocationSweep) else list(sweeps)
-    unit = common_unit(sweeps, "allocation sweeps")
-    drawn = [_draw(ax, sweep, LineStyle.of(index)) for index, sweep in enumerate(sweeps)]
-    points, seeds = [one[0] for one in drawn], [one[1] for one in drawn]
-    alone, best = [one[2] for one in drawn if one[2]], [one[3] for one in drawn if one[3]]
-    _limits(ax, sweeps)
-    ax.set_xlabel(_X_LABELS[-1])
-    _longest_that_fits(ax, size_in_points(ax)[0])
-    finish_losses(ax, unit, title)
-    lines = [container.lines[0] for container in points]
-    names = draw_legend(ax, lines, [(sweep.label, "") for sweep in sweeps]) if legend else None
-    return AllocationArtists(ax, points, seeds, alone, best, names)
+    return plot_points(ax, sweeps, _ALLOCATION, title=title, legend=legend)
 
 
 def allocation_figure(
@@ -98,37 +71,22 @@ def allocation_figure(
     **options: Any,
 ) -> Figure:
     """A figure with one or several sweeps; ``options`` are `plot_allocation`'s, but ``ax``."""
-    style = as_style(style)
-    with style.context():
-        figure = new_figure(style, max(1.9, min(_HIGH * style.inches, 3.4)))
-        axes = figure.subplots()
-        compose(figure, lambda: plot_allocation(sweeps, axes, **options))
-    return figure
+    return points_figure(plot_allocation, sweeps, style, **options)
 
 
-def _draw(
-    ax: Axes, sweep: AllocationSweep, line_style: LineStyle
-) -> tuple[ErrorbarContainer, Line2D | None, Line2D | None, Line2D | None]:
-    """Points, seeds, the level of the experts alone, and a ring around the best."""
-    order = np.argsort(sweep.rho, kind="stable")
-    points, seeds = draw_points(
-        ax, sweep.rho[order], sweep.loss[order], line_style, sweep.bars[order]
-    )
-    alone = best = None
-    last = sweep.mean[order[-1]]
-    if sweep.rho[order[-1]] >= 1.0 and np.isfinite(last) and len(order) > 1:
-        alone = ax.axhline(last, color=line_style.colour, linestyle="--", linewidth=0.8, zorder=1)
-    if sweep.best is not None and np.isfinite(sweep.mean).sum() > 1:
-        (best,) = ax.plot(
-            *([value] for value in sweep.best), linestyle="none", marker="o", markersize=7.5,
-            markerfacecolor="none", markeredgecolor=line_style.colour, markeredgewidth=0.9,
-            zorder=3,
-        )  # fmt: skip
-    return points, seeds, alone, best
+def _ring(ax: Axes, sweep: AllocationSweep, colour: str) -> Line2D | None:
+    """Around the lowest mean, where there are two."""
+    if sweep.best is None or np.isfinite(sweep.mean).sum() < 2:
+        return None
+    (ring,) = ax.plot(
+        *([value] for value in sweep.best), linestyle="none", marker="o", markersize=7.5,
+        markerfacecolor="none", markeredgecolor=colour, markeredgewidth=0.9, zorder=3,
+    )  # fmt: skip
+    return ring
 
 
-def _limits(ax: Axes, sweeps: Sequence[AllocationSweep]) -> None:
-    """Both axes with room around the points, and fixed ticks."""
+def _name_rho(ax: Axes, sweeps: Sequence[AllocationSweep]) -> None:
+    """Room around the points, fixed ticks, and the longest name that fits."""
     rho = np.concatenate([sweep.rho for sweep in sweeps])
     margin = 0.05 * max(float(np.ptp(rho)), 0.2)
     left, right = float(rho.min()) - margin, float(rho.max()) + margin
@@ -137,14 +95,20 @@ def _limits(ax: Axes, sweeps: Sequence[AllocationSweep]) -> None:
     ticks = [round(step * count, 1) for count in range(round(1 / step) + 1)]
     inside = [tick for tick in ticks if left <= tick <= right] or sorted(set(rho.tolist()))
     ax.set_xticks(inside, [f"{tick:.2g}" for tick in inside])
-    limit_losses(ax, sweeps)
-
-
-def _longest_that_fits(ax: Axes, room: float) -> None:
-    font = ax.xaxis.label.get_fontproperties()
-    text = next((text for text in _X_LABELS if text_width(text, font) <= room), _X_LABELS[-1])
-    ax.set_xlabel(text)
+    ax.set_xlabel(_X_LABELS[-1])
+    font, room = ax.xaxis.label.get_fontproperties(), size_in_points(ax)[0]
+    fitting = (text for text in _X_LABELS if text_width(text, font) <= room)
+    ax.set_xlabel(next(fitting, _X_LABELS[-1]))
     as_plain((ax.xaxis.label,))
+
+
+_ALLOCATION = PointDrawing[AllocationSweep](
+    "allocation sweeps",
+    x=lambda sweep: sweep.rho,
+    level=lambda sweep: sweep.experts_alone if len(sweep.rho) > 1 else float("nan"),
+    mark=_ring,
+    name_x=_name_rho,
+)
 
 
 def allocation_caption(sweeps: Sequence[AllocationSweep]) -> str:

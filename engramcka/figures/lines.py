@@ -6,14 +6,15 @@ over seeds with one standard deviation, each seed a faint dot.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
 from matplotlib.container import ErrorbarContainer
+from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
@@ -21,10 +22,14 @@ from matplotlib.lines import Line2D
 from engramcka.errors import ComparisonError, ConfigError
 from engramcka.figures.broken import set_ticks, span_of
 from engramcka.figures.labels import as_plain, elided, fit, size_in_points, text_width, tick_size
+from engramcka.figures.style import Style, as_style, compose, new_figure
 from engramcka.plain_text import one_line
 from engramcka.results.losses import SeedSweep
 from engramcka.results.statistics import Float, mean_finite
 
+Sweep = TypeVar("Sweep", bound=SeedSweep)
+
+POINTS_HIGH = 0.68  # height over width of a figure of points
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f")
 _MARKERS = "os^Dv"
 _DASHES = ("-", "--", ":", "-.")
@@ -198,6 +203,75 @@ def common_unit(sweeps: Sequence[SeedSweep], what: str) -> str:
     if len(units) > 1:
         raise ComparisonError(f"losses in {' and '.join(units)} have no common axis")
     return units[0]
+
+
+@dataclass(frozen=True)
+class PointArtists:
+    """What was drawn of sweeps over a number, to be changed at will; in the order of the sweeps."""
+
+    axes: Axes
+    points: list[ErrorbarContainer]  # means over seeds, one standard deviation where there are two
+    seeds: list[Line2D | None]  # every seed's loss, faint
+    levels: list[Line2D]  # the losses of what they are compared with, where those are known
+    marks: list[Line2D]  # what is drawn over the points: a ring, a straight line
+    legend: Legend | None
+
+
+@dataclass(frozen=True)
+class PointDrawing(Generic[Sweep]):
+    """What tells one kind of sweep over a number from another when it is drawn."""
+
+    noun: str  # sweeps of this kind, in a message
+    x: Callable[[Sweep], Float]  # (points,)
+    level: Callable[[Sweep], float]  # the dashed line; NaN for none
+    mark: Callable[[Axes, Sweep, str], Line2D | None]  # drawn over the points, in this colour
+    name_x: Callable[[Axes, Sequence[Sweep]], None]  # limits, ticks and name of the x axis
+
+
+def plot_points(
+    ax: Axes,
+    sweeps: Sequence[Sweep],
+    drawing: PointDrawing[Sweep],
+    *,
+    title: str | None,
+    legend: bool,
+) -> PointArtists:
+    """Draw sweeps over a number: points joined by lines, a dashed level, a mark.
+
+    Raises:
+        ConfigError: there is no sweep.
+        ComparisonError: the units differ.
+    """
+    unit = common_unit(sweeps, drawing.noun)
+    drawn, levels, marks = [], [], []
+    for index, sweep in enumerate(sweeps):
+        line_style, x, level = LineStyle.of(index), drawing.x(sweep), drawing.level(sweep)
+        order = np.argsort(x, kind="stable")
+        drawn.append(draw_points(ax, x[order], sweep.loss[order], line_style, sweep.bars[order]))
+        if np.isfinite(level):
+            levels.append(
+                ax.axhline(level, color=line_style.colour, linestyle="--", linewidth=0.8, zorder=1)
+            )
+        marks.append(drawing.mark(ax, sweep, line_style.colour))
+    limit_losses(ax, sweeps, [drawing.level(sweep) for sweep in sweeps])
+    drawing.name_x(ax, sweeps)
+    finish_losses(ax, unit, title)
+    points, seeds = [one[0] for one in drawn], [one[1] for one in drawn]
+    names = [(sweep.label, "") for sweep in sweeps]
+    shown = draw_legend(ax, [made.lines[0] for made in points], names) if legend else None
+    return PointArtists(ax, points, seeds, levels, [mark for mark in marks if mark], shown)
+
+
+def points_figure(
+    plot: Callable[..., Any], sweeps: Any, style: Style | str, **options: Any
+) -> Figure:
+    """A figure of its own with what ``plot`` draws of the sweeps; ``options`` are the plot's."""
+    style = as_style(style)
+    with style.context():
+        figure = new_figure(style, max(1.9, min(POINTS_HIGH * style.inches, 3.4)))
+        axes = figure.subplots()
+        compose(figure, lambda: plot(sweeps, axes, **options))
+    return figure
 
 
 def spread_sentence(sweeps: Sequence[SeedSweep]) -> str:

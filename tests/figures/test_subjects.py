@@ -263,6 +263,28 @@ def test_a_figure_that_fails_does_not_keep_the_others_from_being_drawn(tmp_path)
     assert (run / "figures" / "memory-engram.png").is_file()
 
 
+@pytest.mark.parametrize(
+    ("target", "options", "bare"),
+    [
+        ("t.csv", (), "a table (t.csv)"),
+        ("t.tex", (), "a table (t.tex)"),
+        ("f.png", ("--minus", "cka/b"), "the difference of two maps"),
+    ],
+)
+def test_what_has_no_caption_is_refused_one_before_anything_is_written(
+    target, options, bare, tmp_path
+):
+    run = write_run(tmp_path / "run", {"cka": {"a": made_map(), "b": made_map()}})
+    what = ("--what", "cka/a", "-o", tmp_path / target)
+    code, said = export(run, *what, *options, "--caption")
+    assert (code, said) == (
+        2,
+        f"--caption: {bare} has no caption; leave it out, or write a figure",
+    )
+    assert not (tmp_path / target).exists()
+    assert export(run, *what, *options)[0] == 0
+
+
 @pytest.mark.parametrize("what", ["cka/a", "series/s", "paper"])
 def test_maps_are_exported_without_their_interval(what, tmp_path):
     noise = np.random.default_rng(1).normal(0, 0.3, (10, 6, 6))

@@ -104,7 +104,7 @@ def test_shades_and_digits_need_no_colour():
         (1.0, 4, False, "1.0 "),
         (0.999, 4, False, "1.0 "),
         (-0.004, 4, False, ".00 "),
-        (-0.02, 5, False, "-.02 "),
+        (-0.02, 5, False, "−.02 "),
         (0.12, 5, True, "+.12 "),
         (float("nan"), 4, False, "  – "),
     ],

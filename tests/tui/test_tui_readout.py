@@ -51,7 +51,7 @@ def test_alignment_and_shift_carry_their_intervals():
 
 @pytest.mark.parametrize(
     ("value", "shown"),
-    [(0.9137, ".914"), (-0.0004, ".000"), (1.0, "1.000"), (-0.25, "-.250"), (float("nan"), "–")],
+    [(0.9137, ".914"), (-0.0004, ".000"), (1.0, "1.000"), (-0.25, "−.250"), (float("nan"), "–")],
 )
 def test_short_decimals(value, shown):
     assert readout.short_decimals(value) == shown
@@ -59,7 +59,7 @@ def test_short_decimals(value, shown):
 
 def test_intervals_below_zero_do_not_look_like_subtractions():
     cka = CkaMap([[0.0]], ci_low=[[-0.01]], ci_high=[[0.02]])
-    assert readout.interval(cka, 0, 0) == "-.010 to .020"
+    assert readout.interval(cka, 0, 0) == "−.010 to .020"
 
 
 def test_diagnostics_name_both_sides():
@@ -84,6 +84,14 @@ def test_a_point_says_the_interval_of_its_distance_where_there_is_one():
     sweep = replace(small_sweep(), difference_low=ends[0], difference_high=ends[1])
     assert dict(SweepPlot(sweep).details(0, 2))["95 %"] == "−0.500 to +0.250"
     assert "95 %" not in dict(SweepPlot(small_sweep()).details(0, 2))
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(-0.25, "−0.250"), (0.25, "+0.250"), (-0.0004, "+0.000"), (float("nan"), "–")],
+)
+def test_a_difference_has_a_sign_and_no_negative_zero(value, shown):
+    assert readout.signed(value, 3) == shown
 
 
 def test_tables_read_back_to_the_same_numbers():

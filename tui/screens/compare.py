@@ -172,7 +172,7 @@ class CompareView(HeatmapsView):
         intervals = [readout.interval(first, row, column) or ""]
         intervals.append(readout.interval(second, second_row, second_column) or "" if there else "")
         layers = f"row {first.y_layers[row]:>2} col {first.x_layers[column]:>2}"
-        apart = f"{one - other:+.3f}" if np.isfinite(one - other) else readout.NONE
+        apart = readout.signed(float(one - other), 3)
         line.set_lines(
             [
                 [

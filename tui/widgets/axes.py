@@ -8,6 +8,7 @@ import numpy as np
 from rich.segment import Segment
 from rich.style import Style
 
+from engramcka.tui.terminal import with_minus
 from engramcka.tui.widgets.cells import CellStyle, levels, pair_style, shade
 from engramcka.tui.widgets.geometry import Geometry
 
@@ -76,14 +77,14 @@ def colour_bar(style: CellStyle, ground: str, width: int, base: Style) -> list[S
 
 def number(value: float) -> str:
     """A value of the colour bar with as many decimals as it needs, two at most."""
-    text = f"{value:.2f}"
-    return text[:-1] if text.endswith("0") else text
+    text = f"{round(value, 2) + 0.0:.2f}"
+    return with_minus(text[:-1] if text.endswith("0") else text)
 
 
 def value_text(value: float, low: float, high: float) -> str:
     """A number with as many decimals as the numbers of a range need to differ."""
     places = int(np.clip(np.ceil(-np.log10(max(high - low, 1e-9))) + 1, 0, 5))
-    return f"{value + 0.0:.{places}f}"
+    return with_minus(f"{round(value, places) + 0.0:.{places}f}")
 
 
 def round_values(low: float, high: float, most: int) -> list[float]:

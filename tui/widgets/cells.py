@@ -17,6 +17,7 @@ from rich.segment import Segment
 from rich.style import Style
 
 from engramcka import palettes
+from engramcka.tui.terminal import with_minus
 from engramcka.tui.widgets.geometry import Geometry
 
 NAN, CURSOR, CURVE, GROUND = 256, 257, 258, 259
@@ -229,4 +230,5 @@ def digits(value: float, width: int, signed: bool = False) -> str:
         text = text[:-1]
     elif text.lstrip("+-").startswith("0"):
         text = text.replace("0", "", 1)
+    text = with_minus(text)
     return text.rjust(width - 1).ljust(width)[-max(width, len(text)) :]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from engramcka.config import GatesTable, LensTable
 from engramcka.config.analysis_tables import where_text
 from engramcka.errors import ConfigError, StoreError
 from engramcka.pipeline.context import Context
-from engramcka.pipeline.sources import Checkpoint, OpenModel
+from engramcka.pipeline.sources import Checkpoint, OpenModel, Source
 from engramcka.pipeline.spec import CurveSpec, RunSpec
 from engramcka.pipeline.stages.extract import (
     READINGS_ATTRIBUTE,
@@ -31,6 +32,7 @@ from engramcka.pipeline.stages.models import open_model, passages_for, ranks_for
 from engramcka.pipeline.tasks import Task
 from engramcka.pipeline.where import rows_where
 from engramcka.progress import TaskProgress
+from engramcka.results.base import Result
 from engramcka.stores import provenance, results
 
 if TYPE_CHECKING:
@@ -39,6 +41,9 @@ if TYPE_CHECKING:
 GATES_VERSION = 1
 """Grows when the numbers change, so that older results are computed again."""
 
+Measure = Callable[
+    ..., tuple[Result, int]
+]  # an `_OverPassages` -> what it holds, of how many tokens
 SHOWN = 3  # passages kept token by token where the config names no texts
 
 
@@ -59,16 +64,26 @@ def lens_tasks(spec: RunSpec, lens: LensTable) -> Iterator[Task]:
             "version": READINGS_VERSION,
         }
         yield Task(
-            stage="lens",
             name=curve.name,
             total=spec.config.data.samples,
             unit="samples",
-            inputs=inputs,
-            is_done=partial(spec.is_stored, "lens", curve.name, inputs),
             work=partial(compute_curve, lens=lens, curve=curve, inputs=inputs),
             needs=(f"extract/{checkpoint.store}",),
-            ranks=ranks_for(checkpoint.source, "first"),
+            **_made(spec, "lens", curve.name, inputs, checkpoint.source),
         )
+
+
+def _made(
+    spec: RunSpec, kind: str, name: str, inputs: dict[str, Any], source: Source
+) -> dict[str, Any]:
+    """What all tasks of this stage have: one result of one model, which the first rank stores."""
+    return {
+        "stage": "lens",
+        "inputs": inputs,
+        "is_done": partial(spec.is_stored, kind, name, inputs),
+        "makes": f"{kind}/{name}",
+        "ranks": ranks_for(source, "first"),
+    }
 
 
 def compute_curve(
@@ -157,109 +172,116 @@ def gates_tasks(spec: RunSpec, gates: GatesTable) -> Iterator[Task]:
             "label": source.label,
             "version": GATES_VERSION,
         }
-        wanted: dict[str, tuple[Callable[..., None], dict[str, Any]]] = {
-            "gates": (compute_gates, {**made_from, "texts": list(gates.texts)})
+        wanted: dict[str, tuple[Measure, dict[str, Any]]] = {
+            "gates": (_gates, {**made_from, "texts": list(gates.texts)})
         }
         if gates.memory_off:
-            wanted["memory"] = (compute_memory, made_from)
-        for kind, (work, inputs) in wanted.items():
+            wanted["memory"] = (_memory, made_from)
+        for kind, (measure, inputs) in wanted.items():
+            work = partial(measure_passages, measure=measure, gates=gates, inputs=inputs)
             yield Task(
-                stage="lens",
                 name=f"{model}, {kind}",
                 total=gates.passages,
                 unit="passages",
-                inputs=inputs,
-                is_done=partial(spec.is_stored, kind, model, inputs),
-                work=partial(work, gates=gates, checkpoint=source.last, inputs=inputs),
-                makes=f"{kind}/{model}",
+                work=partial(work, checkpoint=source.last),
                 needs=(source.training.name,) if source.training else (),
-                ranks=ranks_for(source, "first"),
+                **_made(spec, kind, model, inputs, source),
             )
 
 
-def compute_gates(
+@dataclass(frozen=True)
+class _OverPassages:
+    """A model that is read token by token."""
+
+    context: Context
+    opened: OpenModel
+    name: str
+    texts: list[TokenText]
+    gates: GatesTable
+    progress: TaskProgress
+
+
+def measure_passages(
     context: Context,
     progress: TaskProgress,
     *,
+    measure: Measure,
     gates: GatesTable,
     checkpoint: Checkpoint,
     inputs: Mapping[str, Any],
 ) -> None:
-    """Average one model's gates over the passages and store them, with some texts whole."""
+    """Store what ``measure`` finds in one model over the passages."""
+    from engramcka.lens import require_memory
+
+    with open_model(context, checkpoint) as opened:
+        require_memory(opened.memories, checkpoint.model)
+        opened.require_memories()
+        texts = _passages(context, opened.tokenizer, gates.passages)
+        facts = {
+            "model": opened.load_args,
+            "device": context.device,
+            "passages": len(texts),
+            "versions": provenance.versions(),
+        }
+        read = _OverPassages(context, opened, checkpoint.model, texts, gates, progress)
+        result, tokens = measure(read, label=checkpoint.source.label, provenance=facts)
+    if context.world.first:
+        results.write_result(context.results, checkpoint.model, result, inputs)
+    progress.update(progress.total, info=f"{len(texts)} passages, {tokens} tokens")
+
+
+def _gates(read: _OverPassages, **facts: Any) -> tuple[Result, int]:
+    """The gates' averages, with some texts whole; and of how many tokens."""
     from engramcka.lens import collision_shares, gate_map, require_gates, token_gates, token_texts
     from engramcka.results import GateText
 
-    name = checkpoint.model
-    with open_model(context, checkpoint) as opened:
-        require_gates(opened.memories, name)
-        opened.require_memories()
-        gates_of = partial(token_gates, opened.model, opened.memories)
-        texts = _passages(context, opened.tokenizer, gates.passages)
-        own = [("", text) for text in gates.texts]
-        length = context.config.data.max_length
-        shown = (
-            token_texts(opened.tokenizer, own, [()] * len(own), length) if own else texts[:SHOWN]
-        )
-        alpha, shares, rows = _over_tokens(opened, texts, gates_of, progress)
-        shown_alpha = _over_tokens(opened, shown, gates_of, None)[0]
-        ends = np.cumsum([len(text.ids) for text in shown])[:-1]
-        result = gate_map(
-            texts,
-            alpha,
-            shares,
-            layers=list(opened.memories),
-            orders=next(iter(opened.memories.values())).orders if shares.shape[-1] else (),
-            collisions=collision_shares(opened.memories, [text.ids for text in texts], rows),
-            shown=[
-                GateText(text.pieces, part)
-                for text, part in zip(shown, np.split(shown_alpha, ends), strict=True)
-            ],
-            label=checkpoint.source.label,
-            provenance=_facts(context, opened, len(texts)),
-        )
-    if context.world.first:
-        results.write_result(context.results, name, result, inputs)
-    progress.update(progress.total, info=f"{len(texts)} passages, {len(alpha)} tokens")
+    opened, texts = read.opened, read.texts
+    memories = opened.memories
+    require_gates(memories, read.name)
+    gates_of = partial(token_gates, opened.model, memories)
+    own = [("", text) for text in read.gates.texts]
+    length = read.context.config.data.max_length
+    shown = token_texts(opened.tokenizer, own, [()] * len(own), length) if own else texts[:SHOWN]
+    alpha, shares, rows = _over_tokens(opened, texts, gates_of, read.progress)
+    shown_alpha = _over_tokens(opened, shown, gates_of, None)[0]
+    ends = np.cumsum([len(text.ids) for text in shown])[:-1]
+    result = gate_map(
+        texts,
+        alpha,
+        shares,
+        layers=list(memories),
+        orders=next(iter(memories.values())).orders if shares.shape[-1] else (),
+        collisions=collision_shares(memories, [text.ids for text in texts], rows),
+        shown=[
+            GateText(text.pieces, part)
+            for text, part in zip(shown, np.split(shown_alpha, ends), strict=True)
+        ],
+        **facts,
+    )
+    return result, len(alpha)
 
 
-def compute_memory(
-    context: Context,
-    progress: TaskProgress,
-    *,
-    gates: GatesTable,
-    checkpoint: Checkpoint,
-    inputs: Mapping[str, Any],
-) -> None:
-    """One model's loss on the passages with its memory and without, stored by token class."""
+def _memory(read: _OverPassages, **facts: Any) -> tuple[Result, int]:
+    """The loss with memory and without, by token class; and of how many tokens."""
     import torch
 
-    from engramcka.lens import memory_ablation, require_memory, token_losses
+    from engramcka.lens import memory_ablation, token_losses
     from engramcka.models import memory_off
 
-    name = checkpoint.model
-    with open_model(context, checkpoint) as opened:
-        require_memory(opened.memories, name)
-        opened.require_memories()
-        texts = _passages(context, opened.tokenizer, gates.passages)
-        losses = []
-        for silent in (False, True):
-            with memory_off(opened.model, opened.memories) if silent else nullcontext():
-                opened.as_one.step()
-                head = _head(opened, torch.from_numpy(texts[0].ids).to(context.device), name)
+    opened, texts = read.opened, read.texts
+    losses = []
+    for silent in (False, True):
+        with memory_off(opened.model, opened.memories) if silent else nullcontext():
+            opened.as_one.step()
+            ids = torch.from_numpy(texts[0].ids).to(read.context.device)
+            head = _head(opened, ids, read.name)
 
-                def work(ids: Any, mask: Any, head: Any = head) -> tuple[Any]:
-                    return (token_losses(opened.model, head, ids, mask),)
+            def work(ids: Any, mask: Any, head: Any = head) -> tuple[Any]:
+                return (token_losses(opened.model, head, ids, mask),)
 
-                losses.append(_over_tokens(opened, texts, work, progress, half=silent)[0])
-        result = memory_ablation(
-            texts,
-            *losses,
-            label=checkpoint.source.label,
-            provenance=_facts(context, opened, len(texts)),
-        )
-    if context.world.first:
-        results.write_result(context.results, name, result, inputs)
-    progress.update(progress.total, info=f"{len(texts)} passages, {result.counts[0]} tokens")
+            losses.append(_over_tokens(opened, texts, work, read.progress, half=silent)[0])
+    result = memory_ablation(texts, *losses, **facts)
+    return result, int(result.counts[0])
 
 
 def _head(opened: OpenModel, ids: Any, name: str) -> Any:
@@ -275,15 +297,6 @@ def _head(opened: OpenModel, ids: Any, name: str) -> Any:
     except ConfigError:
         require_logits(opened.model, ids, name)
         return None
-
-
-def _facts(context: Context, opened: OpenModel, passages: int) -> dict[str, Any]:
-    return {
-        "model": opened.load_args,
-        "device": context.device,
-        "passages": passages,
-        "versions": provenance.versions(),
-    }
 
 
 def _passages(context: Context, tokenizer: Any, count: int) -> list[TokenText]:
