@@ -95,7 +95,7 @@ class BrowseApp(App[None]):
         return [*filters, AsciiFilter()] if self.capabilities.ascii else filters
 
     def get_default_screen(self) -> Screen[None]:
-        """The one screen."""
+        """The screen that the app starts with and never leaves."""
         return self.browser
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
@@ -123,18 +123,18 @@ class BrowseApp(App[None]):
         self.exit()
 
     async def action_command_palette(self) -> None:  # type: ignore[override]
-        """All commands."""
+        """Open the list of all commands, with a filter."""
         if not isinstance(self.screen, CommandPalette):
             await self.push_screen(CommandPalette())
 
     async def action_help(self) -> None:
-        """All keys."""
+        """Open the help: all keys of what is on the screen."""
         from engramcka.tui.screens.help import HelpScreen
 
         await self.push_screen(HelpScreen())
 
     def action_theme(self) -> None:
-        """The next theme."""
+        """Put on the next theme of the app."""
         at = self._themes.index(self.theme) if self.theme in self._themes else -1
         self.theme = self._themes[(at + 1) % len(self._themes)]
         self.browser.highlight()

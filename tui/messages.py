@@ -30,7 +30,7 @@ class TitleChanged(Message):
     """What a view says about itself in the title is no longer the same."""
 
     def can_replace(self, message: Message) -> bool:
-        """Once is enough."""
+        """One that waits is enough: the title says what is so when it is read."""
         return isinstance(message, TitleChanged)
 
 
@@ -60,7 +60,7 @@ class EntryChanged(Message):
     entry: Entry
 
     def can_replace(self, message: Message) -> bool:
-        """Reading once is enough."""
+        """One that waits is enough: the entry is read as it is by then."""
         return isinstance(message, EntryChanged)
 
 

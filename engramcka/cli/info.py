@@ -23,7 +23,7 @@ def command(
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Everything known, as JSON.")] = False,
 ) -> None:
-    """Say what PATH holds."""
+    """Say what PATH holds: a run, a result or a store of hidden states."""
     facts = describe(path)
     if as_json:
         print(json.dumps(facts, indent=1))

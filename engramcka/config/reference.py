@@ -45,7 +45,7 @@ def config_tables() -> list[type[Table]]:
 
 
 def config_reference() -> str:
-    """The page."""
+    """The text of docs/config.md: a table of keys for each table of the config."""
     lines = [
         "# config.toml",
         "",

@@ -53,7 +53,7 @@ class RunTable(Table):
 
 
 class Config(Table):
-    """A whole config.toml."""
+    """A whole config.toml, checked: names that refer to each other are there."""
 
     run: RunTable = Field(description="where the results go")
     models: dict[Name, ModelTable] = Field({}, description="the models, a table each")

@@ -29,7 +29,7 @@ class LeftOut:
 
     @property
     def total(self) -> int:
-        """All of them."""
+        """Candidates that were left out, for any reason."""
         return sum(asdict(self).values())
 
 

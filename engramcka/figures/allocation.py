@@ -122,7 +122,7 @@ def allocation_caption(sweeps: Sequence[AllocationSweep]) -> str:
 
 
 def allocation_table(sweeps: Sequence[AllocationSweep], digits: int | None) -> Table:
-    """A row a rho."""
+    """A row a rho: experts kept, mean loss, and its deviation over several seeds."""
     sweep = only(sweeps)
     digits, several = 4 if digits is None else digits, len(sweep.seeds) > 1
     rows = []

@@ -213,7 +213,7 @@ def _order_text(
 
 
 def gates_caption(gates: GateMap) -> str:
-    """What a dot is."""
+    """Whose gates they are, and what a dot, a bar and a colour stand for."""
     bars = " with its 95 % interval" if gates.alpha_low is not None else ""
     streams = gates.alpha.shape[2]
     dot = f"one of {streams} residual streams" if streams > 1 else "one module"

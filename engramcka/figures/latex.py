@@ -58,7 +58,7 @@ def number(value: float, digits: int) -> str:
 
 
 def booktabs(head: list[str], rows: list[list[str]]) -> str:
-    """The table as text."""
+    """The table as a LaTeX tabular with the rules of booktabs."""
     lines = [" & ".join(row) + r" \\" for row in rows]
     columns = "l" + "r" * (len(head) - 1)
     top = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", " & ".join(head) + r" \\", r"\midrule"]

@@ -102,7 +102,7 @@ class Style:
 
     @property
     def ground(self) -> str:
-        """Colour behind everything."""
+        """Colour of the figure's ground, behind all axes."""
         return "#15151b" if self.dark else "white"
 
     def settings(self) -> dict[str, Any]:

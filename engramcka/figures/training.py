@@ -154,7 +154,7 @@ def _last(curves: Sequence[TrainingCurve], least: float) -> list[float]:
 
 
 def training_caption(curves: Sequence[TrainingCurve]) -> str:
-    """Which line is which."""
+    """Which line is the training loss and which the validation loss."""
     checked = any(len(curve.validation_step) for curve in curves)
     both = " Thin: training loss; thick, with markers: validation loss." if checked else ""
     return f"Loss (nats/token) against optimiser steps.{both}"

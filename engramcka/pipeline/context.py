@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Context:
-    """A run under way."""
+    """What the tasks of a run share: its folder, device, ranks, corpus and samples."""
 
     config: Config
     world: World = ALONE

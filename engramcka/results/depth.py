@@ -57,7 +57,7 @@ class DepthShift:
 
     @property
     def n_determined(self) -> int:
-        """Columns that count."""
+        """How many columns have a determined shift; the others do not count."""
         return int(self.determined.sum())
 
     @property

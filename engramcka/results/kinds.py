@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of result."""
+    """One kind of result: its names, and how the results of a run are shown."""
 
     name: str
     """On the command line, in a store, and of its modules results/NAME.py and figures/NAME.py."""
@@ -32,7 +32,7 @@ class Kind:
 
     @property
     def result(self) -> type[Result]:
-        """The dataclass."""
+        """Its dataclass, from the module that is named after the kind."""
         from engramcka.results.base import part
 
         found: type[Result] = getattr(part("results", self.name), self.class_name)

@@ -59,7 +59,7 @@ class LensCurve(Result):
         self._set_floats(_READINGS, (len(self.layers),), wants)
 
     def rows(self) -> Iterator[Row]:
-        """One a layer."""
+        """A row a layer: each reading with its interval."""
         there = {name: v for name in _READINGS if (v := getattr(self, name)) is not None}
         for index, layer in enumerate(self.layers):
             yield {"model": one_line(self.label), "memory": "on" if self.memory else "off",
@@ -67,7 +67,7 @@ class LensCurve(Result):
                    **{name: float(values[index]) for name, values in there.items()}}  # fmt: skip
 
     def size(self) -> str:
-        """Its layers and tokens."""
+        """How many layers it has and how many tokens it was read at."""
         return f"{len(self.layers)} layers  n={self.n_tokens}" if self.n_tokens else ""
 
     def summary(self) -> str:

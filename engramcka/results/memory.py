@@ -45,7 +45,7 @@ class MemoryAblation(Result):
         return np.exp(self.loss_on - self.loss_off)
 
     def rows(self) -> Iterator[Row]:
-        """One a token class."""
+        """A row a token class: loss with memory and without, interval of the difference."""
         columns = {
             "loss_on": self.loss_on, "loss_off": self.loss_off,
             "difference_low": self.difference_low, "difference_high": self.difference_high,

@@ -60,7 +60,7 @@ class Null:
 
 @dataclass(frozen=True)
 class Settings:
-    """How to estimate."""
+    """How HSIC is estimated: estimator, batches, kernel, intervals and null."""
 
     batch_size: int
     random: bool  # batches are drawn at random; else samples stay in order

@@ -142,7 +142,7 @@ class GroupProducts:
 
     @classmethod
     def zeros(cls, problem: Problem) -> GroupProducts:
-        """No products yet."""
+        """Products of no sample, to add to."""
         pair, layers = (len(problem.y), len(problem.x)), (problem.layers,)
         leading = (problem.groups, problem.kinds)
         shapes = [(*leading, *pair)] * 2 + [(*leading, *layers)] * 2

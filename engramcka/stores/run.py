@@ -55,7 +55,7 @@ class Results(Mapping[str, T], Generic[T]):
 
 @dataclass(frozen=True)
 class Run:
-    """A run directory."""
+    """A run directory opened for reading: its results by kind and name, its stores, its log."""
 
     path: Path
 
@@ -109,7 +109,7 @@ class Run:
         )
 
     def activations(self, model: str) -> ActivationStore:
-        """One model's hidden states."""
+        """The store of one model's hidden states, by the model's name."""
         return open_activations(self.path / layout.ACTIVATIONS / f"{model}.zarr")
 
     def log(self) -> list[dict[str, Any]]:

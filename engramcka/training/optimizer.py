@@ -117,7 +117,7 @@ class MuonAdamW(torch.optim.Optimizer):
         return loss
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain containers and tensors."""
+        """The optimiser's state as plain containers and tensors."""
         inner = {"muon": self._muon.state_dict(), "adam": self._adam.state_dict()}
         return {**super().state_dict(), **inner}
 

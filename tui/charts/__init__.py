@@ -28,10 +28,10 @@ class Plotted(Protocol):
 
     @property
     def warnings(self) -> Sequence[str]:
-        """A sentence each."""
+        """What is doubtful of the results, a sentence each."""
 
     def chart(self, reading: int) -> Chart:
-        """What to draw."""
+        """Curves, levels and marks of one reading."""
 
     def details(self, reading: int, x: float) -> list[Detail]:
         """What is known at a place of the axis, a line each."""

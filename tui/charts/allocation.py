@@ -29,7 +29,7 @@ class AllocationPlot(PointsPlot[AllocationSweep]):
         return Level("experts alone", self.sweep.experts_alone)
 
     def number_text(self, at: int) -> str:
-        """Rho."""
+        """Rho with three digits at most."""
         return f"{self.sweep.rho[at]:.3g}"
 
     def of_point(self, at: int) -> list[Detail]:

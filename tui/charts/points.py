@@ -73,7 +73,7 @@ class PointsPlot(Generic[S]):
         return int(np.argmin(np.abs(self.x(self.sweep) - x)))
 
     def details(self, reading: int, x: float) -> list[Detail]:
-        """One point."""
+        """The values of one point, with spread and distance, as name and text."""
         sweep, at = self.sweep, self._at(x)
         lines: list[Detail] = [(self.column, self.number_text(at)), *self.of_point(at)]
         mean = float(sweep.mean[at])
@@ -89,7 +89,7 @@ class PointsPlot(Generic[S]):
         return lines
 
     def summary(self, reading: int, x: float) -> list[str]:
-        """One point."""
+        """The values of one point, with spread and distance, as name and text."""
         return [f"{label} {value}" for label, value in self.details(reading, x)]
 
     def best(self, reading: int) -> float | None:
@@ -98,7 +98,7 @@ class PointsPlot(Generic[S]):
         return None if point is None else float(self.x(self.sweep)[point])
 
     def value(self, reading: int, x: float) -> float:
-        """The mean loss."""
+        """The mean loss of a point over its seeds, as it is copied."""
         return float(self.sweep.mean[self._at(x)])
 
     def figure_input(self, reading: int) -> tuple[Any, dict[str, Any]]:

@@ -33,7 +33,7 @@ class SlotsPlot(PointsPlot[SlotSweep]):
         return Level(clean(self.sweep.baseline_label), self.sweep.baseline_mean)
 
     def number_text(self, at: int) -> str:
-        """The slots."""
+        """A number of slots, in full."""
         return f"{self.sweep.slots[at]:,.0f}"
 
     def of_point(self, at: int) -> list[Detail]:

@@ -123,7 +123,7 @@ class SweepPlot:
         return float(self.sweep.mean[self._at(x)])
 
     def figure_input(self, reading: int) -> tuple[Any, dict[str, Any]]:
-        """The sweep."""
+        """What a figure of the plot is drawn from."""
         return self.sweep, {}
 
     def table(self) -> str:

@@ -76,7 +76,7 @@ class TrainingPlot:
         return float("nan") if at is None else float(curve.loss[at])
 
     def figure_input(self, reading: int) -> tuple[Any, dict[str, Any]]:
-        """The curves."""
+        """What a figure of the plot is drawn from."""
         return list(self.curves.values()), {}
 
     def table(self) -> str:

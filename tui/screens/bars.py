@@ -28,12 +28,12 @@ class BarsView(PanelView):
     ]
 
     def compose_result(self) -> ComposeResult:
-        """The rows."""
+        """The list of bars."""
         yield BarList()
 
     @property
     def bars(self) -> BarList:
-        """The rows."""
+        """The list of bars."""
         return self.query_one(BarList)
 
     def panel_lines(self, panel: DetailsPanel) -> list[Line]:

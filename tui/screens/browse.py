@@ -35,7 +35,7 @@ class FindField(Prompt):
 
 
 class BrowseScreen(ContentScreen):
-    """Runs and results."""
+    """The whole window: runs on the left, the chosen result on the right, keys below."""
 
     AUTO_FOCUS = ""  # what is on screen takes the keys by itself
     HORIZONTAL_BREAKPOINTS = [
@@ -228,7 +228,7 @@ class BrowseScreen(ContentScreen):
         self._take_keys(field)
 
     def on_input_changed(self, event: Input.Changed) -> None:
-        """Filter while typing."""
+        """Show only the runs and results that the typed text is in."""
         self.query_one(RunTree).set_pattern(event.value)
 
     async def action_take(self) -> None:
@@ -243,7 +243,7 @@ class BrowseScreen(ContentScreen):
             await self._arrival()
 
     async def action_back(self) -> None:
-        """Leave the search."""
+        """Leave the search field for the tree."""
         if self.query_one(FindField).display:
             await self.query_one(FindField).typed()
             self._end_find()

@@ -75,7 +75,7 @@ class ChartPlot(Canvas):
         return self.places[self.cursor] if self.places else None
 
     def change(self) -> None:
-        """Draw everything again."""
+        """Lay out and draw the chart again, after a change of size, data or mode."""
         self._redraw()
         super().change()
 
@@ -131,7 +131,7 @@ class ChartView(PanelView):
         self.near = True  # far levels are left out, in charts that have a choice
 
     def compose_result(self) -> ComposeResult:
-        """The plot."""
+        """The curves, above what is written below them."""
         yield ChartPlot(classes="chart")
 
     def on_mount(self) -> None:
@@ -140,7 +140,7 @@ class ChartView(PanelView):
 
     @property
     def plot(self) -> ChartPlot:
-        """The curves."""
+        """The widget that draws the curves."""
         return self.query_one(ChartPlot)
 
     def show(self, value: object) -> None:

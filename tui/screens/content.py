@@ -98,7 +98,7 @@ class ContentScreen(Screen[None]):
         loading.watch(self.poll_once, self._leaving, self.pause)
 
     def on_unmount(self) -> None:
-        """Watch no longer."""
+        """Stop watching the run's files."""
         self._leaving.set()
 
     def poll_once(self) -> None:
@@ -296,7 +296,7 @@ class ContentScreen(Screen[None]):
         return self.view_of(self.found.entry.kind)
 
     def subject(self) -> Exportable | None:
-        """What an export draws."""
+        """What an export of the shown result draws; None where nothing is shown."""
         view, found = self.view(), self.found
         if view is None or not isinstance(found, Loaded):
             return None

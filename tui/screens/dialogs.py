@@ -43,11 +43,11 @@ class ChooseScreen(ModalScreen[Entry | None]):
             yield OptionList(id="choices")
 
     def on_mount(self) -> None:
-        """Show all."""
+        """Show all entries, before anything is typed."""
         self._fill("")
 
     def on_input_changed(self, event: Input.Changed) -> None:
-        """Filter while typing."""
+        """Show only the entries that the typed text is in."""
         self._fill(event.value)
 
     def _fill(self, pattern: str) -> None:

@@ -72,7 +72,7 @@ class Choice(Widget, can_focus=True):
         return answers[start:]
 
     def action_choose(self, step: int) -> None:
-        """The next answer."""
+        """Take the next answer to the chosen question."""
         self._take((self.at + step) % len(self.answers))
 
     def _take(self, at: int) -> None:
@@ -130,7 +130,7 @@ class ExportScreen(ModalScreen[Export | None]):
 
     @property
     def answers(self) -> Export:
-        """What is asked for."""
+        """The chosen part, format, venue, width and ground."""
         found = {str(choice.id): choice.answer for choice in self.query(Choice)}
         return Export(
             found.get("part", ""), found["format"], found["venue"], found["width"],
@@ -150,7 +150,7 @@ class ExportScreen(ModalScreen[Export | None]):
             self.run_worker(lambda: self._preview(export), thread=True, group="preview")
 
     def _preview(self, export: Export) -> None:
-        """Draw; in a thread."""
+        """Draw the figure as a picture, in a thread of its own."""
         if export != self.answers:
             return
         try:
@@ -169,5 +169,5 @@ class ExportScreen(ModalScreen[Export | None]):
             self.query_one(Preview).show(message.pixels)
 
     def action_write(self) -> None:
-        """Close with the answers."""
+        """Close the dialog; its answers are written by whoever opened it."""
         self.dismiss(self.answers)

@@ -64,7 +64,7 @@ class GatesView(BarsView):
 
     @property
     def tokens(self) -> TokenView:
-        """The text."""
+        """The widget that shows the tokens of a passage."""
         return self.query_one(TokenView)
 
     @property
@@ -185,7 +185,7 @@ class GatesView(BarsView):
         self._draw()
 
     def action_module(self, step: int) -> None:
-        """The next module."""
+        """Show the gates of the next Engram module."""
         if self.gates is not None:
             self.module = (self.module + step) % len(self.gates.layers)
             self._draw()
@@ -198,14 +198,14 @@ class GatesView(BarsView):
             self._draw()
 
     def action_text(self, step: int) -> None:
-        """The next text."""
+        """Show the next passage that was kept token by token."""
         if self.gates is not None and self.gates.texts:
             self.text = (self.text + step) % len(self.gates.texts)
             self.tokens.cursor = 0
             self._draw()
 
     def action_palette(self) -> None:
-        """The next palette."""
+        """Colour the tokens by the next palette."""
         names = palettes.PALETTES
         self.tokens.palette = names[(names.index(self.tokens.palette) + 1) % len(names)]
         self.tokens.change()

@@ -152,7 +152,7 @@ class LogView(VerticalScroll, can_focus=True):
         self.events: list[dict[str, Any]] = []
 
     def compose(self) -> ComposeResult:
-        """The text."""
+        """The log's lines, which scroll."""
         yield Static(id="log-text", markup=False)
 
     def show(self, events: list[dict[str, Any]]) -> None:

@@ -43,14 +43,14 @@ class MapView(PanelView, HeatmapsView):
         self._aligned: readout.Alignment | None = None
 
     def compose_result(self) -> ComposeResult:
-        """The heatmap."""
+        """The widget that draws the map."""
         heatmap = Heatmap(id="heatmap")
         heatmap.cell_style = usual_cell_style(self.capabilities, palettes.PALETTES[0])
         yield heatmap
 
     @property
     def heatmap(self) -> Heatmap:
-        """The heatmap."""
+        """The widget that draws the map."""
         return self.query_one(Heatmap)
 
     def show(self, cka: CkaMap) -> None:

@@ -112,7 +112,7 @@ class SeriesView(MapView):
         self._go((self.at + 1) % len(self.maps))
 
     def stop(self) -> None:
-        """Pause."""
+        """Stop playing the series; the map stays."""
         if self._timer is not None:
             self._timer.stop()
             self._timer = None

@@ -113,7 +113,7 @@ class BarList(Canvas):
             self.change()
 
     def change(self) -> None:
-        """Draw everything again."""
+        """Draw all rows again, after a change of size or data."""
         self._drawn = draw_rows(self.rows, max(20, self.size.width - 2), self.cursor)
         height = max(1, self.size.height)
         self._top = min(max(self._top, self.cursor - height + 1), max(0, self.cursor - 1))
@@ -121,7 +121,7 @@ class BarList(Canvas):
         super().change()
 
     def draw_line(self, y: int) -> list[Segment]:
-        """One row."""
+        """One row as text: label, bar, value."""
         if y + self._top >= len(self._drawn):
             return []
         return self.part_segments(self._drawn[y + self._top], "bars")

@@ -36,7 +36,7 @@ class Canvas(Widget):
         raise NotImplementedError
 
     def on_resize(self) -> None:
-        """Draw everything again."""
+        """Draw all lines again at the new size."""
         self.change()
 
     def notify_style_update(self) -> None:
@@ -87,7 +87,7 @@ class Canvas(Widget):
         return found
 
     def change(self) -> None:
-        """Everything has changed."""
+        """Draw all lines again: what they show has changed."""
         self._strips.clear()
         self.refresh()
 

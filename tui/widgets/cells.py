@@ -33,7 +33,7 @@ _MARKS = {  # colours that do not occur in the palette: cursor, alignment
 
 @dataclass(frozen=True)
 class CellStyle:
-    """How cells are drawn."""
+    """Palette, range and mode (digits, shades or half cells) of a heatmap."""
 
     palette: str = palettes.PALETTES[0]
     low: float = 0.0  # value of the first colour

@@ -42,7 +42,7 @@ def fitting_keys(keys: list[Key], width: int) -> list[Key]:
 
 
 class KeyBar(Canvas):
-    """The line."""
+    """The line of keys at the bottom; a click presses one."""
 
     COMPONENT_CLASSES = {"key-bar--key", "key-bar--what"}
 

@@ -36,12 +36,12 @@ class Preview(Widget):
         self._draw()
 
     def show(self, pixels: Pixels) -> None:
-        """Show a picture."""
+        """Show a picture, as large as fits."""
         self.pixels, self.sentence = pixels, ""
         self._draw()
 
     def on_resize(self) -> None:
-        """As large as fits."""
+        """Draw the picture again, as large as now fits."""
         self._draw()
 
     def _draw(self) -> None:

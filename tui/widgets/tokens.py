@@ -86,7 +86,7 @@ def token_line(
 
 
 def plain_line(line: Sequence[PlacedToken], cursor: int) -> list[Segment]:
-    """The same without colours."""
+    """A line of tokens without colours, for terminals that have none."""
     reverse = Style(reverse=True)
     return [Segment(p.text, reverse if p.index == cursor else None) for p in line]
 
@@ -128,7 +128,7 @@ class TokenView(Canvas):
         return 1 if self.coloured else 2
 
     def change(self) -> None:
-        """Lay everything out again."""
+        """Break the tokens into lines again, after a change of width or text."""
         self._lines = lay_out(self._tokens, max(8, self.size.width - 1))
         self._reveal()
         super().change()

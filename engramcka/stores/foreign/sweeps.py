@@ -33,7 +33,7 @@ MAX_LAYER = 10_000
 
 @dataclass(frozen=True)
 class LossRow:
-    """One loss, as read."""
+    """One loss as a file gives it, with the place that it stands at."""
 
     where: str  # file and line, for messages
     kind: str
