@@ -34,7 +34,7 @@ from engramcka.extraction import extract
 from engramcka.extraction.forward import ForwardPass
 from engramcka.extraction.residual_stream import ResidualStream
 from engramcka.models.blocks import capture_points
-from engramcka.stores import ActivationStore, create_activations, open_activations, threads
+from engramcka.stores import ActivationStore, create_activations, open_activations, shards
 
 VOCABULARY = 8192
 
@@ -156,7 +156,7 @@ def throughput(folder: Path, small: bool, rounds: int) -> None:
     """One chunk of a store, all layers, against as many plain files of the same size."""
     rows, width, count = (512, 128, 2) if small else (2048, 2560, 16)
     values = np.random.default_rng(0).integers(0, 1 << 16, (rows, width), dtype=np.uint16)
-    layers, at_once = range(1, count + 1), threads.local_threads()
+    layers, at_once = range(1, count + 1), shards.local_threads()
     store = create_activations(
         folder / "files.zarr",
         layers=layers,
@@ -227,11 +227,11 @@ def throughput(folder: Path, small: bool, rounds: int) -> None:
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Stores work on local files with one thread in here, and those that are opened in here."""
-    before, threads.MAX_LOCAL_THREADS = threads.MAX_LOCAL_THREADS, 1
+    before, shards.MAX_LOCAL_THREADS = shards.MAX_LOCAL_THREADS, 1
     try:
         yield
     finally:
-        threads.MAX_LOCAL_THREADS = before
+        shards.MAX_LOCAL_THREADS = before
 
 
 def interleaved(

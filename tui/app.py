@@ -19,11 +19,11 @@ from engramcka.figures.options import MOVIES
 from engramcka.plain_text import clean
 from engramcka.tui import exporting
 from engramcka.tui.exporting import Export, Exportable
-from engramcka.tui.keys import Shortcut
 from engramcka.tui.loading import PAUSE
 from engramcka.tui.screens.browse import BrowseScreen
 from engramcka.tui.session import Session
 from engramcka.tui.terminal import Capabilities, to_ascii
+from engramcka.tui.widgets.key_bar import Shortcut
 
 if TYPE_CHECKING:
     from engramcka.tui.catalog import RunRef
@@ -129,7 +129,7 @@ class BrowseApp(App[None]):
 
     async def action_help(self) -> None:
         """Open the help: all keys of what is on the screen."""
-        from engramcka.tui.screens.help import HelpScreen
+        from engramcka.tui.screens.dialogs import HelpScreen
 
         await self.push_screen(HelpScreen())
 

@@ -14,9 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from engramcka.figures.draw import Drawing
+from engramcka.figures.draw import Drawing, Table, deviations, escaped, number, only
 from engramcka.figures.labels import as_plain, size_in_points, text_width
-from engramcka.figures.latex import Table, deviations, escaped, number, only
 from engramcka.figures.lines import (
     POINTS_HIGH,
     PointArtists,

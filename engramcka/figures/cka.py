@@ -10,9 +10,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from engramcka.figures.draw import Drawing
+from engramcka.figures.draw import Drawing, Table, escaped, interval, number
 from engramcka.figures.heatmap import cka_figure, plot_cka_map
-from engramcka.figures.latex import Table, escaped, interval, number
 from engramcka.plain_text import one_line
 from engramcka.results import CkaMap
 

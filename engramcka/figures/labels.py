@@ -17,8 +17,10 @@ from matplotlib.axes import Axes
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.text import Text
 from matplotlib.textpath import TextToPath
+from matplotlib.ticker import FixedLocator, FormatStrFormatter, MaxNLocator
 
 from engramcka.plain_text import one_line
+from engramcka.results.statistics import Float
 
 _HINTED = 1.09  # text on a coarse grid of pixels is up to so much wider than its outlines
 
@@ -194,3 +196,46 @@ def short_count(number: float) -> str:
         if number >= size:
             return f"{number / size:g}{letter}"
     return f"{number:g}"
+
+
+def span_of(values: Float) -> float:
+    """Largest less smallest value, or a small share of the value where all are equal."""
+    span = float(np.ptp(values))
+    return span if span > 0 else max(abs(float(values[0])) * 1e-3, 1e-9)
+
+
+def set_ticks(ax: Axes, parts: Sequence[tuple[float, float]], most: int = 5) -> None:
+    """Ticks at multiples of one round step in each part of the axis, all with the same decimals.
+
+    A part too short for any gets one at its middle, where a lone line is. ``most`` is how many
+    steps there are at most.
+    """
+    step = _step(*max(parts, key=lambda part: part[1] - part[0]), most)
+    places = decimals(step)
+    ticks: list[float] = []
+    for bottom, top in parts:
+        inside = _multiples(bottom, top, step)
+        if not inside:
+            middle = (bottom + top) / 2
+            while not bottom <= round(middle, places) <= top:
+                places += 1
+            inside = [round(middle, places)]
+        ticks += inside
+    ax.yaxis.set_major_locator(FixedLocator(ticks))
+    ax.yaxis.set_minor_locator(FixedLocator([]))
+    ax.yaxis.set_major_formatter(FormatStrFormatter(f"%.{places}f"))
+
+
+def decimals(step: float) -> int:
+    """Decimals that tell multiples of ``step`` (1, 2 or 5 times a power of ten) apart."""
+    return max(0, -int(np.floor(np.log10(step) + 1e-9)))
+
+
+def _step(bottom: float, top: float, most: int) -> float:
+    ticks = MaxNLocator(nbins=most, steps=[1, 2, 5, 10]).tick_values(bottom, top)
+    return float(f"{ticks[1] - ticks[0]:.1g}")
+
+
+def _multiples(bottom: float, top: float, step: float) -> list[float]:
+    first, last = np.ceil(bottom / step - 1e-9), np.floor(top / step + 1e-9)
+    return [round(count * step, decimals(step)) + 0.0 for count in np.arange(first, last + 1)]

@@ -19,17 +19,16 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
 from engramcka.errors import ComparisonError, ConfigError
-from engramcka.figures.broken import set_ticks
-from engramcka.figures.draw import Drawing
+from engramcka.figures.draw import Drawing, Table, escaped, interval, number
 from engramcka.figures.labels import (
     as_plain,
     fit,
     layer_ticks,
+    set_ticks,
     size_in_points,
     text_width,
     tick_size,
 )
-from engramcka.figures.latex import Table, escaped, interval, number
 from engramcka.figures.lines import LineStyle, draw_band, draw_curve, draw_legend
 from engramcka.figures.options import READINGS, Reading
 from engramcka.figures.style import Style, as_style, compose, new_figure, on_own_axes

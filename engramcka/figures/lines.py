@@ -20,8 +20,16 @@ from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 
 from engramcka.errors import ComparisonError, ConfigError
-from engramcka.figures.broken import set_ticks, span_of
-from engramcka.figures.labels import as_plain, elided, fit, size_in_points, text_width, tick_size
+from engramcka.figures.labels import (
+    as_plain,
+    elided,
+    fit,
+    set_ticks,
+    size_in_points,
+    span_of,
+    text_width,
+    tick_size,
+)
 from engramcka.figures.style import Style, as_style, compose, new_figure
 from engramcka.plain_text import one_line
 from engramcka.results.losses import SeedSweep

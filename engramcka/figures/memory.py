@@ -19,9 +19,8 @@ from matplotlib.legend import Legend
 from matplotlib.text import Text
 
 from engramcka.errors import ComparisonError, ConfigError
-from engramcka.figures.draw import Drawing
+from engramcka.figures.draw import Drawing, Table, escaped, interval, number
 from engramcka.figures.labels import as_plain, elided, fit, size_in_points, text_width, tick_size
-from engramcka.figures.latex import Table, escaped, interval, number
 from engramcka.figures.lines import LineStyle, draw_legend
 from engramcka.figures.style import Style, as_style, compose, new_figure, on_own_axes
 from engramcka.plain_text import one_line

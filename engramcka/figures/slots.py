@@ -15,9 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from engramcka.figures.draw import Drawing
+from engramcka.figures.draw import Drawing, Table, deviations, escaped, number, only
 from engramcka.figures.labels import short_count
-from engramcka.figures.latex import Table, deviations, escaped, number, only
 from engramcka.figures.lines import (
     POINTS_HIGH,
     PointArtists,

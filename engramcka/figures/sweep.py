@@ -3,7 +3,9 @@
 Points are means over seeds, each seed a faint dot; bars are the 95 % interval of the difference
 from the baseline where it is known, else one standard deviation over seeds. Baseline and references
 are horizontal lines; ablations are crosses on the right, past a dotted line. The y axis is broken
-where the baseline is far from everything else.
+where the baseline is far from everything else: its scale is linear on both sides of the break and
+nearly flat inside it, so that every artist stays in data coordinates and a caller can go on drawing
+on the same axes.
 """
 
 from __future__ import annotations
@@ -13,16 +15,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Annotation
 
-from engramcka.figures.broken import Break, break_axis, find_break, set_ticks, span_of
-from engramcka.figures.draw import Drawing
-from engramcka.figures.labels import layer_ticks, size_in_points, tick_size
-from engramcka.figures.latex import Table, deviations, escaped, interval, number, only
+from engramcka.figures.draw import Drawing, Table, deviations, escaped, interval, number, only
+from engramcka.figures.labels import layer_ticks, set_ticks, size_in_points, span_of, tick_size
 from engramcka.figures.lines import LineStyle, draw_points, finish_losses
 from engramcka.figures.style import Style, as_style, compose, new_figure, on_own_axes
 from engramcka.figures.sweep_labels import draw_ablations, name_lines
@@ -33,6 +34,11 @@ from engramcka.results.statistics import Float, deviation
 _POINTS = "#3b6fb6"
 _BASELINE = "#e8820c"
 _REFERENCES = ("#2f8f4e", "#8a6bbf", "#b0457b", "#5f8a8b")
+FAR = 0.75  # of the others' span: a line farther away than this breaks the axis
+_MARGIN = 0.13  # of the others' span, around each part
+_UNDER = 0.2  # of it, at the bottom, where the name of the lowest line may have to stand
+_GAP = 0.09  # of the others' span, drawn between the parts
+_STROKE = ((-1.0, -0.5), (1.0, 0.5))  # a slanted line as a marker
 
 
 @dataclass(frozen=True)
@@ -197,6 +203,82 @@ def sweep_table(sweeps: Sequence[LossSweep], digits: int | None) -> Table:
         rows.append([escaped(name), number(loss, digits), *(["--"] if several else []), *none])
     head = ["Insertion layer", f"Loss ({escaped(sweep.unit)})", *(["s.d."] if several else [])]
     return head + (["Above the baseline [95\\,\\%]"] if known else []), rows
+
+
+@dataclass(frozen=True)
+class Break:
+    """What the axis shows: ``bottom`` to ``low``, then, past the break, ``high`` to ``top``."""
+
+    bottom: float
+    low: float
+    high: float
+    top: float
+    gap: float  # how wide the stretch left out is drawn, in data units
+
+    def forward(self, value: npt.ArrayLike) -> Float:
+        """Data to position along the axis; increasing and piecewise linear."""
+        v = np.asarray(value, dtype=np.float64)
+        squeezed = self.low + (v - self.low) * (self.gap / (self.high - self.low))
+        beyond = v - (self.high - self.low) + self.gap
+        return np.where(v <= self.low, v, np.where(v < self.high, squeezed, beyond))
+
+    def inverse(self, position: npt.ArrayLike) -> Float:
+        """Position along the axis to data."""
+        p = np.asarray(position, dtype=np.float64)
+        stretched = self.low + (p - self.low) * ((self.high - self.low) / self.gap)
+        beyond = p - self.gap + (self.high - self.low)
+        return np.where(p <= self.low, p, np.where(p < self.low + self.gap, stretched, beyond))
+
+
+def find_break(values: Float, far: Float) -> Break | None:
+    """The break between ``values`` and ``far``, or None where they are near each other.
+
+    Args:
+        values: finite, at least one: what has to be told apart.
+        far: finite, at least one: the ends of the line that may be far away.
+    """
+    span = span_of(values)
+    margin = _MARGIN * span
+    if far.min() - values.max() > FAR * span:
+        lower, upper = values, far
+    elif values.min() - far.max() > FAR * span:
+        lower, upper = far, values
+    else:
+        return None
+    return Break(
+        float(lower.min()) - _UNDER * span,
+        float(lower.max()) + margin,
+        float(upper.min()) - margin,
+        float(upper.max()) + margin,
+        _GAP * span,
+    )
+
+
+def break_axis(ax: Axes, found: Break) -> list[Line2D]:
+    """Give the y axis this break: scale, limits, ticks in both parts, strokes at both ends."""
+    ax.set_yscale("function", functions=(found.forward, found.inverse))
+    ax.set_ylim(found.bottom, found.top)
+    parts = ((found.bottom, found.low), (found.high, found.top))
+    set_ticks(ax, parts)
+    return _strokes(ax, found)
+
+
+def _strokes(ax: Axes, found: Break) -> list[Line2D]:
+    """Blank the frame inside the break and end it with slanted strokes."""
+    whole = found.forward(found.top) - found.forward(found.bottom)
+    at = [float((found.forward(v) - found.bottom) / whole) for v in (found.low, found.high)]
+    ground = ax.get_facecolor()
+    edge = ax.spines["left"].get_edgecolor()
+    drawn = []
+    for x in (0.0, 1.0):
+        (blank,) = ax.plot([x, x], at, color=ground, linewidth=2.0, solid_capstyle="butt")
+        (ends,) = ax.plot([x, x], at, linestyle="none", marker=_STROKE, markersize=5.0)
+        ends.set_markeredgecolor(edge)
+        ends.set_markeredgewidth(0.6)
+        drawn += [blank, ends]
+    for line in drawn:
+        line.set(transform=ax.transAxes, clip_on=False, zorder=5.0)
+    return drawn
 
 
 DRAWING = Drawing(sweep_figure, plot_sweep, sweep_caption, sweep_table)

@@ -14,10 +14,16 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
 from engramcka.errors import ConfigError
-from engramcka.figures.broken import set_ticks, span_of
-from engramcka.figures.draw import Drawing
-from engramcka.figures.labels import as_plain, fit, short_count, size_in_points, tick_size
-from engramcka.figures.latex import Table, escaped, number
+from engramcka.figures.draw import Drawing, Table, escaped, number
+from engramcka.figures.labels import (
+    as_plain,
+    fit,
+    set_ticks,
+    short_count,
+    size_in_points,
+    span_of,
+    tick_size,
+)
 from engramcka.figures.lines import LineStyle, draw_legend, loss_label
 from engramcka.figures.style import Style, as_style, compose, new_figure, on_own_axes
 from engramcka.plain_text import one_line

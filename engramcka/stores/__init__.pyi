@@ -1,7 +1,7 @@
 from .activations import ActivationStore as ActivationStore
-from .create import create_activations as create_activations
 from .layer_arrays import LayerArray as LayerArray
 from .layout import is_run as is_run
+from .open import create_activations as create_activations
 from .open import open_activations as open_activations
 from .results import read_cka as read_cka
 from .results import read_result as read_result

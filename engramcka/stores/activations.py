@@ -35,10 +35,11 @@ from engramcka.stores.shards import (
     AnyPath,
     check_shard,
     grid_of,
+    local_threads,
+    parallel_map,
     shard_path,
     write_shard,
 )
-from engramcka.stores.threads import local_threads, parallel_map
 
 _FULL = (None, errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # None: said in a library's own words
 _Row = list[tuple[int, int]]  # bytes and fingerprint of each file of a chunk

@@ -20,10 +20,11 @@ from engramcka.stores.shards import (
     ShardReader,
     Words,
     fingerprint,
+    local_threads,
+    parallel_map,
     refuse_links,
     shard_path,
 )
-from engramcka.stores.threads import local_threads, parallel_map
 
 _SPAN_BYTES = 1 << 20  # that a thread reads at least: less is not worth another one
 

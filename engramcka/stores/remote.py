@@ -24,7 +24,7 @@ from engramcka.plain_text import first_line
 from engramcka.stores import manifest, nodes
 from engramcka.stores.activation_metadata import store_attributes
 from engramcka.stores.activations import ActivationStore
-from engramcka.stores.threads import parallel_map
+from engramcka.stores.shards import parallel_map
 
 _THREADS = 16  # requests under way at once: what bounds them is latency, not cores
 _MOST_BYTES = 4 << 30  # of all that is fetched to open a store

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
 from engramcka.figures import plot_sweep, sweep_figure
-from engramcka.figures.broken import Break, find_break
 from engramcka.figures.labels import layer_ticks
+from engramcka.figures.sweep import Break, find_break
 from engramcka.figures.sweep_labels import spread_apart
 from engramcka.paper import published_sweep
 from engramcka.results import LossSweep

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 from engramcka.errors import StoreError
 from engramcka.stores.layer_arrays import ShardedArray
-from engramcka.stores.shards import Grid, shard_path, write_shard
-from engramcka.stores.threads import local_threads, parallel_map
+from engramcka.stores.shards import Grid, local_threads, parallel_map, shard_path, write_shard
 
 ROWS, PART, WIDTH = 64, 8, 5000  # a part is 160 kB: seven of them are worth another thread
 

@@ -544,7 +544,7 @@ async def test_a_thousand_runs_are_listed_at_once(make_app):
 
 
 async def test_help_names_every_key_that_is_bound(run, make_app):
-    from engramcka.tui.screens.help import KEYS
+    from engramcka.tui.screens.dialogs import KEYS
 
     named = " ".join(f"{keys} {what}" for _, section in KEYS for keys, what in section)
     app = make_app(run)

@@ -12,8 +12,8 @@ from engramcka.figures import sweep_figure
 from engramcka.results import LossSweep
 from engramcka.tui.charts.sweep import SweepPlot
 from engramcka.tui.widgets.axes import round_values
+from engramcka.tui.widgets.canvas import CharacterGrid
 from engramcka.tui.widgets.chart_drawing import chart_frame, draw_chart, value_range
-from engramcka.tui.widgets.grid import CharacterGrid
 
 
 def plain(lines):

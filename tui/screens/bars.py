@@ -8,12 +8,12 @@ from textual.app import ComposeResult
 
 from engramcka.plain_text import clean
 from engramcka.tui.charts.memory import memory_rows
-from engramcka.tui.keys import STEP_KEYS, Shortcut
 from engramcka.tui.loading import Several
 from engramcka.tui.screens.views import PanelView
 from engramcka.tui.terminal import Capabilities, fitting
 from engramcka.tui.widgets.bar_list import BarList, rows_table
 from engramcka.tui.widgets.canvas import Line
+from engramcka.tui.widgets.key_bar import STEP_KEYS, Shortcut
 from engramcka.tui.widgets.panel import DetailsPanel
 
 JUMP = 10  # rows that a jump moves the cursor

@@ -13,12 +13,11 @@ from textual.widget import Widget
 from textual.widgets import ContentSwitcher, Input, Static
 
 from engramcka.tui.catalog import Entry, chosen_entry, named
-from engramcka.tui.keys import Prompt, Shortcut
 from engramcka.tui.loading import load_at_once
 from engramcka.tui.messages import EntryRead, RunsChanged
 from engramcka.tui.screens.content import ContentScreen
 from engramcka.tui.session import Session
-from engramcka.tui.widgets.key_bar import KeyBar
+from engramcka.tui.widgets.key_bar import KeyBar, Prompt, Shortcut
 from engramcka.tui.widgets.run_tree import RunTree, stop_of, stops
 
 SMALLEST = (40, 12)

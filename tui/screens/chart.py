@@ -11,11 +11,11 @@ from textual.app import ComposeResult
 from textual.message import Message
 
 from engramcka.tui.charts import Plotted, plotted
-from engramcka.tui.keys import STEP_KEYS, Shortcut
 from engramcka.tui.screens.views import PanelView
 from engramcka.tui.terminal import Capabilities, fitting
 from engramcka.tui.widgets.canvas import Canvas, Line
 from engramcka.tui.widgets.chart_drawing import STYLES, Chart, chart_frame, draw_chart
+from engramcka.tui.widgets.key_bar import STEP_KEYS, Shortcut
 from engramcka.tui.widgets.panel import DetailsPanel
 
 JUMP = 10  # a jump goes over this part of the places

@@ -15,11 +15,11 @@ from engramcka.plain_text import clean
 from engramcka.results import CkaMap
 from engramcka.tui import readout
 from engramcka.tui.exporting import ExportPart
-from engramcka.tui.keys import Shortcut
 from engramcka.tui.screens.views import HeatmapsView, usual_cell_style
 from engramcka.tui.terminal import Capabilities
 from engramcka.tui.widgets.cells import CellStyle
 from engramcka.tui.widgets.heatmap import Heatmap, matrix_of
+from engramcka.tui.widgets.key_bar import Shortcut
 from engramcka.tui.widgets.panel import TextLines
 
 

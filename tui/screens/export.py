@@ -18,8 +18,8 @@ from engramcka.figures.options import VENUES, WIDTHS
 from engramcka.plain_text import clean
 from engramcka.tui import exporting
 from engramcka.tui.exporting import Export, Exportable
-from engramcka.tui.keys import Shortcut
 from engramcka.tui.terminal import Capabilities
+from engramcka.tui.widgets.key_bar import Shortcut
 from engramcka.tui.widgets.preview import Pixels, Preview, pixels_of
 
 LEAST = 4  # lines of a preview that is worth drawing

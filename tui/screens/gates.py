@@ -12,11 +12,11 @@ from engramcka.results import Float, GateMap
 from engramcka.tui import readout
 from engramcka.tui.charts.gates import gate_rows
 from engramcka.tui.exporting import ExportPart
-from engramcka.tui.keys import Shortcut
 from engramcka.tui.screens.bars import BarsView
 from engramcka.tui.terminal import Capabilities, cut
 from engramcka.tui.widgets.bar_list import BarList
 from engramcka.tui.widgets.canvas import Line
+from engramcka.tui.widgets.key_bar import Shortcut
 from engramcka.tui.widgets.panel import DetailsPanel
 from engramcka.tui.widgets.tokens import TokenView, visible
 

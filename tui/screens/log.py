@@ -16,8 +16,8 @@ from textual.containers import VerticalScroll
 from textual.widgets import Static
 
 from engramcka.plain_text import clean
-from engramcka.tui.keys import Shortcut
 from engramcka.tui.terminal import Capabilities, cut, fixed
+from engramcka.tui.widgets.key_bar import Shortcut
 
 _BAR = 16  # characters of a progress bar
 _SHOWN_EVENTS = 400

@@ -11,11 +11,11 @@ from textual.app import ComposeResult
 from engramcka import palettes
 from engramcka.plain_text import clean
 from engramcka.tui import readout
-from engramcka.tui.keys import Shortcut
 from engramcka.tui.screens.views import HeatmapsView, PanelView, usual_cell_style
 from engramcka.tui.terminal import Capabilities
 from engramcka.tui.widgets.canvas import Line
 from engramcka.tui.widgets.heatmap import Heatmap, matrix_of
+from engramcka.tui.widgets.key_bar import Shortcut
 from engramcka.tui.widgets.panel import LABEL_WIDTH, SPARK_WIDTH, DetailsPanel
 
 if TYPE_CHECKING:

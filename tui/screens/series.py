@@ -6,11 +6,11 @@ from textual.timer import Timer
 
 from engramcka.results import CkaMap
 from engramcka.tui.exporting import ExportPart
-from engramcka.tui.keys import Shortcut
 from engramcka.tui.loading import Several
 from engramcka.tui.messages import TitleChanged
 from engramcka.tui.screens.map import MapView
 from engramcka.tui.terminal import Capabilities
+from engramcka.tui.widgets.key_bar import Shortcut
 
 SECONDS = 0.5  # a map is shown for so long while the series plays
 _SLIDER = 20  # characters of the slider at most

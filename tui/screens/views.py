@@ -9,12 +9,12 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.widget import Widget
 
-from engramcka.tui.keys import Shortcut
 from engramcka.tui.messages import CellMoved
 from engramcka.tui.terminal import Capabilities
 from engramcka.tui.widgets.canvas import Line
 from engramcka.tui.widgets.cells import CellStyle
 from engramcka.tui.widgets.heatmap import Heatmap
+from engramcka.tui.widgets.key_bar import Shortcut
 from engramcka.tui.widgets.panel import DetailsPanel, TextLines
 
 JUMP = 5  # layers that a jump moves the cursor

@@ -15,7 +15,7 @@ from engramcka.plain_text import clean
 from engramcka.results import Float
 from engramcka.tui.terminal import shorten
 from engramcka.tui.widgets.axes import round_values, value_text
-from engramcka.tui.widgets.grid import CharacterGrid
+from engramcka.tui.widgets.canvas import CharacterGrid
 
 STYLES = 6
 """Colours and marks before they repeat: parts curve-0 .. and interval-0 .. of the lines drawn."""

@@ -12,9 +12,9 @@ from textual.widgets.tree import TreeNode
 
 from engramcka.plain_text import clean
 from engramcka.tui.catalog import Entry, RunFacts, series_of
-from engramcka.tui.keys import Shortcut
 from engramcka.tui.messages import EntryChosen
 from engramcka.tui.terminal import shorten
+from engramcka.tui.widgets.key_bar import Shortcut
 
 FOUND_LIMIT = 300  # entries shown at once while a filter is on
 

@@ -24,9 +24,8 @@ from engramcka.plain_text import first_line
 from engramcka.stores import layout, nodes
 from engramcka.stores.activations import ActivationStore
 from engramcka.stores.foreign import limits
-from engramcka.stores.foreign.hdf5 import open_hdf5
+from engramcka.stores.foreign.array_files import ZippedArray, mapped, open_hdf5, open_npz
 from engramcka.stores.foreign.limits import ArrayShape, Opened
-from engramcka.stores.foreign.numpy_files import ZippedArray, mapped, open_npz
 from engramcka.stores.foreign.sweeps import MAX_LAYER
 from engramcka.stores.foreign.zarr_arrays import has_arrays, open_zarr
 from engramcka.stores.open import open_activations

@@ -20,7 +20,7 @@ from engramcka.errors import EngramckaError
 from engramcka.plain_text import first_line
 from engramcka.results import CkaMap
 from engramcka.stores.foreign import limits
-from engramcka.stores.foreign.numpy_files import mapped
+from engramcka.stores.foreign.array_files import mapped
 from engramcka.stores.foreign.sweeps import MAX_BYTES, read_text, refusal
 
 MATRICES = ("similarity", "ci_low", "ci_high")
