@@ -3,8 +3,7 @@
 A manifest like that of a store, of the files that belong to none: config.toml, figures, and
 log.jsonl as long as it was then, since it grows; and the fingerprint of the manifest of each store,
 result and trained model, so that one that is gone or was another's is noticed. It is taken when a
-run ends and put away before another changes anything; the root of the results says which. Knows
-nothing of what a run makes.
+run ends and put away before another changes anything; the root of the results says which.
 """
 
 from __future__ import annotations

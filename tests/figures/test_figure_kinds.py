@@ -45,10 +45,10 @@ def test_a_u_curve_has_its_means_its_lowest_point_and_the_experts_alone():
     ends = np.array([segment[:, 1] for segment in bars.get_segments()])
     deviation = np.std(sweep.loss, axis=1, ddof=1)
     np.testing.assert_allclose(ends[:, 1] - ends[:, 0], 2 * deviation)
-    (ring,) = artists.best
+    (ring,) = artists.marks
     assert (ring.get_xdata()[0], ring.get_ydata()[0]) == sweep.best
-    assert artists.alone[0].get_ydata()[0] == pytest.approx(sweep.mean[-1])
-    assert plot_allocation(AllocationSweep([0.5, 0.9], [1.0, 2.0])).alone == []
+    assert artists.levels[0].get_ydata()[0] == pytest.approx(sweep.mean[-1])
+    assert plot_allocation(AllocationSweep([0.5, 0.9], [1.0, 2.0])).levels == []
 
 
 def test_u_curves_of_other_units_or_without_a_point():

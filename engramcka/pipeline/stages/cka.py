@@ -19,7 +19,7 @@ from engramcka.pipeline.where import rows_where
 from engramcka.plain_text import first_line
 from engramcka.progress import TaskProgress
 from engramcka.ram import out_of_memory
-from engramcka.stores import provenance
+from engramcka.stores import provenance, results
 
 FEWEST = 4  # samples that the unbiased estimators need
 _NAME = 20  # characters of a sample that a warning shows
@@ -65,7 +65,6 @@ def compute_map(
     from engramcka.data import common_rows
     from engramcka.similarity import cka_map
     from engramcka.similarity.parallel import Share
-    from engramcka.stores import write_cka
 
     y, x = finished_store(pair.y), finished_store(pair.x)
     stores = {"y": y, "x": x}
@@ -121,7 +120,7 @@ def compute_map(
     result = replace(result, provenance=facts, where=where_text(cka.where), left_out=left_out)
     if pair.step is not None:
         result = replace(result, series=cka.name, step=pair.step)
-    write_cka(context.results, pair.name, result, inputs)
+    results.write_result(context.results, pair.name, result, inputs)
     info = f"n = {result.n_samples:,}{', left out: ' + left_out if left_out else ''}"
     progress.update(progress.total, info=info)
     for warning in result.warnings:
