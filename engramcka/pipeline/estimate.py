@@ -28,7 +28,7 @@ from engramcka.pipeline.stages.extract import reads_lens
 from engramcka.pipeline.tasks import Task
 from engramcka.ram import GIB, total_bytes
 
-LENS_READINGS = 4  # numbers that the lens keeps of a sample and block
+READINGS_KEPT = 4  # numbers that the lens keeps of a sample and block
 CHARACTERS_A_TOKEN = 3.5  # of code and English under a usual byte-level tokenizer
 _MOST_LAYERS = 1024  # of two models; batches that fit with so many need no look at the models
 _SMALLEST = 64  # batch size that a message advises
@@ -105,7 +105,7 @@ def _training(config: Config, task: Task) -> Cost:
 
 def _extraction(samples: int, shape: Shape, text: Text, lens: bool) -> Cost:
     stored = samples * shape.layers * shape.width * shape.itemsize
-    read = samples * shape.layers * LENS_READINGS * 4 if lens else 0
+    read = samples * shape.layers * READINGS_KEPT * 4 if lens else 0
     flops = 2.0 * shape.body * text.tokens + (_reading(samples, shape) if lens else 0.0)
     return Cost(flops, float(stored + read))
 
