@@ -52,6 +52,13 @@ _SETTINGS = {
     "savefig.transparent": False,
     "savefig.facecolor": "auto",
 }
+_LABELS = {  # dimension -> the result's field that names its entries
+    "variant": "variants",
+    "reference": "reference",
+    "type": "types",
+    "class": "classes",
+    "order": "orders",
+}
 
 
 def figure_bytes(figure: Figure, kind: str = "png", dpi: int = PNG_DPI) -> bytes:
@@ -150,15 +157,6 @@ def save_sweep(
 def notebook_png(result: Any) -> bytes:
     """A result of any kind as a notebook shows it: the plain style, at a screen's size."""
     return figure_bytes(result_figure(result), "png", _NOTEBOOK_DPI)
-
-
-_LABELS = {  # dimension -> the result's field that names its entries
-    "variant": "variants",
-    "reference": "reference",
-    "type": "types",
-    "class": "classes",
-    "order": "orders",
-}
 
 
 def to_csv(results: Result | Sequence[Result]) -> str:

@@ -15,7 +15,7 @@ import torch
 
 from engramcka.results import Float
 from engramcka.similarity import documents as grouping
-from engramcka.similarity import feature_route, gram_route, hsic
+from engramcka.similarity import hsic, routes
 from engramcka.similarity.across_documents import estimate_across, make_problem_across, sets_of_four
 from engramcka.similarity.documents import MIN_BATCH, Ints
 from engramcka.similarity.exact import BLOCK, Progress, estimate, make_problem, row_pass
@@ -245,7 +245,7 @@ class FullEstimator:
             groups = grouping.jackknife_groups(settings.documents, most)
             if settings.across:
                 across = make_problem_across(self._y, self._x, settings.documents, groups, like)
-                products = gram_route.products(across, share, on_progress)
+                products = routes.gram_products(across, share, on_progress)
                 values, moments = estimate_across(across, products)
                 enough = len(values.cross) > 2 and bool((sets_of_four(across) > 0).all())
                 outliers = find_outliers(across, products.own_against[:, 0].sum(axis=0))
@@ -257,8 +257,9 @@ class FullEstimator:
         # Few samples cost little either way, and sums over tiles cancel less than those over
         # features.
         few = problem.n <= BLOCK
-        gram = few or gram_route.operations(problem) <= feature_route.operations(problem)
-        products = (gram_route if gram else feature_route).products(problem, share, on_progress)
+        gram = few or routes.gram_operations(problem) <= routes.feature_operations(problem)
+        route = routes.gram_products if gram else routes.feature_products
+        products = route(problem, share, on_progress)
         rows, moments = row_pass(problem)
         values = estimate(problem, products, rows)
         enough = bool(rows.n.min() >= MIN_BATCH) and problem.groups > 1

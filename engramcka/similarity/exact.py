@@ -1,7 +1,7 @@
 """Estimators over all samples at once, exact, in memory independent of their number squared.
 
 `debiased` is HSIC_1 over all samples, `biased` HSIC_0 (Kornblith et al. 2019). The inner products
-of Gram matrices come from `gram_route` or `feature_route`, whichever costs fewer operations; all
+of Gram matrices come from `routes`, by the way that costs fewer operations; all
 else comes from sums over rows, K 1 = X (X' 1), in two passes over the samples and without a Gram
 matrix.
 """

@@ -20,7 +20,11 @@ from engramcka.results import Float
 from engramcka.similarity import hsic
 from engramcka.similarity.documents import Ints
 from engramcka.similarity.exact import Problem, whole_rows
-from engramcka.similarity.gram_route import (
+from engramcka.similarity.gram_tiles import centred_at, cross_products, hollow_tiles, tile_size
+from engramcka.similarity.minibatch import batch_portions, held_windows
+from engramcka.similarity.parallel import Share, ordered_map, split_balanced, split_consecutive
+from engramcka.similarity.prepare import Prepared
+from engramcka.similarity.routes import (
     TileRow,
     each_row,
     portions_held,
@@ -28,10 +32,6 @@ from engramcka.similarity.gram_route import (
     row_portions,
     tiles,
 )
-from engramcka.similarity.gram_tiles import centred_at, cross_products, hollow_tiles, tile_size
-from engramcka.similarity.minibatch import batch_portions, held_windows
-from engramcka.similarity.parallel import Share, ordered_map, split_balanced, split_consecutive
-from engramcka.similarity.prepare import Prepared
 
 _MAX_PORTIONS = 64
 

@@ -24,6 +24,8 @@ from engramcka.stores.activations import ActivationStore, open_unchecked
 from engramcka.stores.remote import is_url, open_remote
 from engramcka.stores.shards import LEVEL
 
+Compression = Literal["none", "zstd"]
+
 
 def open_activations(path: Path | str) -> ActivationStore:
     """Open one model's hidden states; of a finished store, all but the data are checked.
@@ -111,9 +113,6 @@ def _link(old: Path, new: Path) -> None:
         os.link(old, new)
     except OSError:  # a file system without such links
         shutil.copy2(old, new)
-
-
-Compression = Literal["none", "zstd"]
 
 
 def create_activations(

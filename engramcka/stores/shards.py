@@ -33,6 +33,9 @@ _MOST_PARTS = 1 << 16  # of a shard
 
 Words = npt.NDArray[Any]
 AnyPath = Any  # a Path, or an `engramcka.stores.remote.RemotePath`
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+MAX_LOCAL_THREADS = 4  # threads on local files, where a core each is had
 
 
 @dataclass(frozen=True)
@@ -338,12 +341,6 @@ def fingerprint(sums: list[int], salt: bytes) -> int:
 
 def _broken(path: AnyPath, what: str) -> StoreError:
     return StoreError(f"{path}: cannot be read ({what})")
-
-
-Job = TypeVar("Job")
-Result = TypeVar("Result")
-
-MAX_LOCAL_THREADS = 4  # threads on local files, where a core each is had
 
 
 def local_threads() -> int:

@@ -7,8 +7,8 @@ import torch
 from hidden_states import KINDS, Blocks, as_is, drawn, huge_samples, layers, massive
 
 from engramcka import cka_map
-from engramcka.similarity import feature_route, gram_route
 from engramcka.similarity import layers as layers_module
+from engramcka.similarity import routes
 
 TOLERANCE = 1e-6
 
@@ -27,8 +27,8 @@ def both(rng, kind, n, y_widths=(3, 64, 200), x_widths=(64, 64, 500)):
 
 def take(monkeypatch, route):
     """Make the estimators over all samples go one way."""
-    monkeypatch.setattr(gram_route, "operations", lambda _: 0 if route == "gram" else 2)
-    monkeypatch.setattr(feature_route, "operations", lambda _: 1)
+    monkeypatch.setattr(routes, "gram_operations", lambda _: 0 if route == "gram" else 2)
+    monkeypatch.setattr(routes, "feature_operations", lambda _: 1)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -161,9 +161,9 @@ def test_layers_in_several_panels_and_columns(rng, monkeypatch):
         take(monkeypatch, route)
         whole = cka_map(y, x, estimator="debiased")
         with monkeypatch.context() as small:
-            small.setattr(gram_route, "PANEL_BYTES", 300_000)
-            small.setattr(feature_route, "PRODUCT_BYTES", 300_000)
-            small.setattr(feature_route, "LAYER_BYTES", 0)
+            small.setattr(routes, "PANEL_BYTES", 300_000)
+            small.setattr(routes, "PRODUCT_BYTES", 300_000)
+            small.setattr(routes, "LAYER_BYTES", 0)
             parts = cka_map(y, x, estimator="debiased")
         np.testing.assert_allclose(parts.similarity, whole.similarity, rtol=0, atol=1e-7)
         np.testing.assert_allclose(parts.jackknife, whole.jackknife, rtol=0, atol=1e-7)

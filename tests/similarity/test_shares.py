@@ -7,7 +7,7 @@ from hidden_states import layers
 
 from engramcka import cka_map
 from engramcka.errors import ComparisonError
-from engramcka.similarity import feature_route, gram_route, hsic
+from engramcka.similarity import hsic, routes
 from engramcka.similarity.exact import make_problem
 from engramcka.similarity.layers import Layers
 from engramcka.similarity.minibatch import batch_portions
@@ -94,8 +94,8 @@ def models(n=420):
     ],
 )
 def test_the_same_bits_for_any_number_of_processes(monkeypatch, ranks, route, options):
-    monkeypatch.setattr(gram_route, "operations", lambda _: 0 if route == "gram" else 2)
-    monkeypatch.setattr(feature_route, "operations", lambda _: 1)
+    monkeypatch.setattr(routes, "gram_operations", lambda _: 0 if route == "gram" else 2)
+    monkeypatch.setattr(routes, "feature_operations", lambda _: 1)
     same_bits(ranks, *models(330), options)
 
 
@@ -173,7 +173,7 @@ def loads(costs, split, ranks):
 def test_rows_of_tiles_are_shared_evenly(ranks, n):
     side = Layers.from_arrays([np.zeros((n, 1), np.float32)], "y")
     problem = make_problem(side, side, torch.empty(0), hollow=True, max_groups=64)
-    costs = gram_route.row_costs(problem, gram_route.row_portions(problem, 1000))
+    costs = routes.row_costs(problem, routes.row_portions(problem, 1000))
     count = len(problem.blocks)
     assert sum(costs) == count * (count + 1) / 2
     load = loads(costs, split_balanced, ranks)
@@ -182,7 +182,7 @@ def test_rows_of_tiles_are_shared_evenly(ranks, n):
 
 @pytest.mark.parametrize("ranks", RANKS)
 def test_panels_whose_rows_are_not_ours_are_not_read(monkeypatch, ranks):
-    monkeypatch.setattr(gram_route, "PANEL_BYTES", 1)  # a panel is a block
+    monkeypatch.setattr(routes, "PANEL_BYTES", 1)  # a panel is a block
     y, x = models()
     problem = make_problem(
         *(Layers.from_arrays(side, "y") for side in (y, x)),
@@ -194,11 +194,11 @@ def test_panels_whose_rows_are_not_ours_are_not_read(monkeypatch, ranks):
     monkeypatch.setattr(
         type(problem), "read", lambda self, *edges: read.append(edges) or was(self, *edges)
     )
-    portions = gram_route.row_portions(problem, 1000)
-    for mine in split_balanced(gram_route.row_costs(problem, portions), ranks):
+    portions = routes.row_portions(problem, 1000)
+    for mine in split_balanced(routes.row_costs(problem, portions), ranks):
         rows = {block for number in mine for block in portions[number]}
         before = len(read)
-        list(gram_route.each_row(problem, lambda row: row.block, rows))
+        list(routes.each_row(problem, lambda row: row.block, rows))
         assert len(read) - before == sum(count - block for block in rows)
     assert len(read) == count * (count + 1) / 2  # by all together, as by one
 

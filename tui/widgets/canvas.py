@@ -19,6 +19,7 @@ Line = list[tuple[str, str]]
 """A line as texts with their parts; a part names a component class, "" the ground."""
 
 _GAP = 6  # characters that stay are sent again where fewer lie between two that change
+_BITS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))  # braille dots by column, then row
 
 
 class Canvas(Widget):
@@ -146,9 +147,6 @@ def differing(before: Strip, after: Strip) -> list[tuple[int, int]]:
 
 def _cells(strip: Strip) -> list[tuple[str, Style | None]]:
     return [(character, style) for text, style, _ in strip for character in text]
-
-
-_BITS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))  # braille dots by column, then row
 
 
 class CharacterGrid:

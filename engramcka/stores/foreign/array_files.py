@@ -30,6 +30,12 @@ _READERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
 }
+_DEFLATE, _SHUFFLE, _FLETCHER, _LZF = 1, 2, 3, 32000  # numbers that HDF5 registers
+_NAMES = {_DEFLATE: "gzip", _SHUFFLE: "shuffle", _FLETCHER: "fletcher32", _LZF: "lzf"}
+_COMPRESSORS = (_DEFLATE, _LZF)
+_LZF_SIZE = 2  # which of its values is the size that it unpacks to
+_DEEPEST = 32  # groups within groups of an HDF5 file
+_AT_ONCE = 1 << 20  # bytes
 
 
 def mapped(path: Path) -> Any:
@@ -109,14 +115,6 @@ def _header(stream: Any, size: int) -> tuple[tuple[int, ...], bool, np.dtype[Any
     if wanted > size:
         raise ValueError(f"an array that is cut short, {size:,} of {wanted:,} bytes")
     return shape, is_fortran, dtype
-
-
-_DEFLATE, _SHUFFLE, _FLETCHER, _LZF = 1, 2, 3, 32000  # numbers that HDF5 registers
-_NAMES = {_DEFLATE: "gzip", _SHUFFLE: "shuffle", _FLETCHER: "fletcher32", _LZF: "lzf"}
-_COMPRESSORS = (_DEFLATE, _LZF)
-_LZF_SIZE = 2  # which of its values is the size that it unpacks to
-_DEEPEST = 32
-_AT_ONCE = 1 << 20
 
 
 def open_hdf5(path: Path, stack: ExitStack) -> Opened:

@@ -35,6 +35,11 @@ COLUMNS = ("kind", "name", "layer", "seed", "loss")
 MAX_BYTES = 64 << 20  # of a table: no sweep is as large
 _LONGEST_LINE = 1 << 20  # bytes
 MAX_LAYER = 10_000
+# What the names of event files say of a point.
+_LAYER = re.compile(r"(?<![a-z])layer[ _=-]?(\d+)", re.IGNORECASE)
+_SEED = re.compile(r"(?<![a-z])seed[ _=-]?(\d+)", re.IGNORECASE)
+_MOST_FILES, _MOST_BYTES = 10_000, 1 << 30  # of a folder; of one file
+_BASELINE = re.compile(r"(?<![a-z])baseline(?![a-z])", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -245,12 +250,6 @@ def _by_seed(
         for name, losses in lines.items()
         if len(losses) == len(seeds) and name in _means(lines)
     }
-
-
-_LAYER = re.compile(r"(?<![a-z])layer[ _=-]?(\d+)", re.IGNORECASE)
-_SEED = re.compile(r"(?<![a-z])seed[ _=-]?(\d+)", re.IGNORECASE)
-_MOST_FILES, _MOST_BYTES = 10_000, 1 << 30  # of a folder; of one file
-_BASELINE = re.compile(r"(?<![a-z])baseline(?![a-z])", re.IGNORECASE)
 
 
 def read_event_files(path: Path, tag: str | None) -> Iterator[tuple[str, dict[str, Any]]]:
