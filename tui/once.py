@@ -22,7 +22,7 @@ from engramcka.tui import readout
 from engramcka.tui.catalog import RunRef, chosen_entry, facts
 from engramcka.tui.charts import Plotted, plotted
 from engramcka.tui.charts.gates import gate_rows
-from engramcka.tui.charts.memory import memory_rows
+from engramcka.tui.charts.memory import BESIDE_BAR, memory_rows
 from engramcka.tui.loading import Broken, Loaded, Several, load
 from engramcka.tui.terminal import Capabilities, ascii_only, capabilities, to_ascii
 from engramcka.tui.titles import result_facts
@@ -196,11 +196,13 @@ def _types_only(rows: list[BarRow]) -> list[BarRow]:
 
 
 def memory_lines(several: Several, width: int) -> Lines:
-    """The bars, then every number of each class."""
+    """The bars, then of each class the numbers that do not stand beside its bar."""
     rows = memory_rows(several.values)
     lines = [*_row_lines(rows, width), []]
-    for row in rows:
-        details = "  ".join(f"{label} {value}" for label, value in row.details)
+    for row, drawn in zip(rows, draw_rows(rows, width, None), strict=True):
+        is_whole = bool(row.text) and drawn[-1][0].strip() == row.text
+        beside = BESIDE_BAR if is_whole else ()
+        details = "  ".join(f"{name} {value}" for name, value in row.details if name not in beside)
         lines.append([Segment(details or row.label)])
     return [*lines, *([Segment(f"warning: {sentence}")] for sentence in several.unread)]
 

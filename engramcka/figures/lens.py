@@ -39,6 +39,7 @@ from engramcka.results.statistics import Float
 _LOWEST = 1e-3  # of the largest value: what a logarithmic axis goes down to
 _WIDE = 6.0  # inches; narrower, panels stand under each other
 _HIGH = 0.62  # height over width of a panel
+_OFF = ", memory off"  # behind the label of a curve whose memory is off
 
 
 @dataclass(frozen=True)
@@ -198,7 +199,7 @@ def _names(curves: Sequence[LensCurve]) -> list[tuple[str, str]]:
         (
             curve.label,
             (f" ({curve.where})" if several and curve.where else "")
-            + ("" if curve.memory else ", memory off"),
+            + ("" if curve.memory else _OFF),
         )
         for curve in curves
     ]
@@ -304,12 +305,21 @@ def lens_caption(curves: Sequence[LensCurve], *, first_layer: int = 1) -> str:
     banded = all(curve.kl_low is not None for curve in curves)
     bands = "Bands: 95 % intervals." if banded else "Curves without a band have no interval."
     off = " Dashed: memory off." if any(not curve.memory for curve in curves) else ""
-    notes = "".join(
-        f" Note on {one_line(curve.label)}: {one_line(warning)}."
-        for curve in curves
-        for warning in curve.warnings
-    )
+    notes = "".join(f" Note on {name}: {warning}." for name, warning in _notes(curves))
     return f"{what}, mean over {tokens}. {bands}{off} Layers count from {first_layer}.{notes}"
+
+
+def _notes(curves: Sequence[LensCurve]) -> list[tuple[str, str]]:
+    """(curve, warning), once where a model's curves with memory on and off have the same one."""
+    memory: dict[tuple[str, str], set[bool]] = {}
+    for curve, (label, beside) in zip(curves, _names(curves), strict=True):
+        name = one_line(label + beside.removesuffix(_OFF))
+        for warning in curve.warnings:
+            memory.setdefault((name, one_line(warning)), set()).add(curve.memory)
+    return [
+        (name + (_OFF if states == {False} else ""), warning)
+        for (name, warning), states in memory.items()
+    ]
 
 
 def lens_table(curves: Sequence[LensCurve], digits: int | None) -> Table:
@@ -335,7 +345,7 @@ def lens_table(curves: Sequence[LensCurve], digits: int | None) -> Table:
                 text += f" {interval(curve.kl_low[at], curve.kl_high[at], digits)}"
             row.append(text)
         rows.append(row)
-    off = ["" if curve.memory else ", memory off" for curve in curves]
+    off = ["" if curve.memory else _OFF for curve in curves]
     names = [escaped(curve.label) + end for curve, end in zip(curves, off, strict=True)]
     return ["Layer", *names], rows
 

@@ -182,3 +182,13 @@ def test_a_caption_says_what_is_known():
     published = lens_caption(list(published_lens().values()))
     assert "unknown direction" in published
     assert "no interval" in published
+
+
+def test_a_caption_notes_once_what_holds_with_memory_on_and_off():
+    on = made_lens(warnings=("few tokens", "one document"))
+    off = made_lens(memory=False, warnings=("few tokens", "no head"))
+    caption = lens_caption([on, off, made_lens(label="Engram", warnings=("few tokens",))])
+    assert caption.partition("Layers count from 1. ")[2] == (
+        "Note on MoE: few tokens. Note on MoE: one document. Note on MoE, memory off: no head. "
+        "Note on Engram: few tokens."
+    )

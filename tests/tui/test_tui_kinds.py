@@ -318,6 +318,17 @@ def test_once_prints_every_kind(full, capsys, monkeypatch, result, words, locale
         assert all(word in printed for word in words), printed
 
 
+@pytest.mark.parametrize(("columns", "beside", "below"), [("80", 3, 0), ("24", 0, 3)])
+def test_once_prints_the_interval_of_a_memory_ablation_once(
+    full, capsys, monkeypatch, columns, beside, below
+):
+    monkeypatch.setenv("COLUMNS", columns)
+    browse([full / "results.zarr" / "memory/engram"], once=True)
+    printed = capsys.readouterr().out
+    assert printed.count(")\n") == beside, printed
+    assert printed.count("95 %") == printed.count("apart") == below
+
+
 @pytest.mark.parametrize(
     "result", ["lens/engram", "gates/engram", "memory/engram", "cka/over-training-200"]
 )

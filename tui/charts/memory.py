@@ -10,6 +10,9 @@ from engramcka.tui import readout
 from engramcka.tui.charts import Detail
 from engramcka.tui.widgets.bar_list import BarRow
 
+BESIDE_BAR = ("apart", "95 %")
+"""Details of a row that its text beside the bar says too."""
+
 
 def memory_rows(values: dict[str, MemoryAblation]) -> list[BarRow]:
     """What the memory is worth, loss without it minus loss with it, by model and token class."""
