@@ -32,8 +32,8 @@ def command(
         typer.Option(
             help="KIND/NAME, as `engramcka info` lists them; "
             "lens or training: all curves in one; series/NAME: maps over training; text/NAME: "
-            "gates token by token; paper: curves, maps and the sweep in one figure, or name some "
-            "of them with commas. The only result if left out."
+            "gates token by token; maps: all maps, a panel each; paper: curves, maps and the "
+            "sweep in one figure, or name some of them with commas. The only result if left out."
         ),
     ] = None,
     minus: Annotated[
@@ -44,7 +44,7 @@ def command(
     width: Annotated[
         str | None,
         typer.Option(
-            help="half, column, page or inches. Column if left out; page for --what paper."
+            help="half, column, page or inches. Column if left out; page for paper and maps."
         ),
     ] = None,
     dark: Annotated[bool, typer.Option("--dark", help="Light on dark ground.")] = False,
@@ -107,7 +107,7 @@ def command(
 def _width(width: str | None, chosen: Subject) -> Any:
     """A named width, or inches."""
     if width is None:
-        return "page" if chosen.kind == "paper" else "column"
+        return "page" if chosen.is_wide else "column"
     try:
         return float(width)
     except ValueError:

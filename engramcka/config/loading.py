@@ -12,7 +12,7 @@ import re
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import tomli_w
 from pydantic import BaseModel, ValidationError
@@ -20,10 +20,11 @@ from pydantic_core import ErrorDetails
 
 from engramcka.config.model_tables import MODEL_TABLES
 from engramcka.config.schema import Config
-from engramcka.config.tables import ConfigSource, KeyPath
+from engramcka.config.tables import ConfigSource, KeyPath, plain_name
 from engramcka.errors import ConfigError
 from engramcka.plain_text import did_you_mean
 
+_SIDES: tuple[Literal["y", "x"], ...] = ("y", "x")
 _KEY = r"""(?:[A-Za-z0-9_-]+|"[^"\n]*"|'[^'\n]*')"""
 _DOTTED = rf"{_KEY}(?:\s*\.\s*{_KEY})*"
 _HEADER = re.compile(rf"^\s*(\[\[?)\s*({_DOTTED})\s*\]\]?")
@@ -79,22 +80,36 @@ def dump_config(config: Config) -> str:
 
 def _check_names(config: Config) -> None:
     """What only the whole file shows: references, and names that are used twice."""
-    for table in ("cka", "sweep", "allocation", "slots"):
+    for table in ("sweep", "allocation", "slots"):
         names = [entry.name for entry in getattr(config, table)]
         for index, name in enumerate(names):
             if name in names[:index]:
                 raise config.error((table, index, "name"), f"a second {table} named {name!r}")
-    for index, cka in enumerate(config.cka):
-        for side, name in (("y", cka.y), ("x", cka.x)):
-            if name not in config.models:
-                raise config.error(
-                    ("cka", index, side), f"no model {name!r}", _choices(name, config.models)
-                )
+    _check_maps(config)
     _check_lists_of_models(config)
     for kind, index, sweep in config.sweeps:
         _check_swept(config, (kind, index, "model"), sweep.model)
         for number, name in enumerate(getattr(sweep, "references", ())):
             _check_trained(config, (kind, index, "references", number), name)
+
+
+def _check_maps(config: Config) -> None:
+    """Models of ``[[cka]]`` are there, and their maps' names can be names, each of one map."""
+    taken: set[str] = set()
+    for index, cka in enumerate(config.cka):
+        for side in _SIDES if cka.y is not None else _SIDES[1:]:
+            _check_models(config, ("cka", index, side), cka.models(side))
+        for one in cka.maps:
+            key = "name" if cka.name else "x"
+            try:
+                plain_name(one.name)
+            except ValueError as error:
+                problem = f"a map would be called {one.name!r}"
+                raise config.error(("cka", index, key), problem, str(error)) from error
+            if one.name in taken:
+                problem = f"a second cka named {one.name!r}"
+                raise config.error(("cka", index, key), problem, "give this table another name")
+            taken.add(one.name)
 
 
 def _check_swept(config: Config, path: KeyPath, name: str) -> None:

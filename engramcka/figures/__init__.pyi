@@ -33,6 +33,8 @@ from .gates import gates_caption as gates_caption
 from .gates import gates_figure as gates_figure
 from .gates import plot_gate_orders as plot_gate_orders
 from .gates import plot_gates as plot_gates
+from .grids import map_grid as map_grid
+from .grids import map_grid_caption as map_grid_caption
 from .heatmap import CkaMapArtists as CkaMapArtists
 from .heatmap import cka_figure as cka_figure
 from .heatmap import plot_cka_map as plot_cka_map

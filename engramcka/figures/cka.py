@@ -12,6 +12,7 @@ import numpy as np
 
 from engramcka.figures.draw import Drawing, Table, escaped, interval, number
 from engramcka.figures.heatmap import cka_figure, plot_cka_map
+from engramcka.figures.panels import told_apart
 from engramcka.plain_text import one_line
 from engramcka.results import CkaMap
 
@@ -21,6 +22,11 @@ def cka_caption(cka: CkaMap, *, k: int = 5, first_layer: int = 1) -> str:
 
     Models, features, estimator, samples, curve, the layers that have no value, and every warning.
     """
+    return " ".join(caption_parts(cka, k=k, first_layer=first_layer))
+
+
+def caption_parts(cka: CkaMap, *, k: int = 5, first_layer: int = 1) -> list[str]:
+    """The sentences of `cka_caption`."""
     parts = [
         _what_is_compared(cka),
         _capital(f"{_features(cka)}{_estimator(cka)}, on {_samples(cka)}.{_narrow(cka)}"),
@@ -31,7 +37,7 @@ def cka_caption(cka: CkaMap, *, k: int = 5, first_layer: int = 1) -> str:
     parts += [f"Left out: {one_line(cka.left_out)}."] if cka.left_out else []
     missing = _missing(cka, first_layer)
     parts += [f"Hatched: no value ({missing})."] if missing else []
-    return " ".join(parts + [f"Note: {one_line(warning)}." for warning in cka.warnings])
+    return parts + [f"Note: {one_line(warning)}." for warning in cka.warnings]
 
 
 def _what_is_compared(cka: CkaMap) -> str:
@@ -130,7 +136,7 @@ def _missing(cka: CkaMap, first_layer: int) -> str:
 
 
 def cka_table(maps: Sequence[CkaMap], digits: int | None = None, k: int = 5) -> Table:
-    """The alignment of one map, a row a layer of x; of several, a row a checkpoint."""
+    """The alignment of one map, a row a layer of x; of several, a row a checkpoint or a map."""
     digits = 3 if digits is None else digits
     return _alignment_table(maps[0], k, digits) if len(maps) == 1 else _series_table(maps, digits)
 
@@ -156,9 +162,19 @@ def _alignment_table(cka: CkaMap, k: int, digits: int) -> Table:
 
 
 def _series_table(maps: Sequence[CkaMap], digits: int) -> Table:
-    """A row a checkpoint: the shift in nearest depth and the mean CKA of equal layers."""
+    """A row a map: the shift in nearest depth and the mean CKA of equal layers.
+
+    Named by its step in a series, else by its models, and how it was made where others are of the
+    same ones.
+    """
     rows, shifts = [], [cka.depth_shift() for cka in maps]
-    for cka, shift in zip(maps, shifts, strict=True):
+    units = list(dict.fromkeys(shift.unit for shift in shifts))
+    is_series = any(cka.step is not None for cka in maps)
+    ways = told_apart(maps)
+    told = not is_series and any(ways)
+    for cka, shift, way in zip(maps, shifts, ways, strict=True):
+        steps = ["--" if cka.step is None else f"{cka.step:,}"]
+        models = [escaped(cka.y_label), escaped(cka.x_label), *([escaped(way)] if told else [])]
         same = [
             cka.similarity[i, cka.x_layers.index(layer)]
             for i, layer in enumerate(cka.y_layers)
@@ -167,15 +183,16 @@ def _series_table(maps: Sequence[CkaMap], digits: int) -> Table:
         there = [value for value in same if np.isfinite(value)]
         rows.append(
             [
-                "--" if cka.step is None else f"{cka.step:,}",
-                number(shift.shift, 2),
+                *(steps if is_series else models),
+                number(shift.shift, 2) + (f" {shift.unit}" if len(units) > 1 else ""),
                 interval(shift.shift_low, shift.shift_high, 2),
                 f"{shift.n_determined} of {shift.n_columns}",
                 number(float(np.mean(there)) if there else np.nan, digits),
             ]
         )
-    unit = " and ".join(dict.fromkeys(shift.unit for shift in shifts))
-    head = ["Step", f"Nearest depth ({unit})", "95\\,\\% interval", "Determined"]
+    unit = " and ".join(units)
+    named = ["Step"] if is_series else ["Rows", "Columns", *(["Made with"] if told else [])]
+    head = [*named, f"Nearest depth ({unit})", "95\\,\\% interval", "Determined"]
     return [*head, "CKA of equal layers"], rows
 
 

@@ -112,7 +112,7 @@ def result_figure(
     return drawing_of(kind_of(first).name).figure(single, style, **options)
 
 
-Form = Literal["result", "series", "text", "panels", "difference"]
+Form = Literal["result", "series", "text", "panels", "grid", "difference"]
 """What is made of results: each kind's own figure, or one of several maps or of a text's gates."""
 
 
@@ -121,12 +121,12 @@ def draw_form(form: Form, results: Any, style: Style | str = "plain", **options:
 
     Args:
         form: "result" of any kind (see `result_figure`); of maps "series" over training, "panels"
-            side by side, or the "difference" of two; "text" of gates.
+            side by side, a "grid" of models, or the "difference" of two; "text" of gates.
         results: one or several, as the form takes them.
         style: a `Style` or the name of one.
         options: of the form's drawing.
     """
-    from engramcka.figures import gate_text, panels
+    from engramcka.figures import gate_text, grids, panels
 
     if form == "difference":
         first, second = results
@@ -136,6 +136,7 @@ def draw_form(form: Form, results: Any, style: Style | str = "plain", **options:
         "series": panels.series_figure,
         "text": gate_text.gate_text_figure,
         "panels": panels.cka_panels,
+        "grid": grids.map_grid,
     }
     return drawings[form](results, style, **options)
 

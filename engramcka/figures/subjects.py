@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from engramcka.figures import Style
 
 _COMPOSED = ("lens", "cka", "sweep")  # what the paper's figure is made of
+_MAPS_OF_PAPER = 3  # in it at most
+_MOST_MAPS = 30  # in a figure that a run draws by itself
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,13 @@ class Subject:
 
     @property
     def kind(self) -> str:
-        """cka, lens, .., text, series or paper."""
+        """cka, lens, .., text, series, maps or paper."""
         return self.name.partition("/")[0]
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether it has several panels, for which a column is too narrow."""
+        return self.kind in ("maps", "paper")
 
     @property
     def stem(self) -> str:
@@ -74,6 +81,9 @@ def subjects(run: Run) -> dict[str, Subject]:
         if _has_texts(run, name):
             found.append(Subject(f"text/{name}", (("gates", name),)))
     of_paper = _paper_sources(run)
+    maps = tuple(source for source in of_paper if source[0] == "cka")
+    if len(maps) > 1:
+        found.append(Subject("maps", _by_models(run, maps)))
     if len(of_paper) > 1:
         found.append(Subject("paper", of_paper))
     return {subject.name: subject for subject in found}
@@ -82,15 +92,18 @@ def subjects(run: Run) -> dict[str, Subject]:
 def worth_drawing(run: Run) -> list[Subject]:
     """What a run draws by itself: each result once, curves together, maps of a series as one.
 
-    The composed figure is among them where it has room for all of its kinds.
+    The composed figure is among them where it has room for all of its kinds; where there are too
+    many maps for it, they stand together in a figure of their own.
     """
     in_series = {("cka", name) for names in run.series.values() for name in names}
     kept = []
     for subject in subjects(run).values():
         kinds = [kind for kind, _ in subject.sources]
         if subject.kind == "paper":
-            fits = kinds.count("cka") <= 3 and kinds.count("sweep") <= 1
+            fits = kinds.count("cka") <= _MAPS_OF_PAPER and kinds.count("sweep") <= 1
             wanted = fits and len(_directions(run)) <= 1
+        elif subject.kind == "maps":
+            wanted = _MAPS_OF_PAPER < len(kinds) <= _MOST_MAPS
         elif subject.kind in KINDS and KINDS[subject.kind].is_one_figure:
             wanted = "/" not in subject.name
         elif subject.kind == "cka":
@@ -103,7 +116,8 @@ def worth_drawing(run: Run) -> list[Subject]:
 
 
 def choose(run: Run, what: str | None) -> Subject:
-    """The subject of that name; several names with commas are composed as the paper's figure is.
+    """The subject of that name; several names with commas are composed as the paper's figure is,
+    and more maps than that has room for stand together.
 
     Args:
         run: the run.
@@ -130,7 +144,8 @@ def choose(run: Run, what: str | None) -> Subject:
             raise ConfigError(
                 f"{kind}/{name}: only lens, cka and sweep results are composed into one figure"
             )
-    return Subject("paper", sources)
+    only_maps = {kind for kind, _ in sources} == {"cka"}
+    return Subject("maps" if only_maps and len(sources) > _MAPS_OF_PAPER else "paper", sources)
 
 
 def read(run: Run, subject: Subject) -> list[Any]:
@@ -152,6 +167,9 @@ def draw(run: Run, subject: Subject, how: DrawOptions) -> Figure:
     if subject.kind == "series":
         options = _known({"first_layer", "palette", "k"}, how)
         return figures.draw_form("series", results, how.style, **options)
+    if subject.kind == "maps":
+        options = _known({"first_layer", "palette", "k"}, how)
+        return figures.draw_form("grid", results, how.style, **options)
     if subject.kind == "text":
         options = _known({"first_layer"}, how)
         return figures.draw_form("text", results[0], how.style, **options)
@@ -184,6 +202,8 @@ def caption(run: Run, subject: Subject, how: DrawOptions) -> str:
     results = _shown(read(run, subject), how)
     if subject.kind == "series":
         return figures.series_caption(results, **_known({"first_layer", "k"}, how))
+    if subject.kind == "maps":
+        return figures.map_grid_caption(results, **_known({"first_layer", "k"}, how))
     if subject.kind == "text":
         return figures.gate_text_caption(results[0], how.style)
     of = _by_kind(subject, results)
@@ -214,6 +234,13 @@ def table(run: Run, subject: Subject, form: str, k: int = 5) -> str:
     if subject.kind == "paper":
         raise ConfigError("a table holds one kind of result; name it with --what")
     results = read(run, subject)
+    if subject.kind == "maps" and form == "csv":
+        named = zip(subject.sources, results, strict=True)
+        return figures.rows_to_csv(
+            {"map": name, "y": cka.y_label, "x": cka.x_label, **row}
+            for (_, name), cka in named
+            for row in cka.rows()
+        )
     if subject.kind == "text":
         if form != "csv":
             raise ConfigError(f"{subject.name}: gates of a text are written as .csv")
@@ -252,6 +279,25 @@ def _compose(subject: Subject, results: Sequence[Any], how: DrawOptions) -> Figu
     sweep = of["sweep"][0] if of["sweep"] else None
     options = _known({"first_layer", "log", "palette", "k"}, how)
     return figures.paper_figure(of["cka"], sweep, how.style, lens=of["lens"], **options)
+
+
+def _by_models(run: Run, maps: Sequence[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    """Maps by their models' order in the config, y before x; those of other models after them."""
+    try:
+        models = run.config.get("models", {})
+    except StoreError:
+        models = {}
+    labels = [table.get("label") or name for name, table in models.items()]
+
+    def place(source: tuple[str, str]) -> list[int]:
+        try:
+            found = read_attributes(run.path / layout.RESULTS, *source)
+        except StoreError:  # whoever draws it hears of it
+            found = {}
+        sides = [found.get("y_label"), found.get("x_label")]
+        return [labels.index(side) if side in labels else len(labels) for side in sides]
+
+    return tuple(sorted(maps, key=place))
 
 
 def _paper_sources(run: Run) -> tuple[tuple[str, str], ...]:

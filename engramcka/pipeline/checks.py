@@ -49,10 +49,12 @@ def _check_sweeps(config: Config) -> None:
 def _check_pairs(spec: RunSpec) -> None:
     """Both sides of a map must identify samples in the same way: by text, or by row."""
     for index, cka in enumerate(spec.config.cka):
-        known = {name: spec.models[name].identifies_samples() for name in (cka.y, cka.x)}
-        if None not in known.values() and known[cka.y] != known[cka.x]:
-            side = "x" if known[cka.y] else "y"
-            name = getattr(cka, side)
+        for one in cka.maps:
+            known = {name: spec.models[name].identifies_samples() for name in (one.y, one.x)}
+            if None in known.values() or known[one.y] == known[one.x]:
+                continue
+            side = "x" if known[one.y] or cka.y is None else "y"
+            name = one.x if known[one.y] else one.y
             raise spec.config.error(
                 ("cka", index, side),
                 f"the rows of {name!r} do not say which samples they are",

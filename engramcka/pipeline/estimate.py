@@ -17,13 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from engramcka.config import CkaTable, Config, EngramConfig
+from engramcka.config import Config, EngramConfig
 from engramcka.errors import ConfigError, DataError, StoreError
 from engramcka.pipeline.checks import is_local
 from engramcka.pipeline.context import Context
 from engramcka.pipeline.sources import Shape
 from engramcka.pipeline.sources.trained import shape_of_preset
-from engramcka.pipeline.spec import RunSpec
+from engramcka.pipeline.spec import CheckpointPair, RunSpec
 from engramcka.pipeline.stages.extract import reads_lens
 from engramcka.pipeline.tasks import Task
 from engramcka.ram import GIB, total_bytes
@@ -63,7 +63,7 @@ def estimate(config: Config, tasks: Sequence[Task], context: Context | None = No
     """
     spec = RunSpec(config)
     shapes = {name: source.shape(source.last) for name, source in spec.models.items()}
-    tables = {pair.name: table for table in config.cka for pair in spec.pairs(table)}
+    maps = {pair.name: (table, pair) for table in config.cka for pair in spec.pairs(table)}
     by_store = {
         checkpoint.store: checkpoint
         for source in spec.models.values()
@@ -79,8 +79,8 @@ def estimate(config: Config, tasks: Sequence[Task], context: Context | None = No
             shape = shapes[checkpoint.model]
             costs.append(_extraction(task.total, shape, text, reads_lens(checkpoint)))
         elif task.stage == "cka":
-            table = tables[task.name]
-            y, x = shapes[table.y], shapes[table.x]
+            table, pair = maps[task.name]
+            y, x = (shapes[name] for name in pair.models)
             batch = table.batch_size if table.estimator == "minibatch" else config.data.samples
             costs.append(_map(config.data.samples, min(batch, config.data.samples), y, x))
         elif task.stage == "lens":
@@ -214,22 +214,27 @@ def check_room(config: Config, tasks: Sequence[Task]) -> None:
     for index, table in enumerate(config.cka):
         if table.estimator != "minibatch":
             continue
-        pairs = spec.pairs(table)
-        names = {pair.name for pair in pairs}
-        stores = {checkpoint.store for pair in pairs for checkpoint in (pair.y, pair.x)}
-        if any(t.stage == "cka" and t.name in names and not t.is_done() for t in tasks):
-            sizes = (t.total for t in tasks if t.stage == "extract" and t.name in stores)
-            _check_table(spec, index, table, max(sizes, default=config.data.samples))
+        by_models: dict[tuple[str, str], list[CheckpointPair]] = {}
+        for pair in spec.pairs(table):
+            by_models.setdefault(pair.models, []).append(pair)
+        for models, pairs in by_models.items():
+            names = {pair.name for pair in pairs}
+            stores = {checkpoint.store for pair in pairs for checkpoint in (pair.y, pair.x)}
+            if any(t.stage == "cka" and t.name in names and not t.is_done() for t in tasks):
+                sizes = (t.total for t in tasks if t.stage == "extract" and t.name in stores)
+                samples = max(sizes, default=config.data.samples)
+                _check_table(spec, index, models, min(table.batch_size, samples))
 
 
-def _check_table(spec: RunSpec, index: int, table: CkaTable, samples: int) -> None:
+def _check_table(spec: RunSpec, index: int, models: tuple[str, str], n: int) -> None:
+    """Refuse batches of n samples of two models that no memory of this machine could hold."""
     from engramcka.similarity.gram_strips import workspace_bytes
 
     like = _empty_tensor(spec.config)
-    total, n = total_bytes(like.device), min(table.batch_size, samples)
+    total = total_bytes(like.device)
     if workspace_bytes([1] * _MOST_LAYERS, _edges(n), like) < total:
         return
-    y, x = _widths(spec, table.y), _widths(spec, table.x)
+    y, x = (_widths(spec, model) for model in models)
     if not y or not x or workspace_bytes([*y, *x], _edges(n), like) < total:
         return
     fits = next(

@@ -80,5 +80,5 @@ def unnamed_models(config: Config) -> list[str]:
 
 
 def _compared(config: Config) -> set[str]:
-    names = {name for cka in config.cka for name in (cka.y, cka.x)}
+    names = {name for cka in config.cka for one in cka.maps for name in (one.y, one.x)}
     return names | {name for lens in config.lens for name in (*lens.models, *lens.memory_off)}

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from engramcka.config import CkaTable, Config, LensTable
+from engramcka.config.analysis_tables import MapOf
 from engramcka.pipeline.sources import Checkpoint, Source, make_source
 from engramcka.pipeline.sources.base import step_store
 from engramcka.pipeline.trainings import TrainingSpec
@@ -24,9 +25,15 @@ class CheckpointPair:
     """Two checkpoints that are compared, and what the map is called."""
 
     name: str
+    map: str  # name of the map, or of the series that it is a step of
     y: Checkpoint
     x: Checkpoint
     step: int | None = None  # in a series of maps
+
+    @property
+    def models(self) -> tuple[str, str]:
+        """Names of the two models, y and x."""
+        return self.y.model, self.x.model
 
 
 @dataclass(frozen=True)
@@ -71,14 +78,18 @@ class RunSpec:
         return bool(results.read_inputs(self.run / layout.RESULTS, kind, name) == inputs)
 
     def pairs(self, cka: CkaTable) -> list[CheckpointPair]:
-        """What a map compares: in a series, one pair a step, the last under the map's own name.
+        """What the maps of a table compare: in a series, one pair a step, the last of them under
+        the map's own name.
 
         Raises:
             ConfigError: two series that share no step.
         """
-        ys, xs = self.models[cka.y].checkpoints, self.models[cka.x].checkpoints
+        return [pair for one in cka.maps for pair in self._pairs(cka, one)]
+
+    def _pairs(self, cka: CkaTable, one: MapOf) -> list[CheckpointPair]:
+        ys, xs = self.models[one.y].checkpoints, self.models[one.x].checkpoints
         if len(ys) == len(xs) == 1 and ys[0].step is None and xs[0].step is None:
-            return [CheckpointPair(cka.name, ys[0], xs[0])]
+            return [CheckpointPair(one.name, one.name, ys[0], xs[0])]
         y_steps = {checkpoint.step: checkpoint for checkpoint in ys}
         x_steps = {checkpoint.step: checkpoint for checkpoint in xs}
         if None in y_steps:
@@ -89,12 +100,13 @@ class RunSpec:
         if not steps:
             raise self.config.error(
                 ("cka", self.config.cka.index(cka), "x"),
-                f"{cka.y!r} has steps {_listed(y_steps)}, {cka.x!r} has {_listed(x_steps)}",
+                f"{one.y!r} has steps {_listed(y_steps)}, {one.x!r} has {_listed(x_steps)}",
                 "two series are paired by step and need one in common",
             )
         return [
             CheckpointPair(
-                cka.name if step == steps[-1] else step_store(cka.name, step),
+                one.name if step == steps[-1] else step_store(one.name, step),
+                one.name,
                 y_steps[step],
                 x_steps[step],
                 step,

@@ -43,7 +43,16 @@ EVERYTHING = {
 }
 NAMES = {
     *(f"{kind}/{name}" for kind, named in EVERYTHING.items() for name in named),
-    *("lens", "training", "allocation", "memory", "series/over-training", "text/engram", "paper"),
+    *(
+        "lens",
+        "training",
+        "allocation",
+        "memory",
+        "series/over-training",
+        "text/engram",
+        "maps",
+        "paper",
+    ),
 }
 
 
@@ -77,7 +86,7 @@ def test_everything_stored_is_exported_as_figure_and_as_table(what, run, tmp_pat
     target = tmp_path / "figure.png"
     code, said = export(run, "--what", what, "-o", target, "--dpi", 80, "--caption")
     assert code == 0, said
-    width = 6.75 if what == "paper" else 3.25
+    width = 6.75 if what in ("maps", "paper") else 3.25
     assert imread(target).shape[1] == pytest.approx(80 * width, abs=1)
     assert len((tmp_path / "figure.txt").read_text()) > 40
     code, said = export(run, "--what", what, "-o", tmp_path / "table.csv")
@@ -302,3 +311,22 @@ def test_maps_are_exported_without_their_interval(what, tmp_path):
     assert "95 % interval over" in target.with_suffix(".txt").read_text()
     assert "95 % interval over" not in bare.with_suffix(".txt").read_text()
     assert ("Bands: 95 %" in bare.with_suffix(".txt").read_text()) == (what == "paper")
+
+
+def test_more_maps_than_the_papers_figure_holds_stand_together_in_the_models_order(tmp_path):
+    pairs = [("C", "B"), ("A", "C"), ("A", "B"), ("A", "other")]
+    maps = {f"{x}-vs-{y}": made_map(y_label=y, x_label=x) for y, x in pairs}
+    run = write_run(tmp_path / "run", {"cka": maps})
+    (run / "config.toml").write_text('[models.A]\n[models.c]\nlabel = "C"\n[models.B]\n')
+    of_maps = open_run(run)
+    names = [subject.name for subject in worth_drawing(of_maps)]
+    assert names == ["cka/B-vs-A", "cka/B-vs-C", "cka/C-vs-A", "cka/other-vs-A", "maps"]
+    ordered = [name for _, name in subjects(of_maps)["maps"].sources]
+    assert ordered == ["C-vs-A", "B-vs-A", "other-vs-A", "B-vs-C"]
+    assert choose(of_maps, ",".join(names[:4])).name == "maps"
+    assert choose(of_maps, ",".join(names[:3])).name == "paper"
+    assert export(run, "--what", "maps", "-o", tmp_path / "maps.csv")[0] == 0
+    rows = list(csv.DictReader((tmp_path / "maps.csv").open()))
+    assert [rows[0][key] for key in ("map", "y", "x")] == ["C-vs-A", "A", "C"]
+    assert len(rows) == 4 * 36
+    assert float(rows[0]["similarity"]) == maps["C-vs-A"].similarity[0, 0]

@@ -26,7 +26,7 @@ _NAME = 20  # characters of a sample that a warning shows
 
 
 def cka_tasks(spec: RunSpec, cka: CkaTable) -> Iterator[Task]:
-    """One map, or one a step of a series; computed again when its inputs change."""
+    """The maps of a table, one a step of a series; computed again when their inputs change."""
     config = spec.config
     for pair in spec.pairs(cka):
         inputs = {
@@ -35,7 +35,7 @@ def cka_tasks(spec: RunSpec, cka: CkaTable) -> Iterator[Task]:
             **cka.model_dump(mode="json", exclude={"name", "y", "x"}),
             "where": where_text(cka.where),
             "seed": config.run.seed,
-            "labels": [config.label(cka.y), config.label(cka.x)],
+            "labels": [config.label(name) for name in pair.models],
             **({} if pair.step is None else {"step": pair.step}),
         }
         yield Task(
@@ -68,7 +68,7 @@ def compute_map(
 
     y, x = finished_store(pair.y), finished_store(pair.x)
     stores = {"y": y, "x": x}
-    _require_same_samples(cka, y, x)
+    _require_same_samples(pair, y, x)
     path = ("cka", context.config.cka.index(cka), "where")
     chosen = rows_where(context.config, path, cka.where, (y.samples, x.samples))
     tables = [
@@ -78,8 +78,8 @@ def compute_map(
     y_rows, x_rows = common_rows(*tables)
     lost = max(map(len, chosen)) - len(y_rows)
     y_rows, x_rows = chosen[0][y_rows], chosen[1][x_rows]
-    _require_samples(cka, len(y_rows))
-    with noticing_damage(y, x), _explaining_out_of_memory(cka):
+    _require_samples(cka, pair, len(y_rows))
+    with noticing_damage(y, x), _explaining_out_of_memory(pair):
         result = cka_map(
             [layer.take(y_rows) for layer in y.layers.values()],
             [layer.take(x_rows) for layer in x.layers.values()],
@@ -96,8 +96,8 @@ def compute_map(
             permutations=cka.permutations,
             seed=context.config.run.seed,
             device=context.device,
-            y_label=context.config.label(cka.y),
-            x_label=context.config.label(cka.x),
+            y_label=context.config.label(pair.y.model),
+            x_label=context.config.label(pair.x.model),
             y_layers=tuple(y.layers),
             x_layers=tuple(x.layers),
             names=sample_names(y.samples, y_rows),
@@ -116,10 +116,10 @@ def compute_map(
     facts["versions"] = provenance.versions()
     facts["device"] = context.device
     facts["unmatched_samples"] = lost
-    left_out = _left_out(context.config, cka, stores, lost)
+    left_out = _left_out(context.config, pair, stores, lost)
     result = replace(result, provenance=facts, where=where_text(cka.where), left_out=left_out)
     if pair.step is not None:
-        result = replace(result, series=cka.name, step=pair.step)
+        result = replace(result, series=pair.map, step=pair.step)
     results.write_result(context.results, pair.name, result, inputs)
     info = f"n = {result.n_samples:,}{', left out: ' + left_out if left_out else ''}"
     progress.update(progress.total, info=info)
@@ -127,13 +127,13 @@ def compute_map(
         progress.note("warning", warning)
 
 
-def _left_out(config: Config, cka: CkaTable, stores: Mapping[str, Any], lost: int) -> str:
+def _left_out(config: Config, pair: CheckpointPair, stores: Mapping[str, Any], lost: int) -> str:
     """Why samples that were drawn are not in the map, "" where all of them are."""
     models: dict[str, list[str]] = {}  # by the reasons for which samples are left out
-    for side in ("y", "x"):
+    for side, model in zip(("y", "x"), pair.models, strict=True):
         reasons = left_out_words(stores[side].attributes.get("left_out", {}), config)
         if reasons:
-            models.setdefault(reasons, []).append(config.label(getattr(cka, side)))
+            models.setdefault(reasons, []).append(config.label(model))
     parts = [f"{reasons} ({' and '.join(dict.fromkeys(of))})" for reasons, of in models.items()]
     if lost:
         parts.append(f"{lost:,} of the rest in one of the models only")
@@ -163,20 +163,20 @@ def sample_names(samples: Mapping[str, Any], rows: Any) -> list[str]:
 
 
 @contextmanager
-def _explaining_out_of_memory(cka: CkaTable) -> Iterator[None]:
+def _explaining_out_of_memory(pair: CheckpointPair) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
         raise ComparisonError(
-            f"cka {cka.name}: out of memory ({first_line(error)}); a smaller batch_size needs less"
+            f"cka {pair.map}: out of memory ({first_line(error)}); a smaller batch_size needs less"
         ) from error
 
 
-def _require_same_samples(cka: CkaTable, y: Any, x: Any) -> None:
+def _require_same_samples(pair: CheckpointPair, y: Any, x: Any) -> None:
     """Refuse stores whose rows cannot be known to stand for the same samples."""
-    sides = f"cka {cka.name}: {cka.y} and {cka.x}"
+    sides = f"cka {pair.map}: {pair.y.model} and {pair.x.model}"
     y_identity, x_identity = (store.attributes.get(IDENTITY, BY_SPAN) for store in (y, x))
     if y_identity != x_identity:
         raise ComparisonError(
@@ -192,11 +192,11 @@ def _require_same_samples(cka: CkaTable, y: Any, x: Any) -> None:
         raise ComparisonError(f"{sides} were extracted from other text")
 
 
-def _require_samples(cka: CkaTable, found: int) -> None:
+def _require_samples(cka: CkaTable, pair: CheckpointPair, found: int) -> None:
     """Refuse too few samples in the words of the config, before the maths does in its own."""
     if found < FEWEST:
         where = f" where {where_text(cka.where)}" if cka.where else ""
         raise ComparisonError(
-            f"cka {cka.name}: {cka.y} and {cka.x} share {found} samples{where}; at least {FEWEST} "
-            "are needed"
+            f"cka {pair.map}: {' and '.join(pair.models)} share {found} samples{where}; at least "
+            f"{FEWEST} are needed"
         )

@@ -62,7 +62,7 @@ def _draw(run: Path, subject: Subject) -> None:
     from engramcka import figures
 
     stored = open_run(run)
-    how = DrawOptions(figures.Style.named(width="page" if subject.kind == "paper" else "column"))
+    how = DrawOptions(figures.Style.named(width="page" if subject.is_wide else "column"))
     figure = draw(stored, subject, how)
     for target in _targets(run, subject):
         if target.suffix == ".txt":
