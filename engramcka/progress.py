@@ -45,7 +45,7 @@ class TaskProgress:
         self._bar: TaskID | None = None
         if reporter.bars is not None:
             self._bar = reporter.bars.add_task(
-                f"{stage:<9} {name}", total=total, unit=unit, info=""
+                f"{stage:<9} {name}", total=total or None, unit=unit, info=""
             )
 
     @property

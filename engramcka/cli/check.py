@@ -33,8 +33,8 @@ def command(
     from engramcka.pipeline.plan import unnamed_models
 
     loaded = load_config(config, set_ or [])
-    tasks = make_plan(loaded)
     context = Context(loaded)
+    tasks = make_plan(loaded, context)
     costs = estimate(loaded, tasks, context)
     table = Table("stage", "task", "work", "FLOPs", "bytes", "", box=None, pad_edge=False)
     to_do = 0
@@ -44,7 +44,7 @@ def command(
         table.add_row(
             task.stage,
             escape(task.name),
-            f"{task.total} {task.unit}",
+            f"{task.total or 'all'} {task.unit}",
             f"{cost.flops:.1e}" if cost.flops else "",
             _bytes(cost.bytes),
             "done" if done else "to do",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -60,7 +60,11 @@ class DataTable(Table):
         description="which tokens: last of every entity, last of every passage, all, those of "
         "randomly drawn words, or the mean over every entity's tokens",
     )
-    samples: int = Field(4096, ge=4, description="samples compared, drawn without replacement")
+    samples: Annotated[int, Field(ge=4)] | Literal["all"] = Field(
+        4096,
+        description="samples compared, drawn without replacement; or all that the text holds, "
+        "in its order, under `per_document` where that is set",
+    )
     per_document: int | None = Field(
         None,
         ge=1,
@@ -119,6 +123,11 @@ class DataTable(Table):
                 "allowed: 'last', 'all', 'random'"
             )
         return self
+
+    @property
+    def count(self) -> int | None:
+        """``samples`` as a number; None for all there are."""
+        return None if self.samples == "all" else self.samples
 
     @property
     def place(self) -> str:

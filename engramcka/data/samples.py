@@ -94,22 +94,23 @@ class Samples:
 def draw_samples(
     documents: Sequence[Document],
     *,
-    count: int,
+    count: int | None,
     passage_length: int | None,
     seed: int,
     positions: str = "entity-last",
     per_document: int | None = None,
     all_passages: bool = False,
 ) -> Samples:
-    """Draw samples without replacement, in the order of the corpus.
+    """Draw samples without replacement, in the order of the corpus; or take all there are.
 
     For positions "all" a sample is a passage, which a tokenizer makes into tokens: as many passages
     as there are, ``count`` at most, in an order of their own that the seed gives. Under a cap, at
     most that many passages of a document, which share the cap out in their ``most``.
+    Without a ``count`` all of them are taken, in the order of the corpus.
 
     Args:
         documents: the documents to look in.
-        count: samples to draw.
+        count: samples to draw; None for all.
         passage_length: characters of context at most, whole lines; None for whole documents.
         seed: of the draw.
         positions: which places are drawn from, see `candidates`.
@@ -121,11 +122,15 @@ def draw_samples(
     """
     counts = [sum(1 for _ in candidates(doc, positions, passage_length)) for doc in documents]
     pool, draw, most = _pool(documents, counts, positions, passage_length, seed, per_document)
-    wanted = min(count, len(pool)) if positions == "all" else count
+    wanted = len(pool) if count is None else count
+    if positions == "all":
+        wanted = min(wanted, len(pool))
     if not len(pool) or len(pool) < wanted:
         raise DataKeyError("samples", *too_few(count, len(pool), _WHAT[positions], per_document))
     all_passages = all_passages and positions == "all"
-    if draw is None:
+    if count is None:
+        chosen = np.argsort(pool)
+    elif draw is None:
         chosen = np.random.default_rng(seed).choice(len(pool), size=wanted, replace=False)
         if all_passages and wanted < len(pool):
             rest = np.setdiff1d(np.arange(len(pool)), chosen)
@@ -138,8 +143,10 @@ def draw_samples(
     return samples if most is None else replace(samples, most=most[order])
 
 
-def too_few(count: int, found: int, what: str, per_document: int | None) -> tuple[str, str]:
+def too_few(count: int | None, found: int, what: str, per_document: int | None) -> tuple[str, str]:
     """What is wrong where the text holds fewer samples than asked for, and what is allowed."""
+    if count is None:
+        return f"found 'all', the text holds {found} {what}", "give more text, or other positions"
     if per_document is None:
         return f"found {count}, the text holds {found} {what}", "allowed: at most that many"
     return (

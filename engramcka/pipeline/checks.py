@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from engramcka.config import Config, DataTable
+from engramcka.config import Config
 from engramcka.models.presets import find_preset, preset_engram
 from engramcka.pipeline.sources.hf import is_only_local
 from engramcka.pipeline.sources.trained import check_layers
@@ -90,11 +90,6 @@ def _check_data(spec: RunSpec) -> None:
             load_corpus(data.model_copy(update={"documents": 1, "validation_share": 1.0}))
         except DataKeyError as error:
             raise config.error(("data", error.key), error.problem, error.allowed) from error
-
-
-def is_local(data: DataTable) -> bool:
-    """Whether the text is on this machine, as far as its path says."""
-    return data.source not in ("few-nerd", "hf") or Path(data.place).expanduser().is_dir()
 
 
 def _check_lens(spec: RunSpec) -> None:

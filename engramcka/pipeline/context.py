@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engramcka.atomic import remove_scratch
-from engramcka.config import Config
+from engramcka.config import Config, DataTable
 from engramcka.distributed import ALONE, World
 from engramcka.errors import StoreError, code_of
 from engramcka.pipeline.trainings import TOKENIZER
@@ -85,7 +85,7 @@ class Context:
         with self.pointing_at_keys():
             return draw_samples(
                 documents,
-                count=data.samples,
+                count=data.count,
                 passage_length=data.context_length,
                 seed=self.config.run.seed,
                 positions=data.positions,
@@ -119,6 +119,11 @@ class Context:
         manifest.require_intact(self.tokenizer_folder, self.tokenizer_folder.name)
         refuse_unlisted_files(self.tokenizer_folder)
         return PreTrainedTokenizerFast.from_pretrained(self.tokenizer_folder)
+
+
+def is_local(data: DataTable) -> bool:
+    """Whether the text is on this machine, as far as its path says."""
+    return data.source not in ("few-nerd", "hf") or Path(data.place).expanduser().is_dir()
 
 
 MADE = (layout.ACTIVATIONS, layout.CHECKPOINTS, layout.FIGURES)

@@ -19,8 +19,7 @@ import numpy as np
 
 from engramcka.config import Config, EngramConfig
 from engramcka.errors import ConfigError, DataError, StoreError
-from engramcka.pipeline.checks import is_local
-from engramcka.pipeline.context import Context
+from engramcka.pipeline.context import Context, is_local
 from engramcka.pipeline.sources import Shape
 from engramcka.pipeline.sources.trained import shape_of_preset
 from engramcka.pipeline.spec import CheckpointPair, RunSpec
@@ -44,8 +43,9 @@ class Cost:
 
 @dataclass(frozen=True)
 class Text:
-    """How much a model reads."""
+    """How much a model reads; zeros where the text is to be fetched for all that it holds."""
 
+    samples: float = 0.0
     passages: float = 0.0
     tokens: float = 0.0  # of them, up to the last one that a sample needs
 
@@ -61,7 +61,8 @@ def estimate(config: Config, tasks: Sequence[Task], context: Context | None = No
     Raises:
         ConfigError: the config of a model that is to be loaded cannot be read.
     """
-    spec = RunSpec(config)
+    context = context or Context(config)
+    spec = RunSpec(config, context)
     shapes = {name: source.shape(source.last) for name, source in spec.models.items()}
     maps = {pair.name: (table, pair) for table in config.cka for pair in spec.pairs(table)}
     by_store = {
@@ -69,7 +70,7 @@ def estimate(config: Config, tasks: Sequence[Task], context: Context | None = No
         for source in spec.models.values()
         for checkpoint in source.checkpoints
     }
-    text = _text(context or Context(config)) if _reads_text(spec) else Text()
+    text = _text(context) if _reads_text(spec) else Text()
     costs = []
     for task in tasks:
         if task.is_training:
@@ -77,12 +78,15 @@ def estimate(config: Config, tasks: Sequence[Task], context: Context | None = No
         elif task.stage == "extract":
             checkpoint = by_store[task.name]
             shape = shapes[checkpoint.model]
-            costs.append(_extraction(task.total, shape, text, reads_lens(checkpoint)))
+            costs.append(
+                _extraction(task.total or text.samples, shape, text, reads_lens(checkpoint))
+            )
         elif task.stage == "cka":
             table, pair = maps[task.name]
             y, x = (shapes[name] for name in pair.models)
-            batch = table.batch_size if table.estimator == "minibatch" else config.data.samples
-            costs.append(_map(config.data.samples, min(batch, config.data.samples), y, x))
+            samples = min(spec.drawn(pair.y), spec.drawn(pair.x)) or text.samples
+            batch = table.batch_size if table.estimator == "minibatch" else samples
+            costs.append(_map(samples, min(batch, samples), y, x))
         elif task.stage == "lens":
             costs.append(_lens(spec, task, shapes, text))
         else:
@@ -103,14 +107,14 @@ def _training(config: Config, task: Task) -> Cost:
     return Cost(6.0 * shape.active * tokens, 4.0 * shape.parameters)
 
 
-def _extraction(samples: int, shape: Shape, text: Text, lens: bool) -> Cost:
+def _extraction(samples: float, shape: Shape, text: Text, lens: bool) -> Cost:
     stored = samples * shape.layers * shape.width * shape.itemsize
     read = samples * shape.layers * READINGS_KEPT * 4 if lens else 0
     flops = 2.0 * shape.body * text.tokens + (_reading(samples, shape) if lens else 0.0)
     return Cost(flops, float(stored + read))
 
 
-def _reading(samples: int, shape: Shape) -> float:
+def _reading(samples: float, shape: Shape) -> float:
     """Logits of every block at every sample."""
     return 2.0 * samples * shape.layers * shape.head
 
@@ -124,7 +128,7 @@ def _lens(spec: RunSpec, task: Task, shapes: Mapping[str, Shape], text: Text) ->
         if curve.memory and reads_lens(curve.checkpoint):
             return Cost()
         shape = shapes[curve.checkpoint.model]
-        return Cost(2.0 * shape.body * text.tokens + _reading(task.total, shape))
+        return Cost(2.0 * shape.body * text.tokens + _reading(task.total or text.samples, shape))
     tokens = text.tokens * min(1.0, task.total / text.passages) if text.passages else 0.0
     shape = shapes[name]
     if kind == "memory":  # with it and without, each with the loss of every token
@@ -144,8 +148,12 @@ def drawn(context: Context) -> str:
     documents, most = context.samples.spread()
     if data.positions != "all":
         words = f"{len(context.samples):,} of {documents:,} documents, at most {most:,} of one"
+    elif data.per_document is None and data.count is None:
+        words = f"all tokens of {len(context.samples):,} passages of {documents:,} documents"
     elif data.per_document is None:
         words = f"{data.samples:,} tokens, those of whole passages in random order"
+    elif data.count is None:
+        words = f"all tokens, at most {data.per_document:,} of one document"
     else:
         words = f"{data.samples:,} tokens, at most {data.per_document:,} of one document"
     return f"samples: {words}"
@@ -165,7 +173,8 @@ def _text(context: Context) -> Text:
     """
     data = context.config.data
     if not is_local(data):
-        return Text(data.samples, float(data.samples * data.max_length))
+        count = float(data.count or 0)
+        return Text(count, count, count * data.max_length)
     samples = context.samples
     passages = {
         (document, start): min((end - start) / CHARACTERS_A_TOKEN, data.max_length)
@@ -179,12 +188,13 @@ def _text(context: Context) -> Text:
     if data.positions == "all":  # passages are read until they give as many tokens
         lengths = np.array(list(passages.values()))
         gives = lengths if samples.most is None else np.minimum(lengths, samples.most)
-        read = min(len(lengths), 1 + int(np.searchsorted(np.cumsum(gives), data.samples)))
-        return Text(read, float(lengths[:read].sum()))
-    return Text(len(passages), sum(passages.values()))
+        count = float(data.count or gives.sum())
+        read = min(len(lengths), 1 + int(np.searchsorted(np.cumsum(gives), count)))
+        return Text(count, read, float(lengths[:read].sum()))
+    return Text(len(samples), len(passages), sum(passages.values()))
 
 
-def _map(samples: int, batch: int, y: Shape, x: Shape) -> Cost:
+def _map(samples: float, batch: float, y: Shape, x: Shape) -> Cost:
     """Gram matrices of every layer, then one product of all pairs; half of each by symmetry."""
     grams = samples * batch * (y.layers * y.width + x.layers * x.width)
     pairs = samples * batch * y.layers * x.layers
@@ -222,7 +232,7 @@ def check_room(config: Config, tasks: Sequence[Task]) -> None:
             stores = {checkpoint.store for pair in pairs for checkpoint in (pair.y, pair.x)}
             if any(t.stage == "cka" and t.name in names and not t.is_done() for t in tasks):
                 sizes = (t.total for t in tasks if t.stage == "extract" and t.name in stores)
-                samples = max(sizes, default=config.data.samples)
+                samples = max(sizes, default=spec.samples) or table.batch_size
                 _check_table(spec, index, models, min(table.batch_size, samples))
 
 

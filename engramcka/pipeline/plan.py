@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 
 from engramcka.config import Config
 from engramcka.pipeline.checks import check
+from engramcka.pipeline.context import Context
 from engramcka.pipeline.spec import RunSpec
 from engramcka.pipeline.stages.cka import cka_tasks
 from engramcka.pipeline.stages.extract import extract_tasks
@@ -20,14 +21,18 @@ from engramcka.pipeline.stages.train import tokenizer_task, train_tasks
 from engramcka.pipeline.tasks import Task
 
 
-def make_plan(config: Config) -> list[Task]:
+def make_plan(config: Config, context: Context | None = None) -> list[Task]:
     """The tasks of a run, in order.
+
+    Args:
+        config: the run's.
+        context: of a run of the config, which keeps the text where it is read for its samples.
 
     Raises:
         ConfigError: a preset or a layer that does not exist.
         StoreError: something in the run directory was made from another config.
     """
-    spec = RunSpec(config)
+    spec = RunSpec(config, context)
     check(spec)
     return [*_each_training_once(_tasks(spec)), *figure_tasks(config, spec.run)]
 

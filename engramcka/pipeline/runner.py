@@ -69,13 +69,16 @@ def run_config(
     started = time.monotonic()
     try:
         check_parts(Path(config.run.dir))
-        tasks = make_plan(config) if only is None else _of_stage(make_plan(config), only)
+        context = Context(config, world)
+        tasks = make_plan(config, context)
+        if only is not None:
+            tasks = _of_stage(tasks, only)
         if share != ONE_SHARE:
             tasks = _share_of(tasks, share)
         left = not all(task.is_done() for task in tasks)
         failures, made = Failures(), 0
         if world.meet(left, any):
-            made = _work(config, reporter, tasks, world, share, failures)
+            made = _work(context, reporter, tasks, share, failures)
         if world.first:
             _tidy(config, tasks, share)
         world.leave()
@@ -106,14 +109,13 @@ def _share_of(tasks: Sequence[Task], share: tuple[int, int]) -> list[Task]:
 
 
 def _work(
-    config: Config,
+    context: Context,
     reporter: Reporter,
     tasks: Sequence[Task],
-    world: World,
     share: tuple[int, int],
     failures: Failures,
 ) -> int:
-    context = Context(config, world)
+    config, world = context.config, context.world
     if world.size == 1:
         _refuse_as_one(config, tasks)
     if any("data" in p.inputs and p.stage == "extract" and not p.is_done() for p in tasks):

@@ -14,6 +14,7 @@ from typing import Any
 
 from engramcka.config import CkaTable, Config, LensTable
 from engramcka.config.analysis_tables import MapOf
+from engramcka.pipeline.context import Context, is_local
 from engramcka.pipeline.sources import Checkpoint, Source, make_source
 from engramcka.pipeline.sources.base import step_store
 from engramcka.pipeline.trainings import TrainingSpec
@@ -57,6 +58,7 @@ class RunSpec:
     """The run that a config describes."""
 
     config: Config
+    context: Context | None = None  # whose text is read where samples are to be counted
 
     @cached_property
     def run(self) -> Path:
@@ -72,6 +74,28 @@ class RunSpec:
     def trainings(self) -> dict[str, TrainingSpec]:
         """The training of every model that has one, by the model's name."""
         return {name: source.training for name, source in self.models.items() if source.training}
+
+    @cached_property
+    def samples(self) -> int:
+        """Samples that are drawn from the text; 0 where only the run can count them.
+
+        That is so of all samples of a text that is to be fetched, and of all tokens, which each
+        model's tokenizer makes.
+
+        Raises:
+            ConfigError: the text is not what ``[data]`` says.
+        """
+        data = self.config.data
+        if data.count is not None:
+            return data.count
+        if data.positions == "all" or not is_local(data):
+            return 0
+        return len((self.context or Context(self.config)).samples)
+
+    def drawn(self, checkpoint: Checkpoint) -> int:
+        """Samples that a checkpoint's store is to hold, but for those left out; 0: see above."""
+        found = checkpoint.source.samples(checkpoint)
+        return self.samples if found is None else found
 
     def is_stored(self, kind: str, name: str, inputs: Mapping[str, Any]) -> bool:
         """Whether a result is there that was made from these inputs."""

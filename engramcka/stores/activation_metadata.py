@@ -155,7 +155,7 @@ class StoreAttributes(BaseModel):
     model: dict[str, Any] | str | None = None
     step: int | None = None
     lens_version: int | None = None
-    asked: _Count = 0
+    asked: _Count | Literal["all"] = 0
     drawn: _Count = 0
     documents: _Count = 0
     most_of_a_document: _Count = 0

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engramcka.data import Document, common_rows, draw_samples
-from engramcka.data.samples import candidates, passage_spans
+from engramcka.data.samples import IDENTITY, candidates, passage_spans
 from engramcka.errors import DataError
 
 CODE = "import os\nx = os.path.join(a, b)  # e.g. here\nself.value = cls.other\nsys.exit(1.5)\n"
@@ -41,6 +41,43 @@ def test_the_draw_is_without_replacement_in_the_order_of_the_corpus() -> None:
 def test_too_few_entities_is_one_clear_line() -> None:
     with pytest.raises(DataError, match=r"data\.samples: found 9, the text holds 2 entities"):
         draw_samples([Document("a", CODE)], count=9, passage_length=320, seed=0)
+
+
+@pytest.mark.parametrize("per_document", [None, 20])
+@pytest.mark.parametrize("positions", ["entity-last", "mean", "last", "random", "all"])
+def test_all_samples_are_every_candidate_in_the_order_of_the_corpus(
+    positions: str, per_document: int | None
+) -> None:
+    documents = [Document(f"{n}.py", CODE * (9 - 2 * n)) for n in (3, 0, 2)]
+    every = [row for document in documents for row in candidates(document, positions, 40)]
+    drawn = draw_samples(
+        documents, count=None, passage_length=40, seed=3, positions=positions,
+        per_document=per_document,
+    )  # fmt: skip
+    rows = [(row.document, row.start, row.end) for row in every]
+    found = list(zip(*(drawn.columns()[name].tolist() for name in IDENTITY), strict=True))
+    assert found == [row for row in rows if row in set(found)]
+    if per_document is None:
+        assert found == rows
+        return
+    most = [min(per_document, sum(row[0] == document.id for row in rows)) for document in documents]
+    assert [sum(row[0] == document.id for row in found) for document in documents] == most
+    if positions == "all":
+        assert drawn.most is not None
+        given = [int(drawn.most[drawn.document == document.id].sum()) for document in documents]
+        assert given == [per_document] * 3
+    else:  # the pool of the cap, from which fewer are drawn
+        fewer = draw_samples(
+            documents, count=5, passage_length=40, seed=3, positions=positions,
+            per_document=per_document,
+        )  # fmt: skip
+        columns = (fewer.columns()[name].tolist() for name in IDENTITY)
+        assert set(zip(*columns, strict=True)) <= set(found)
+
+
+def test_all_of_no_samples_is_one_clear_line() -> None:
+    with pytest.raises(DataError, match=r"data\.samples: found 'all', the text holds 0 entities"):
+        draw_samples([Document("a", "x = 1\n")], count=None, passage_length=320, seed=0)
 
 
 def test_rows_are_paired_by_identity_in_ys_order() -> None:

@@ -45,7 +45,7 @@ def plan(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         task("sweep", "points"),
         task("figures", "cka-map", needs=("cka/map",)),
     ]
-    monkeypatch.setattr(runner, "make_plan", lambda config: tasks)
+    monkeypatch.setattr(runner, "make_plan", lambda config, context: tasks)
     return made
 
 
@@ -63,6 +63,6 @@ def test_a_full_disk_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         raise OSError(28, "No space left on device")
 
     task = Task("train", "a", 1, "steps", {}, lambda: False, full, ranks="each")
-    monkeypatch.setattr(runner, "make_plan", lambda config: [task])
+    monkeypatch.setattr(runner, "make_plan", lambda config, context: [task])
     with pytest.raises(StoreError, match="No space left"):
         run_in(tmp_path)

@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from small_sources import RunConfig
+from transformers import AutoTokenizer
 from typer.testing import CliRunner
 
 from engramcka.cli.app import app
 from engramcka.config import load_config
-from engramcka.errors import ConfigError
+from engramcka.errors import ConfigError, StoreError
 from engramcka.pipeline import make_plan
-from engramcka.pipeline.estimate import estimate
+from engramcka.pipeline.context import Context
+from engramcka.pipeline.estimate import check_room, estimate
 from engramcka.stores.run import Run
 
 CONFIG = """
@@ -156,3 +159,69 @@ def test_of_all_tokens_the_cap_holds_for_both_models(config: str, run: RunConfig
         assert store.n_samples == 48
         assert (store.attributes["documents"], store.attributes["most_of_a_document"]) == (4, 12)
     assert done.cka["map"].n_samples > 8
+
+
+def checked() -> str:
+    return CliRunner().invoke(app, ["check", "config.toml"], catch_exceptions=False).stdout
+
+
+def test_all_samples_are_counted_before_the_run_and_known_after_it_without_the_text(
+    config: str, run: RunConfig, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    text = config.replace("samples = 40", 'samples = "all"')
+    (tmp_path / "config.toml").write_text(text)
+    plan = checked()
+    assert re.search(r"extract +first +48 samples +\S+ +\S+ +\S* *to do", plan)
+    assert "\nsamples: 48 of 4 documents, at most 12 of one\n" in plan
+    done = run(text)
+    assert "extract first: all samples asked for, 48 drawn" in capfd.readouterr().err
+    for model in ("first", "second"):
+        store = done.activations(model)
+        assert (store.attributes["asked"], store.attributes["drawn"]) == ("all", 48)
+    loaded = load_config(tmp_path / "config.toml")
+    tasks = make_plan(loaded, Unread(loaded))
+    assert [task.total for task in tasks if task.stage == "extract"] == [48, 48]
+    assert all(task.is_done() for task in tasks)
+    (tmp_path / "text" / "1.txt").write_text(LINE)
+    with pytest.raises(StoreError, match=r"made with data\.content"):
+        make_plan(loaded)
+
+
+class Unread(Context):
+    """A run whose text cannot be read."""
+
+    @property
+    def samples(self) -> NoReturn:
+        raise AssertionError("the text was read")
+
+
+def test_all_tokens_of_a_text_are_as_many_as_each_tokenizer_makes(
+    config: str, sources: Path, run: RunConfig, tmp_path: Path
+) -> None:
+    text = config.replace("samples = 40", 'samples = "all"').replace("per_document = 12\n", "")
+    text = text.replace('positions = "random"', 'positions = "all"')
+    (tmp_path / "config.toml").write_text(text)
+    plan = checked()
+    assert re.search(r"extract +first +all samples", plan)
+    assert "\nsamples: all tokens of 219 passages of 4 documents\n" in plan
+    done = run(text)
+    for model in ("first", "second"):
+        tokenizer = AutoTokenizer.from_pretrained(sources / model)
+        store = done.activations(model)
+        columns = [store.samples[name].tolist() for name in ("document", "passage_start")]
+        assert len({*zip(*columns, strict=True)}) == 219
+        ends = {
+            end for _, end in tokenizer(f"{LINE}\n", return_offsets_mapping=True).offset_mapping
+        }
+        assert store.n_samples == 219 * len(ends)
+    assert re.search(r"extract +first +\d+ samples .* done", checked())
+    line = refused(tmp_path, text.replace("batch_size = 8", "batch_size = 2_000_000"))
+    assert "GiB of memory, there are" in line
+
+
+def refused(tmp_path: Path, text: str) -> str:
+    (tmp_path / "config.toml").write_text(text.replace('"run"', '"other"'))
+    loaded = load_config(tmp_path / "config.toml")
+    with pytest.raises(ConfigError) as error:
+        check_room(loaded, make_plan(loaded))
+    return str(error.value)

@@ -26,6 +26,9 @@ from engramcka.stores.open import stored_attributes
 if TYPE_CHECKING:
     from engramcka.models.memory_modules import MemoryModule
 
+DRAWN = "drawn"
+"""Attribute of an activation store: the samples that were drawn for it."""
+
 # Keys of [models.NAME] that leave the hidden states as they are, but for rounding.
 _WITHOUT_EFFECT = {"label", "parallel", "tables"}
 
@@ -147,13 +150,16 @@ class Source(ABC):
         """Whether the rows of its store say which samples they are; None: not known yet."""
         return True
 
-    def samples(self, checkpoint: Checkpoint) -> int:
-        """How many samples a checkpoint's store is to hold.
+    def samples(self, checkpoint: Checkpoint) -> int | None:
+        """How many samples a checkpoint's store is to hold; None: those drawn from the text.
 
         Raises:
             ConfigError: its files cannot be read.
         """
-        return self.config.data.samples
+        if self.config.data.count is not None or not checkpoint.path.exists():
+            return None
+        drawn = stored_attributes(checkpoint.path).get(DRAWN)  # the text need not be read for it
+        return drawn if isinstance(drawn, int) else None
 
     def inputs(self, checkpoint: Checkpoint) -> dict[str, Any]:
         """What a checkpoint's hidden states are made from, as JSON; see `Checkpoint.inputs`."""

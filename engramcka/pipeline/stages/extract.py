@@ -56,7 +56,7 @@ def extract_tasks(spec: RunSpec, name: str) -> Iterator[Task]:
         yield Task(
             stage="extract",
             name=checkpoint.store,
-            total=source.samples(checkpoint),
+            total=spec.drawn(checkpoint),
             unit="samples",
             inputs=checkpoint.inputs,
             is_done=partial(is_complete, checkpoint),
@@ -198,15 +198,16 @@ def _note_samples(context: Context, progress: TaskProgress, passages: Any) -> No
     """Say how many samples were asked for, drawn, left out for which reason, and are stored."""
     from engramcka.extraction import sample_counts
 
-    asked, counts = context.config.data.samples, sample_counts(passages)
+    data, counts = context.config.data, sample_counts(passages)
     reasons = left_out_words(counts["left_out"], context.config)
     stored = len(passages.samples)
+    asked = "all" if data.count is None else f"{data.count:,}"
     info = (
-        f"{asked:,} samples asked for, {counts['drawn']:,} drawn"
+        f"{asked} samples asked for, {counts['drawn']:,} drawn"
         f"{', left out: ' + reasons if reasons else ''}; {stored:,} of {counts['documents']:,} "
         f"documents, at most {counts['most_of_a_document']:,} of one"
     )
-    progress.note("samples", info, asked=asked, **counts, stored=stored)
+    progress.note("samples", info, asked=data.samples, **counts, stored=stored)
 
 
 def left_out_words(left_out: Mapping[str, int], config: Config) -> str:

@@ -65,7 +65,7 @@ def lens_tasks(spec: RunSpec, lens: LensTable) -> Iterator[Task]:
         }
         yield Task(
             name=curve.name,
-            total=spec.config.data.samples,
+            total=spec.drawn(checkpoint),
             unit="samples",
             work=partial(compute_curve, lens=lens, curve=curve, inputs=inputs),
             needs=(f"extract/{checkpoint.store}",),

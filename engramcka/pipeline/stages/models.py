@@ -80,7 +80,7 @@ def passages_for(context: Context, tokenizer: Any) -> Passages:
             context.samples,
             data.max_length,
             positions=data.positions,
-            count=data.samples,
+            count=data.count,
             seed=context.config.run.seed,
             per_document=data.per_document,
             skip_first=data.skip_first,
