@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import annotated_types
@@ -68,10 +69,14 @@ def _table(table: type[BaseModel]) -> Iterator[str]:
 
 
 def _kind(field: FieldInfo) -> str:
-    text = _type(field.annotation)
+    return _within(_type(field.annotation), field.metadata)
+
+
+def _within(text: str, metadata: Iterable[Any]) -> str:
+    """A type with the limits of its values."""
     limits = [
         f"{sign} {getattr(limit, name)}"
-        for limit in field.metadata
+        for limit in metadata
         for kind, name, sign in (
             (annotated_types.Ge, "ge", "≥"),
             (annotated_types.Gt, "gt", ">"),
@@ -88,7 +93,8 @@ def _type(annotation: Any) -> str:
     if origin is Literal:
         return ", ".join(f"`{json.dumps(value)}`" for value in arguments)
     if origin is Annotated:
-        return _type(arguments[0])
+        of_fields = [part.metadata for part in arguments[1:] if isinstance(part, FieldInfo)]
+        return _within(_type(arguments[0]), chain.from_iterable(of_fields))
     if origin is tuple:
         return f"list of {_type(arguments[0])}"
     if origin is dict:
