@@ -31,11 +31,14 @@ def command(
     from engramcka.pipeline.context import Context
     from engramcka.pipeline.estimate import check_room, drawn, estimate, shared_out
     from engramcka.pipeline.plan import unnamed_models
+    from engramcka.pipeline.spec import RunSpec
+    from engramcka.pipeline.where import check_where
 
     loaded = load_config(config, set_ or [])
     context = Context(loaded)
     tasks = make_plan(loaded, context)
     costs = estimate(loaded, tasks, context)
+    check_where(RunSpec(loaded, context), context, fetch=False)
     table = Table("stage", "task", "work", "FLOPs", "bytes", "", box=None, pad_edge=False)
     to_do = 0
     for task, cost in zip(tasks, costs, strict=True):

@@ -23,6 +23,7 @@ from engramcka.pipeline.estimate import check_room
 from engramcka.pipeline.plan import make_plan
 from engramcka.pipeline.spec import RunSpec
 from engramcka.pipeline.tasks import Failed, Failures, Stage, Task, failure
+from engramcka.pipeline.where import check_where
 from engramcka.progress import Reporter
 from engramcka.stores import inventory, layout, provenance
 from engramcka.stores.lock import hold
@@ -120,6 +121,8 @@ def _work(
         _refuse_as_one(config, tasks)
     if any("data" in p.inputs and p.stage == "extract" and not p.is_done() for p in tasks):
         _ = context.samples  # too few entities must not be found out after the training
+    if any(task.stage == "extract" and not task.is_done() for task in tasks):
+        check_where(RunSpec(config, context), context)
     check_room(config, tasks)
     try:
         make_folders(context.run)

@@ -9,7 +9,12 @@ from engramcka.config import ImportedModel
 from engramcka.errors import DataError, StoreError
 from engramcka.pipeline.identity import files_state
 from engramcka.pipeline.sources.base import Checkpoint, OpenModel, Shape, Source
-from engramcka.pipeline.stages.importing import check_import, import_states, tells_samples
+from engramcka.pipeline.stages.importing import (
+    check_import,
+    import_states,
+    sample_table,
+    tells_samples,
+)
 from engramcka.pipeline.tasks import refuse_other_inputs
 from engramcka.stores import layout, open_activations
 from engramcka.stores.open import stored_attributes
@@ -41,6 +46,10 @@ class ActivationsSource(Source):
             return check_import(self.table)[0]
         except (DataError, StoreError) as error:
             raise self.config.error(("models", self.name, "path"), str(error)) from error
+
+    def sample_table(self) -> Mapping[str, Any]:
+        """The table that is copied with the files."""
+        return sample_table(self.table)
 
     def inputs(self, checkpoint: Checkpoint) -> dict[str, Any]:
         """The table and the state of the files; as stored where the files are gone."""

@@ -161,6 +161,15 @@ class Source(ABC):
         drawn = stored_attributes(checkpoint.path).get(DRAWN)  # the text need not be read for it
         return drawn if isinstance(drawn, int) else None
 
+    def sample_table(self) -> Mapping[str, Any] | None:
+        """Its samples, column name -> (samples,) array, as far as files tell before it is read.
+
+        Raises:
+            StoreError: its files cannot be read.
+            DataError: as there.
+        """
+        return None
+
     def inputs(self, checkpoint: Checkpoint) -> dict[str, Any]:
         """What a checkpoint's hidden states are made from, as JSON; see `Checkpoint.inputs`."""
         return {

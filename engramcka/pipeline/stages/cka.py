@@ -15,13 +15,12 @@ from engramcka.pipeline.spec import CheckpointPair, RunSpec
 from engramcka.pipeline.stages.extract import finished_store, left_out_words, noticing_damage
 from engramcka.pipeline.stages.importing import BY_ROW, BY_SPAN, IDENTITY
 from engramcka.pipeline.tasks import Task
-from engramcka.pipeline.where import rows_where
+from engramcka.pipeline.where import FEWEST, rows_where
 from engramcka.plain_text import first_line
 from engramcka.progress import TaskProgress
 from engramcka.ram import out_of_memory
 from engramcka.stores import provenance, results
 
-FEWEST = 4  # samples that the unbiased estimators need
 _NAME = 20  # characters of a sample that a warning shows
 
 

@@ -142,3 +142,14 @@ def check_import(table: ImportedModel) -> tuple[int, int, int]:
     with _open(table) as arrays:
         _samples(table, arrays)
         return arrays.shape[0], len(arrays.layers), arrays.shape[1]
+
+
+def sample_table(table: ImportedModel) -> dict[str, Any]:
+    """The samples of what an import would copy: column name -> (samples,) array.
+
+    Raises:
+        StoreError: see `open_foreign`.
+        DataError: as there; or a sample table of another length.
+    """
+    with _open(table) as arrays:
+        return _samples(table, arrays)
