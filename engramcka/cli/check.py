@@ -61,6 +61,8 @@ def command(
     counted = zip(tasks, costs, strict=True)
     if any(task.makes.startswith("lens/") and not cost.flops for task, cost in counted):
         console.print("lens: curves without FLOPs are read in the extraction's own pass")
+    for line in RunSpec(loaded).notes():
+        console.print(line, markup=False)
     for name in unnamed_models(loaded):
         remark = "no map, lens, gates or sweep names it; its hidden states are stored all the same"
         console.print(f"models.{name}: {remark}", markup=False)

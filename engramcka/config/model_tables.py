@@ -180,6 +180,11 @@ class TrainedModel(CapturedModel):
     )
 
 
+def is_pattern(name: str) -> bool:
+    """Whether it is a pattern; neither a hub name nor a branch or tag can have these signs."""
+    return any(sign in name for sign in "*?[")
+
+
 class LoadedModel(CapturedModel):
     """``[models.NAME]`` with ``source = "hf"``: any causal LM that transformers knows."""
 
@@ -187,10 +192,12 @@ class LoadedModel(CapturedModel):
     path: Place = Field(
         min_length=1,
         description="local folder or hub name; a glob of folders, as `run/step-*`, is a series "
-        "over training, sorted by the last number in their names",
+        "over training, sorted by the number behind `step` in their names, or the last one",
     )
     revision: str | tuple[str, ...] | None = Field(
-        None, description="branch, tag or commit on the hub; several make a series over training"
+        None,
+        description="branch, tag or commit on the hub; several, or a glob over branches and tags, "
+        "as `step*`, are a series over training, sorted as folders are",
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="dtype of weights and hidden states; auto keeps the checkpoint's"
@@ -228,12 +235,21 @@ class LoadedModel(CapturedModel):
     @property
     def is_series(self) -> bool:
         """Whether it stands for several checkpoints."""
-        return isinstance(self.revision, tuple) or any(sign in self.path for sign in "*?[")
+        return bool(self.revisions) or is_pattern(self.path)
+
+    @property
+    def revisions(self) -> tuple[str, ...]:
+        """Names and globs of the revisions of a series; none of one checkpoint."""
+        if isinstance(self.revision, str):
+            return (self.revision,) if is_pattern(self.revision) else ()
+        return self.revision or ()
 
     @model_validator(mode="after")
     def _one_series(self) -> LoadedModel:
-        if isinstance(self.revision, tuple) and any(sign in self.path for sign in "*?["):
-            raise ValueError("a glob in path and a list of revisions are two series; give one")
+        if self.revision == ():
+            raise ValueError("revision = [] names no checkpoint; leave it out, or name some")
+        if self.revisions and is_pattern(self.path):
+            raise ValueError("a glob in path and several revisions are two series; give one")
         if self.tables == "file" and self.parallel == "tp":
             raise ValueError("parallel = 'tp' shares tables out over the ranks; leave tables out")
         if self.quantization != "none" and self.dtype == "float32":

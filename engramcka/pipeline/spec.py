@@ -6,7 +6,7 @@ Everything is worked out once and loads no model. Tasks are made from this, see
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +19,8 @@ from engramcka.pipeline.sources import Checkpoint, Source, make_source
 from engramcka.pipeline.sources.base import step_store
 from engramcka.pipeline.trainings import TrainingSpec
 from engramcka.stores import layout, results
+
+_SHOWN = 8  # checkpoints of a series that are named at most
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,14 @@ class RunSpec:
     def is_stored(self, kind: str, name: str, inputs: Mapping[str, Any]) -> bool:
         """Whether a result is there that was made from these inputs."""
         return bool(results.read_inputs(self.run / layout.RESULTS, kind, name) == inputs)
+
+    def notes(self) -> Iterator[str]:
+        """What a user should know of the models before they run: the order of every series."""
+        for name, source in self.models.items():
+            names = [source.name_of(checkpoint) for checkpoint in source.checkpoints]
+            if len(names) > 1:
+                shown = names if len(names) <= _SHOWN else [*names[: _SHOWN - 1], "..", names[-1]]
+                yield f"models.{name}: {len(names)} checkpoints, by step: {', '.join(shown)}"
 
     def pairs(self, cka: CkaTable) -> list[CheckpointPair]:
         """What the maps of a table compare: in a series, one pair a step, the last of them under

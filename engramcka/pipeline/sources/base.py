@@ -124,6 +124,10 @@ class Source(ABC):
         """The last checkpoint, which stands for the model wherever one is asked for."""
         return self.checkpoints[-1]
 
+    def name_of(self, checkpoint: Checkpoint) -> str:
+        """What a checkpoint of a series is called where it comes from."""
+        return str(checkpoint.step)
+
     @property
     def label(self) -> str:
         """What it is called on axes and in tables."""

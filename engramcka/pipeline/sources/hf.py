@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import json
-import re
 from dataclasses import replace
 from functools import cached_property
 from importlib.util import find_spec
@@ -16,6 +15,7 @@ from engramcka.errors import ConfigError
 from engramcka.models.checkpoint_files import opens_as
 from engramcka.pipeline.identity import content_digest
 from engramcka.pipeline.sources.base import Checkpoint, OpenModel, Shape, Source, step_store
+from engramcka.pipeline.sources.revisions import NotListed, matching, step_of
 from engramcka.pipeline.sources.trained import shape_of
 
 _MODEL_FILES = ("*.safetensors", "*.bin", "config.json", "tokenizer.*", "*.py")
@@ -62,16 +62,15 @@ class HfSource(Source):
         key, names = self._series()
         by_step: dict[int, str] = {}
         for name in names:
-            digits = re.findall(r"\d+", Path(name).name)
-            if not digits or int(digits[-1]) in by_step:
-                other = by_step[int(digits[-1])] if digits else ""
-                problem = f"has the number of {other}" if digits else "has no number"
+            step = step_of(Path(name).name)
+            if step is None or step in by_step:
+                problem = "has no number" if step is None else f"has the number of {by_step[step]}"
                 raise self.config.error(
                     ("models", self.name, key),
                     f"{name} {problem}",
-                    "a series is sorted by the last number",
+                    "a series is sorted by the number behind 'step' in its names, or the last one",
                 )
-            by_step[int(digits[-1])] = name
+            by_step[step] = name
         return tuple(
             Checkpoint(
                 self,
@@ -82,10 +81,17 @@ class HfSource(Source):
             for step, name in sorted(by_step.items())
         )
 
+    def name_of(self, checkpoint: Checkpoint) -> str:
+        """Its revision, or its folder's name."""
+        return str(checkpoint.table.revision or Path(checkpoint.table.path).name)
+
     def _series(self) -> tuple[str, list[str]]:
         """The key of the table that names a series, and its value for each checkpoint."""
-        if isinstance(self.table.revision, tuple):
-            return "revision", list(self.table.revision)
+        if self.table.revisions:
+            try:
+                return "revision", matching(self.table.path, self.table.revisions)
+            except NotListed as error:
+                raise self.config.error(("models", self.name, "revision"), str(error)) from error
         place = str(Path(self.table.path).expanduser())
         found = [path for path in glob.glob(place) if (Path(path) / "config.json").is_file()]
         if not found:
@@ -98,6 +104,7 @@ class HfSource(Source):
 
     def check(self) -> None:
         """Refuse folders without a model that can be compared, and packages not installed."""
+        self._check_revision()
         for checkpoint in self.checkpoints:
             self._check_path(checkpoint.table.path)
             self._check_kind(checkpoint.table.path)
@@ -112,6 +119,15 @@ class HfSource(Source):
                     f"found {getattr(table, key)!r}, {package} is not installed here",
                     f"install it, or leave {key} out",
                 )
+
+    def _check_revision(self) -> None:
+        """A revision of a folder would be passed over, and a series be one checkpoint often."""
+        if self.table.revision is not None and is_only_local(self.table.path):
+            raise self.config.error(
+                ("models", self.name, "revision"),
+                f"found {self.table.revision!r}, and path = {self.table.path!r} is a local one",
+                "a revision is of a hub name; of local checkpoints path names each, or is a glob",
+            )
 
     def _check_path(self, path: str) -> None:
         """A path that can only be a local one must be a saved model's folder."""

@@ -1,0 +1,137 @@
+"""Revisions of a model on a hub as a series: listed, ordered, compared; and without a hub."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command import ENVIRONMENT
+from fake_hub import serving
+from run_fixtures import config_text, refusal
+from small_sources import RunConfig, save_tiny_llama
+
+from engramcka.pipeline.sources.revisions import step_of
+from engramcka.stores import open_run
+
+MODELS = """
+[models.a]
+source = "hf"
+path = "{sources}/first"
+
+[models.b]
+source = "hf"
+path = "org/tiny"
+revision = "step*"
+"""
+
+
+def command(*arguments: str, cwd: Path, url: str, **more: str) -> subprocess.CompletedProcess[str]:
+    """The command where huggingface_hub asks that address and caches below the folder."""
+    environment = {**ENVIRONMENT, "HF_ENDPOINT": url, "HF_HOME": str(cwd / "home"), **more}
+    if "HF_HUB_OFFLINE" not in more:
+        environment.pop("HF_HUB_OFFLINE")
+    return subprocess.run(
+        [sys.executable, "-m", "engramcka", *arguments],
+        cwd=cwd, env=environment, capture_output=True, text=True, timeout=600,
+    )  # fmt: skip
+
+
+def test_a_glob_over_branches_is_a_series_by_number(
+    sources: Path, run: RunConfig, tmp_path: Path
+) -> None:
+    steps = {"step5": 5, "step100-tokens2B": 100, "step20": 20}
+    for name, step in steps.items():
+        save_tiny_llama(tmp_path / "hub" / name, seed=step)
+    (tmp_path / "config.toml").write_text(config_text(sources, MODELS))
+    with serving(tmp_path / "hub", ["main", "step5", "step100-tokens2B"], ["step20", "v1"]) as hub:
+        said = command("check", "config.toml", cwd=tmp_path, url=hub.url)
+        assert said.returncode == 0, said.stderr
+        words = "models.b: 3 checkpoints, by step: step5, step20, step100-tokens2B"
+        assert words in " ".join(said.stdout.split())
+        assert hub.asked.count("/api/models/org/tiny/refs") == 1
+        said = command("run", "config.toml", cwd=tmp_path, url=hub.url)
+        assert said.returncode == 0, said.stderr
+        done = open_run(tmp_path / "run")
+        assert done.models == ["a", "b.step-000005", "b.step-000020", "b.step-000100"]
+        assert {name: (cka.series, cka.step) for name, cka in done.cka.items()} == {
+            "map": ("map", 100),
+            "map.step-000005": ("map", 5),
+            "map.step-000020": ("map", 20),
+        }
+        again = command("run", "config.toml", cwd=tmp_path, url=hub.url)
+        assert "nothing to do, all 8 pieces are there" in again.stdout
+        said = command(
+            "check", "config.toml", "--set", "models.b.revision=stage*", cwd=tmp_path, url=hub.url
+        )
+        assert said.returncode == 2
+        assert (
+            "no branch or tag of 'org/tiny' matches 'stage*'; there are: 'main', 'step5', "
+            "'step100-tokens2B', 'step20', 'v1'"
+        ) in said.stderr
+        said = command(
+            "check", "config.toml", "--set", 'models.b.revision=["step*", "main"]',
+            cwd=tmp_path, url=hub.url,
+        )  # fmt: skip
+        assert "main has no number; a series is sorted by the number" in said.stderr
+        url = hub.url
+    for name, step in steps.items():  # each is the revision that it is called
+        store = done.activations(f"b.step-{step:06}")
+        assert store.attributes["model"]["revision"] == name
+    local = MODELS.replace('"org/tiny"', '"hub/*"').replace('revision = "step*"\n', "")
+    for name, cka in run(config_text(sources, local), "run.dir=local").cka.items():
+        np.testing.assert_array_equal(cka.similarity, done.cka[name].similarity)
+    (tmp_path / "config.toml").write_text(config_text(sources, MODELS))
+    # Without the hub, and offline: one line, which names what is cached; named, it goes on.
+    for more, reason in (({}, "refused"), ({"HF_HUB_OFFLINE": "1"}, "HF_HUB_OFFLINE is set")):
+        said = command("run", "config.toml", cwd=tmp_path, url=url, **more)
+        assert said.returncode == 2
+        (line,) = said.stderr.splitlines()
+        assert "config.toml, line 19, models.b.revision: the branches of 'org/tiny' cannot" in line
+        assert reason in line
+        assert "cached here: 'step5', 'step20', 'step100-tokens2B'" in line
+    named = 'models.b.revision=["step100-tokens2B", "step5"]'
+    said = command(
+        "run", "config.toml", "--set", named, "--set", "run.dir=named",
+        cwd=tmp_path, url=url, HF_HUB_OFFLINE="1",
+    )  # fmt: skip
+    assert said.returncode == 0, said.stderr
+    assert [cka.step for cka in open_run(tmp_path / "named").cka.values()] == [100, 5]
+
+
+@pytest.mark.parametrize(
+    ("name", "step"),
+    [
+        ("step1000", 1000),
+        ("step-000025", 25),
+        ("stage1-step143000-tokens601B", 143000),
+        ("checkpoint-500", 500),
+        ("v2-epoch-3", 3),
+        ("Step_7", 7),
+        ("main", None),
+        ("e7da7f221d5bf496a48136c0cd264e630fe9fcc8", None),
+    ],
+)
+def test_the_step_that_a_name_tells(name: str, step: int | None) -> None:
+    assert step_of(name) == step
+
+
+@pytest.mark.parametrize(
+    ("path", "revision", "says"),
+    [
+        ("{sources}/first", '"step1"', "models.b.revision: found 'step1', and path = "),
+        ("{sources}/first", '["step1", "step2"]', "of local checkpoints path names each"),
+        ("{sources}/first", '"step*"', "is a local one"),
+        ("{sources}/*", '"step*"', "a glob in path and several revisions are two series"),
+        ("org/tiny", "[]", "revision = [] names no checkpoint"),
+        ("org/tiny", '["step1", "x-step1"]', "x-step1 has the number of step1"),
+        ("org/tiny", f'["{"a1" * 20}", "step1"]', f"{'a1' * 20} has no number"),
+    ],
+)
+def test_revisions_that_make_no_series_are_one_line(
+    sources: Path, tmp_path: Path, path: str, revision: str, says: str
+) -> None:
+    models = MODELS.replace('"org/tiny"', f'"{path}"').replace('"step*"', revision)
+    assert says in refusal(tmp_path, config_text(sources, models))
