@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -28,15 +31,32 @@ revision = "step*"
 """
 
 
-def command(*arguments: str, cwd: Path, url: str, **more: str) -> subprocess.CompletedProcess[str]:
-    """The command where huggingface_hub asks that address and caches below the folder."""
-    environment = {**ENVIRONMENT, "HF_ENDPOINT": url, "HF_HOME": str(cwd / "home"), **more}
-    if "HF_HUB_OFFLINE" not in more:
+SEVERAL = """
+import json, sys
+from pathlib import Path
+from command import here
+
+for arguments in json.loads(sys.argv[1]):
+    done = here(*arguments, cwd=Path.cwd())
+    print(json.dumps([done.returncode, done.stdout, done.stderr]))
+"""
+
+
+def commands(
+    *each: str, cwd: Path, url: str, offline: bool = False
+) -> Iterator[tuple[int, str, str]]:
+    """Code, output and errors of commands, done by one process whose hub is at that address."""
+    environment = {**ENVIRONMENT, "HF_ENDPOINT": url, "HF_HOME": str(cwd / "home")}
+    environment["PYTHONPATH"] = os.pathsep.join(map(str, sys.path))
+    if not offline:
         environment.pop("HF_HUB_OFFLINE")
-    return subprocess.run(
-        [sys.executable, "-m", "engramcka", *arguments],
-        cwd=cwd, env=environment, capture_output=True, text=True, timeout=600,
+    arguments = json.dumps([one.split(" ") for one in each])
+    done = subprocess.run(
+        [sys.executable, "-c", SEVERAL, arguments],
+        cwd=cwd, env=environment, capture_output=True, text=True, timeout=600, check=True,
     )  # fmt: skip
+    for line in done.stdout.splitlines():
+        yield tuple(json.loads(line))
 
 
 def test_a_glob_over_branches_is_a_series_by_number(
@@ -45,59 +65,58 @@ def test_a_glob_over_branches_is_a_series_by_number(
     steps = {"step5": 5, "step100-tokens2B": 100, "step20": 20}
     for name, step in steps.items():
         save_tiny_llama(tmp_path / "hub" / name, seed=step)
-    (tmp_path / "config.toml").write_text(config_text(sources, MODELS))
+    (tmp_path / "c.toml").write_text(config_text(sources, MODELS))
     with serving(tmp_path / "hub", ["main", "step5", "step100-tokens2B"], ["step20", "v1"]) as hub:
-        said = command("check", "config.toml", cwd=tmp_path, url=hub.url)
-        assert said.returncode == 0, said.stderr
-        words = "models.b: 3 checkpoints, by step: step5, step20, step100-tokens2B"
-        assert words in " ".join(said.stdout.split())
-        assert hub.asked.count("/api/models/org/tiny/refs") == 1
-        said = command("run", "config.toml", cwd=tmp_path, url=hub.url)
-        assert said.returncode == 0, said.stderr
-        done = open_run(tmp_path / "run")
-        assert done.models == ["a", "b.step-000005", "b.step-000020", "b.step-000100"]
-        assert {name: (cka.series, cka.step) for name, cka in done.cka.items()} == {
-            "map": ("map", 100),
-            "map.step-000005": ("map", 5),
-            "map.step-000020": ("map", 20),
-        }
-        again = command("run", "config.toml", cwd=tmp_path, url=hub.url)
-        assert "nothing to do, all 8 pieces are there" in again.stdout
-        said = command(
-            "check", "config.toml", "--set", "models.b.revision=stage*", cwd=tmp_path, url=hub.url
+        checked, made, again, no_match, no_number = commands(
+            "check c.toml",
+            "run c.toml",
+            "run c.toml",
+            "check c.toml --set models.b.revision=stage*",
+            'check c.toml --set models.b.revision=["step*","main"]',
+            cwd=tmp_path,
+            url=hub.url,
         )
-        assert said.returncode == 2
-        assert (
-            "no branch or tag of 'org/tiny' matches 'stage*'; there are: 'main', 'step5', "
-            "'step100-tokens2B', 'step20', 'v1'"
-        ) in said.stderr
-        said = command(
-            "check", "config.toml", "--set", 'models.b.revision=["step*", "main"]',
-            cwd=tmp_path, url=hub.url,
-        )  # fmt: skip
-        assert "main has no number; a series is sorted by the number" in said.stderr
-        url = hub.url
-    for name, step in steps.items():  # each is the revision that it is called
+        assert hub.asked.count("/api/models/org/tiny/refs") == 1
+    words = "models.b: 3 checkpoints, by step: step5, step20, step100-tokens2B"
+    assert words in " ".join(checked[1].split()), checked
+    assert (checked[0], made[0]) == (0, 0), made
+    assert "nothing to do, all 8 pieces are there" in again[1]
+    assert (no_match[0], no_number[0]) == (2, 2)
+    assert (
+        "no branch or tag of 'org/tiny' matches 'stage*'; there are: 'main', 'step5', "
+        "'step100-tokens2B', 'step20', 'v1'"
+    ) in no_match[2]
+    assert "main has no number; a series is sorted by the number" in no_number[2]
+    done = open_run(tmp_path / "run")
+    assert done.models == ["a", "b.step-000005", "b.step-000020", "b.step-000100"]
+    assert {name: (cka.series, cka.step) for name, cka in done.cka.items()} == {
+        "map": ("map", 100),
+        "map.step-000005": ("map", 5),
+        "map.step-000020": ("map", 20),
+    }
+    for name, step in steps.items():
         store = done.activations(f"b.step-{step:06}")
         assert store.attributes["model"]["revision"] == name
     local = MODELS.replace('"org/tiny"', '"hub/*"').replace('revision = "step*"\n', "")
     for name, cka in run(config_text(sources, local), "run.dir=local").cka.items():
         np.testing.assert_array_equal(cka.similarity, done.cka[name].similarity)
-    (tmp_path / "config.toml").write_text(config_text(sources, MODELS))
-    # Without the hub, and offline: one line, which names what is cached; named, it goes on.
-    for more, reason in (({}, "refused"), ({"HF_HUB_OFFLINE": "1"}, "HF_HUB_OFFLINE is set")):
-        said = command("run", "config.toml", cwd=tmp_path, url=url, **more)
-        assert said.returncode == 2
-        (line,) = said.stderr.splitlines()
-        assert "config.toml, line 19, models.b.revision: the branches of 'org/tiny' cannot" in line
+    # Without the hub one line names what is cached, and what is named in a list is read from there.
+    by_name = 'models.b.revision=["step100-tokens2B","step5"]'
+    (refused,) = commands("check c.toml", cwd=tmp_path, url=hub.url)
+    offline, named = commands(
+        "run c.toml",
+        f"run c.toml --set {by_name} --set run.dir=named",
+        cwd=tmp_path,
+        url=hub.url,
+        offline=True,
+    )
+    for (code, _, errors), reason in ((refused, "refused"), (offline, "HF_HUB_OFFLINE is set")):
+        (line,) = errors.splitlines()
+        assert code == 2
+        assert "c.toml, line 19, models.b.revision: the branches of 'org/tiny' cannot be" in line
         assert reason in line
         assert "cached here: 'step5', 'step20', 'step100-tokens2B'" in line
-    named = 'models.b.revision=["step100-tokens2B", "step5"]'
-    said = command(
-        "run", "config.toml", "--set", named, "--set", "run.dir=named",
-        cwd=tmp_path, url=url, HF_HUB_OFFLINE="1",
-    )  # fmt: skip
-    assert said.returncode == 0, said.stderr
+    assert named[0] == 0, named
     assert [cka.step for cka in open_run(tmp_path / "named").cka.values()] == [100, 5]
 
 
