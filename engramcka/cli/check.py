@@ -27,7 +27,7 @@ def command(
 
     from engramcka.config import load_config
     from engramcka.pipeline import make_plan
-    from engramcka.pipeline.checks import advice
+    from engramcka.pipeline.checks import advice, remarks
     from engramcka.pipeline.context import Context
     from engramcka.pipeline.estimate import check_room, drawn, estimate, shared_out
     from engramcka.pipeline.plan import unnamed_models
@@ -66,7 +66,7 @@ def command(
     for name in unnamed_models(loaded):
         remark = "no map, lens, gates or sweep names it; its hidden states are stored all the same"
         console.print(f"models.{name}: {remark}", markup=False)
-    for line in advice(loaded):
+    for line in (*advice(loaded), *remarks(loaded)):
         console.print(f"Note: {line}.", markup=False)
     console.print(f"{to_do} of {len(tasks)} tasks to do; FLOPs and bytes are estimates.")
     for line in _left_by_others(Path(loaded.run.dir), tasks):

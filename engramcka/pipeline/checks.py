@@ -149,6 +149,16 @@ def advice(config: Config) -> Iterator[str]:
         )
 
 
+def remarks(config: Config) -> Iterator[str]:
+    """What the files of models that are to be loaded say of them, a sentence each.
+
+    Raises:
+        StoreError, ConfigError: one cannot be opened.
+    """
+    for source in RunSpec(config).models.values():
+        yield from source.remarks()
+
+
 def _has_experts(preset: str) -> bool:
     numbers = find_preset(preset).numbers
     return bool(numbers["first_k_dense_replace"] < numbers["num_hidden_layers"])

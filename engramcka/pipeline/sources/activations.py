@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from engramcka.config import ImportedModel
@@ -10,8 +10,10 @@ from engramcka.errors import DataError, StoreError
 from engramcka.pipeline.identity import files_state
 from engramcka.pipeline.sources.base import Checkpoint, OpenModel, Shape, Source
 from engramcka.pipeline.stages.importing import (
+    NUMBERING,
     check_import,
     import_states,
+    numbering_of,
     sample_table,
     tells_samples,
 )
@@ -50,6 +52,18 @@ class ActivationsSource(Source):
     def sample_table(self) -> Mapping[str, Any]:
         """The table that is copied with the files."""
         return sample_table(self.table)
+
+    def remarks(self) -> Iterator[str]:
+        """Which layers its arrays are taken for, where their names do not say that."""
+        try:
+            if is_complete(self.last):
+                found = stored_attributes(self.last.path).get(NUMBERING)
+            else:
+                found = numbering_of(self.table)
+        except (DataError, StoreError):  # whoever imports them says why
+            return
+        if found:
+            yield f"models.{self.name}: {found}"
 
     def inputs(self, checkpoint: Checkpoint) -> dict[str, Any]:
         """The table and the state of the files; as stored where the files are gone."""

@@ -7,7 +7,7 @@ Each value of ``source`` in ``[models.NAME]`` is a subclass of `Source` in a fil
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -211,6 +211,14 @@ class Source(ABC):
         Raises:
             StoreError: it is not there, or damaged.
         """
+
+    def remarks(self) -> Iterator[str]:
+        """What can be told of it before its weights are read, and whoever runs it should know.
+
+        Raises:
+            StoreError, ConfigError: it cannot be opened.
+        """
+        yield from ()
 
     def sharing(self) -> str:
         """A line that says what each of several ranks holds of it; empty if it is not shared.

@@ -13,7 +13,7 @@ from engramcka.errors import ComparisonError
 from engramcka.pipeline.context import Context
 from engramcka.pipeline.spec import CheckpointPair, RunSpec
 from engramcka.pipeline.stages.extract import finished_store, left_out_words, noticing_damage
-from engramcka.pipeline.stages.importing import BY_ROW, BY_SPAN, IDENTITY
+from engramcka.pipeline.stages.importing import BY_ROW, BY_SPAN, GUESSED, IDENTITY, NUMBERING
 from engramcka.pipeline.tasks import Task
 from engramcka.pipeline.where import FEWEST, rows_where
 from engramcka.plain_text import first_line
@@ -108,7 +108,8 @@ def compute_map(
     facts: dict[str, Any] = {
         side: {
             key: store.attributes.get(key)
-            for key in ("label", "model", "versions", "device", "skipped")
+            for key in ("label", "model", "versions", "device", "skipped", NUMBERING)
+            if key != NUMBERING or key in store.attributes
         }
         for side, store in stores.items()
     }
@@ -116,7 +117,13 @@ def compute_map(
     facts["device"] = context.device
     facts["unmatched_samples"] = lost
     left_out = _left_out(context.config, pair, stores, lost)
-    result = replace(result, provenance=facts, where=where_text(cka.where), left_out=left_out)
+    result = replace(
+        result,
+        provenance=facts,
+        where=where_text(cka.where),
+        left_out=left_out,
+        warnings=(*_guessed(context.config, pair, stores), *result.warnings),
+    )
     if pair.step is not None:
         result = replace(result, series=pair.map, step=pair.step)
     results.write_result(context.results, pair.name, result, inputs)
@@ -124,6 +131,14 @@ def compute_map(
     progress.update(progress.total, info=info)
     for warning in result.warnings:
         progress.note("warning", warning)
+
+
+def _guessed(config: Config, pair: CheckpointPair, stores: Mapping[str, Any]) -> Iterator[str]:
+    """Which imported arrays are taken for which layers by default alone, a sentence a model."""
+    for model, side in dict(zip(pair.models, stores, strict=True)).items():
+        attributes = stores[side].attributes
+        if attributes.get(GUESSED):
+            yield f"{config.label(model)}: {attributes[NUMBERING]} (models.{model})"
 
 
 def _left_out(config: Config, pair: CheckpointPair, stores: Mapping[str, Any], lost: int) -> str:

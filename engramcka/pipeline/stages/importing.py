@@ -17,6 +17,7 @@ from engramcka.progress import TaskProgress
 from engramcka.stores import ActivationStore, create_activations, layout, provenance
 from engramcka.stores.foreign.hidden_states import (
     ForeignArrays,
+    number_in,
     open_foreign,
     own_store,
     read_samples,
@@ -24,6 +25,10 @@ from engramcka.stores.foreign.hidden_states import (
 from engramcka.stores.open import open_or_create, stored_attributes
 
 IDENTITY = "identity"  # attribute: what tells samples apart, see below
+NUMBERING = "numbering"
+"""Attribute: a sentence, which layers arrays are taken for whose names do not say that."""
+
+GUESSED = "numbering_guessed"  # attribute: whether no one has said so, but the default
 BY_ROW, BY_SPAN = "row", "span"  # the row's number; document, start and end
 
 
@@ -46,6 +51,9 @@ def import_states(
         rows, width = arrays.shape
         samples = _samples(table, arrays)
         own = {} if arrays.store is None else arrays.store.attributes
+        numbered = numbering(table, arrays)
+        if numbered:
+            progress.note(NUMBERING, numbered)
         make = partial(
             create_activations,
             layers=list(arrays.layers),
@@ -62,6 +70,7 @@ def import_states(
                 "found_dtype": arrays.found_dtype,
                 "corpus": own.get("corpus") if table.samples is None else None,
                 IDENTITY: _identity(table, arrays.store),
+                **({NUMBERING: numbered, GUESSED: table.first_layer is None} if numbered else {}),
                 **_sample_counts({} if table.samples is not None else own),
                 "versions": provenance.versions(),
             },
@@ -98,6 +107,43 @@ def tells_samples(config: Config, name: str, table: ImportedModel) -> bool | Non
         return table.samples is not None or _identity(table, own_store(table.path)) == BY_SPAN
     except StoreError:
         return None
+
+
+def numbering(table: ImportedModel, arrays: ForeignArrays) -> str:
+    """Which layers the first and the last array are taken for, and how to say otherwise.
+
+    Empty where the arrays' own names say it: by the same numbers, from 1 or more, or as layers of a
+    store of ours.
+    """
+    (first, name), *_ = arrays.layers.items()
+    last, end = list(arrays.layers.items())[-1]
+    told = first > 0 and all(number_in(one) == number for number, one in arrays.layers.items())
+    if table.layer_axis is None and (told or _is_own(table, arrays)):
+        return ""
+    other = "0 if it is the embedding" if first else "1 if it is the first block"
+    return (
+        f"array {name!r} is taken for {_layer(first)}, {end!r} for {_layer(last)}; "
+        f"first_layer = {other}"
+    )
+
+
+def _is_own(table: ImportedModel, arrays: ForeignArrays) -> bool:
+    """Whether the layers are numbered as in the store of ours that they are in."""
+    return arrays.store is not None and table.layers is None and table.first_layer is None
+
+
+def _layer(number: int) -> str:
+    return f"layer {number}" if number else "the embedding"
+
+
+def numbering_of(table: ImportedModel) -> str:
+    """`numbering` of the files that a table names.
+
+    Raises:
+        StoreError, DataError: see `open_foreign`.
+    """
+    with _open(table) as arrays:
+        return numbering(table, arrays)
 
 
 def _identity(table: ImportedModel, store: ActivationStore | None) -> str:

@@ -112,6 +112,12 @@ def open_foreign(
         yield ForeignArrays(layers, shape, _DTYPES[dtype], dtype, read, store)
 
 
+def number_in(name: str) -> int | None:
+    """The layer number that an array's name tells: the last number in it."""
+    digits = re.findall(r"\d+", name[:_LONGEST_NAME])
+    return int(digits[-1]) if digits else None
+
+
 def read_samples(path: str) -> dict[str, Any]:
     """A sample table from JSON lines: column name -> (samples,) array.
 
@@ -204,17 +210,16 @@ def _number(
         return dict(enumerate(names, start=1 if first_layer is None else first_layer))
     numbers: dict[int, str] = {}
     for name in there:
-        shown, digits = name[:_LONGEST_NAME], re.findall(r"\d+", name)
-        if not digits:
+        shown, number = name[:_LONGEST_NAME], number_in(name)
+        if number is None:
             raise DataError(f"{path}: array {shown!r} has no layer number in its name; set layers")
-        if name != shown or int(digits[-1]) > MAX_LAYER:
+        if name != shown or number > MAX_LAYER:
             raise DataError(f"{path}: array {shown!r} has no layer's number; set layers")
-        if int(digits[-1]) in numbers:
+        if number in numbers:
             raise DataError(
-                f"{path}: arrays {numbers[int(digits[-1])]!r} and {name!r} have the same number; "
-                "set layers"
+                f"{path}: arrays {numbers[number]!r} and {name!r} have the same number; set layers"
             )
-        numbers[int(digits[-1])] = name
+        numbers[number] = name
     lowest, highest = min(numbers), max(numbers)
     if first_layer is None and lowest == 0:
         first, last = numbers[lowest], numbers[highest]
