@@ -80,7 +80,7 @@ def test_a_glob_over_branches_is_a_series_by_number(
     words = "models.b: 3 checkpoints, by step: step5, step20, step100-tokens2B"
     assert words in " ".join(checked[1].split()), checked
     assert (checked[0], made[0]) == (0, 0), made
-    assert "nothing to do, all 8 pieces are there" in again[1]
+    assert "nothing to do, all 8 tasks are done" in again[1]
     assert (no_match[0], no_number[0]) == (2, 2)
     assert (
         "no branch or tag of 'org/tiny' matches 'stage*'; there are: 'main', 'step5', "

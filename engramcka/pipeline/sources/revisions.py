@@ -6,7 +6,6 @@ import re
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from functools import lru_cache
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -67,10 +66,10 @@ def branches_and_tags(repository: str) -> tuple[str, ...]:
     Raises:
         NotListed: it cannot be asked, or there is no such model; names those that are cached here.
     """
-    from huggingface_hub import HfApi
+    from huggingface_hub import HfApi, utils
     from huggingface_hub.errors import OfflineModeIsEnabled
 
-    hub: Any = import_module("huggingface_hub.utils")
+    hub: Any = utils  # its stub says less than it documents
     try:  # as HfApi.list_repo_refs, which waits for ever
         answer = hub.get_session().get(
             f"{HfApi().endpoint}/api/models/{repository}/refs",
