@@ -30,6 +30,7 @@ def command(
     from engramcka.pipeline.checks import advice, remarks
     from engramcka.pipeline.context import Context
     from engramcka.pipeline.estimate import check_room, drawn, estimate, shared_out
+    from engramcka.pipeline.machine import machine
     from engramcka.pipeline.plan import unnamed_models
     from engramcka.pipeline.spec import RunSpec
     from engramcka.pipeline.where import check_where
@@ -56,7 +57,8 @@ def command(
     console = Console(highlight=False)
     console.print(f"{config}: valid; the run goes to {loaded.run.dir}", markup=False)
     console.print(table)
-    for line in filter(None, (drawn(context), *_totals(tasks, costs), *shared_out(loaded))):
+    facts = (*_totals(tasks, costs), *shared_out(loaded), *machine(loaded, tasks, costs))
+    for line in filter(None, (drawn(context), *facts)):
         console.print(line, markup=False)
     counted = zip(tasks, costs, strict=True)
     if any(task.makes.startswith("lens/") and not cost.flops for task, cost in counted):

@@ -12,7 +12,7 @@ import typer
 from engramcka.atomic import atomic_path, folder_for
 from engramcka.errors import ConfigError, code_of
 
-Template = Literal["quickstart", "hf", "few-nerd", "sweep", "sweep-100m", "paper"]
+Template = Literal["quickstart", "hf", "few-nerd", "published", "sweep", "sweep-100m", "paper"]
 """What comes with engramcka."""
 
 

@@ -11,6 +11,7 @@ from engramcka.config import load_config
 from engramcka.pipeline import make_plan
 from engramcka.pipeline.estimate import estimate
 
+PUBLISHED = ("qwen-memory", "qwen", "deepseek-memory", "deepseek")
 CONFIGS = Path(__file__).parents[2] / "sample_configs"
 
 
@@ -53,3 +54,42 @@ def test_a_sample_config_runs_on_small_models(name: str, sources: Path, run: Run
     for task, cost in zip(plan, estimate(config, plan), strict=True):
         assert cost.flops > 0
         assert (cost.bytes > 0) or task.stage == "figures"
+
+
+def test_the_published_config_runs_on_small_models_of_its_kinds(
+    sources: Path, run: RunConfig, tmp_path: Path
+) -> None:
+    import small_qwen4
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from engramcka.config import EngramConfig
+    from engramcka.models import graft
+
+    tokenizer = AutoTokenizer.from_pretrained(sources / "first")
+    small_qwen4.model(len(tokenizer)).save_pretrained(tmp_path / "qwen-memory")
+    engram = EngramConfig(layers=(2,), table_size=40, d_mem=8, heads=2)
+    backbone = AutoModelForCausalLM.from_pretrained(sources / "first")
+    graft(backbone, engram, tokenizer).save_pretrained(tmp_path / "deepseek-memory")
+    paths = {"qwen": sources / "first", "deepseek": sources / "first"}
+    for name in ("qwen-memory", "deepseek-memory"):
+        tokenizer.save_pretrained(tmp_path / name)
+        paths[name] = tmp_path / name
+    changes = [
+        *(f"models.{name}.path={path}" for name, path in paths.items()),
+        *(f"models.{name}.parallel=none" for name in PUBLISHED),
+        "models.qwen-memory.dtype=float32",
+        f"data.path={sources}/few-nerd",
+        "data.samples=24",
+        "cka.qwen.batch_size=12",
+        "cka.deepseek.batch_size=12",
+        "gates.0.passages=8",
+        "run.device=cpu",
+    ]
+    done = run((CONFIGS / "published.toml").read_text(), *changes)
+    assert set(done.cka) == {"qwen", "deepseek"}
+    assert set(done.gates) == set(done.memory) == {"qwen-memory", "deepseek-memory"}
+    assert set(done.lens) == {"qwen-memory", "qwen-memory.memory-off", "qwen"}
+    assert done.gates["qwen-memory"].layers == (2, 3)
+    assert done.gates["qwen-memory"].alpha.shape[2] == 4
+    memory = done.memory["qwen-memory"]
+    assert memory.loss_on[0] != memory.loss_off[0]

@@ -43,6 +43,9 @@ class Shape:
     active: int = 0  # parameters that one token's forward pass uses
     itemsize: int = 0  # bytes a hidden-state value
     vocabulary: int = 0
+    tables: int = 0  # parameters of memory tables
+    weights: float = 0.0  # bytes of its weights as they are held
+    in_files: bool = False  # whether its tables stay in their files, and are not among these
 
     @property
     def head(self) -> int:

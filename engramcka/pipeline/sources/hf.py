@@ -174,7 +174,12 @@ class HfSource(Source):
 
     def shape(self, checkpoint: Checkpoint) -> Shape:
         """The size that its config.json says."""
-        found = shape_of(*self._empty(checkpoint))
+        empty, itemsize = self._empty(checkpoint)
+        found = shape_of(empty, itemsize)
+        in_files = self.table.tables == "file"
+        held = found.parameters - (found.tables if in_files else 0)
+        bits = stored_bits(empty.config, itemsize, self.table.quantization)
+        found = replace(found, weights=held * bits / 8, in_files=in_files)
         return found if self.has_head else replace(found, vocabulary=0)
 
     def open(self, checkpoint: Checkpoint, device: str) -> OpenModel:
@@ -225,6 +230,20 @@ class HfSource(Source):
             ) from error
         empty = empty_model(table.path, found, table.trust_remote_code)
         return empty, weight_bytes(found, table.dtype)
+
+
+def stored_bits(config: Any, itemsize: int, quantization: str = "none") -> float:
+    """Bits of a weight as it is held: quantised on the way in, in the checkpoint, or neither."""
+    stored = getattr(config, "quantization_config", None) or {}
+    stored = stored if isinstance(stored, dict) else stored.to_dict()
+    method = str(stored.get("quant_method", ""))
+    if quantization != "none" or stored.get("load_in_8bit") or stored.get("load_in_4bit"):
+        return 4.0 if quantization == "4bit" or stored.get("load_in_4bit") else 8.0
+    if method == "mxfp4":
+        return 4.25
+    if method in ("gptq", "awq"):
+        return float(stored.get("bits", 4))
+    return 8.0 if "fp8" in method else 8.0 * itemsize
 
 
 def is_only_local(path: str) -> bool:

@@ -121,4 +121,6 @@ def shape_of(model: Any, itemsize: int) -> Shape:
         count.active,
         itemsize,
         text.vocab_size,
+        count.tables,
+        float(count.total * itemsize),
     )
