@@ -64,4 +64,4 @@ def test_a_quantised_checkpoint_needs_less(folder: Path) -> None:
     config = json.loads(file.read_text())
     config["quantization_config"] = {"quant_method": "fp8", "weight_block_size": [128, 128]}
     file.write_text(json.dumps(config))
-    assert "; 70.6 GB of weights: 2 GPUs of 80 GB" in said()
+    assert "; 70.6 GB of weights: one GPU of 141 GB" in said()
