@@ -87,8 +87,15 @@ def _check_names(config: Config) -> None:
                 raise config.error((table, index, "name"), f"a second {table} named {name!r}")
     _check_maps(config)
     _check_lists_of_models(config)
+    _check_bases(config)
     for kind, index, sweep in config.sweeps:
         _check_swept(config, (kind, index, "model"), sweep.model)
+        if kind == "allocation" and config.models[sweep.model].source == "graft":
+            raise config.error(
+                (kind, index, "model"),
+                f"{sweep.model!r} is grafted onto a model whose experts are trained already",
+                "allowed: a model with source = 'train', whose preset gives up experts",
+            )
         for number, name in enumerate(getattr(sweep, "references", ())):
             _check_trained(config, (kind, index, "references", number), name)
 
@@ -112,22 +119,39 @@ def _check_maps(config: Config) -> None:
             taken.add(one.name)
 
 
+def _check_bases(config: Config) -> None:
+    """What memory is grafted onto is one model that transformers loads."""
+    for name, model in config.models.items():
+        if model.source != "graft":
+            continue
+        base = config.models.get(model.base)
+        if base is None or base.source != "hf" or base.is_series:
+            named = [other for other, table in config.models.items() if table.source == "hf"]
+            raise config.error(
+                ("models", name, "base"),
+                f"{model.base!r} is no single model with source = 'hf'",
+                f"allowed: {', '.join(named) or 'a model with that source, which is not here'}",
+            )
+
+
 def _check_swept(config: Config, path: KeyPath, name: str) -> None:
     _check_trained(config, path, name)
-    if config.trained(name).engram is None:
+    if getattr(config.models[name], "engram", None) is None:
         raise config.error(
             path,
             f"{name!r} has no Engram module",
-            "a sweep takes a model with source = 'train' and an engram table",
+            "a sweep takes a model with source = 'train' or 'graft' and an engram table",
         )
 
 
 def _check_trained(config: Config, path: KeyPath, name: str) -> None:
     if name not in config.models:
         raise config.error(path, f"no model {name!r}", _choices(name, config.models))
-    if config.models[name].source != "train":
+    if config.models[name].source not in ("train", "graft"):
         raise config.error(
-            path, f"{name!r} is not trained here", "allowed: a model with source = 'train'"
+            path,
+            f"{name!r} is not trained here",
+            "allowed: a model with source 'train' or 'graft'",
         )
 
 

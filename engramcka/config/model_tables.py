@@ -185,6 +185,43 @@ def is_pattern(name: str) -> bool:
     return any(sign in name for sign in "*?[")
 
 
+class GraftedModel(CapturedModel):
+    """``[models.NAME]`` with ``source = "graft"``: a model that exists, with memory put into it.
+
+    Text, steps and rates are those of ``[data]`` and ``[training]``; the tokenizer is the base's.
+    """
+
+    source: Literal["graft"] = Field(description="where the model comes from")
+    base: str = Field(
+        min_length=1, description='name of the model with source = "hf" that it is put into'
+    )
+    engram: EngramConfig | None = Field(
+        None,
+        description="Engram modules that are grafted on; left out: the base trained on the same "
+        "text, to compare with",
+    )
+    train: Literal["memory", "all", "lora"] = Field(
+        "memory",
+        description="what learns: the memory alone, all weights, or the memory and low-rank "
+        "updates of the base's linear layers (LoRA, by peft)",
+    )
+    start: Literal["identity", "paper"] = Field(
+        "identity",
+        description="identity: the memory's value projection starts at zero, so that step 0 is "
+        "the base bit for bit; paper: drawn, as where a model is trained from the start",
+    )
+    lora_rank: int = Field(16, ge=1, description="rank of the low-rank updates")
+
+    @model_validator(mode="after")
+    def _learns(self) -> GraftedModel:
+        if self.engram is None and self.train == "memory":
+            raise ValueError(
+                "train = 'memory' without an engram table: nothing would learn; name the base "
+                "itself, or train = 'all' or 'lora'"
+            )
+        return self
+
+
 class LoadedModel(CapturedModel):
     """``[models.NAME]`` with ``source = "hf"``: any causal LM that transformers knows."""
 
@@ -326,7 +363,8 @@ class ImportedModel(Table):
 
 
 ModelTable = Annotated[
-    TrainedModel | LoadedModel | PythonModel | ImportedModel, Field(discriminator="source")
+    TrainedModel | GraftedModel | LoadedModel | PythonModel | ImportedModel,
+    Field(discriminator="source"),
 ]
 
 MODEL_TABLES: dict[str, type[Table]] = {

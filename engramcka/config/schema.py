@@ -14,7 +14,6 @@ from engramcka.config.analysis_tables import CkaTable, GatesTable, LensTable
 from engramcka.config.data_table import DataTable
 from engramcka.config.model_tables import (
     ModelTable,
-    TrainedModel,
 )
 from engramcka.config.tables import ConfigSource, KeyPath, Name, Place, Seed, Table
 from engramcka.config.training_tables import (
@@ -84,17 +83,6 @@ class Config(Table):
     def seeds(self, sweep: RetrainedTable) -> tuple[int, ...]:
         """The seeds of a sweep: its own, or the run's."""
         return sweep.seeds or (self.run.seed,)
-
-    def trained(self, name: str) -> TrainedModel:
-        """The table of a model with ``source = "train"``, as models of sweeps and references are.
-
-        Raises:
-            TypeError: it has another source; refused when the config was loaded.
-        """
-        model = self.models[name]
-        if not isinstance(model, TrainedModel):
-            raise TypeError(f"models.{name} has source = {model.source!r}")
-        return model
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for TOML or JSON, defaults written out, keys without a value left out."""

@@ -7,7 +7,7 @@ not of a formula.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from engramcka.config.model_tables import EngramConfig
 from engramcka.models.engram import EngramForCausalLM, EngramModelConfig, graft
+from engramcka.models.lora import add_low_rank_updates
 from engramcka.models.memory import find_memories
 from engramcka.models.presets import PRESETS, find_preset, preset_config, preset_engram
 
@@ -53,6 +54,39 @@ def build_model(
     model.train()
     engram = engram or preset_engram(preset)
     return model if engram is None else graft(model, engram, tokenizer, seed)
+
+
+def prepare_base(
+    model: PreTrainedModel,
+    tokenizer: Any,
+    engram: EngramConfig | None,
+    seed: int,
+    *,
+    trained: Literal["memory", "all", "lora"],
+    start: Literal["identity", "paper"],
+    lora_rank: int,
+) -> PreTrainedModel:
+    """A loaded model with memory grafted on, ready to be trained: what does not learn is frozen.
+
+    Args:
+        model: a causal LM; its weights are used as they are.
+        tokenizer: its own.
+        engram: modules; None for none.
+        seed: of their start weights, and of the low-rank updates'.
+        trained: "memory" for the modules alone, "all", or "lora" for the modules and low-rank
+            updates of the model's linear layers, twice the rank as their scale.
+        start: of the modules, see `engramcka.models.graft`.
+        lora_rank: rank of the updates.
+
+    Raises:
+        ConfigError: a model that cannot have modules, or peft is not installed.
+    """
+    if trained != "all":
+        model.requires_grad_(False)
+    if trained == "lora":
+        add_low_rank_updates(model, lora_rank, seed)
+    model.train()
+    return model if engram is None else graft(model, engram, tokenizer, seed, start=start)
 
 
 def meta_model(

@@ -9,9 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from engramcka.config import Config
-from engramcka.models.presets import find_preset, preset_engram
+from engramcka.pipeline.backbones import check_layers
 from engramcka.pipeline.sources.hf import is_only_local
-from engramcka.pipeline.sources.trained import check_layers
 from engramcka.pipeline.spec import RunSpec
 
 
@@ -23,27 +22,28 @@ def check(spec: RunSpec) -> None:
     """
     for source in spec.models.values():
         source.check()
-    _check_sweeps(spec.config)
+    _check_sweeps(spec)
     _check_data(spec)
     _check_pairs(spec)
     _check_lens(spec)
     _check_memory(spec)
 
 
-def _check_sweeps(config: Config) -> None:
-    """A sweep moves a module of the config over a plain preset's layers."""
+def _check_sweeps(spec: RunSpec) -> None:
+    """A sweep moves a module of the config over the layers of a plain backbone."""
+    config = spec.config
     for kind, index, sweep in config.sweeps:
-        preset = config.trained(sweep.model).preset
-        if preset_engram(preset) is not None:
+        backbone = spec.trainings[sweep.model].backbone
+        if backbone.brings_engram:
             raise config.error(
                 (kind, index, "model"),
-                f"preset {preset} brings Engram modules of its own, so it has no baseline",
+                f"{backbone.name} brings Engram modules of its own, so it has no baseline",
                 "allowed: a model whose preset is a plain one, with an engram table",
             )
         for key in ("layers", "split"):
             layers = getattr(sweep, key, None)
             if isinstance(layers, tuple):
-                check_layers(config, (kind, index, key), preset, layers)
+                check_layers(config, (kind, index, key), backbone, layers)
 
 
 def _check_pairs(spec: RunSpec) -> None:
@@ -132,7 +132,7 @@ def _check_memory(spec: RunSpec) -> None:
 def advice(config: Config) -> Iterator[str]:
     """What `engramcka check` remarks about a valid config: a sentence each."""
     trainings = RunSpec(config).trainings.values()
-    if not any(_has_experts(training.preset) for training in trainings):
+    if not any(training.backbone.has_experts for training in trainings):
         return
     options = config.training
     if options.balancing == "none":
@@ -157,8 +157,3 @@ def remarks(config: Config) -> Iterator[str]:
     """
     for source in RunSpec(config).models.values():
         yield from source.remarks()
-
-
-def _has_experts(preset: str) -> bool:
-    numbers = find_preset(preset).numbers
-    return bool(numbers["first_k_dense_replace"] < numbers["num_hidden_layers"])

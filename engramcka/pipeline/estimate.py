@@ -10,18 +10,16 @@ Maps with batches that no memory of this machine could hold are refused by `chec
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from engramcka.config import Config, EngramConfig
+from engramcka.config import Config
 from engramcka.errors import ConfigError, DataError, StoreError
 from engramcka.pipeline.context import Context, is_local
 from engramcka.pipeline.sources import Shape
-from engramcka.pipeline.sources.trained import shape_of_preset
 from engramcka.pipeline.spec import CheckpointPair, RunSpec
 from engramcka.pipeline.stages.extract import reads_lens
 from engramcka.pipeline.tasks import Task
@@ -95,13 +93,9 @@ def estimate(config: Config, tasks: Sequence[Task], context: Context | None = No
 
 
 def _training(config: Config, task: Task) -> Cost:
-    engram = task.inputs["engram"]
-    shape = shape_of_preset(
-        str(task.inputs["preset"]),
-        config.data.vocabulary,
-        EngramConfig.model_validate_json(json.dumps(engram)) if engram else None,
-        task.inputs.get("experts"),
-    )
+    training = task.training
+    assert training is not None, "a task that trains"
+    shape = training.backbone.shape(training.engram, training.experts)
     options = config.training
     tokens = options.steps * options.batch_size * options.sequence_length
     return Cost(6.0 * shape.active * tokens, 4.0 * shape.parameters)

@@ -39,7 +39,7 @@ def make_plan(config: Config, context: Context | None = None) -> list[Task]:
 
 def _tasks(spec: RunSpec) -> Iterator[Task]:
     config = spec.config
-    if spec.trainings:
+    if any(training.backbone.own_tokenizer for training in spec.trainings.values()):
         yield tokenizer_task(spec)
     yield from train_tasks(spec)
     for name in extracted_models(config):

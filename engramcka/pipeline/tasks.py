@@ -18,6 +18,7 @@ from engramcka.errors import EngramckaError, OutOfMemory, StoreError, TrainingEr
 
 if TYPE_CHECKING:
     from engramcka.pipeline.context import Context
+    from engramcka.pipeline.trainings import TrainingSpec
     from engramcka.progress import TaskProgress
 
 Ranks = Literal["first", "all", "each", "as one"]
@@ -45,6 +46,7 @@ class Task:
     makes: str = ""  # name of what it makes, for tasks that need it; STAGE/NAME if left out
     needs: tuple[str, ...] = ()  # without these it cannot be made
     uses: tuple[str, ...] = ()  # trainings that it is made of, as far as they succeed
+    training: TrainingSpec | None = None  # that it does
 
     def __post_init__(self) -> None:
         if not self.makes:
@@ -53,7 +55,7 @@ class Task:
     @property
     def is_training(self) -> bool:
         """Whether it trains a model, for itself or as a point of a sweep."""
-        return self.unit == "steps"
+        return self.training is not None
 
 
 def refuse_other_inputs(what: str, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:

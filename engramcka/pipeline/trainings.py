@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from engramcka.config import Config, EngramConfig
-from engramcka.data.corpora import corpus_inputs
 from engramcka.errors import StoreError
+from engramcka.pipeline.backbones import Backbone
 from engramcka.stores import manifest
 from engramcka.stores.provenance import digest
 
@@ -24,9 +24,9 @@ TOKENIZER = "tokenizer"  # folder of the run's tokenizer, beside those of its tr
 
 @dataclass(frozen=True)
 class TrainingSpec:
-    """One training: a preset, with Engram modules or without, under one seed."""
+    """One training: a backbone, with Engram modules or without, under one seed."""
 
-    preset: str
+    backbone: Backbone
     engram: EngramConfig | None
     seed: int
     inputs: Mapping[str, Any]  # JSON: all that decides the trained model
@@ -34,35 +34,29 @@ class TrainingSpec:
 
     @property
     def name(self) -> str:
-        """Folder name: preset, experts, module and seed for people, then a digest of the rest."""
+        """Folder name: backbone, experts, module and seed for people, then a digest of the rest."""
         module = f"-engram{'+'.join(map(str, self.engram.layers))}" if self.engram else ""
         experts = f"-experts{self.experts}" if self.experts is not None else ""
-        return f"{self.preset}{experts}{module}-seed{self.seed}-{digest(self.inputs)}"
+        return f"{self.backbone.name}{experts}{module}-seed{self.seed}-{digest(self.inputs)}"
 
 
 def training_spec(
     config: Config,
-    preset: str,
+    backbone: Backbone,
     engram: EngramConfig | None,
     seed: int,
     experts: int | None = None,
 ) -> TrainingSpec:
-    """The training of one preset under the run's ``[training]`` and ``[data]``."""
+    """The training of one backbone under the run's ``[training]`` and ``[data]``."""
     decay = set() if config.training.schedule == "step" else _STEP_DECAY
     inputs = {
-        "tokenizer": tokenizer_inputs(config),
-        "preset": preset,
+        **backbone.inputs,
         "engram": engram.model_dump(mode="json") if engram else None,
         "training": config.training.model_dump(mode="json", exclude=_WITHOUT_EFFECT | decay),
         "seed": seed,
         **({} if experts is None else {"experts": experts}),
     }
-    return TrainingSpec(preset, engram, seed, inputs, experts)
-
-
-def tokenizer_inputs(config: Config) -> dict[str, Any]:
-    """What the tokenizer of all models trained in a run is made from."""
-    return {"data": corpus_inputs(config.data), "vocabulary": config.data.vocabulary}
+    return TrainingSpec(backbone, engram, seed, inputs, experts)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ import torch
 from engramcka.atomic import atomic_path
 from engramcka.config import TrainingTable
 from engramcka.errors import DataError, TrainingError
+from engramcka.models.lora import merged_weights
 from engramcka.stores import layout, manifest
 from engramcka.training import ranks
 from engramcka.training.loop import StepCallbacks, fit
@@ -35,6 +36,7 @@ def train_model(
     folder: Path,
     inputs: dict[str, Any],
     on_step: Callable[[int, str], None],
+    keep_model: bool = True,
 ) -> TrainingRecord:
     """Train a model and save it, its tokenizer and its record in a folder of its own.
 
@@ -44,7 +46,8 @@ def train_model(
     this with the same arguments, and the first writes.
 
     Args:
-        model: a causal LM, its weights drawn.
+        model: a causal LM, its weights drawn or loaded; those that need no gradient stay as they
+            are, and if that is all of them the model is only measured.
         tokenizer: saved beside it, so that the folder is a whole model.
         training: (sequences, length) token ids.
         validation: (sequences, length) token ids the validation loss is a mean over.
@@ -58,6 +61,7 @@ def train_model(
         inputs: JSON, kept in the record: all that the model was made from.
         on_step: called with (steps done, a short reading); what it raises stops the training, after
             its state is saved if that is `Interrupted`.
+        keep_model: save the trained model; else its record alone.
 
     Raises:
         DataError: no validation text, or token ids that the model has no rows for.
@@ -70,7 +74,7 @@ def train_model(
     first = ranks.rank_and_size()[0] == 0
 
     def save(model: Any, into: Path) -> None:
-        model.save_pretrained(into)
+        model.save_pretrained(into, state_dict=merged_weights(model))
         tokenizer.save_pretrained(into)
 
     def keep(model: Any, step: int) -> float:
@@ -90,10 +94,14 @@ def train_model(
         if progress.step:
             on_step(progress.step, f"goes on after step {progress.step}")
         callbacks = StepCallbacks(kept, keep, on_step)
-        seconds = fit(
-            model, training, options, seed=seed, device=device,
-            work=work, progress=progress, callbacks=callbacks,
-        )  # fmt: skip
+        seconds = 0.0
+        if any(parameter.requires_grad for parameter in model.parameters()):
+            seconds = fit(
+                model, training, options, seed=seed, device=device,
+                work=work, progress=progress, callbacks=callbacks,
+            )  # fmt: skip
+        else:
+            model.to(device)
         record = _record(
             options,
             progress,
@@ -108,7 +116,9 @@ def train_model(
         )
         if first:
             with atomic_path(folder) as scratch:
-                save(model, scratch)
+                scratch.mkdir()
+                if keep_model:
+                    save(model, scratch)
                 work.finish(scratch)
                 record.write(scratch, inputs)
                 manifest.finalize(scratch, folder.name)

@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -352,7 +352,11 @@ def _check_layers(engram: EngramConfig, n_blocks: int) -> None:
 
 
 def graft(
-    backbone: PreTrainedModel, engram: EngramConfig, tokenizer: Any, seed: int = 0
+    backbone: PreTrainedModel,
+    engram: EngramConfig,
+    tokenizer: Any,
+    seed: int = 0,
+    start: Literal["identity", "paper"] = "paper",
 ) -> EngramForCausalLM:
     """Put Engram modules on a causal LM; its weights are used as they are, not copied.
 
@@ -362,6 +366,8 @@ def graft(
         tokenizer: the model's, a fast one (for the compression table and the pad id).
         seed: of the modules' start weights, which come from generators of their own: the first
             module's are the same wherever it is put.
+        start: "paper", or "identity": as that, but the value projections are zero, so that the
+            modules add nothing until they have learned, and the model is the backbone bit for bit.
 
     Raises:
         ConfigError: a layer the model does not have, a tokenizer that does not fit it, or a model
@@ -387,6 +393,8 @@ def graft(
     for i, name in enumerate(model.engrams):
         generator = torch.Generator().manual_seed(seed * 1009 + i)
         model.module(name).reset_parameters(generator)
+        if start == "identity":
+            init.zeros_(model.module(name).value.weight)
     model.engrams.to(device=backbone.device, dtype=backbone.dtype)
     model.hashing.to(device=backbone.device)
     return model.train(backbone.training)

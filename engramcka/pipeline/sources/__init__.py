@@ -6,6 +6,7 @@ A new source is a table in `engramcka.config.model_tables`, a file here and a li
 from engramcka.config import Config
 from engramcka.pipeline.sources.activations import ActivationsSource
 from engramcka.pipeline.sources.base import Checkpoint, OpenModel, Shape, Source
+from engramcka.pipeline.sources.grafted import GraftedSource
 from engramcka.pipeline.sources.hf import HfSource
 from engramcka.pipeline.sources.python import PythonSource
 from engramcka.pipeline.sources.trained import TrainedSource
@@ -14,6 +15,7 @@ __all__ = ["SOURCES", "Checkpoint", "OpenModel", "Shape", "Source", "make_source
 
 SOURCES: dict[str, type[Source]] = {
     "train": TrainedSource,
+    "graft": GraftedSource,
     "hf": HfSource,
     "python": PythonSource,
     "activations": ActivationsSource,

@@ -17,6 +17,7 @@ from engramcka.config import Config
 from engramcka.config.model_tables import MemoryTable
 from engramcka.distributed import ALONE, World
 from engramcka.errors import StoreError
+from engramcka.pipeline.backbones import Backbone
 from engramcka.pipeline.identity import data_inputs
 from engramcka.pipeline.tasks import refuse_other_inputs
 from engramcka.pipeline.trainings import TrainingSpec
@@ -104,6 +105,7 @@ class Source(ABC):
 
     runs_here: ClassVar[bool] = True  # it reads the text
     training: TrainingSpec | None = None  # of a model trained in this run
+    backbone: Backbone | None = None  # what its training starts from
     is_shared_out: bool = False  # whether all ranks hold it as one (tensor parallelism)
     is_spread: bool = False  # whether its blocks are spread over the GPUs that one process sees
     blocks: str | None = None  # pattern of its blocks' names; None: they are found

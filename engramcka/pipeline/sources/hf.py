@@ -190,6 +190,23 @@ class HfSource(Source):
         model, tokenizer = load_model(**load_args, device=device)
         return OpenModel(model, tokenizer, load_args, described=self.table.engram)
 
+    def open_for_training(self, checkpoint: Checkpoint) -> OpenModel:
+        """Load it whole, in float32, on the CPU, from where a training takes it."""
+        from engramcka.models import load_model
+
+        load_args = {key: getattr(checkpoint.table, key) for key in _LOAD_KEYS}
+        load_args |= {"dtype": "float32", "parallel": "none", "tables": "memory"}
+        model, tokenizer = load_model(**load_args, device="cpu")
+        return OpenModel(model, tokenizer, load_args)
+
+    def text_config(self, checkpoint: Checkpoint) -> Any:
+        """The config of its decoder.
+
+        Raises:
+            ConfigError: it cannot be read.
+        """
+        return self._empty(checkpoint)[0].config.get_text_config(decoder=True)
+
     def sharing(self) -> str:
         """With parallel = "tp": how many ranks may hold it, and what each holds of it."""
         if not self.is_shared_out:

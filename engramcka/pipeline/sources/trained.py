@@ -8,7 +8,8 @@ from typing import Any
 
 from engramcka.config import Config, EngramConfig, TrainedModel
 from engramcka.errors import StoreError
-from engramcka.models.presets import PRESETS, preset_engram, preset_layers
+from engramcka.models.presets import PRESETS, preset_engram
+from engramcka.pipeline.backbones import Backbone, PresetBackbone, check_layers
 from engramcka.pipeline.sources.base import Checkpoint, OpenModel, Shape, Source, step_store
 from engramcka.pipeline.trainings import TrainingSpec, retraining_damaged, training_spec
 from engramcka.stores import layout, manifest
@@ -21,12 +22,16 @@ class TrainedSource(Source):
     """A model trained here; with ``training.checkpoints`` a series over its training."""
 
     table: TrainedModel
+    backbone: Backbone
     training: TrainingSpec
 
     def __init__(self, config: Config, name: str) -> None:
         super().__init__(config, name)
-        preset, engram = self.table.preset, self.table.engram
-        self.training = training_spec(config, preset, engram, config.run.seed)
+        self.backbone = self._backbone()
+        self.training = training_spec(config, self.backbone, self.table.engram, config.run.seed)
+
+    def _backbone(self) -> Backbone:
+        return PresetBackbone(self.config, self.table.preset)
 
     @property
     def may_have_engram(self) -> bool:
@@ -53,7 +58,7 @@ class TrainedSource(Source):
                 (*path, "preset"), f"no preset {preset!r}", f"allowed: {', '.join(PRESETS)}"
             )
         layers = self.table.engram.layers if self.table.engram else ()
-        check_layers(self.config, (*path, "engram", "layers"), preset, layers)
+        check_layers(self.config, (*path, "engram", "layers"), self.backbone, layers)
 
     def made_from(self, checkpoint: Checkpoint) -> dict[str, Any]:
         """What it is trained from, and where hidden states are taken."""
@@ -62,8 +67,7 @@ class TrainedSource(Source):
 
     def shape(self, checkpoint: Checkpoint) -> Shape:
         """The size of the preset with its Engram modules."""
-        vocabulary = self.config.data.vocabulary
-        return shape_of_preset(self.table.preset, vocabulary, self.table.engram)
+        return self.backbone.shape(self.table.engram)
 
     def open(self, checkpoint: Checkpoint, device: str) -> OpenModel:
         """Load a checkpoint of the training; see `Source`."""
@@ -82,20 +86,6 @@ class TrainedSource(Source):
         load_args: dict[str, Any] = {"path": str(folder), "dtype": "float32"}
         model, tokenizer = load_model(**load_args, device=device)
         return OpenModel(model, tokenizer, load_args)
-
-
-def check_layers(
-    config: Config, path: tuple[str | int, ...], preset: str, layers: tuple[int, ...]
-) -> None:
-    """Refuse layers, counted from 1, that a preset has not; raises ConfigError."""
-    blocks = preset_layers(preset)
-    for layer in layers:
-        if layer > blocks:
-            raise config.error(
-                path,
-                f"found layer {layer}, {preset} has {blocks} blocks",
-                f"allowed: 1 to {blocks}",
-            )
 
 
 @cache

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
-from engramcka.config import Config, TrainedModel
+from engramcka.config import Config
 from engramcka.errors import EngramckaError
 from engramcka.figures.subjects import DrawOptions, Subject, caption, draw, worth_drawing
 from engramcka.own_files import is_regular
@@ -25,7 +25,9 @@ def figure_tasks(config: Config, run: Path) -> Iterator[Task]:
     None for a config that leaves no result, such as one that only extracts.
     """
     analyses = (config.cka, config.lens, config.gates, config.sweeps)
-    if not any(analyses) and not any(isinstance(m, TrainedModel) for m in config.models.values()):
+    if not any(analyses) and not any(
+        m.source in ("train", "graft") for m in config.models.values()
+    ):
         return
     yield Task(
         stage="figures",

@@ -12,12 +12,12 @@ A slot sweep (Figure 3, right) trains it with larger and larger tables, and noth
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from engramcka.config import AllocationTable, Config, EngramConfig, SlotsTable, SweepTable
+from engramcka.config import AllocationTable, EngramConfig, SlotsTable, SweepTable
 from engramcka.config.training_tables import RetrainedTable
 from engramcka.errors import ConfigError
 from engramcka.models.allocation import (
@@ -29,7 +29,7 @@ from engramcka.models.allocation import (
     table_rows,
     with_layers,
 )
-from engramcka.models.presets import find_preset
+from engramcka.pipeline.backbones import Backbone
 from engramcka.pipeline.context import Context
 from engramcka.pipeline.spec import RunSpec
 from engramcka.pipeline.stages.points import BASELINE, Losses, Points, point_tasks
@@ -62,50 +62,51 @@ def sweep_tasks(spec: RunSpec, sweep: SweepTable) -> Iterator[Task]:
     Raises:
         ConfigError: an ablation that the model cannot have.
     """
-    points = _sweep_points(spec.config, sweep)
+    points = _sweep_points(spec, sweep)
     collect = partial(_collect_sweep, sweep=sweep, points=points)
     return point_tasks(spec, sweep, points.named(), "sweep", collect)
 
 
-def _sweep_points(config: Config, sweep: SweepTable) -> SweepPoints:
-    preset, engram = _swept(config, sweep)
-    numbers = find_preset(preset).numbers
+def _sweep_points(spec: RunSpec, sweep: SweepTable) -> SweepPoints:
+    config = spec.config
+    backbone, engram = _swept(spec, sweep)
+    numbers = backbone.numbers
     layers = sweep.layers
     if layers == "all":
         layers = tuple(range(1, numbers["num_hidden_layers"] + 1))
 
-    def trainings(preset: str, engram: EngramConfig | None) -> list[TrainingSpec]:
-        return [training_spec(config, preset, engram, seed) for seed in config.seeds(sweep)]
+    def trainings(backbone: Backbone, engram: EngramConfig | None) -> list[TrainingSpec]:
+        return [training_spec(config, backbone, engram, seed) for seed in config.seeds(sweep)]
 
     references: dict[str, list[TrainingSpec]] = {}
     for name in sweep.references:
-        other = config.trained(name)
-        references[config.label(name)] = trainings(other.preset, other.engram)
+        other = spec.trainings[name]
+        references[config.label(name)] = trainings(other.backbone, other.engram)
     return SweepPoints(
-        {layer: trainings(preset, with_layers(engram, numbers, (layer,))) for layer in layers},
-        trainings(preset, None) if sweep.baseline else [],
+        {layer: trainings(backbone, with_layers(engram, numbers, (layer,))) for layer in layers},
+        trainings(backbone, None) if sweep.baseline else [],
         {
-            ABLATIONS[name]: trainings(preset, _ablated(config, sweep, name))
+            ABLATIONS[name]: trainings(backbone, _ablated(spec, sweep, name))
             for name in sweep.ablations
         },
         references,
     )
 
 
-def _swept(config: Config, table: RetrainedTable) -> tuple[str, EngramConfig]:
-    """The preset of the model that is swept, and its Engram modules."""
-    model = config.trained(table.model)
-    assert model.engram is not None, "checked when the config was loaded"
-    return model.preset, model.engram
+def _swept(spec: RunSpec, table: RetrainedTable) -> tuple[Backbone, EngramConfig]:
+    """The backbone of the model that is swept, and its Engram modules."""
+    training = spec.trainings[table.model]
+    assert training.engram is not None, "checked when the config was loaded"
+    return training.backbone, training.engram
 
 
-def _ablated(config: Config, sweep: SweepTable, name: str) -> EngramConfig:
-    preset, engram = _swept(config, sweep)
+def _ablated(spec: RunSpec, sweep: SweepTable, name: str) -> EngramConfig:
+    backbone, engram = _swept(spec, sweep)
     try:
-        return ablated(engram, find_preset(preset).numbers, name, sweep.split or ())
+        return ablated(engram, backbone.numbers, name, sweep.split or ())
     except ConfigError as error:
-        path = ("sweep", config.sweep.index(sweep), "ablations")
-        raise config.error(path, f"{name!r} of {sweep.model}: {error}") from error
+        path = ("sweep", spec.config.sweep.index(sweep), "ablations")
+        raise spec.config.error(path, f"{name!r} of {sweep.model}: {error}") from error
 
 
 def _collect_sweep(
@@ -165,20 +166,22 @@ def allocation_tasks(spec: RunSpec, table: AllocationTable) -> Iterator[Task]:
     Raises:
         ConfigError: the model has no experts to give up, or a rho leaves no room for memory.
     """
-    points = _allocation_points(spec.config, table)
+    points = _allocation_points(spec, table)
     named = {point.name: point.trainings for point in points}
-    collect = partial(_collect_allocation, table=table, points=points)
+    numbers = _swept(spec, table)[0].numbers
+    collect = partial(_collect_allocation, table=table, points=points, numbers=numbers)
     return point_tasks(spec, table, named, "allocation", collect)
 
 
-def _allocation_points(config: Config, table: AllocationTable) -> list[AllocationPoint]:
-    preset, _ = _swept(config, table)
+def _allocation_points(spec: RunSpec, table: AllocationTable) -> list[AllocationPoint]:
+    config = spec.config
+    backbone, _ = _swept(spec, table)
     points = []
     for rho in table.rho:
-        division = None if rho == 1.0 else _divide(config, table, rho)
+        division = None if rho == 1.0 else _divide(spec, table, rho)
         engram, experts = (division.engram, division.experts) if division else (None, None)
         trainings = [
-            training_spec(config, preset, engram, seed, experts) for seed in config.seeds(table)
+            training_spec(config, backbone, engram, seed, experts) for seed in config.seeds(table)
         ]
         points.append(AllocationPoint(rho, division, trainings))
     kept = [point.division.experts for point in points if point.division]
@@ -191,24 +194,28 @@ def _allocation_points(config: Config, table: AllocationTable) -> list[Allocatio
     return points
 
 
-def _divide(config: Config, table: AllocationTable, rho: float) -> Allocation:
-    preset, engram = _swept(config, table)
+def _divide(spec: RunSpec, table: AllocationTable, rho: float) -> Allocation:
+    backbone, engram = _swept(spec, table)
     try:
-        return allocate(find_preset(preset).numbers, engram, rho)
+        return allocate(backbone.numbers, engram, rho)
     except ConfigError as error:
-        path = ("allocation", config.allocation.index(table), "rho")
-        raise config.error(path, str(error)) from error
+        path = ("allocation", spec.config.allocation.index(table), "rho")
+        raise spec.config.error(path, str(error)) from error
 
 
 def _collect_allocation(
-    context: Context, losses: Losses, *, table: AllocationTable, points: Sequence[AllocationPoint]
+    context: Context,
+    losses: Losses,
+    *,
+    table: AllocationTable,
+    points: Sequence[AllocationPoint],
+    numbers: Mapping[str, Any],
 ) -> Any:
     """The losses of an allocation sweep's trainings as a result, by the rho that resulted."""
     import numpy as np
 
     from engramcka.results import AllocationSweep
 
-    numbers = find_preset(_swept(context.config, table)[0]).numbers
     divisions = [point.division for point in points]
     return AllocationSweep(
         rho=np.array(
@@ -229,11 +236,11 @@ def _collect_allocation(
 def slots_tasks(spec: RunSpec, table: SlotsTable) -> Iterator[Task]:
     """The trainings of a slot sweep, and the result made of them."""
     config = spec.config
-    preset, engram = _swept(config, table)
+    backbone, engram = _swept(spec, table)
     sizes = {f"table_size {size}": size for size in table.table_size}
     modules = {name: engram.model_copy(update={"table_size": size}) for name, size in sizes.items()}
     points: Points = {
-        name: [training_spec(config, preset, one, seed) for seed in config.seeds(table)]
+        name: [training_spec(config, backbone, one, seed) for seed in config.seeds(table)]
         for name, one in {**({BASELINE: None} if table.baseline else {}), **modules}.items()
     }
     return point_tasks(spec, table, points, "slots", partial(_collect_slots, table, modules))

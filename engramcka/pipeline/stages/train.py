@@ -17,6 +17,7 @@ import numpy as np
 
 from engramcka.atomic import atomic_path
 from engramcka.errors import OutOfMemory, StoreError
+from engramcka.pipeline.backbones import tokenizer_inputs
 from engramcka.pipeline.context import Context
 from engramcka.pipeline.spec import RunSpec
 from engramcka.pipeline.tasks import Stage, Task, refuse_other_inputs
@@ -24,7 +25,6 @@ from engramcka.pipeline.trainings import (
     TOKENIZER,
     TrainingSpec,
     retraining_damaged,
-    tokenizer_inputs,
 )
 from engramcka.plain_text import first_line
 from engramcka.progress import TaskProgress
@@ -100,7 +100,11 @@ def training_task(
     config = spec.config
     folder = spec.run / layout.CHECKPOINTS / training.name
     kept = config.training.checkpoints if models else ()
+    keeps = training.backbone.own_tokenizer or any(
+        training.name == other.name for other in spec.trainings.values()
+    )
     made = [folder / RECORD, *(folder / layout.step_name(step) for step in kept)]
+    made += [folder / "config.json"] if keeps else []
     curves = {model: {"unit": training.name, "label": config.label(model)} for model in models}
 
     def is_trained() -> bool:
@@ -111,7 +115,7 @@ def training_task(
 
     def work(context: Context, progress: TaskProgress) -> None:
         if not is_trained():
-            train(context, progress, training=training, folder=folder, kept=kept)
+            train(context, progress, training=training, folder=folder, kept=kept, keep_model=keeps)
         if context.world.first or not context.config.training.data_parallel:
             _write_curves(context, training, folder, curves)
 
@@ -125,6 +129,7 @@ def training_task(
         work=work,
         ranks="all" if config.training.data_parallel else "each",
         makes=training.name,
+        training=training,
     )
 
 
@@ -135,48 +140,47 @@ def train(
     training: TrainingSpec,
     folder: Path,
     kept: Sequence[int],
+    keep_model: bool,
 ) -> None:
     """Train one model; its folder appears whole or not at all.
+
+    Points of sweeps over a model that exists keep their losses and not the model, which may be
+    large, unless a model of the config is the same.
 
     Raises:
         TrainingError: the loss is no longer a number, or the memory does not hold the model.
     """
     from engramcka.data import spread_sequences, token_sequences
-    from engramcka.models import build_model
     from engramcka.training import train_model
 
     gc.collect()  # a training that failed before this one may have left its model in a cycle
     options, corpus = context.config.training, context.corpus
-    sequences = token_sequences(
-        context.tokenizer,
-        corpus.training,
-        length=options.sequence_length,
-        count=options.steps * options.batch_size,
-        seed=training.seed,
-    )
-    # The same validation text whatever the seed, so that seeds differ by training alone.
-    validation, documents = spread_sequences(
-        context.tokenizer,
-        corpus.validation,
-        length=options.sequence_length,
-        count=options.validation_sequences,
-        seed=0,
-    )
     world = context.world
     with (
         world.torch_distributed_env() if options.data_parallel else world.alone(),
         _explaining_out_of_memory(),
     ):
-        model = build_model(
-            training.preset,
-            training.engram,
-            context.tokenizer,
-            training.seed,
-            experts=training.experts,
+        model, tokenizer = training.backbone.build(
+            context, training.engram, training.seed, training.experts
+        )
+        sequences = token_sequences(
+            tokenizer,
+            corpus.training,
+            length=options.sequence_length,
+            count=options.steps * options.batch_size,
+            seed=training.seed,
+        )
+        # The same validation text whatever the seed, so that seeds differ by training alone.
+        validation, documents = spread_sequences(
+            tokenizer,
+            corpus.validation,
+            length=options.sequence_length,
+            count=options.validation_sequences,
+            seed=0,
         )
         record = train_model(
             model,
-            context.tokenizer,
+            tokenizer,
             training=sequences,
             validation=validation,
             validation_documents=documents,
@@ -187,6 +191,7 @@ def train(
             folder=folder,
             inputs=dict(training.inputs),
             on_step=lambda step, info: progress.update(step, info=info),
+            keep_model=keep_model,
         )
     progress.update(progress.total, info=f"validation loss {record.validation_loss:.3f}")
 

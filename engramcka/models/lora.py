@@ -1,0 +1,75 @@
+"""Low-rank updates of a model's linear layers (LoRA), by peft: added, and put into the weights."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from engramcka.errors import ConfigError
+
+_BASE = ".base_layer."  # peft's name of the layer that is updated
+
+
+def require_peft() -> None:
+    """Refuse updates where peft is not installed.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if find_spec("peft") is None:
+        raise ConfigError(
+            "train = 'lora' needs peft; pip install 'engramcka[lora]', or train = 'memory' or 'all'"
+        )
+
+
+def add_low_rank_updates(model: nn.Module, rank: int, seed: int) -> None:
+    """Add an update of zero to every linear layer but the LM head; only these then learn.
+
+    Args:
+        model: a causal LM, changed in place.
+        rank: of the updates; their scale is twice it, as is usual.
+        seed: of the one of two matrices that does not start at zero.
+
+    Raises:
+        ConfigError: peft is not installed.
+    """
+    require_peft()
+    from peft import LoraConfig, inject_adapter_in_model
+
+    head = cast(Any, model).get_output_embeddings()
+    linear = sorted(
+        {
+            name.rpartition(".")[2]
+            for name, module in model.named_modules()
+            if isinstance(module, nn.Linear) and module is not head
+        }
+    )
+    config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=linear, lora_dropout=0.0)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        inject_adapter_in_model(config, model)
+
+
+def merged_weights(model: nn.Module) -> dict[str, Tensor] | None:
+    """The weights of a model with its updates put into them, under the names without updates.
+
+    Returns:
+        None for a model that has no updates.
+    """
+    if not any(_BASE in name for name, _ in model.named_parameters()):
+        return None
+    from peft.tuners.lora import LoraLayer
+
+    state: dict[str, Tensor] = dict(model.state_dict())
+    for name, module in model.named_modules():
+        if isinstance(module, LoraLayer):
+            layer: Any = module
+            key = f"{name}{_BASE}weight"
+            delta = layer.get_delta_weight("default")
+            state[key] = (state[key].float() + delta.float()).to(state[key].dtype)
+    return {
+        name.replace(_BASE, "."): value for name, value in state.items() if ".lora_" not in name
+    }
