@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import cached_property
 
 from engramcka.config import GraftedModel
+from engramcka.errors import ConfigError
+from engramcka.models.lora import require_peft
 from engramcka.pipeline.backbones import Backbone, LoadedBackbone, check_layers
 from engramcka.pipeline.sources.hf import HfSource
 from engramcka.pipeline.sources.trained import TrainedSource
@@ -38,5 +40,10 @@ class GraftedSource(TrainedSource):
                 (*path, "base"), f"{self.table.base!r} has no LM head to train with",
                 "allowed: a causal LM",
             )  # fmt: skip
+        if self.table.train == "lora":
+            try:
+                require_peft()
+            except ConfigError as error:
+                raise self.config.error((*path, "train"), str(error)) from error
         layers = self.table.engram.layers if self.table.engram else ()
         check_layers(self.config, (*path, "engram", "layers"), self.backbone, layers)
