@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engramcka import figures
-from engramcka.figures.export import rows_to_csv
+from engramcka.figures.tables import rows_to_csv
 from engramcka.plain_text import one_line
 from engramcka.results import LossSweep
 from engramcka.stores.foreign.sweeps import read_sweep_file
