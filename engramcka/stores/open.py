@@ -9,11 +9,9 @@ import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import zarr
-from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from engramcka.atomic import atomic_path
 from engramcka.errors import StoreError
@@ -23,6 +21,9 @@ from engramcka.stores.activation_metadata import store_attributes, write_samples
 from engramcka.stores.activations import ActivationStore, open_unchecked
 from engramcka.stores.remote import is_url, open_remote
 from engramcka.stores.shards import LEVEL
+
+if TYPE_CHECKING:
+    import zarr
 
 Compression = Literal["none", "zstd"]
 
@@ -144,6 +145,8 @@ def create_activations(
         chunk_samples: samples of a chunk at most; left out, `layout.chunk_samples` chooses.
         part_samples: samples that are read at once at most; the same.
     """
+    import zarr
+
     n_samples = len(next(iter(samples.values())))
     words = "uint16" if dtype == "bfloat16" else dtype
     rows, part = layout.chunk_samples(
@@ -198,6 +201,8 @@ def _add_sharded(
         dimension: name of its second dimension.
         attributes: JSON.
     """
+    from zarr.codecs import Crc32cCodec, ZstdCodec
+
     n_samples, width, rows, part = size
     group.create_array(
         name,
@@ -213,6 +218,8 @@ def _add_sharded(
 
 def _add_written(group: zarr.Group, n_chunks: int, n_arrays: int) -> None:
     """The array of sizes and checksums, a file a row."""
+    from zarr.codecs import Crc32cCodec
+
     group.create_array(
         layout.WRITTEN,
         shape=(n_chunks, n_arrays, 2),
