@@ -23,6 +23,7 @@ HEAVY = ("torch", "transformers", "zarr", "matplotlib", "textual")
             HEAVY,
         ),
         ("import engramcka.tui", HEAVY),
+        ("import engramcka.stores.run, engramcka.figures.tables", ("zarr", "matplotlib", "torch")),
         ("import engramcka.tui.app", ("torch", "transformers", "zarr", "matplotlib")),
         ("import engramcka.pipeline", ("torch", "transformers", "matplotlib", "textual")),
         ("import engramcka.stores, engramcka.figures", ("torch", "transformers", "textual")),
