@@ -29,7 +29,7 @@ from engramcka.errors import DataError
 from engramcka.extraction.agreement import require_agreement
 from engramcka.extraction.forward import Chunk, ForwardPass, Readout
 from engramcka.extraction.residual_stream import STREAMS, ResidualStream
-from engramcka.models import find_blocks
+from engramcka.models import find_blocks, require_stream
 from engramcka.models.blocks import capture_points
 from engramcka.models.hooks import CapturePoint
 from engramcka.stores import ActivationStore, create_activations, open_activations
@@ -96,7 +96,9 @@ def extract(
             "data: not one sample could be placed; data.max_length may be too small, or "
             "data.skip_first too large"
         )
-    points = points or capture_points(model)
+    if points is None:
+        found = capture_points(model)
+        points = require_stream(model, found, passages.ids[0], is_chain=True, pad_id=pad_id)
     stored = sorted(points if layers is None else layers)
     if readout is None:
         points = {number: points[number] for number in stored}

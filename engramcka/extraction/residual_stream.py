@@ -112,7 +112,7 @@ class ResidualStream:
             raise ConfigError(f"layer {number}: its module runs more than once in a pass")
         _check_shape(number, hidden, spans)
         rows = spans.mean_of(hidden.detach())
-        rows = _one_stream(rows, self._streams) if rows.dim() == 3 else rows
+        rows = _one_stream(rows, self._streams)
         first = next(iter(self.selected.values()), rows)
         return rows.to(first.device)  # of a model on several devices, one
 
@@ -132,16 +132,28 @@ def _check_shape(number: int, hidden: Any, spans: Spans) -> None:
 
 
 def _one_stream(rows: torch.Tensor, streams: str) -> torch.Tensor:
-    """(rows, streams, width) as (rows, width), or (rows, streams * width) for "concat"."""
+    """(rows, streams, width) as (rows, width), or (rows, streams * width) for "concat".
+
+    Args:
+        rows: of one stream (rows, width), which stays as it is.
+        streams: as in `ResidualStream`.
+    """
+    number = rows.shape[1] if rows.dim() == 3 else 1
+    if streams.isdecimal() and int(streams) >= number:
+        raise ConfigError(
+            f"streams = {streams!r}: "
+            + (
+                f"the model has {number} residual streams; allowed: '0' to '{number - 1}'"
+                if number > 1
+                else "what is stored of this model is one stream; leave the key out"
+            )
+        )
+    if rows.dim() == 2:
+        return rows
     if streams == "mean":
         return rows.mean(dim=1)
     if streams == "sum":
         return rows.sum(dim=1)
     if streams == "concat":
         return rows.flatten(1)
-    if int(streams) >= rows.shape[1]:
-        raise ConfigError(
-            f"streams = {streams!r}: the model has {rows.shape[1]} residual streams; allowed: '0' "
-            f"to '{rows.shape[1] - 1}'"
-        )
     return rows[:, int(streams)]

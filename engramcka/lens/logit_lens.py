@@ -1,6 +1,6 @@
 """LogitLens: how far each block's prediction is from the model's own.
 
-`read_head` takes a model's final norm and LM head apart, so that logits can be computed a part of
+`read_head` takes apart what a model does after its last block: logits can be computed a part of
 the vocabulary at a time. What a model does to its logits (a scale, a soft cap) is learnt from its
 own forward pass on a few tokens; a model whose logits are not reproduced is refused.
 
@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from engramcka.errors import ConfigError
-from engramcka.models import find_blocks, find_unembedding
+from engramcka.models import find_blocks, find_unembedding, take_steps
 from engramcka.models.hooks import PassHooks
 from engramcka.ram import out_of_memory
 
@@ -49,15 +49,14 @@ _LEAST_CHUNK = 2048  # vocabulary entries of a chunk at least
 
 @dataclass(frozen=True)
 class Head:
-    """Final norm and LM head of one model.
+    """What one model does after its last block.
 
-    logits = cap tanh(scale (W norm(h) + bias) / cap), without the tanh where there is no cap.
+    logits = cap tanh(scale (W steps(h) + bias) / cap), without the tanh where there is no cap.
     """
 
-    norm: nn.Module
+    steps: tuple[nn.Module, ...]  # of most models the final norm alone
     weight: Tensor  # (vocabulary, width), in the model's dtype
     bias: Tensor | None  # (vocabulary,)
-    collapse: nn.Module | None = None  # makes one of several residual streams
     scale: float = 1.0
     cap: float | None = None
 
@@ -72,11 +71,8 @@ class Head:
         Args:
             hidden: (rows, width), or (rows, streams, width) of a model with several streams.
         """
-        hidden = hidden.to(self.weight.device)
-        if self.collapse is not None:
-            hidden = self.collapse(hidden[:, None])[:, 0]
-        normed: Tensor = self.norm(hidden)
-        return normed.to(self.weight.dtype)
+        taken = take_steps(self.steps, hidden.to(self.weight.device)[:, None])
+        return taken[:, 0].to(self.weight.dtype)
 
     def logits(self, normed: Tensor, start: int, stop: int, out: Tensor | None = None) -> Tensor:
         """Logits of the vocabulary's entries start to stop, (..., stop - start).
@@ -116,13 +112,17 @@ def read_head(model: Any, ids: Tensor) -> Head:
         ids: (tokens,) int64 on the model's device, at least one; the first 32 are used.
 
     Raises:
-        ConfigError: the model is no decoder, its LM head is not one matrix, or norm and head,
-            with any scale and cap that its config names, do not give its logits.
+        ConfigError: the model is no decoder, its LM head is not one matrix, or what runs before it
+            and the head, with any scale and cap that its config names, do not give its logits.
     """
-    name = type(model).__name__
+    name = type(getattr(model, "inner", model)).__name__
     if not isinstance(model, PreTrainedModel):
-        raise ConfigError(f"{name} is no model of transformers, so its LM head cannot be found")
-    found, blocks = find_unembedding(model), find_blocks(model)
+        raise ConfigError(
+            f"{name} is no model of transformers, so its LM head cannot be found; leave it out of "
+            "the lens"
+        )
+    ids = ids[:PROBE_TOKENS]
+    found, blocks = find_unembedding(model, ids), find_blocks(model)
     linear = found.lm_head
     if not isinstance(linear, nn.Linear) or linear.weight.dim() != 2:
         raise ConfigError(
@@ -133,10 +133,13 @@ def read_head(model: Any, ids: Tensor) -> Head:
     if linear.weight.is_meta:
         raise ConfigError(f"{name}: its LM head is offloaded, and the lens needs it in memory")
     weight, bias = _whole(linear.weight), _whole(linear.bias)
-    head = Head(found.final_norm, weight, bias, found.collapse)
-    hidden, logits = _last_hidden_and_logits(model, blocks.modules[-1], ids[None, :PROBE_TOKENS])
+    head = Head(found.steps, weight, bias)
+    hidden, logits = _last_hidden_and_logits(model, blocks.modules[-1], ids[None])
     if not logits.isfinite().all():
         raise ConfigError(f"{name}: its logits are NaN or infinite, so no lens can be read off it")
+    if logits.shape[-1] < head.vocabulary:  # rows that fill the matrix up
+        rows = slice(logits.shape[-1])
+        head = replace(head, weight=weight[rows], bias=None if bias is None else bias[rows])
     normed = _projected(name, head, hidden)
     allowed = max(_LEAST, _SLACK * torch.finfo(linear.weight.dtype).eps)
     least = math.inf
@@ -147,26 +150,26 @@ def read_head(model: Any, ids: Tensor) -> Head:
             return candidate
         least = min(least, error)
     raise ConfigError(
-        f"{name}: final norm and LM head after its last block do not give its logits (off by "
+        f"{name}: the modules and LM head after its last block do not give its logits (off by "
         f"{least:.1%}), so LogitLens would read something else; this architecture cannot be used"
     )
 
 
 def _projected(name: str, head: Head, hidden: Tensor) -> Tensor:
-    """What the LM head reads after the last block; refuses norms and heads of another width."""
+    """What the LM head reads after the last block; refuses steps and heads of another width."""
     try:
         normed = head.project(hidden)
-    except Exception as error:  # of whatever stands beside somebody's blocks and looks like a norm
+    except Exception as error:  # of whatever runs after somebody's last block
         if out_of_memory(error):
             raise
         raise ConfigError(
-            f"{name}: the norm beside its blocks does not take what leaves the last of them, so "
-            "no lens can be read off it"
+            f"{name}: what runs after its last block does not take single tokens of what leaves "
+            "it, so no lens can be read off it"
         ) from error
     if normed.dim() != 2 or normed.shape[-1] != head.weight.shape[-1]:
         raise ConfigError(
-            f"{name}: its LM head takes {head.weight.shape[-1]} numbers a token and its final norm "
-            f"gives {tuple(normed.shape)}, so no lens can be read off it"
+            f"{name}: its LM head takes {head.weight.shape[-1]} numbers a token and the modules "
+            f"before it give {tuple(normed.shape)}, so no lens can be read off it"
         )
     return normed
 
@@ -206,7 +209,10 @@ def _candidates(
     """
     yield scale, cap
     config = model.config.get_text_config(decoder=True)
-    names = ("logit_scale", "logits_scaling", "lm_head_multiplier", "output_multiplier_scale")
+    names = (
+        "logit_scale", "logits_scaling", "lm_head_multiplier", "output_multiplier_scale",
+        "logits_mup_width_multiplier",
+    )  # fmt: skip
     numbers = [getattr(config, key, None) for key in names]
     scales = [1.0]
     for number in numbers:

@@ -1,8 +1,5 @@
 from .blocks import Blocks as Blocks
-from .blocks import Unembedding as Unembedding
 from .blocks import find_blocks as find_blocks
-from .blocks import find_unembedding as find_unembedding
-from .blocks import require_stream as require_stream
 from .build import build_model as build_model
 from .engram import EngramForCausalLM as EngramForCausalLM
 from .engram import graft as graft
@@ -14,3 +11,7 @@ from .memory import memory_off as memory_off
 from .presets import PRESETS as PRESETS
 from .presets import preset_config as preset_config
 from .presets import preset_layers as preset_layers
+from .stream import require_stream as require_stream
+from .unembedding import Unembedding as Unembedding
+from .unembedding import find_unembedding as find_unembedding
+from .unembedding import take_steps as take_steps

@@ -1,10 +1,10 @@
 """The parts of a decoder, and the points in it where hidden states are captured.
 
-Blocks, final norm and LM head are found by what they are, not by what a model family calls them:
-the blocks are the one list of modules that is as long as the config says the model is deep, and the
-final norm is the last norm beside them. That what leaves one block enters the next is then seen in
-a pass (`require_stream`). Attention and MLP inside a block are
-recognised by the names of their classes; any other module is named by a pattern.
+Blocks are found by what they are, not by what a model family calls them: they are the one list of
+modules that is as long as the config says the model is deep, of several the text's own. That what
+leaves one block enters the next is then seen in a pass (`engramcka.models.stream`). Attention and
+MLP inside a block are recognised by the names of their classes; any other module is named by a
+pattern.
 """
 
 from __future__ import annotations
@@ -13,26 +13,26 @@ import inspect
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
-import numpy as np
-import numpy.typing as npt
-import torch
-from torch import Tensor, nn
+from torch import nn
 from transformers import PreTrainedModel
 
 from engramcka.errors import ConfigError
-from engramcka.models.hooks import CapturePoint, PassHooks
-from engramcka.ram import out_of_memory
+from engramcka.models.hooks import CapturePoint
 
 BLOCK, ATTENTION, MLP = "block", "attention", "mlp"
 ENGRAM_IN, ENGRAM_OUT = "engram-in", "engram-out"
+
+NAME_THEM = (
+    'its residual stream cannot be found by itself; name its blocks (blocks = ".."), another '
+    'point (points), or write source = "python"'
+)
 
 _PARTS = {
     ATTENTION: re.compile(r"attn|attention|mixer", re.IGNORECASE),
     MLP: re.compile(r"mlp|moe|feed_?forward|ffn|experts", re.IGNORECASE),
 }
-_PROBE_TOKENS = 7  # unlike the number of streams of any model
 _NOT_PARTS = re.compile(r"norm|_ln|ln_|hyper|_hc$|dropout", re.IGNORECASE)
 
 
@@ -68,196 +68,75 @@ class Blocks:
     modules: tuple[nn.Module, ...]
 
 
-@dataclass(frozen=True)
-class Unembedding:
-    """What makes logits of the last block's output.
-
-    Attributes:
-        final_norm: applied to the last block's output before the unembedding.
-        lm_head: unembedding, hidden size to vocabulary.
-        collapse: with several residual streams, what makes them one before ``final_norm``;
-            None in an ordinary decoder.
-        logit_scale: what the model multiplies its logits by.
-        logit_cap: size the model softly caps its logits at; None if it does not.
-    """
-
-    final_norm: nn.Module
-    lm_head: nn.Module
-    collapse: nn.Module | None = None
-    logit_scale: float = 1.0
-    logit_cap: float | None = None
-
-    def __call__(self, hidden: Tensor) -> Tensor:
-        """Logits (..., vocabulary) of a residual stream after any block, as LogitLens reads it."""
-        if self.collapse is not None:
-            hidden = self.collapse(hidden)
-        logits: Tensor = self.lm_head(self.final_norm(hidden)) * self.logit_scale
-        if self.logit_cap is None:
-            return logits
-        return torch.tanh(logits / self.logit_cap) * self.logit_cap
-
-
 def find_blocks(model: PreTrainedModel) -> Blocks:
-    """The blocks of a causal LM or an encoder.
+    """The blocks of a causal LM, an encoder, or the encoder of an encoder-decoder.
 
     Raises:
-        ConfigError: the model is an encoder-decoder, or its blocks cannot be told apart.
+        ConfigError: the model is a whole encoder-decoder, or its blocks cannot be told apart.
     """
-    name = type(model).__name__
-    if model.config.is_encoder_decoder:
-        raise ConfigError(f"{name} is an encoder-decoder; only decoders and encoders will do")
+    halves = [half for half in ("encoder", "decoder") if hasattr(model.base_model, half)]
+    if model.config.is_encoder_decoder and len(halves) == 2:
+        raise ConfigError(
+            f"{type(model).__name__} is an encoder-decoder, which has two stacks of blocks; give "
+            'one half of it, as source = "python" with a function that returns its encoder '
+            "(model.get_encoder()) and its tokenizer"
+        )
     path, blocks = _block_list(model)
     return Blocks(path, tuple(blocks))
 
 
-def find_unembedding(model: PreTrainedModel) -> Unembedding:
-    """The final norm and unembedding of a causal LM.
-
-    Raises:
-        ConfigError: as `find_blocks`; there is no unembedding, or no final norm.
-    """
-    name = type(model).__name__
-    blocks = find_blocks(model)
-    lm_head = model.get_output_embeddings()
-    if lm_head is None:
-        raise ConfigError(f"{name} has no unembedding (LM head); load it as a causal LM")
-    embedding = model.get_input_embeddings()
-    parent = model.get_submodule(blocks.path.rpartition(".")[0])
-    width = int(cast(Tensor, embedding.weight).shape[-1])
-    own = model.get_submodule(blocks.path)
-    beside = [child for child in parent.children() if child is not own]
-    norms = [child for child in beside if _is_norm(child)]
-    if not norms:
-        raise ConfigError(f"{name} has no norm beside {blocks.path}; its final norm is not found")
-    heads = [c for c in beside if c is not embedding and not _is_norm(c) and _is_collapse(c, width)]
-    return Unembedding(
-        final_norm=norms[-1],
-        lm_head=lm_head,
-        collapse=heads[-1] if heads else None,
-        **_logit_numbers(model),
-    )
-
-
-@torch.no_grad()
-def require_stream(
-    model: Any, points: Mapping[int, CapturePoint], tokens: npt.NDArray[np.int64], is_chain: bool
-) -> None:
-    """Refuse blocks whose outputs are not the stream that the next ones take.
-
-    What leaves a block must be what enters the next, whole, and of exactly the tokens that went in;
-    else what is compared would not be the residual stream, and nobody would see it.
-
-    Args:
-        model: in eval mode.
-        points: block number -> what leaves it, in the order they run; the embedding's, 0, is not
-            looked at.
-        tokens: (tokens,) at least one; the first of them are run.
-        is_chain: whether each block must take what the one before gives; else they are a user's own
-            choice of modules.
-
-    Raises:
-        ConfigError: says what differs and what to write instead.
-    """
-    blocks = {number: point.module for number, point in points.items() if number}
-    sides = {}
-    for number, block in blocks.items():
-        sides[number, "in"] = CapturePoint(block, "input")
-        sides[number, "out"] = CapturePoint(block)
-    some = torch.from_numpy(tokens[:_PROBE_TOKENS]).to(next(model.parameters()).device)
-    ids = torch.stack([some, some.flip(0)])
-    seen: dict[tuple[int, str], int] = {}
-
-    def keep(side: tuple[int, str], passing: Any) -> Any:
-        seen[side] = seen.get(side, 0) + 1
-        return passing
-
-    name = type(getattr(model, "inner", model)).__name__
-    try:
-        with PassHooks(sides, keep, first=True) as hooks:
-            model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)
-    except Exception as error:  # of whatever somebody's model does
-        if out_of_memory(error):
-            raise
-        line = (str(error).splitlines() or [type(error).__name__])[0][:160]
-        raise ConfigError(f"{name}: a forward pass over token ids fails ({line})") from error
-    advice = (
-        'its residual stream cannot be found by itself; name its blocks (blocks = ".."), another '
-        'point (points), or write source = "python"'
-    )
-    for number in blocks:
-        runs = seen.get((number, "out"), 0)
-        if runs != 1:
-            raise ConfigError(f"{name}: block {number} runs {runs} times in a pass; {advice}")
-        out = hooks.found[number, "out"]
-        if not isinstance(out, Tensor) or tuple(out.shape[:2]) != tuple(ids.shape):
-            found = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
-            raise ConfigError(
-                f"{name}: what leaves block {number} is {found}, not (batch, tokens, ..) = "
-                f"{tuple(ids.shape)}; {advice}"
-            )
-        following = hooks.found.get((number + 1, "in"))
-        if is_chain and number + 1 in blocks and not _same(out, following):
-            raise ConfigError(
-                f"{name}: what leaves block {number} is not what enters block {number + 1}; "
-                f"{advice}"
-            )
-
-
-def _same(one: Tensor, other: Any) -> bool:
-    if one is other:
-        return True
-    if not isinstance(other, Tensor) or one.shape != other.shape:
-        return False
-    return one.is_meta or bool(torch.equal(one, other.to(one.device)))
-
-
-def _logit_numbers(model: PreTrainedModel) -> dict[str, Any]:
-    """What a model does to its logits, by the names that configs use for it."""
-    config = model.config.get_text_config(decoder=True)
-    scale = getattr(config, "logit_scale", None) or 1.0
-    divisor = getattr(config, "logits_scaling", None) or 1.0
-    return {
-        "logit_scale": scale / divisor,
-        "logit_cap": getattr(config, "final_logit_softcapping", None),
-    }
-
-
 def _block_list(model: PreTrainedModel) -> tuple[str, nn.ModuleList]:
-    depth = model.config.get_text_config(decoder=True).num_hidden_layers
+    half = "encoder" if model.config.is_encoder_decoder else "decoder"
+    depth = getattr(model.config.get_text_config(**{half: True}), "num_hidden_layers", None)
+    if not isinstance(depth, int):
+        raise ConfigError(
+            f"{type(model).__name__}: its config does not say how many blocks it has; {NAME_THEM}"
+        )
+    # Else a list that divides the depth: blocks of two layers, or a list that is run in a loop.
+    outer = _outer_lists(model, {depth}) or _outer_lists(
+        model, {number for number in range(2, depth) if depth % number == 0}
+    )
+    if not outer:
+        raise ConfigError(
+            f"{type(model).__name__} has no list of {depth} blocks, as its config says it should; "
+            f"{NAME_THEM}"
+        )
+    return max(_of_the_text(model, outer), key=lambda found: _size(found[1]))
+
+
+def _of_the_text(
+    model: PreTrainedModel, lists: list[tuple[str, nn.ModuleList]]
+) -> list[tuple[str, nn.ModuleList]]:
+    """Of several lists, those nearest to the token embedding: others are of pictures or sound."""
+    if len(lists) == 1:
+        return lists
+    table = model.get_input_embeddings()
+    place = next((path for path, module in model.named_modules() if module is table), "")
+    inside: list[tuple[str, nn.ModuleList]] = []
+    while place and not inside:
+        place = place.rpartition(".")[0]
+        inside = [found for found in lists if not place or found[0].startswith(f"{place}.")]
+    inside = inside or lists
+    least = min(path.count(".") for path, _ in inside)
+    return [found for found in inside if found[0].count(".") == least]
+
+
+def _size(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _outer_lists(model: nn.Module, lengths: set[int]) -> list[tuple[str, nn.ModuleList]]:
+    """Lists of modules of one of these lengths that are in no other such list, with their names."""
     lists = [
         (path, module)
         for path, module in model.named_modules()
-        if isinstance(module, nn.ModuleList) and len(module) == depth
+        if isinstance(module, nn.ModuleList) and len(module) in lengths
     ]
-    outer = [
+    return [
         (path, module)
         for path, module in lists
         if not any(path.startswith(f"{other}.") for other, _ in lists)
     ]
-    if not outer:
-        raise ConfigError(
-            f"{type(model).__name__} has no list of {depth} blocks, as its config says it should; "
-            "only decoders that keep their blocks in one list can be used"
-        )
-    return max(outer, key=lambda found: sum(p.numel() for p in found[1].parameters()))
-
-
-def _is_norm(module: nn.Module) -> bool:
-    """A leaf with a 1-D weight, or a norm without weights."""
-    if next(module.children(), None) is not None:
-        return False
-    weights = dict(module.named_parameters(recurse=False))
-    if not weights:
-        return "norm" in type(module).__name__.lower()
-    return "weight" in weights and all(w.dim() == 1 for w in weights.values())
-
-
-def _is_collapse(module: nn.Module, width: int) -> bool:
-    """Whether it reads several streams at once: a matrix (streams, streams x width)."""
-    return any(
-        weight.dim() == 2 and weight.shape[1] == weight.shape[0] * width and weight.shape[0] > 1
-        for weight in module.parameters(recurse=False)
-    )
 
 
 class OwnModel(nn.Module):
@@ -310,7 +189,7 @@ def capture_points(
             chosen[number] = memory.before if points == ENGRAM_IN else memory.after
     else:
         chosen |= {
-            number: CapturePoint(part)
+            number: CapturePoint(part, taps_stream=points == BLOCK)
             for number, block in found.items()
             for part in _part(block, points, number)
         }

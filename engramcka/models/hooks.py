@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Final, Generic, Literal, TypeVar
 
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
@@ -17,12 +17,38 @@ Key = TypeVar("Key", bound=Hashable)
 Kept = TypeVar("Kept")
 
 
+STREAMS_FIRST: Final = "streams-first"
+TOKENS_FIRST: Final = "tokens-first"
+
+
 @dataclass(frozen=True)
 class CapturePoint:
-    """One place in a model: what leaves a module, what enters it, or the sum of the two."""
+    """One place in a model: what leaves a module, what enters it, or the sum of the two.
+
+    Attributes:
+        module: the module.
+        side: which of them.
+        taps_stream: whether what passes is the residual stream itself, and not a part of a block.
+        layout: how what passes lies, which a pass shows (`engramcka.models.require_stream`): the
+            number of streams that stand flattened, (batch, tokens, streams x width), 1 for one
+            stream or streams behind the tokens; "streams-first" for (streams, batch, tokens,
+            width), "tokens-first" for (tokens, batch, width).
+    """
 
     module: nn.Module
     side: Literal["output", "input", "sum"] = "output"
+    taps_stream: bool = True
+    layout: int | Literal["streams-first", "tokens-first"] = 1
+
+    def arrange(self, passing: Any) -> Any:
+        """A view of it as (batch, tokens, width), of streams (batch, tokens, streams, width)."""
+        if self.layout == 1 or not isinstance(passing, Tensor):
+            return passing
+        if self.layout == STREAMS_FIRST:
+            return passing.movedim(0, 2)
+        if self.layout == TOKENS_FIRST:
+            return passing.transpose(0, 1)
+        return passing.unflatten(-1, (int(self.layout), -1))
 
 
 def first_of(passing: Any) -> Any:
@@ -53,8 +79,8 @@ class PassHooks(Generic[Key, Kept]):
 
     Args:
         points: key -> a point, or a module for what leaves it.
-        read: takes a key and what passes its point, of several things the first; its result is
-            kept.
+        read: takes a key and what passes its point, of several things the first, with several
+            streams arranged; its result is kept.
         first: see what enters a module before other hooks change it (an Engram module adds to the
             stream there).
         end: end the pass as soon as every point has been passed. The ``with`` block is then left
@@ -92,15 +118,16 @@ class PassHooks(Generic[Key, Kept]):
             handle.remove()
         return isinstance(error, PassEnded) and error.hooks is self
 
-    def _register(self, key: Key, point: CapturePoint | nn.Module) -> RemovableHandle:
+    def _register(self, key: Key, place: CapturePoint | nn.Module) -> RemovableHandle:
+        point = CapturePoint(place) if isinstance(place, nn.Module) else place
+
         def keep(passing: Any) -> None:
-            self.found[key] = self._read(key, first_of(passing))
+            self.found[key] = self._read(key, point.arrange(first_of(passing)))
             if self._end and self.complete:
                 raise PassEnded(self)
 
-        if isinstance(point, nn.Module) or point.side == "output":
-            module = point if isinstance(point, nn.Module) else point.module
-            return module.register_forward_hook(lambda module, inputs, output: keep(output))
+        if point.side == "output":
+            return point.module.register_forward_hook(lambda module, inputs, output: keep(output))
         if point.side == "sum":
             return point.module.register_forward_hook(
                 lambda module, args, kwargs, output: keep(

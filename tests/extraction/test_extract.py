@@ -68,11 +68,13 @@ def run(model, passages: Passages, path: Path, **options):
 
 def reference(model, passages: Passages) -> dict[int, np.ndarray]:
     """Each passage alone, unpadded, through transformers' own output_hidden_states."""
-    streams = find_unembedding(model).collapse is not None
+    streams = len(find_unembedding(model).steps) > 1
     before_norm: list[torch.Tensor] = []
     blocks = find_blocks(model)
-    handle = find_unembedding(model).final_norm.register_forward_pre_hook(
-        lambda m, x: before_norm.append(x[0])
+    handle = (
+        find_unembedding(model)
+        .steps[-1]
+        .register_forward_pre_hook(lambda m, x: before_norm.append(x[0]))
     )
     rows: dict[int, list[np.ndarray]] = {n: [] for n in range(1, len(blocks.modules) + 1)}
     with torch.no_grad():
@@ -154,7 +156,7 @@ def test_nothing_after_the_last_block_is_run(models, passages) -> None:
         for name, module in {
             "block 2": blocks.modules[1],
             "block 3": blocks.modules[2],
-            "norm": find_unembedding(model).final_norm,
+            "norm": find_unembedding(model).steps[-1],
             "head": find_unembedding(model).lm_head,
         }.items()
     ]

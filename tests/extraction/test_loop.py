@@ -101,6 +101,8 @@ def test_a_passage_too_large_by_itself_is_one_clear_line(
 ) -> None:
     refuse_more_than(5, model, monkeypatch)
     with pytest.raises(DataError, match=r"one passage of \d+ tokens; lower data.max_length"):
+        run(model, passages, tmp_path / "m.zarr", points=capture_points(model))
+    with pytest.raises(DataError, match="out of memory in a pass over 14 tokens; use a smaller"):
         run(model, passages, tmp_path / "m.zarr")
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from engramcka.lens.logit_lens import READINGS, Head, read_layers
+from engramcka.models import take_steps
 
 WIDTH = 16
 
@@ -19,7 +20,7 @@ def make_head(vocabulary: int, dtype: torch.dtype = torch.float32, **options: ob
     norm = nn.RMSNorm(WIDTH, eps=1e-6).to(dtype)
     weight = torch.randn(vocabulary, WIDTH, generator=generator)
     bias = torch.randn(vocabulary, generator=generator)
-    return Head(norm.requires_grad_(False), weight.to(dtype), bias.to(dtype), **options)
+    return Head((norm.requires_grad_(False),), weight.to(dtype), bias.to(dtype), **options)
 
 
 def naive(hidden: dict[int, torch.Tensor], head: Head) -> dict[str, np.ndarray]:
@@ -27,7 +28,7 @@ def naive(hidden: dict[int, torch.Tensor], head: Head) -> dict[str, np.ndarray]:
     weight, bias = head.weight.double().numpy(), head.bias.double().numpy()
     logits = []
     for number in sorted(hidden):
-        y = (head.norm(hidden[number]).double().numpy() @ weight.T + bias) * head.scale
+        y = (take_steps(head.steps, hidden[number]).double().numpy() @ weight.T + bias) * head.scale
         logits.append(y if head.cap is None else np.tanh(y / head.cap) * head.cap)
     logits = [y - y.max(-1, keepdims=True) for y in logits]
     log_q = [y - np.log(np.exp(y).sum(-1, keepdims=True)) for y in logits]
@@ -90,7 +91,7 @@ def test_the_last_block_is_its_own_prediction() -> None:
 def test_very_far_apart_and_very_large_logits_stay_exact() -> None:
     head = make_head(2500)
     hidden = states(4, 3)
-    sharp = Head(head.norm, head.weight * 40, head.bias)  # logits of some hundreds
+    sharp = Head(head.steps, head.weight * 40, head.bias)  # logits of some hundreds
     found = read_layers(hidden, sharp, 1)
     for name, expected in naive(hidden, sharp).items():
         assert found[name].numpy() == pytest.approx(expected, rel=1e-5, abs=1e-4), name
@@ -112,7 +113,7 @@ def test_a_row_that_is_not_finite_is_nan_and_no_other() -> None:
 def test_on_a_gpu_the_readings_are_the_same(dtype: torch.dtype) -> None:
     head, hidden = make_head(4000, dtype), states(6, 3, dtype)
     expected = naive(hidden, head)
-    on_gpu = Head(head.norm.cuda(), head.weight.cuda(), head.bias.cuda())
+    on_gpu = Head(tuple(step.cuda() for step in head.steps), head.weight.cuda(), head.bias.cuda())
     found = read_layers({number: value.cuda() for number, value in hidden.items()}, on_gpu)
     for name in READINGS:
         assert found[name].cpu().numpy() == pytest.approx(expected[name], abs=2e-2), name

@@ -43,7 +43,7 @@ def make(name: str, tokenizer):
 
 def naive(model, passages: Passages) -> dict[str, np.ndarray]:
     """Every passage alone; every block's own read-out by the model's modules; float64 softmax."""
-    blocks = find_blocks(model)
+    blocks, head = find_blocks(model), find_unembedding(model)
     rows = []
     for passage, last in zip(passages.passage, passages.last, strict=True):
         seen: list[torch.Tensor] = []
@@ -56,9 +56,7 @@ def naive(model, passages: Passages) -> dict[str, np.ndarray]:
         with torch.no_grad():
             ids = torch.from_numpy(passages.ids[passage])[None]
             logits = model(input_ids=ids, use_cache=False).logits[0, last].double()
-            q = [
-                find_unembedding(model)(hidden)[0, last].double().log_softmax(-1) for hidden in seen
-            ]
+            q = [head(hidden)[0, last].double().log_softmax(-1) for hidden in seen]
         for handle in handles:
             handle.remove()
         p = logits.log_softmax(-1)

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import json
 
-import every_type
 import pytest
+import tiny_types
 import torch
 from families import tiny
 from transformers import (
@@ -15,8 +15,8 @@ from transformers import (
 
 from engramcka.config import EngramConfig
 from engramcka.errors import ConfigError, StoreError
-from engramcka.models import find_blocks, graft, load_model
-from engramcka.models.blocks import capture_points, require_stream
+from engramcka.models import find_blocks, graft, load_model, require_stream
+from engramcka.models.blocks import capture_points
 from engramcka.models.loading import require_offsets
 
 
@@ -160,7 +160,7 @@ def test_a_tokenizer_without_offsets():
 def test_a_model_for_text_and_pictures_opens_as_its_decoder(kind, tmp_path, tokenizer):
     """Saved as ForConditionalGeneration; fed with text alone it gives the logits of the whole."""
     config = AutoConfig.for_model(kind)
-    every_type.shrink(config)
+    tiny_types.shrink(config)
     config.text_config.vocab_size = len(tokenizer)
     small = {"image_size": 28, "patch_size": 14, "depth": 2, "num_heads": 4, "out_hidden_size": 32}
     for key in small.keys() & vars(config.vision_config).keys():
@@ -171,8 +171,8 @@ def test_a_model_for_text_and_pictures_opens_as_its_decoder(kind, tmp_path, toke
     tokenizer.save_pretrained(tmp_path)
     assert type(whole).__name__.endswith("ForConditionalGeneration")
     loaded, _ = load_model(str(tmp_path), dtype="float32")
-    require_stream(loaded, capture_points(loaded), every_type.IDS, is_chain=True)
-    ids = torch.from_numpy(every_type.IDS)[None]
+    require_stream(loaded, capture_points(loaded), tiny_types.IDS, is_chain=True)
+    ids = torch.from_numpy(tiny_types.IDS)[None]
     with torch.no_grad():
         found = loaded(input_ids=ids, use_cache=False).logits
         assert torch.equal(found, whole(input_ids=ids, use_cache=False).logits)

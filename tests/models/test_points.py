@@ -35,11 +35,11 @@ def test_every_family_gives_its_own_hidden_states_and_its_blocks_parts(family: s
     assert list(attention) == list(mlp) == [1, 2, 3]
     before_norm: list[torch.Tensor] = []
     parts = find_unembedding(model)
-    handle = parts.final_norm.register_forward_pre_hook(lambda m, i: before_norm.append(i[0]))
+    handle = parts.steps[-1].register_forward_pre_hook(lambda m, i: before_norm.append(i[0]))
     with torch.no_grad():
         hidden = model(input_ids=IDS, output_hidden_states=True, use_cache=False).hidden_states
     handle.remove()
-    if parts.collapse is None:
+    if len(parts.steps) == 1:
         assert torch.equal(blocks[3], before_norm[0][ROWS[0], ROWS[1]])
     at = hidden[0][ROWS[0], ROWS[1]]
     assert torch.equal(blocks[0], at.mean(1) if at.dim() == 3 else at)

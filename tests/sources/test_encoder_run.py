@@ -104,3 +104,48 @@ def test_only_the_pooler_may_be_missing(folder: Path) -> None:
 )
 def test_what_a_checkpoint_is_opened_as(names: list[str], kind: str, opened: str) -> None:
     assert opens_as(names, kind) == opened
+
+
+OWN = """
+from transformers import AutoModel, AutoTokenizer
+from torch import nn
+
+class Bare(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.bert = AutoModel.from_pretrained("one")
+
+    def forward(self, input_ids, attention_mask=None):
+        return self.bert(input_ids=input_ids, attention_mask=attention_mask)
+
+def whole():
+    return AutoModel.from_pretrained("one"), AutoTokenizer.from_pretrained("one")
+
+def bare():
+    return Bare(), AutoTokenizer.from_pretrained("one")
+"""
+BY_PYTHON = """source = "python"
+function = "my_encoders:whole\"
+"""
+
+
+def test_an_encoder_by_ones_own_function_is_compared_and_has_no_lens(folder: Path) -> None:
+    (folder / "my_encoders.py").write_text(OWN)
+    config = CONFIG.replace('source = "hf"\npath = "other"', BY_PYTHON)
+    config = config.replace('dir = "run"', 'dir = "own"')
+    (folder / "own.toml").write_text(config)
+    result = here("run", "own.toml", cwd=folder)
+    assert result.returncode == 0, result.stderr
+    cka = open_run(folder / "own").cka["map"]
+    np.testing.assert_allclose(np.diag(cka.similarity), 1.0, atol=1e-6)
+    for function, blocks, says in (
+        ("whole", "", "BertModel has no unembedding (LM head); load it as a causal LM, or leave"),
+        ("bare", 'blocks = "bert.encoder.layer.*"', "Bare is no model of transformers, so its LM"),
+    ):
+        model = f"[models.mine]\n{BY_PYTHON}{blocks}\n".replace("whole", function)
+        lens = config.split("[models.one]")[0] + model + '[[lens]]\nmodels = ["mine"]\n'
+        (folder / "lens.toml").write_text(lens.replace('dir = "own"', f'dir = "{function}"'))
+        result = here("run", "lens.toml", cwd=folder)
+        assert result.returncode == 2
+        assert f"lens of 'mine': {says}" in result.stderr
+        assert not (folder / function / "activations/mine.zarr").exists()  # before any pass

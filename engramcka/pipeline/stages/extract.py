@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from engramcka.config import Config
-from engramcka.errors import StoreError
+from engramcka.errors import ConfigError, StoreError
 from engramcka.pipeline.context import Context
 from engramcka.pipeline.sources import Checkpoint, OpenModel
 from engramcka.pipeline.sources.activations import is_complete
@@ -77,7 +77,8 @@ def _fill(
     context: Context, progress: TaskProgress, opened: OpenModel, checkpoint: Checkpoint
 ) -> None:
     from engramcka.extraction import extract
-    from engramcka.models.blocks import BLOCK, capture_points, require_stream
+    from engramcka.models import require_stream
+    from engramcka.models.blocks import BLOCK, capture_points
 
     source, table, path = checkpoint.source, checkpoint.table, checkpoint.path
     passages = passages_for(context, opened.tokenizer)
@@ -94,8 +95,13 @@ def _fill(
     around = {side for memory in opened.memories.values() for side in (memory.before, memory.after)}
     if around & set(points.values()):
         opened.require_memories(in_stream=True)
-    if table.points == BLOCK:
-        require_stream(opened.model, points, passages.ids[0], is_chain=source.blocks is None)
+    points = require_stream(
+        opened.model,
+        points,
+        passages.ids[0],
+        is_chain=table.points == BLOCK and source.blocks is None,
+        pad_id=opened.pad_id,
+    )
     readout = _readout(checkpoint, opened.model, passages)
     store = extract(
         opened.model,
@@ -144,7 +150,10 @@ def _readout(checkpoint: Checkpoint, model: Any, passages: Any) -> Any:
         return None
     from engramcka.lens import LensReadout
 
-    return LensReadout(model, passages.ids[0])
+    try:
+        return LensReadout(model, passages.ids[0])
+    except ConfigError as error:
+        raise ConfigError(f"lens of {checkpoint.model!r}: {error}") from error
 
 
 def finished_store(checkpoint: Checkpoint) -> Any:
