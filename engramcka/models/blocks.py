@@ -25,8 +25,8 @@ BLOCK, ATTENTION, MLP = "block", "attention", "mlp"
 ENGRAM_IN, ENGRAM_OUT = "engram-in", "engram-out"
 
 NAME_THEM = (
-    'its residual stream cannot be found by itself; name its blocks (blocks = ".."), another '
-    'point (points), or write source = "python"'
+    "its residual stream cannot be found by itself; name another point (points), or write "
+    'source = "python", where its blocks can be named (blocks = "..")'
 )
 
 _PARTS = {

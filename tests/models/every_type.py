@@ -10,6 +10,7 @@ import re
 import sys
 import warnings
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ from transformers.models.auto.modeling_auto import (
 from engramcka.errors import ConfigError
 from engramcka.extraction.residual_stream import ResidualStream
 from engramcka.lens.logit_lens import read_head
-from engramcka.models import require_stream
+from engramcka.models import find_memories, require_stream
 from engramcka.models.blocks import capture_points
 from engramcka.models.hooks import CapturePoint
 
@@ -45,8 +46,7 @@ ENCODERS = sorted(
 TOKEN = 5
 ALIKE = 1e-5
 
-_MEMORY = {  # pattern over the names of modules -> what is looked up there
-    r"\.ple$": "Engram",
+_MEMORY = {  # of no adapter: pattern over the names of modules -> what is looked up there
     r"per_layer_projection$": "per-layer embeddings",
     r"ngram_embedding$": "n-gram embedding",
     r"hash_tok_embedding$": "hashed n-grams at the input",
@@ -69,10 +69,18 @@ def try_type(name: str, auto: Any = AutoModelForCausalLM) -> Found:
     if isinstance(model, str):
         fault = own_fault(name, auto)
         return Found("not opened", remark=fault) if fault else Found("not built", remark=model)
+    return replace(_try_model(name, model), memory=_memory(model))
+
+
+def _memory(model: Any) -> str:
+    """A type's own memory, and whether its gates are read."""
+    with suppress(ConfigError):
+        known = find_memories(model)
+        if known:
+            return "Engram, gates" if all(one.gate_points for one in known.values()) else "Engram"
     names = [path for path, _ in model.named_modules()]
-    memory = (kind for at, kind in _MEMORY.items() if any(re.search(at, path) for path in names))
-    found = _try_model(name, model)
-    return replace(found, memory=next(memory, ""))
+    kinds = (kind for at, kind in _MEMORY.items() if any(re.search(at, path) for path in names))
+    return next(kinds, "")
 
 
 def _try_model(name: str, model: Any) -> Found:
@@ -141,7 +149,7 @@ def _lens(model: Any) -> tuple[str, str]:
 
 def _brief(error: ConfigError) -> str:
     """What was found, without the model's name, the advice and how far off it was."""
-    what = re.split(r"[;,] (?:its|as its|so)|; name its", str(error))[0]
+    what = re.split(r"[;,] (?:its|as its|so)|; name ", str(error))[0]
     what = re.sub(r" \((?:off )?by [^)]*\)", "", what)
     return re.sub(r"^\w+(?::| (?=has ))\s*", "", what)
 
