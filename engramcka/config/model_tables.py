@@ -228,8 +228,14 @@ class LoadedModel(CapturedModel):
     source: Literal["hf"] = Field(description="where the model comes from")
     path: Place = Field(
         min_length=1,
-        description="local folder or hub name; a glob of folders, as `run/step-*`, is a series "
-        "over training, sorted by the number behind `step` in their names, or the last one",
+        description="local folder, `.gguf` file or hub name; a glob of folders, as `run/step-*`, "
+        "is a series over training, sorted by the number behind `step` in their names, or "
+        "the last one",
+    )
+    adapter: Place | None = Field(
+        None,
+        description="local folder or hub name of an adapter (LoRA ..) that peft applies to the "
+        "model of `path`; the base that the adapter itself names is not followed",
     )
     revision: str | tuple[str, ...] | None = Field(
         None,
@@ -253,8 +259,9 @@ class LoadedModel(CapturedModel):
     )
     quantization: Literal["none", "8bit", "4bit"] = Field(
         "none",
-        description="quantise weights while loading, by bitsandbytes; a checkpoint that is "
-        "quantised already is loaded as it is",
+        description="quantise weights while loading, by bitsandbytes; fp8, mxfp4, "
+        "compressed-tensors and GGUF checkpoints are made whole, others that are quantised are "
+        "loaded as they are",
     )
     tables: Literal["memory", "file"] = Field(
         "memory",
@@ -289,6 +296,11 @@ class LoadedModel(CapturedModel):
             raise ValueError("a glob in path and several revisions are two series; give one")
         if self.tables == "file" and self.parallel == "tp":
             raise ValueError("parallel = 'tp' shares tables out over the ranks; leave tables out")
+        if self.adapter is not None and self.parallel == "tp":
+            raise ValueError(
+                "parallel = 'tp' does not share out an adapter; merge it into its model, or use "
+                "parallel = 'auto'"
+            )
         if self.quantization != "none" and self.dtype == "float32":
             raise ValueError("quantization and dtype = 'float32' do not go together; use bfloat16")
         if self.quantization != "none" and self.parallel == "tp":

@@ -8,15 +8,19 @@ remote code. Numbers that would fill the memory are refused too.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from pickle import UnpicklingError
+from typing import Any
 
 from engramcka import foreign_files
 from engramcka.errors import ConfigError, StoreError
 
-_INDEX, _ADAPTER = ".index.json", "adapter_config.json"
+ADAPTER, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+GGUF = ".gguf"
+_INDEX = ".index.json"
 _WEIGHTS = (".safetensors", ".bin")
+_TOKENIZERS = ("tokenizer.*", "tokenizer_config.json", "vocab.*", "*.model", "tekken.json")
 _MOST_BYTES = 64 << 20  # of a document
 _MOST_LAYERS = 10_000
 _LAYERS = ("layers", "n_layer")  # ends of keys that count them
@@ -29,13 +33,92 @@ def check_files(path: str, trust_remote_code: bool = False) -> None:
     Raises:
         StoreError: a pipe, a device, weights or a base model that are elsewhere, or a document
             that is damaged or absurdly large.
-        ConfigError: absurd numbers, or code from the hub.
+        ConfigError: absurd numbers, code from the hub, an adapter in place of a model or beside
+            one, or no tokenizer.
     """
     folder = Path(path)
     if not folder.is_dir():
         return
+    names = _names(path)
+    if ADAPTER in names:
+        raise ConfigError(in_place_of_a_model(path, whole=bool(names & {"config.json"})))
+    for name in sorted(names):
+        if name.endswith(_INDEX):
+            _check_index(path, folder / name)
+    if "config.json" not in names:
+        return
+    _check_config(path, _document(path, folder / "config.json"), trust_remote_code)
+    if not any(file for pattern in _TOKENIZERS for file in folder.glob(pattern)):
+        raise ConfigError(
+            f"{path}: no tokenizer in this folder (tokenizer.json, tokenizer_config.json, ..); "
+            "copy those files from the model that this one was made of"
+        )
+
+
+def in_place_of_a_model(path: str, *, whole: bool) -> str:
+    """Why a place that holds an adapter is refused, and what to write instead.
+
+    Args:
+        path: the place.
+        whole: whether a model lies beside the adapter.
+    """
+    if whole:
+        return (
+            f"{path}: a model and an adapter beside it ({ADAPTER}), of which either could be "
+            f"meant; put {ADAPTER} and {ADAPTER_WEIGHTS} in a folder of their own, and give that "
+            "as adapter where the adapter is to be applied"
+        )
+    return (
+        f"{path}: an adapter ({ADAPTER}) and no model; give its base model as path, and this "
+        "as adapter"
+    )
+
+
+def check_adapter(path: str) -> dict[str, Any]:
+    """An adapter's config, of a local folder that holds one and nothing that no adapter has.
+
+    Raises:
+        StoreError: a pipe, a device, or a document that is damaged or absurdly large.
+        ConfigError: no adapter.
+    """
+    names = _names(path) if Path(path).is_dir() else set()
+    for name in (ADAPTER, ADAPTER_WEIGHTS):
+        if name not in names:
+            raise ConfigError(
+                f"{path}: no {name} there; allowed: a folder that peft saved an adapter in, as "
+                "safetensors"
+            )
+    found: dict[str, Any] = _document(path, Path(path) / ADAPTER)
+    return found
+
+
+def stored_tensors(path: str) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Name -> (dtype, shape) of all that a folder's safetensors hold, from their headers alone.
+
+    Args:
+        path: a folder; of anything else nothing is known.
+
+    Raises:
+        StoreError: a file is damaged.
+    """
+    found = {}
+    for file in sorted(Path(path).glob("*.safetensors")) if Path(path).is_dir() else ():
+        try:
+            with foreign_files.open_file(file) as opened:
+                size = int.from_bytes(opened.read(8), "little")
+                header = json.loads(opened.read(min(size, _MOST_BYTES)))
+            for name, facts in header.items():
+                if name != "__metadata__":
+                    found[name] = (str(facts["dtype"]), tuple(map(int, facts["shape"])))
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+            raise StoreError(f"{path}: {file.name} is damaged ({in_short(error)})") from error
+    return found
+
+
+def _names(path: str) -> set[str]:
+    """Names of a folder's files; raises StoreError for what is no ordinary file."""
     try:
-        files = [file for file in sorted(folder.iterdir()) if not file.is_dir()]
+        files = [file for file in sorted(Path(path).iterdir()) if not file.is_dir()]
         for file in files:
             foreign_files.require_file(file)
             if file.suffix == ".json" and file.stat().st_size > _MOST_BYTES:
@@ -43,45 +126,7 @@ def check_files(path: str, trust_remote_code: bool = False) -> None:
     except OSError as error:
         named = f"{error.filename}: " if error.filename else ""
         raise StoreError(f"{path}: {named}{error.strerror or error}") from error
-    names = {file.name for file in files}
-    if _ADAPTER in names:
-        raise StoreError(
-            f"{path}: an adapter ({_ADAPTER}), whose base model is elsewhere; merge it into its "
-            "model, and give the folder that the whole was saved in"
-        )
-    for name in sorted(names):
-        if name.endswith(_INDEX):
-            _check_index(path, folder / name)
-    if "config.json" in names:
-        _check_config(path, _document(path, folder / "config.json"), trust_remote_code)
-
-
-def opens_as(architectures: Sequence[str], model_type: str) -> Literal["causal", "encoder", ""]:
-    """What a checkpoint is opened as, from its config.json: "" for what cannot be compared.
-
-    A causal LM where it was saved as one, or says nothing; the text decoder of a model for text and
-    pictures; else an encoder or a decoder without its head, which maps take and a lens does not.
-
-    Args:
-        architectures: the classes that it was saved as.
-        model_type: as transformers calls it.
-    """
-    from transformers.models.auto.modeling_auto import (
-        MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
-        MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
-        MODEL_MAPPING_NAMES,
-    )
-
-    known = set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values())
-    causal = [name for name in architectures if name in known or name.endswith("ForCausalLM")]
-    if causal or not architectures:
-        return "causal"
-    if model_type in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES:
-        return ""
-    is_wrapped = any(name.endswith("ForConditionalGeneration") for name in architectures)
-    if is_wrapped and model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
-        return "causal"
-    return "encoder" if model_type in MODEL_MAPPING_NAMES and not is_wrapped else ""
+    return {file.name for file in files}
 
 
 def check_size(path: str, empty: Any) -> None:
@@ -150,3 +195,16 @@ def _document(path: str, file: Path) -> Any:
     if not isinstance(found, dict):
         raise StoreError(f"{path}: {file.name} cannot be read (no JSON object)")
     return found
+
+
+def in_short(error: Exception) -> str:
+    """An error's first line, cut to a readable length; where transformers proposes to trust code
+    or a pickle, or misses a package, what to do instead."""
+    if isinstance(error, UnpicklingError):
+        return "a pickle that holds more than tensors, and is not executed; save as safetensors"
+    if "trust_remote_code" in str(error):
+        return "it comes with code of its own; set trust_remote_code = true if you trust that"
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        return f"{error.name} is not installed; pip install {error.name}"
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0] if len(lines[0]) <= 200 else f"{lines[0][:197]}..."

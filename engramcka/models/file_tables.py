@@ -73,6 +73,7 @@ class FileTable(nn.Module):
     def __init__(self, parts: list[Stored], scales: list[Stored], dtype: torch.dtype) -> None:
         super().__init__()
         self._parts, self._scales, self._dtype = parts, scales, dtype
+        self.keys = tuple(part.key for part in (*parts, *scales))
         self._ends = list(accumulate(part.shape[0] for part in parts))
         self.num_embeddings = self._ends[-1]
         self.embedding_dim = parts[0].shape[1]
@@ -139,6 +140,12 @@ def tables_in_files(path: str, model_class: Any, dtype: torch.dtype) -> Any:
     WithTablesInFiles.__name__ = WithTablesInFiles.__qualname__ = model_class.__name__
     WithTablesInFiles.__module__ = model_class.__module__
     return WithTablesInFiles
+
+
+def keys_in_files(model: nn.Module) -> frozenset[str]:
+    """Names in the files of all that the tables of a model leave there."""
+    tables = [module for module in model.modules() if isinstance(module, FileTable)]
+    return frozenset(key for table in tables for key in table.keys)
 
 
 def _table(path: str, name: str, stored: Mapping[str, Stored], dtype: torch.dtype) -> FileTable:

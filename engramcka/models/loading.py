@@ -9,32 +9,48 @@ import importlib
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import (
-    AutoConfig,
-    AutoModel,
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    PreTrainedModel,
-)
+from transformers import PreTrainedModel
 
-import engramcka.models.engram  # noqa: F401  (registers our architectures)
 from engramcka.errors import ConfigError, StoreError
+from engramcka.models import adapters
+from engramcka.models.architectures import NOT_OPENED, concrete
 from engramcka.models.blocks import OwnModel
-from engramcka.models.checkpoint_files import check_files, check_size, opens_as
-from engramcka.models.file_tables import tables_in_files
+from engramcka.models.checkpoint_files import in_short
+from engramcka.models.describing import Described, described, require_offsets
+from engramcka.models.file_tables import keys_in_files, tables_in_files
+from engramcka.models.loading_report import judge
 from engramcka.models.tensor_parallel import require_sharding
 
-_NOT_CAUSAL = "not a causal LM or encoder that can be loaded"
+
+@dataclass(frozen=True)
+class Loaded:
+    """A checkpoint that was opened.
+
+    Attributes:
+        model: in eval mode.
+        tokenizer: a fast one.
+        notes: what whoever reads the results should know of the checkpoint, a sentence each.
+    """
+
+    model: PreTrainedModel
+    tokenizer: Any
+    notes: tuple[str, ...] = ()
 
 
-def load_model(
+def load_model(path: str, **options: Any) -> tuple[PreTrainedModel, Any]:
+    """Model in eval mode and its fast tokenizer; arguments and errors are `load_checkpoint`'s."""
+    loaded = load_checkpoint(path, **options)
+    return loaded.model, loaded.tokenizer
+
+
+def load_checkpoint(
     path: str,
     *,
     dtype: str = "auto",
@@ -43,13 +59,14 @@ def load_model(
     parallel: str = "none",
     attn_implementation: str | None = None,
     quantization: str = "none",
+    adapter: str | None = None,
     tables: str = "memory",
     device: str = "cpu",
-) -> tuple[PreTrainedModel, Any]:
-    """Model in eval mode on ``device``, and its fast tokenizer.
+) -> Loaded:
+    """A saved model on ``device``.
 
     Args:
-        path: local folder or hub name.
+        path: local folder, GGUF file, or hub name.
         dtype: "float32", "bfloat16", "float16", or "auto" for the checkpoint's.
         revision: branch, tag or commit on the hub.
         trust_remote_code: run Python code that comes with the checkpoint.
@@ -58,76 +75,90 @@ def load_model(
             group, which is there; all of them call this together.
         attn_implementation: "eager", "sdpa", ..; None for transformers' choice.
         quantization: "8bit" or "4bit" quantises while loading, "none" leaves the checkpoint as it
-            is (one that is quantised already stays so).
+            is (one that is quantised already stays so, but fp8, mxfp4, compressed-tensors
+            and GGUF are made whole).
+        adapter: local folder or hub name of an adapter that peft applies to the model.
         tables: "file" leaves memory tables in their files, see `engramcka.models.file_tables`.
         device: where the model goes.
 
     Raises:
-        StoreError: nothing there, or the weights cannot be read.
-        ConfigError: neither a causal LM nor an encoder, no fast tokenizer, no bitsandbytes to
-            quantise with, or it cannot be shared out over the ranks.
+        StoreError: nothing there, the weights cannot be read, or they are not all the model's.
+        ConfigError: neither a causal LM nor an encoder, no fast tokenizer, no package to read or
+            quantise its weights with, no adapter that fits, or it cannot be shared out over the
+            ranks.
     """
-    shared = {"revision": revision, "trust_remote_code": trust_remote_code}
-    _check_local(path)
-    check_files(path, trust_remote_code)
-    tokenizer = _tokenizer(path, shared)
-    config = _read_config(path, shared)
-    stored = getattr(config, "quantization_config", None)
-    is_quantized = quantization != "none" or stored is not None
-    options: dict[str, Any] = {"attn_implementation": attn_implementation}
-    if not trust_remote_code:
-        check_size(path, empty_model(path, config))
+    said: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
+    with described(path, quantization=quantization, device=device, **said) as found:
+        tokenizer = found.tokenizer()
+        places = _places(found, parallel, quantization, dtype, device)
+        if quantization != "none":
+            places["quantization_config"] = _bitsandbytes(quantization)
+        look = found.looked_at if tables == "memory" else found.not_looked_at
+        opener = look.opener
+        if tables == "file":
+            stored = concrete(opener, found.config, path, found.shared)
+            opener = tables_in_files(path, stored, _dtype(found.config, dtype))
+        if attn_implementation is not None:
+            places["attn_implementation"] = attn_implementation
+        try:
+            model, report = opener.from_pretrained(
+                found.place,
+                dtype=dtype,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+                **found.shared,
+                **found.reading,
+                **places,
+            )
+        except ValueError as error:
+            what = "cannot be shared out by parallel = 'tp'" if parallel == "tp" else NOT_OPENED
+            raise ConfigError(f"{path}: {what} ({in_short(error)})") from error
+        except Exception as error:
+            raise StoreError(f"{path}: the model cannot be loaded ({in_short(error)})") from error
+        if found.reading and dtype != "auto":
+            _cast(model, getattr(torch, dtype))
+    elsewhere = look.elsewhere | keys_in_files(model)
+    notes = (*look.notes, *judge(path, model, report, elsewhere))
+    notes = tuple(dict.fromkeys(notes))
+    if "device_map" not in places and "distributed_config" not in places:
+        model = model.to(device)
+    if adapter is not None:
+        model, more = adapters.apply(model, adapter, base=path)
+        notes += more
+    return Loaded(model.eval(), tokenizer, notes)
+
+
+def _cast(model: PreTrainedModel, dtype: torch.dtype) -> None:
+    """Give all weights a dtype, but for those that a model always keeps in float32.
+
+    Of a checkpoint that is made whole, transformers leaves what was not quantised as it is stored.
+    """
+    always = {*(model._keep_in_fp32_modules or ()), *(model._keep_in_fp32_modules_strict or ())}
+    for name, weight in model.named_parameters():
+        if weight.is_floating_point() and not always & set(name.split(".")):
+            weight.data = weight.data.to(dtype)
+
+
+def _places(
+    found: Described, parallel: str, quantization: str, dtype: str, device: str
+) -> dict[str, Any]:
+    """Options of ``from_pretrained`` that say where a model goes.
+
+    Raises:
+        ConfigError: it cannot be shared out over the ranks.
+    """
+    is_quantized = found.is_quantized or quantization != "none"
     if parallel == "tp":
         if is_quantized:
             raise ConfigError(
-                f"{path}: its weights are quantised, and parallel = 'tp' shares out whole ones "
-                "only; allowed: 'auto' or 'none'"
+                f"{found.name}: its weights are quantised, and parallel = 'tp' shares out whole "
+                "ones only; allowed: 'auto' or 'none'"
             )
-        empty = empty_model(path, config, trust_remote_code)
-        options["distributed_config"] = _tensor_parallel(path, empty, weight_bytes(config, dtype))
-    elif parallel == "auto":
-        options["device_map"] = "auto"
-    elif is_quantized:
-        options["device_map"] = device  # quantised weights are made there and cannot be moved
-    if quantization != "none":
-        options["quantization_config"] = _bitsandbytes(quantization)
-    model_class = _auto_class(config)
-    if tables == "file":
-        model_class = tables_in_files(path, _concrete(path, config, shared), _dtype(config, dtype))
-    try:
-        found: Any = model_class.from_pretrained(
-            path,
-            dtype=dtype,
-            output_loading_info=True,
-            **shared,
-            **{key: value for key, value in options.items() if value is not None},
-        )
-    except ValueError as error:
-        what = "cannot be shared out by parallel = 'tp'" if parallel == "tp" else _NOT_CAUSAL
-        raise ConfigError(f"{path}: {what} ({_line(error)})") from error
-    except Exception as error:
-        raise StoreError(f"{path}: the model cannot be loaded ({_line(error)})") from error
-    model, report = found
-    _check_complete(path, report)
-    model.eval()
-    is_placed = "device_map" in options or "distributed_config" in options
-    return (model if is_placed else model.to(device)), tokenizer
-
-
-def empty_model(path: str, config: Any, trust_remote_code: bool = False) -> PreTrainedModel:
-    """A model of this config on the meta device: all shapes, no weights.
-
-    Raises:
-        ConfigError: it is neither a causal LM nor an encoder.
-    """
-    try:
-        with torch.device("meta"):
-            model: PreTrainedModel = _auto_class(config).from_config(
-                config, trust_remote_code=trust_remote_code
-            )
-    except Exception as error:  # of whatever the numbers of somebody's config do
-        raise ConfigError(f"{path}: {_NOT_CAUSAL} ({_line(error)})") from error
-    return model
+        itemsize = weight_bytes(found.config, dtype)
+        return {"distributed_config": _tensor_parallel(found.name, found.empty, itemsize)}
+    if parallel == "auto":
+        return {"device_map": "auto"}
+    return {"device_map": device} if is_quantized else {}  # quantised ones cannot be moved
 
 
 def weight_bytes(config: Any, dtype: str) -> int:
@@ -164,40 +195,6 @@ def _tensor_parallel(path: str, empty: PreTrainedModel, itemsize: int) -> Any:
     return DistributedConfig(tp_size=ranks)
 
 
-def _read_config(path: str, shared: dict[str, Any]) -> Any:
-    """A model's config; refuses what is neither a causal LM nor an encoder."""
-    try:
-        config = AutoConfig.from_pretrained(path, **shared)
-    except Exception as error:
-        raise ConfigError(f"{path}: not a model that can be loaded ({_line(error)})") from error
-    if not opens_as(config.architectures or [], config.model_type):
-        raise ConfigError(
-            f"{path}: it was saved as {', '.join(config.architectures)}, which is neither a causal "
-            "LM nor an encoder; give a decoder that was saved with its LM head"
-        )
-    return config
-
-
-def _auto_class(config: Any) -> Any:
-    """The class of transformers that opens a model of this config."""
-    kind = opens_as(config.architectures or [], config.model_type)
-    return AutoModel if kind == "encoder" else AutoModelForCausalLM
-
-
-def _concrete(path: str, config: Any, shared: dict[str, Any]) -> Any:
-    """The class itself that the automatic one would choose."""
-    auto = _auto_class(config)
-    named = getattr(config, "auto_map", None) or {}
-    if shared["trust_remote_code"] and auto.__name__ in named:
-        from transformers.dynamic_module_utils import get_class_from_dynamic_module
-
-        return get_class_from_dynamic_module(
-            named[auto.__name__], path, revision=shared["revision"]
-        )
-    found = auto._model_mapping[type(config)]
-    return found[0] if isinstance(found, tuple | list) else found
-
-
 def _bitsandbytes(quantization: str) -> Any:
     if find_spec("bitsandbytes") is None:
         raise ConfigError(
@@ -207,65 +204,6 @@ def _bitsandbytes(quantization: str) -> Any:
     from transformers import BitsAndBytesConfig
 
     return BitsAndBytesConfig(**{f"load_in_{quantization}": True})
-
-
-def _check_complete(path: str, report: dict[str, Any]) -> None:
-    """Refuse weights that transformers has filled with random numbers.
-
-    A pooler stands behind all blocks and is not run.
-    """
-    missing = [key for key in report["missing_keys"] if "pooler." not in key]
-    unread = sorted(missing) + sorted(map(str, report["mismatched_keys"]))
-    if unread:
-        raise StoreError(
-            f"{path}: {len(unread)} weights are not in the checkpoint or have another shape, the "
-            f"first is {unread[0]}; the checkpoint is incomplete or another model's"
-        )
-
-
-def _check_local(path: str) -> None:
-    """A path that can only be a local one must be there and be a model."""
-    folder = Path(path)
-    if folder.is_dir():
-        if not (folder / "config.json").is_file():
-            raise StoreError(f"{path}: no config.json in this folder; give a saved model's folder")
-    elif folder.exists():
-        raise StoreError(f"{path}: a file; give the folder that a model was saved in")
-    elif folder.is_absolute() or path.startswith((".", "~")) or path.count("/") > 1:
-        raise StoreError(f"{path}: no such folder; give a saved model's folder or a hub name")
-
-
-def _tokenizer(path: str, shared: dict[str, Any]) -> Any:
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(path, use_fast=True, **shared)
-    except Exception as error:
-        raise StoreError(f"{path}: its tokenizer cannot be loaded ({_line(error)})") from error
-    require_offsets(path, tokenizer)
-    return tokenizer
-
-
-def require_offsets(where: str, tokenizer: Any) -> None:
-    """Refuse a tokenizer that gives no character offsets.
-
-    Raises:
-        ConfigError: it is not a fast tokenizer.
-    """
-    if not getattr(tokenizer, "is_fast", False):
-        raise ConfigError(
-            f"{where}: {type(tokenizer).__name__} is not a fast tokenizer and gives no character "
-            "offsets, so tokens cannot be matched to text; convert it to a tokenizer.json"
-        )
-
-
-def _line(error: Exception) -> str:
-    """An error's first line, cut to a readable length; where transformers proposes to trust code
-    or a pickle, what to do instead."""
-    if isinstance(error, UnpicklingError):
-        return "a pickle that holds more than tensors, and is not executed; save as safetensors"
-    if "trust_remote_code" in str(error):
-        return "it comes with code of its own; set trust_remote_code = true if you trust that"
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0] if len(lines[0]) <= 200 else f"{lines[0][:197]}..."
 
 
 def call_function(function: str, folder: str, device: str) -> tuple[nn.Module, Any]:

@@ -21,7 +21,7 @@ def require_peft() -> None:
     """
     if find_spec("peft") is None:
         raise ConfigError(
-            "train = 'lora' needs peft; pip install 'engramcka[lora]', or train = 'memory' or 'all'"
+            "train = 'lora' needs peft; pip install 'engramcka[peft]', or train = 'memory' or 'all'"
         )
 
 

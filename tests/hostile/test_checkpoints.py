@@ -138,7 +138,7 @@ REFUSED: dict[str, tuple[Change, str]] = {
     "an index of numbers": (
         document("model.safetensors.index.json", weight_map={"a": 1}), "no weight_map"),
     "an adapter of another model": (
-        document("adapter_config.json", base_model_name_or_path="../other"), "an adapter"),
+        document("adapter_config.json", base_model_name_or_path="../other"), "an adapter beside"),
     "kernels from the hub": (
         document("config.json", _attn_implementation="evil/kernel"), "code from the hub"),
     "kernels inside": (
@@ -146,7 +146,7 @@ REFUSED: dict[str, tuple[Change, str]] = {
         "code from the hub"),
     "countless layers": (document("config.json", num_hidden_layers=10**9), "num_hidden_layers"),
     "a giant vocabulary": (document("config.json", vocab_size=10**11), "numbers, its files have"),
-    "no heads": (document("config.json", num_attention_heads=0), "cannot be loaded|not a causal"),
+    "no heads": (document("config.json", num_attention_heads=0), "cannot be loaded|not a model"),
     "a config in deep lists": (
         instead("config.json", lambda p: p.write_text(DEEP)), "cannot be read"),
     "a config that is a pipe": (instead("config.json", os.mkfifo), "no config.json"),

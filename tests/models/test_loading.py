@@ -3,21 +3,16 @@ from __future__ import annotations
 import json
 
 import pytest
-import tiny_types
 import torch
 from families import tiny
-from transformers import (
-    AutoConfig,
-    AutoModelForImageTextToText,
-    T5Config,
-    T5ForConditionalGeneration,
-)
+from safetensors.torch import load_file, save_file
+from transformers import T5Config, T5ForConditionalGeneration
 
 from engramcka.config import EngramConfig
 from engramcka.errors import ConfigError, StoreError
-from engramcka.models import find_blocks, graft, load_model, require_stream
-from engramcka.models.blocks import capture_points
-from engramcka.models.loading import require_offsets
+from engramcka.models import find_blocks, graft, load_model
+from engramcka.models.describing import require_offsets
+from engramcka.models.loading import load_checkpoint
 
 
 @pytest.fixture
@@ -81,16 +76,91 @@ def test_broken_weights(saved):
     assert "the checkpoint is incomplete" in one_line(error)
 
 
+def changed(folder, change):
+    """A checkpoint's weights after ``change(weights)``."""
+    weights = load_file(folder / "model.safetensors")
+    change(weights)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
 def test_missing_weights_are_not_made_up(saved):
     """transformers would fill them with random numbers and go on."""
-    from safetensors.torch import load_file, save_file
-
-    weights = load_file(saved / "model.safetensors")
-    weights.pop("model.layers.1.mlp.up_proj.weight")
-    save_file(weights, saved / "model.safetensors", metadata={"format": "pt"})
+    changed(saved, lambda weights: weights.pop("model.layers.1.mlp.up_proj.weight"))
     with pytest.raises(StoreError) as error:
         load_model(str(saved))
     assert "model.layers.1.mlp.up_proj.weight" in one_line(error)
+
+
+def test_weights_without_a_place_are_said(saved):
+    changed(saved, lambda weights: weights.update({"secret_gate.weight": torch.ones(3)}))
+    assert load_checkpoint(str(saved)).notes == (
+        "one weight of the checkpoint is not part of the model that was opened "
+        "(secret_gate.weight)",
+    )
+    changed(saved, lambda weights: weights.update({"model.hidden.bias": torch.ones(2)}))
+    (note,) = load_checkpoint(str(saved)).notes
+    assert note.startswith("2 weights of the checkpoint are not part of the model")
+    assert "(the first is model.hidden.bias)" in note
+
+
+def test_weights_that_transformers_makes_itself_are_not_said(saved):
+    inside = {f"model.layers.{n}.self_attn.rotary_emb.inv_freq": torch.ones(4) for n in range(3)}
+    changed(saved, lambda weights: weights.update(inside))
+    assert load_checkpoint(str(saved)).notes == ()
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "mixtral"])
+def test_fewer_blocks_than_the_checkpoint_holds(family, tokenizer, tmp_path):
+    tiny(family, len(tokenizer)).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    settings = json.loads((tmp_path / "config.json").read_text())
+    key = "n_layer" if family == "gpt2" else "num_hidden_layers"
+    assert settings[key] == 3
+    settings[key] = 2
+    settings.pop("layer_types", None)
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    with pytest.raises(StoreError) as error:
+        load_model(str(tmp_path))
+    assert "its config.json says 2 blocks, and its weights are of 3" in one_line(error)
+    assert error.value.exit_code == 2
+
+
+def test_a_block_for_drafts_may_stand_behind_the_last(saved):
+    """DeepSeek-V3 and others predict further tokens with a block that is not run here."""
+
+    def draft(weights):
+        inside = [name for name in weights if name.startswith("model.layers.2.")]
+        weights.update({n.replace("layers.2", "layers.3"): weights[n].clone() for n in inside})
+
+    changed(saved, draft)
+    with pytest.raises(StoreError, match="says 3 blocks, and its weights are of 4"):
+        load_model(str(saved))
+    settings = json.loads((saved / "config.json").read_text())
+    (saved / "config.json").write_text(json.dumps({**settings, "num_nextn_predict_layers": 1}))
+    (note,) = load_checkpoint(str(saved)).notes
+    assert "model.layers.3." in note
+
+
+def test_another_shape_is_named(saved):
+    name = "model.layers.0.input_layernorm.weight"
+    changed(saved, lambda weights: weights.update({name: torch.ones(7)}))
+    with pytest.raises(StoreError) as error:
+        load_model(str(saved))
+    assert f"{name} is (7,) in the checkpoint and (32,) by its config.json" in one_line(error)
+    assert error.value.exit_code == 2
+
+
+def test_a_model_without_a_head_that_is_missing_one(saved, tokenizer, tmp_path):
+    folder = tmp_path / "headless"
+    tiny("qwen3", len(tokenizer)).model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    settings = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(
+        json.dumps({**settings, "architectures": ["Qwen3ForCausalLM"]})
+    )
+    with pytest.raises(StoreError) as error:
+        load_model(str(folder))
+    assert "1 weights are not in the checkpoint, the first is lm_head.weight" in one_line(error)
 
 
 def test_neither_a_causal_lm_nor_an_encoder(saved, tmp_path, tokenizer):
@@ -112,9 +182,10 @@ def test_neither_a_causal_lm_nor_an_encoder(saved, tmp_path, tokenizer):
 def test_no_tokenizer(saved):
     for file in saved.glob("tokenizer*"):
         file.unlink()
-    with pytest.raises(StoreError) as error:
+    with pytest.raises(ConfigError) as error:
         load_model(str(saved))
-    assert "tokenizer" in one_line(error)
+    assert "no tokenizer in this folder (tokenizer.json, " in one_line(error)
+    assert "copy those files from the model that this one was made of" in one_line(error)
 
 
 def test_loads_across_devices_and_with_another_attention(saved):
@@ -139,9 +210,12 @@ def test_a_checkpoint_that_is_quantised_already_is_not_moved(saved, monkeypatch)
     settings = json.loads((saved / "config.json").read_text())
     settings["quantization_config"] = {"quant_method": "gptq", "bits": 4}
     (saved / "config.json").write_text(json.dumps(settings))
-    with pytest.raises((StoreError, ConfigError)) as error:
+    with pytest.raises(ConfigError) as error:
         load_model(str(saved))
-    assert "cannot be loaded" in one_line(error)
+    assert "quantised by gptq, which cannot be read here (" in one_line(error)
+    assert "pip install" in one_line(error)
+    settings["quantization_config"] = {"quant_method": "fp8"}
+    (saved / "config.json").write_text(json.dumps(settings))
     with pytest.raises(ConfigError) as error:
         load_model(str(saved), parallel="tp")
     assert "its weights are quantised, and parallel = 'tp' shares out whole ones" in one_line(error)
@@ -154,25 +228,3 @@ def test_a_tokenizer_without_offsets():
     with pytest.raises(ConfigError) as error:
         require_offsets("m", Slow())
     assert "m: Slow is not a fast tokenizer and gives no character offsets" in one_line(error)
-
-
-@pytest.mark.parametrize("kind", ["gemma3", "qwen3_5"])
-def test_a_model_for_text_and_pictures_opens_as_its_decoder(kind, tmp_path, tokenizer):
-    """Saved as ForConditionalGeneration; fed with text alone it gives the logits of the whole."""
-    config = AutoConfig.for_model(kind)
-    tiny_types.shrink(config)
-    config.text_config.vocab_size = len(tokenizer)
-    small = {"image_size": 28, "patch_size": 14, "depth": 2, "num_heads": 4, "out_hidden_size": 32}
-    for key in small.keys() & vars(config.vision_config).keys():
-        setattr(config.vision_config, key, small[key])
-    torch.manual_seed(0)
-    whole = AutoModelForImageTextToText.from_config(config).eval()
-    whole.save_pretrained(tmp_path)
-    tokenizer.save_pretrained(tmp_path)
-    assert type(whole).__name__.endswith("ForConditionalGeneration")
-    loaded, _ = load_model(str(tmp_path), dtype="float32")
-    require_stream(loaded, capture_points(loaded), tiny_types.IDS, is_chain=True)
-    ids = torch.from_numpy(tiny_types.IDS)[None]
-    with torch.no_grad():
-        found = loaded(input_ids=ids, use_cache=False).logits
-        assert torch.equal(found, whole(input_ids=ids, use_cache=False).logits)

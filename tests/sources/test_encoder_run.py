@@ -15,7 +15,7 @@ from engramcka.data import train_tokenizer
 from engramcka.data.documents import Document
 from engramcka.errors import ConfigError
 from engramcka.models import find_blocks, find_unembedding, load_model
-from engramcka.models.checkpoint_files import opens_as
+from engramcka.models.kinds import opens_as
 
 CONFIG = """
 [run]
@@ -97,7 +97,7 @@ def test_only_the_pooler_may_be_missing(folder: Path) -> None:
         (["SomebodysForCausalLM"], "theirs", "causal"),
         (["BertModel"], "bert", "encoder"),
         (["ModernBertForMaskedLM"], "modernbert", "encoder"),
-        (["Gemma3ForConditionalGeneration"], "gemma3", "causal"),
+        (["Gemma3ForConditionalGeneration"], "gemma3", "multimodal"),
         (["T5ForConditionalGeneration"], "t5", ""),
         (["SomebodysModel"], "theirs", ""),
     ],

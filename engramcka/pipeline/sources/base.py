@@ -69,6 +69,7 @@ class OpenModel:
     as_one: World = ALONE  # the ranks that hold it as one, and run all passes together
     described: MemoryTable | None = None  # its memory modules, where the config describes them
     blocks: str | None = None  # pattern of its blocks' names; None: they are found
+    notes: tuple[str, ...] = ()  # what whoever reads the results should know of it, a sentence each
 
     @property
     def pad_id(self) -> int:

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import glob
 import json
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from engramcka.config import Config, LoadedModel
-from engramcka.errors import ConfigError
-from engramcka.models.checkpoint_files import opens_as
+from engramcka.errors import ConfigError, EngramckaError, StoreError
+from engramcka.models.checkpoint_files import ADAPTER, GGUF, check_adapter, in_place_of_a_model
+from engramcka.models.kinds import Kind, opens_as
 from engramcka.pipeline.identity import content_digest
 from engramcka.pipeline.sources.base import Checkpoint, OpenModel, Shape, Source, step_store
 from engramcka.pipeline.sources.revisions import NotListed, matching, step_of
 from engramcka.pipeline.sources.trained import shape_of
 
-_MODEL_FILES = ("*.safetensors", "*.bin", "config.json", "tokenizer.*", "*.py")
+if TYPE_CHECKING:
+    from engramcka.models.describing import Described
+
+_MODEL_FILES = ("*.safetensors", "*.bin", "config.json", "tokenizer.*", "*.py", ADAPTER)
 _LOAD_KEYS = (
     "path",
     "revision",
@@ -28,6 +34,7 @@ _LOAD_KEYS = (
     "attn_implementation",
     "quantization",
     "tables",
+    "adapter",
 )
 _RANKS_NAMED = 5  # numbers of ranks for which a model's memory is printed
 
@@ -51,7 +58,7 @@ class HfSource(Source):
 
         try:
             return bool(find_memories(self._empty(self.last)[0]))
-        except ConfigError:
+        except (ConfigError, StoreError):
             return True  # loading says what is wrong with the file
 
     @cached_property
@@ -120,6 +127,9 @@ class HfSource(Source):
                     f"install it, or leave {key} out",
                 )
 
+        if table.adapter is not None:
+            self._check_adapter(table.adapter)
+
     def _check_revision(self) -> None:
         """A revision of a folder would be passed over, and a series be one checkpoint often."""
         if self.table.revision is not None and is_only_local(self.table.path):
@@ -129,16 +139,34 @@ class HfSource(Source):
                 "a revision is of a hub name; of local checkpoints path names each, or is a glob",
             )
 
+    def _check_adapter(self, adapter: str) -> None:
+        """A local adapter must be there, and what applies it installed."""
+        path = ("models", self.name, "adapter")
+        if find_spec("peft") is None:
+            raise self.config.error(
+                path,
+                f"found {adapter!r}, peft is not installed here",
+                "pip install 'engramcka[peft]'",
+            )
+        if is_only_local(adapter):
+            try:
+                check_adapter(adapter)
+            except EngramckaError as error:
+                raise self.config.error(path, str(error)) from error
+
     def _check_path(self, path: str) -> None:
-        """A path that can only be a local one must be a saved model's folder."""
-        if is_only_local(path) and not (Path(path) / "config.json").is_file():
+        """A path that can only be a local one must be a saved model's folder, or a GGUF file."""
+        if not is_only_local(path) or (path.endswith(GGUF) and Path(path).is_file()):
+            return
+        if not (Path(path) / "config.json").is_file():
+            adapter = (Path(path) / ADAPTER).is_file()
             raise self.config.error(
                 ("models", self.name, "path"),
-                f"no model in {path!r}",
-                "allowed: a folder with a config.json, or a hub name",
+                in_place_of_a_model(path, whole=False) if adapter else f"no model in {path!r}",
+                "allowed: a folder with a config.json, a .gguf file, or a hub name",
             )
 
-    def _opens_as(self, folder: str) -> str:
+    def _opens_as(self, folder: str) -> Kind:
         """What a local model is opened as, see `opens_as`; "causal" where it is not known yet."""
         file = Path(folder).expanduser() / "config.json"
         try:
@@ -151,7 +179,8 @@ class HfSource(Source):
     @property
     def has_head(self) -> bool:
         """Whether it has an LM head that a lens can read."""
-        return all(self._opens_as(one.table.path) == "causal" for one in self.checkpoints)
+        kinds = {self._opens_as(one.table.path) for one in self.checkpoints}
+        return kinds <= {"causal", "multimodal"}
 
     def _check_kind(self, folder: str) -> None:
         """A local model must be a causal LM or an encoder; the loader says so too, but later."""
@@ -166,11 +195,16 @@ class HfSource(Source):
 
     def made_from(self, checkpoint: Checkpoint) -> dict[str, Any]:
         """The table and a digest of local files; as stored where the files are gone."""
-        folder = Path(checkpoint.table.path).expanduser()
-        files = [file for pattern in _MODEL_FILES for file in folder.glob(pattern)]
-        content = content_digest(files)
-        content = content or checkpoint.stored_inputs.get("model", {}).get("content")
-        return {**super().made_from(checkpoint), **({"content": content} if content else {})}
+        made = super().made_from(checkpoint)
+        if made["adapter"] is None:
+            del made["adapter"]  # stores that were made before there were any do not name it
+        stored = checkpoint.stored_inputs.get("model", {})
+        digests = {
+            "content": content_digest(_files(checkpoint.table.path)),
+            "adapter_content": content_digest(_files(checkpoint.table.adapter)),
+        }
+        known = {key: found or stored.get(key) for key, found in digests.items()}
+        return {**made, **{key: found for key, found in known.items() if found}}
 
     def shape(self, checkpoint: Checkpoint) -> Shape:
         """The size that its config.json says."""
@@ -182,13 +216,33 @@ class HfSource(Source):
         found = replace(found, weights=held * bits / 8, in_files=in_files)
         return found if self.has_head else replace(found, vocabulary=0)
 
+    def remarks(self) -> Iterator[str]:
+        """What its files say of it before its weights are read, those of every checkpoint."""
+        from engramcka.models.vocabulary import unknown_ids
+
+        for checkpoint in self.checkpoints:
+            with self._described(checkpoint) as found:
+                if not Path(found.place).is_dir():
+                    continue  # on the hub
+                more = unknown_ids(found.empty, found.tokenizer())
+                is_whole = self.table.tables == "memory"
+                notes = (found.looked_at if is_whole else found.not_looked_at).notes
+            for note in (*notes, *more):
+                yield f"models.{self.name}: {note}"
+
     def open(self, checkpoint: Checkpoint, device: str) -> OpenModel:
-        """Load it with transformers; see `engramcka.models.load_model`."""
-        from engramcka.models import load_model
+        """Load it with transformers; see `engramcka.models.loading.load_checkpoint`."""
+        from engramcka.models.loading import load_checkpoint
 
         load_args = {key: getattr(checkpoint.table, key) for key in _LOAD_KEYS}
-        model, tokenizer = load_model(**load_args, device=device)
-        return OpenModel(model, tokenizer, load_args, described=self.table.engram)
+        found = load_checkpoint(**load_args, device=device)
+        return OpenModel(
+            found.model,
+            found.tokenizer,
+            load_args,
+            described=self.table.engram,
+            notes=found.notes,
+        )
 
     def open_for_training(self, checkpoint: Checkpoint) -> OpenModel:
         """Load it whole, in float32, on the CPU, from where a training takes it."""
@@ -229,24 +283,32 @@ class HfSource(Source):
 
     def _empty(self, checkpoint: Checkpoint) -> tuple[Any, int]:
         """A model without weights, and the bytes of one of its numbers."""
-        from transformers import AutoConfig
+        from engramcka.models.loading import weight_bytes
 
-        from engramcka.models.checkpoint_files import check_files
-        from engramcka.models.loading import empty_model, weight_bytes
+        with self._described(checkpoint) as found:
+            return found.empty, weight_bytes(found.config, checkpoint.table.dtype)
 
-        table: LoadedModel = checkpoint.table
-        check_files(table.path, table.trust_remote_code)
-        try:
-            found = AutoConfig.from_pretrained(
-                table.path, revision=table.revision, trust_remote_code=table.trust_remote_code
-            )
-        except (OSError, ValueError) as error:
-            reason = str(error).splitlines()[0][:160]
-            raise self.config.error(
-                ("models", self.name, "path"), f"no model to be read ({reason})"
-            ) from error
-        empty = empty_model(table.path, found, table.trust_remote_code)
-        return empty, weight_bytes(found, table.dtype)
+    def _described(self, checkpoint: Checkpoint) -> AbstractContextManager[Described]:
+        from engramcka.models.describing import described
+
+        table = checkpoint.table
+        return described(
+            table.path,
+            revision=table.revision,
+            trust_remote_code=table.trust_remote_code,
+            quantization=table.quantization,
+            device=None,
+        )
+
+
+def _files(place: str | None) -> list[Path]:
+    """The local files of a model or an adapter that decide what it computes."""
+    if place is None:
+        return []
+    path = Path(place).expanduser()
+    if path.is_file():
+        return [path]
+    return [file for pattern in _MODEL_FILES for file in path.glob(pattern)]
 
 
 def stored_bits(config: Any, itemsize: int, quantization: str = "none") -> float:
@@ -256,11 +318,9 @@ def stored_bits(config: Any, itemsize: int, quantization: str = "none") -> float
     method = str(stored.get("quant_method", ""))
     if quantization != "none" or stored.get("load_in_8bit") or stored.get("load_in_4bit"):
         return 4.0 if quantization == "4bit" or stored.get("load_in_4bit") else 8.0
-    if method == "mxfp4":
-        return 4.25
     if method in ("gptq", "awq"):
         return float(stored.get("bits", 4))
-    return 8.0 if "fp8" in method else 8.0 * itemsize
+    return 8.0 * itemsize  # fp8, mxfp4 and compressed-tensors are made whole
 
 
 def is_only_local(path: str) -> bool:

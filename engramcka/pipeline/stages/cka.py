@@ -14,6 +14,7 @@ from engramcka.pipeline.context import Context
 from engramcka.pipeline.spec import CheckpointPair, RunSpec
 from engramcka.pipeline.stages.extract import finished_store, left_out_words, noticing_damage
 from engramcka.pipeline.stages.importing import BY_ROW, BY_SPAN, GUESSED, IDENTITY, NUMBERING
+from engramcka.pipeline.stages.models import NOTES, noted
 from engramcka.pipeline.tasks import Task
 from engramcka.pipeline.where import FEWEST, rows_where
 from engramcka.plain_text import first_line
@@ -117,12 +118,21 @@ def compute_map(
     facts["device"] = context.device
     facts["unmatched_samples"] = lost
     left_out = _left_out(context.config, pair, stores, lost)
+    notes = [
+        note
+        for one, store in ((pair.y, y), (pair.x, x))
+        for note in noted(one, store.attributes.get(NOTES))
+    ]
     result = replace(
         result,
         provenance=facts,
         where=where_text(cka.where),
         left_out=left_out,
-        warnings=(*_guessed(context.config, pair, stores), *result.warnings),
+        warnings=(
+            *dict.fromkeys(notes),
+            *_guessed(context.config, pair, stores),
+            *result.warnings,
+        ),
     )
     if pair.step is not None:
         result = replace(result, series=pair.map, step=pair.step)

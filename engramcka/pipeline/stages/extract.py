@@ -15,9 +15,12 @@ from engramcka.pipeline.sources.activations import is_complete
 from engramcka.pipeline.spec import RunSpec
 from engramcka.pipeline.stages.importing import BY_SPAN, IDENTITY
 from engramcka.pipeline.stages.models import (
+    NOTES,
+    noted,
     open_model,
     passages_for,
     ranks_for,
+    require_known_tokens,
     require_own_gpus,
 )
 from engramcka.pipeline.tasks import Task
@@ -84,7 +87,10 @@ def _fill(
     passages = passages_for(context, opened.tokenizer)
     if context.world.first:
         _note_samples(context, progress, passages)
+        for warning in noted(checkpoint, opened.notes):
+            progress.note("warning", warning)
     _require_documents(context.config, passages)
+    require_known_tokens(context, checkpoint, opened, passages.ids)
     points = capture_points(
         opened.model,
         table.points,
@@ -118,6 +124,7 @@ def _fill(
             "asked": context.config.data.samples,
             "versions": provenance.versions(),
             "device": context.device,
+            **({NOTES: list(opened.notes)} if opened.notes else {}),
             **({} if readout is None else {READINGS_ATTRIBUTE: READINGS_VERSION}),
         },
         inputs=checkpoint.inputs,

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -28,7 +28,14 @@ from engramcka.pipeline.stages.extract import (
     READINGS_VERSION,
     finished_store,
 )
-from engramcka.pipeline.stages.models import open_model, passages_for, ranks_for
+from engramcka.pipeline.stages.models import (
+    NOTES,
+    noted,
+    open_model,
+    passages_for,
+    ranks_for,
+    require_known_tokens,
+)
 from engramcka.pipeline.tasks import Task
 from engramcka.pipeline.where import rows_where
 from engramcka.progress import TaskProgress
@@ -117,6 +124,8 @@ def compute_curve(
         where=where_text(lens.where),
         provenance={**facts, "versions": provenance.versions()},
     )
+    notes = noted(curve.checkpoint, store.attributes.get(NOTES))
+    result = replace(result, warnings=(*notes, *result.warnings))
     results.write_result(context.results, curve.name, result, inputs)
     progress.update(progress.total, info=f"n = {len(rows)}")
 
@@ -142,6 +151,7 @@ def _read(context: Context, progress: TaskProgress, store: Any, curve: CurveSpec
 
     with open_model(context, curve.checkpoint) as opened:
         passages = passages_for(context, opened.tokenizer)
+        require_known_tokens(context, curve.checkpoint, opened, passages.ids)
         if len(passages.samples) != store.n_samples:
             raise StoreError(
                 f"{store.path}: holds {store.n_samples} samples, the text now gives "
@@ -217,6 +227,7 @@ def measure_passages(
         require_memory(opened.memories, checkpoint.model)
         opened.require_memories()
         texts = _passages(context, opened.tokenizer, gates.passages)
+        require_known_tokens(context, checkpoint, opened, [text.ids for text in texts])
         facts = {
             "model": opened.load_args,
             "device": context.device,
@@ -225,6 +236,8 @@ def measure_passages(
         }
         read = _OverPassages(context, opened, checkpoint.model, texts, gates, progress)
         result, tokens = measure(read, label=checkpoint.source.label, provenance=facts)
+        notes = noted(checkpoint, opened.notes)
+        result = replace(cast(Any, result), warnings=(*notes, *result.warnings))
     if context.world.first:
         results.write_result(context.results, checkpoint.model, result, inputs)
     progress.update(progress.total, info=f"{len(texts)} passages, {tokens} tokens")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,9 @@ from engramcka.pipeline.tasks import Ranks
 
 if TYPE_CHECKING:
     from engramcka.data import Passages
+
+NOTES = "notes"
+"""Attribute of an activation store: what is to be known of its model's checkpoint, if anything."""
 
 
 def ranks_for(source: Source, ranks: Ranks) -> Ranks:
@@ -85,3 +88,28 @@ def passages_for(context: Context, tokenizer: Any) -> Passages:
             per_document=data.per_document,
             skip_first=data.skip_first,
         )
+
+
+def noted(checkpoint: Checkpoint, notes: Iterable[str] | None) -> tuple[str, ...]:
+    """What is to be known of a checkpoint, as warnings of a result that it is part of."""
+    return tuple(f"{checkpoint.source.label}: {note}" for note in notes or ())
+
+
+def require_known_tokens(
+    context: Context, checkpoint: Checkpoint, opened: OpenModel, texts: Iterable[Any]
+) -> None:
+    """Refuse texts with a token that the model has no row for, before any of them is run.
+
+    Args:
+        context: the run's.
+        checkpoint: of the model.
+        opened: the model.
+        texts: (tokens,) ids of each.
+
+    Raises:
+        ConfigError: names the model, the token and its id.
+    """
+    from engramcka.models.vocabulary import require_rows
+
+    where = f"models.{checkpoint.model}"
+    require_rows(where, opened.model, opened.tokenizer, texts)
