@@ -244,3 +244,8 @@ class GatesTable(Table):
     memory_off: bool = Field(
         True, description="also the loss with the memory silenced, memory/MODEL (section 6.3)"
     )
+    frequency: bool = Field(
+        False,
+        description="also by how often an n-gram stood in the training text (new, rare, frequent), "
+        "of models that are trained here",
+    )

@@ -3,8 +3,8 @@
 from engramcka.lens.curve import lens_curve
 from engramcka.lens.gates import TokenText, gate_map, memory_ablation, token_texts
 from engramcka.lens.logit_lens import PREFIX, LensReadout, read_head
+from engramcka.lens.ngrams import Frequencies, collision_shares, frequencies
 from engramcka.lens.passes import (
-    collision_shares,
     require_gates,
     require_logits,
     require_memory,
@@ -14,9 +14,11 @@ from engramcka.lens.passes import (
 
 __all__ = [
     "PREFIX",
+    "Frequencies",
     "LensReadout",
     "TokenText",
     "collision_shares",
+    "frequencies",
     "gate_map",
     "lens_curve",
     "memory_ablation",

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from engramcka.data.documents import Entity
 from engramcka.errors import ComparisonError
 from engramcka.lens.curve import few_documents
+from engramcka.lens.ngrams import Frequencies
 from engramcka.results import GateMap, GateText, MemoryAblation
 from engramcka.results.statistics import Float, clustered_mean
 
@@ -97,6 +98,8 @@ def gate_map(
     layers: Sequence[int],
     orders: Sequence[int],
     collisions: Float | None = None,
+    frequency: Frequencies | None = None,
+    frequency_collisions: Float | None = None,
     shown: Sequence[GateText] = (),
     label: str = "model",
     provenance: Mapping[str, Any] | None = None,
@@ -113,6 +116,8 @@ def gate_map(
         layers: the modules' blocks.
         orders: n-gram orders.
         collisions: (modules, orders).
+        frequency: how often the tokens' n-grams stood in the training text; further classes.
+        frequency_collisions: (classes of frequency, modules, orders).
         shown: texts token by token.
         label: of the model.
         provenance: kept as it is.
@@ -120,6 +125,9 @@ def gate_map(
     is_text, kind, document = _tokens(texts)
     classes = {ALL: is_text, OUTSIDE: is_text & (kind == "")}
     classes |= {name: kind == name for name in sorted(set(kind.tolist()) - {""})}
+    if frequency is not None:
+        masks = frequency.masks(frequency.classes[:, -1])
+        classes |= {name: mask & is_text for name, mask in masks.items() if (mask & is_text).any()}
     flat = alpha.reshape(len(alpha), -1).astype(np.float64)
     means = [clustered_mean(flat, document, mask.astype(float)) for mask in classes.values()]
     mean, low, high = (
@@ -128,7 +136,7 @@ def gate_map(
     )
     total = shares[is_text].sum(axis=0)
     warnings = few_documents(len(np.unique(document)))
-    if len(classes) == 2:
+    if not any(kind[is_text].tolist()):
         warnings += ("no token of the passages stands in an entity",)
     return GateMap(
         tuple(layers),
@@ -140,6 +148,8 @@ def gate_map(
         orders=tuple(orders),
         order_share=total / total.sum(axis=1, keepdims=True) if total.size else None,
         collisions=collisions,
+        frequencies=() if frequency is None else frequency.names,
+        frequency_collisions=frequency_collisions,
         texts=tuple(shown),
         label=label,
         warnings=warnings,
@@ -152,6 +162,7 @@ def memory_ablation(
     loss_on: Float,
     loss_off: Float,
     *,
+    frequency: Frequencies | None = None,
     label: str = "model",
     provenance: Mapping[str, Any] | None = None,
 ) -> MemoryAblation:
@@ -164,6 +175,8 @@ def memory_ablation(
         texts: the passages; the class is that of the predicted token.
         loss_on: (tokens,) nats, of all passages end to end; NaN where nothing was predicted.
         loss_off: the same without memory.
+        frequency: how often the n-gram that ends before the predicted token stood in the training
+            text; further classes.
         label: of the model.
         provenance: kept as it is.
 
@@ -178,6 +191,9 @@ def memory_ablation(
             "losses are not all finite; load the model in bfloat16 or float32"
         )
     masks = {ALL: used, INSIDE: used & (kind != ""), OUTSIDE: used & (kind == "")}
+    if frequency is not None:
+        before = np.roll(frequency.classes[:, -1], 1)  # of a text's first token: it is not used
+        masks |= {name: mask & used for name, mask in frequency.masks(before).items()}
     classes = {name: mask for name, mask in masks.items() if mask.any()}
     losses = np.nan_to_num(np.stack([loss_on, loss_off, loss_off - loss_on], axis=1))
     means = [clustered_mean(losses, document, mask.astype(float)) for mask in classes.values()]

@@ -7,11 +7,9 @@ numbers in them together.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, cast
 
-import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -20,7 +18,7 @@ from engramcka.errors import ConfigError
 from engramcka.lens.logit_lens import Head
 from engramcka.models import find_blocks
 from engramcka.models.hooks import CapturePoint, PassHooks
-from engramcka.models.memory_modules import BEFORE_START, MemoryModule
+from engramcka.models.memory_modules import MemoryModule
 
 _ROWS, _PIECE = 1024, 4096  # tokens and vocabulary entries whose logits stand in memory at once
 _LOGITS = 1 << 28  # that a model without a head to be read gives at once
@@ -217,57 +215,3 @@ def _losses(head: Head, hidden: Tensor, targets: Tensor) -> Tensor:
         at_target[inside] = logits[inside].gather(1, targets[inside, None] - start)[:, 0].double()
         sums.append(logits.logsumexp(-1).double())
     return torch.stack(sums).logsumexp(0) - at_target
-
-
-Ints = npt.NDArray[np.int64]
-
-
-def collision_shares(
-    memories: Mapping[int, MemoryModule], passages: Sequence[Ints], rows: Ints
-) -> npt.NDArray[np.float64] | None:
-    """Share of the distinct n-grams that are not alone in their row, (modules, orders).
-
-    An n-gram is what a row is looked up by: ids as they are hashed. Two different ones with the
-    same row number share what is stored there (Engram paper, section 2.2). Counted in each head's
-    table by itself; the mean over the heads. N-grams that begin before a passage count where the
-    model hashes an id of its own for that, as ours does.
-
-    Args:
-        memories: the model's.
-        passages: token ids of each, (tokens,).
-        rows: (tokens of all passages, modules, P), as `token_gates` gives them.
-
-    Returns:
-        None where it is not known which ids a module hashes.
-
-    Raises:
-        ConfigError: one n-gram has two rows, so other ids are hashed than was said.
-    """
-    found = []
-    for place, memory in enumerate(memories.values()):
-        windows = [memory.hashed(ids) for ids in passages] if rows.shape[-1] else [None]
-        known = [window for window in windows if window is not None]
-        if len(known) < len(windows):
-            return None
-        window = np.concatenate(known)
-        orders, longest = memory.orders, window.shape[1]
-        heads = rows.shape[2] // len(orders)
-        shares = []
-        for index, order in enumerate(orders):
-            gram, row = window[:, longest - order :], rows[:, place, index * heads :][:, :heads]
-            whole = (gram != BEFORE_START).all(axis=1)
-            distinct = np.unique(np.hstack([gram, row])[whole], axis=0)
-            if len(np.unique(distinct[:, :order], axis=0)) < len(distinct):
-                raise ConfigError(
-                    f"{memory.name}: one {order}-gram of the ids that are said to be hashed has "
-                    "several rows, so others are; mend engram.token_map or leave it out"
-                )
-            shares.append(np.mean([_shared(one) for one in distinct[:, order:].T]))
-        found.append(shares)
-    return np.array(found)
-
-
-def _shared(rows: Ints) -> float:
-    """Share of the entries that are equal to another entry."""
-    _, counts = np.unique(rows, return_counts=True)
-    return float(counts[counts > 1].sum() / len(rows))

@@ -118,6 +118,14 @@ def _check_memory(spec: RunSpec) -> None:
         *((("lens", i, "memory_off"), lens.memory_off) for i, lens in enumerate(config.lens)),
         *((("gates", i, "models"), gates.models) for i, gates in enumerate(config.gates)),
     ]
+    for index, gates in enumerate(config.gates):
+        for name in gates.models if gates.frequency else ():
+            if spec.models[name].training is None:
+                raise config.error(
+                    ("gates", index, "frequency"),
+                    f"{name!r} is not trained here, so what it was trained on is not known",
+                    "allowed: models with source 'train' or 'graft', in a table of their own",
+                )
     having = [name for name, source in spec.models.items() if source.may_have_engram]
     for path, names in asked:
         for name in names:

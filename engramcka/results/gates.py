@@ -14,6 +14,7 @@ from engramcka.results.base import Array, Arrays, Pack, Result, Row, along, coun
 from engramcka.results.statistics import Float
 
 _TYPE = ("type", "layer", "stream")
+_TYPES = ("alpha", "alpha_low", "alpha_high")
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +54,12 @@ class GateMap(Result):
     """(modules, orders) share of the value's squared norm, sum 1."""
     collisions: Float | None = field(default=None, metadata=along("layer", "order"))
     """(modules, orders) share of distinct n-grams not alone in a row."""
+    frequencies: tuple[str, ...] = ()
+    """Classes of n-grams by how often they stood in the training text; types of ``alpha`` too."""
+    frequency_collisions: Float | None = field(
+        default=None, metadata=along("frequency", "layer", "order")
+    )
+    """(frequencies, modules, orders) the collisions of each class."""
     texts: tuple[GateText, ...] = ()
     label: str = "model"
     warnings: tuple[str, ...] = ()
@@ -61,7 +68,16 @@ class GateMap(Result):
     def __post_init__(self) -> None:
         self._set_whole_numbers("layers", "counts", "orders")
         self._set_floats(
-            ["alpha", "alpha_low", "alpha_high", "order_share", "collisions"], None, ""
+            [
+                "alpha",
+                "alpha_low",
+                "alpha_high",
+                "order_share",
+                "collisions",
+                "frequency_collisions",
+            ],
+            None,
+            "",
         )
         if self.alpha.ndim != 3 or self.alpha.shape[:2] != (len(self.types), len(self.layers)):
             raise ComparisonError(

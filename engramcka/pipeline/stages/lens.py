@@ -43,7 +43,7 @@ from engramcka.results.base import Result
 from engramcka.stores import provenance, results
 
 if TYPE_CHECKING:
-    from engramcka.lens import TokenText
+    from engramcka.lens import Frequencies, TokenText
 
 GATES_VERSION = 1
 """Grows when the numbers change, so that older results are computed again."""
@@ -181,6 +181,7 @@ def gates_tasks(spec: RunSpec, gates: GatesTable) -> Iterator[Task]:
             "passages": gates.passages,
             "label": source.label,
             "version": GATES_VERSION,
+            **({"frequency": True} if gates.frequency else {}),
         }
         wanted: dict[str, tuple[Measure, dict[str, Any]]] = {
             "gates": (_gates, {**made_from, "texts": list(gates.texts)})
@@ -209,6 +210,20 @@ class _OverPassages:
     texts: list[TokenText]
     gates: GatesTable
     progress: TaskProgress
+    checkpoint: Checkpoint
+
+    @property
+    def frequency(self) -> Frequencies | None:
+        """How often the texts' n-grams stood in what the model was trained on, if it is asked."""
+        from engramcka.lens import frequencies
+        from engramcka.pipeline.stages.train import training_sequences
+
+        training = self.checkpoint.source.training
+        if not self.gates.frequency or training is None:
+            return None
+        read = training_sequences(self.context, training, self.opened.tokenizer)
+        memory = next(iter(self.opened.memories.values()))
+        return frequencies(memory, [text.ids for text in self.texts], read)
 
 
 def measure_passages(
@@ -234,7 +249,7 @@ def measure_passages(
             "passages": len(texts),
             "versions": provenance.versions(),
         }
-        read = _OverPassages(context, opened, checkpoint.model, texts, gates, progress)
+        read = _OverPassages(context, opened, checkpoint.model, texts, gates, progress, checkpoint)
         result, tokens = measure(read, label=checkpoint.source.label, provenance=facts)
         notes = noted(checkpoint, opened.notes)
         result = replace(cast(Any, result), warnings=(*notes, *result.warnings))
@@ -256,6 +271,8 @@ def _gates(read: _OverPassages, **facts: Any) -> tuple[Result, int]:
     length = read.context.config.data.max_length
     shown = token_texts(opened.tokenizer, own, [()] * len(own), length) if own else texts[:SHOWN]
     alpha, shares, rows = _over_tokens(opened, texts, gates_of, read.progress)
+    ids = [text.ids for text in texts]
+    frequency = read.frequency
     shown_alpha = _over_tokens(opened, shown, gates_of, None)[0]
     ends = np.cumsum([len(text.ids) for text in shown])[:-1]
     result = gate_map(
@@ -264,7 +281,11 @@ def _gates(read: _OverPassages, **facts: Any) -> tuple[Result, int]:
         shares,
         layers=list(memories),
         orders=next(iter(memories.values())).orders if shares.shape[-1] else (),
-        collisions=collision_shares(memories, [text.ids for text in texts], rows),
+        collisions=collision_shares(memories, ids, rows),
+        frequency=frequency,
+        frequency_collisions=(
+            None if frequency is None else collision_shares(memories, ids, rows, frequency)
+        ),
         shown=[
             GateText(text.pieces, part)
             for text, part in zip(shown, np.split(shown_alpha, ends), strict=True)
@@ -293,7 +314,7 @@ def _memory(read: _OverPassages, **facts: Any) -> tuple[Result, int]:
                 return (token_losses(opened.model, head, ids, mask),)
 
             losses.append(_over_tokens(opened, texts, work, read.progress, half=silent)[0])
-    result = memory_ablation(texts, *losses, **facts)
+    result = memory_ablation(texts, *losses, frequency=read.frequency, **facts)
     return result, int(result.counts[0])
 
 

@@ -150,7 +150,7 @@ def train(
     Raises:
         TrainingError: the loss is no longer a number, or the memory does not hold the model.
     """
-    from engramcka.data import spread_sequences, token_sequences
+    from engramcka.data import spread_sequences
     from engramcka.training import train_model
 
     gc.collect()  # a training that failed before this one may have left its model in a cycle
@@ -163,13 +163,7 @@ def train(
         model, tokenizer = training.backbone.build(
             context, training.engram, training.seed, training.experts
         )
-        sequences = token_sequences(
-            tokenizer,
-            corpus.training,
-            length=options.sequence_length,
-            count=options.steps * options.batch_size,
-            seed=training.seed,
-        )
+        sequences = training_sequences(context, training, tokenizer)
         # The same validation text whatever the seed, so that seeds differ by training alone.
         validation, documents = spread_sequences(
             tokenizer,
@@ -194,6 +188,20 @@ def train(
             keep_model=keep_model,
         )
     progress.update(progress.total, info=f"validation loss {record.validation_loss:.3f}")
+
+
+def training_sequences(context: Context, training: TrainingSpec, tokenizer: Any) -> Any:
+    """What a model is trained on, (sequences, length) token ids."""
+    from engramcka.data import token_sequences
+
+    options = context.config.training
+    return token_sequences(
+        tokenizer,
+        context.corpus.training,
+        length=options.sequence_length,
+        count=options.steps * options.batch_size,
+        seed=training.seed,
+    )
 
 
 def _write_curves(
