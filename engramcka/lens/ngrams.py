@@ -34,13 +34,9 @@ class Frequencies:
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """The classes, by the longest order's n-gram."""
-        grams = f"{self.orders[-1]}-grams"
-        return (
-            f"new {grams}",
-            f"rare {grams} (1 to {_RARE - 1} times)",
-            f"frequent {grams} ({_RARE} times or more)",
-        )
+        """The classes, by how many times the longest order's n-gram was seen."""
+        grams = f"{self.orders[-1]}-grams seen"
+        return f"{grams} 0", f"{grams} 1–{_RARE - 1}", f"{grams} {_RARE}+"
 
     @cached_property
     def classes(self) -> Ints:

@@ -57,7 +57,7 @@ def found(model):
 def test_counts_are_those_of_a_dictionary(found, counted) -> None:
     for place, order in enumerate((2, 3)):
         assert found.counts[:, place].tolist() == [count for _, count in counted[order]]
-    assert found.names[0] == "new 3-grams"
+    assert found.names[0] == "3-grams seen 0"
     assert set(np.digitize([count for _, count in counted[2]], [1, 10])) == {0, 1, 2}
     assert found.classes[:, 0].tolist() == [
         0 if count == 0 else 1 if count < 10 else 2 for _, count in counted[2]
@@ -111,7 +111,7 @@ def test_gates_and_losses_by_class(found, counted) -> None:
     off = on + RNG.random(n)
     ablation = memory_ablation(texts, on, off, frequency=found)
     before = {t for t in range(n) if t not in firsts and counts[t - 1] == 0}
-    place = ablation.classes.index("new 3-grams")
+    place = ablation.classes.index("3-grams seen 0")
     assert ablation.counts[place] == len(before)
     assert ablation.loss_on[place] == pytest.approx(np.mean([on[t] for t in before]))
     assert ablation.loss_off[place] == pytest.approx(np.mean([off[t] for t in before]))
