@@ -14,9 +14,9 @@ from transformers import AutoConfig, AutoModelForMultimodalLM, PreTrainedModel
 
 from engramcka.errors import ConfigError
 from engramcka.lens import read_head
-from engramcka.models import find_blocks, load_model
+from engramcka.models import find_blocks, load_model, require_stream
 from engramcka.models.architectures import Unloaded
-from engramcka.models.blocks import capture_points, require_stream
+from engramcka.models.blocks import capture_points
 from engramcka.models.loading import load_checkpoint
 
 IDS = torch.from_numpy(tiny_types.IDS)[None]
