@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from engramcka.config.tables import Name, Table
+from engramcka.config.tables import Name, Place, Table
 
 Value = str | int | float
 
@@ -248,4 +248,10 @@ class GatesTable(Table):
         False,
         description="also by how often an n-gram stood in the training text (new, rare, frequent), "
         "of models that are trained here",
+    )
+    other: Place | None = Field(
+        None,
+        min_length=1,
+        description="other text, on which gates and losses are read too: a file, folder or glob of "
+        "text files, a document each, or python-manual, the running Python's manual in English",
     )

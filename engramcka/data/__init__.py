@@ -1,6 +1,6 @@
 """Text, entities and tokens: what models are trained on and where they are compared."""
 
-from engramcka.data.corpora import Corpus, corpus_inputs, load_corpus
+from engramcka.data.corpora import Corpus, corpus_inputs, load_corpus, other_documents
 from engramcka.data.documents import DataKeyError, Document, Entity
 from engramcka.data.placement import LeftOut, Passages, place_samples
 from engramcka.data.samples import Samples, common_rows, draw_samples
@@ -18,6 +18,7 @@ __all__ = [
     "corpus_inputs",
     "draw_samples",
     "load_corpus",
+    "other_documents",
     "place_samples",
     "spread_sequences",
     "token_sequences",

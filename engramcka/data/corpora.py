@@ -20,7 +20,16 @@ from engramcka.config import DataTable
 from engramcka.data.documents import DataKeyError, Document
 from engramcka.errors import DataError
 
-_NOT_TEXT = {"site-packages", "dist-packages", "test", "tests", "idle_test", "__pycache__"}
+_NOT_TEXT = {
+    "site-packages",
+    "dist-packages",
+    "test",
+    "tests",
+    "idle_test",
+    "pydoc_data",
+    "__pycache__",
+}
+PYTHON_MANUAL = "python-manual"
 _KEYS = ("path", "name", "split", "revision", "text_column", "entities_column", "documents")
 
 
@@ -119,6 +128,29 @@ def python_stdlib() -> list[Document]:
     if not documents:
         raise DataError(f"data: no Python source under {root}; this Python's library is not there")
     return documents
+
+
+def python_manual() -> list[Document]:
+    """The topics of the running Python's manual that `help()` shows: English about code.
+
+    They are no part of `python_stdlib`.
+    """
+    from pydoc_data.topics import topics
+
+    return [Document(f"manual/{name}", text) for name, text in sorted(topics.items()) if text]
+
+
+def other_documents(place: str) -> list[Document]:
+    """Text beside a run's own: "python-manual", or text files, a document each.
+
+    Raises:
+        DataKeyError: there are no such files, or they cannot be read.
+    """
+    if place == PYTHON_MANUAL:
+        return python_manual()
+    from engramcka.data import files
+
+    return list(files.texts(DataTable(source="text", path=place)))
 
 
 def _read_modules(root: Path, paths: Iterable[Path]) -> Iterator[Document]:

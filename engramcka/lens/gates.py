@@ -31,6 +31,7 @@ class TokenText:
     ids: Ints  # (tokens,)
     spans: Ints  # (tokens, 2) characters of each; empty for special tokens
     kind: npt.NDArray[np.str_]  # (tokens,) kind of the entity it stands in; "" outside any
+    is_other: bool = False  # whether it is beside the run's own text
 
     @property
     def is_text(self) -> npt.NDArray[np.bool_]:
@@ -87,7 +88,7 @@ def token_texts(
     return made
 
 
-ALL, OUTSIDE, INSIDE = "all", "outside", "inside an entity"
+ALL, OUTSIDE, INSIDE, OTHER = "all", "outside", "inside an entity", "other text"
 
 
 def gate_map(
@@ -122,12 +123,14 @@ def gate_map(
         label: of the model.
         provenance: kept as it is.
     """
-    is_text, kind, document = _tokens(texts)
+    is_text, is_other, kind, document = _tokens(texts)
     classes = {ALL: is_text, OUTSIDE: is_text & (kind == "")}
     classes |= {name: kind == name for name in sorted(set(kind.tolist()) - {""})}
     if frequency is not None:
         masks = frequency.masks(frequency.classes[:, -1])
         classes |= {name: mask & is_text for name, mask in masks.items() if (mask & is_text).any()}
+    if is_other.any():
+        classes[OTHER] = is_other
     flat = alpha.reshape(len(alpha), -1).astype(np.float64)
     means = [clustered_mean(flat, document, mask.astype(float)) for mask in classes.values()]
     mean, low, high = (
@@ -183,9 +186,10 @@ def memory_ablation(
     Raises:
         ComparisonError: not one predicted token, or losses that are not finite.
     """
-    is_text, kind, document = _tokens(texts)
-    used = is_text & ~np.isnan(loss_on)
-    if not used.any() or not np.isfinite(loss_on[used] + loss_off[used]).all():
+    is_text, is_other, kind, document = _tokens(texts)
+    predicted = ~np.isnan(loss_on)
+    used, other = is_text & predicted, is_other & predicted
+    if not used.any() or not np.isfinite((loss_on + loss_off)[used | other]).all():
         raise ComparisonError(
             f"memory of {label}: {int(used.sum())} tokens are predicted in the passages, and their "
             "losses are not all finite; load the model in bfloat16 or float32"
@@ -194,6 +198,7 @@ def memory_ablation(
     if frequency is not None:
         before = np.roll(frequency.classes[:, -1], 1)  # of a text's first token: it is not used
         masks |= {name: mask & used for name, mask in frequency.masks(before).items()}
+    masks[OTHER] = other
     classes = {name: mask for name, mask in masks.items() if mask.any()}
     losses = np.nan_to_num(np.stack([loss_on, loss_off, loss_off - loss_on], axis=1))
     means = [clustered_mean(losses, document, mask.astype(float)) for mask in classes.values()]
@@ -213,11 +218,17 @@ def memory_ablation(
 
 def _tokens(
     texts: Sequence[TokenText],
-) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.str_], npt.NDArray[np.int64]]:
-    """Of all tokens, end to end: whether they are text, their kind, their document's number."""
+) -> tuple[
+    npt.NDArray[np.bool_], npt.NDArray[np.bool_], npt.NDArray[np.str_], npt.NDArray[np.int64]
+]:
+    """Of all tokens, end to end: text of the run, other text, their kind, their document's number.
+
+    Special tokens are neither.
+    """
     names = np.concatenate([np.full(len(text.ids), text.document, dtype=object) for text in texts])
     return (
-        np.concatenate([text.is_text for text in texts]),
+        np.concatenate([text.is_text & (not text.is_other) for text in texts]),
+        np.concatenate([text.is_text & text.is_other for text in texts]),
         np.concatenate([text.kind for text in texts]),
         np.unique(names.astype(str), return_inverse=True)[1],
     )

@@ -44,6 +44,10 @@ class Frequencies:
         found: Ints = np.digitize(self.counts, [1, _RARE]).astype(np.int64)
         return found
 
+    def first(self, count: int) -> Frequencies:
+        """Those of the first tokens."""
+        return Frequencies(self.counts[:count], self.orders)
+
     def masks(self, classes: Ints) -> dict[str, npt.NDArray[np.bool_]]:
         """Where each class stands, (n,) by name, of the longest order's (n,)."""
         return {name: classes == place for place, name in enumerate(self.names)}

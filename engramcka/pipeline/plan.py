@@ -15,7 +15,8 @@ from engramcka.pipeline.spec import RunSpec
 from engramcka.pipeline.stages.cka import cka_tasks
 from engramcka.pipeline.stages.extract import extract_tasks
 from engramcka.pipeline.stages.figures import figure_tasks
-from engramcka.pipeline.stages.lens import gates_tasks, lens_tasks
+from engramcka.pipeline.stages.gates import gates_tasks
+from engramcka.pipeline.stages.lens import lens_tasks
 from engramcka.pipeline.stages.sweeps import allocation_tasks, slots_tasks, sweep_tasks
 from engramcka.pipeline.stages.train import tokenizer_task, train_tasks
 from engramcka.pipeline.tasks import Task

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pydoc_data.topics
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from engramcka.errors import ConfigError
 from engramcka.models import load_model
 from engramcka.models.build import prepare_base
 from engramcka.pipeline import make_plan
+from engramcka.stores.run import Run
 
 MODELS = """
 [models.a]
@@ -105,7 +107,7 @@ def test_low_rank_updates_are_put_into_the_weights(sources: Path, tmp_path: Path
 
 
 def test_a_run_leaves_the_bases_weights_as_they_were(sources: Path, run: RunConfig) -> None:
-    gates = '\n[[gates]]\nmodels = ["b"]\npassages = 6\n'
+    gates = '\n[[gates]]\nmodels = ["b"]\npassages = 6\nfrequency = true\nother = "python-manual"\n'
     cka = '\n[[cka]]\nname = "map"\ny = "a"\nx = "b"\nbatch_size = 8\n'
     done = run(text_of(sources, gates, cka))
     (folder,) = [f for f in (done.path / "checkpoints").iterdir() if f.is_dir()]
@@ -118,9 +120,32 @@ def test_a_run_leaves_the_bases_weights_as_they_were(sources: Path, run: RunConf
     assert not np.array_equal(a.layers[2][0:16], b.layers[2][0:16])
     assert done.cka["map"].similarity[0, 0] == pytest.approx(1.0)
     assert done.gates["b"].layers == (2,)
+    check_other_text(done, folder, sources / "first")
     assert (folder / "tokenizer.json").is_file()
     again = make_plan(load_config(done.path.parent / "config.toml"))
     assert all(task.is_done() for task in again)
+
+
+def check_other_text(done: Run, folder: Path, base: Path) -> None:
+    """The losses on the manual, a second way: with memory, and of the base, which is without."""
+    memory = done.memory["b"]
+    assert "other text" in done.gates["b"].types
+    place = memory.classes.index("other text")
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    topics = [text for _, text in sorted(pydoc_data.topics.topics.items())][:6]
+    for model, found in ((folder, memory.loss_on), (base, memory.loss_off)):
+        opened, _ = load_model(str(model))
+        losses = []
+        for text in topics:
+            ids = torch.tensor(tokenizer(text, truncation=True, max_length=512)["input_ids"])
+            with torch.no_grad():
+                logits = opened(input_ids=ids[None]).logits[0, :-1]
+            losses.append(torch.nn.functional.cross_entropy(logits, ids[1:], reduction="none"))
+        assert found[place] == pytest.approx(torch.cat(losses).mean().item(), abs=1e-5)
+    assert memory.counts[place] == sum(map(len, losses))
+    names = [name for name in memory.classes if name.startswith("3-grams seen")]
+    counts = [memory.counts[memory.classes.index(name)] for name in names]
+    assert sum(counts) == memory.counts[0]  # of the run's own text alone
 
 
 def test_a_sweep_compares_with_the_base_and_keeps_losses_alone(
