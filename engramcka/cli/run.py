@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _PATIENCE = 10.0  # seconds that the other ranks of a machine leave its first to speak
 _QUIET = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",  # our own bars say what is going on
+    "TQDM_DISABLE": "1",
     "TRANSFORMERS_VERBOSITY": "error",
     "TORCH_CPP_LOG_LEVEL": "ERROR",  # c10d warns, with a trace of C++, of a rank that is gone
 }
