@@ -9,6 +9,19 @@ from pydantic import AfterValidator, Field, model_validator
 from engramcka.config.tables import Label, Layer, Place, Seed, Table
 
 
+def _rows_a_head(given: int | tuple[int, ...]) -> int | tuple[int, ...]:
+    numbers = (given,) if isinstance(given, int) else given
+    if not numbers or min(numbers) < 2:
+        raise ValueError(
+            f"found {given if isinstance(given, int) else list(given)}; allowed: 2 or "
+            "more, or a list of such with a number for each of orders"
+        )
+    return given
+
+
+Rows = Annotated[int | tuple[int, ...], AfterValidator(_rows_a_head)]
+
+
 class EngramConfig(Table):
     """``engram`` of a model: one Engram module at the input of each named block (paper, section 2).
 
@@ -18,8 +31,10 @@ class EngramConfig(Table):
     layers: tuple[Layer, ...] = Field(
         min_length=1, description="blocks whose input gets a module, counted from 1"
     )
-    table_size: int = Field(
-        4096, ge=2, description="rows a head; each head takes the next unused prime from here"
+    table_size: Rows = Field(
+        4096,
+        description="rows a head, 2 or more, or a list of such for each of `orders`; each head "
+        "takes the next unused prime from here",
     )
     d_mem: int = Field(128, ge=1, description="width of one retrieved memory, all heads together")
     heads: int = Field(4, ge=1, description="hash heads K for each n-gram order")
@@ -36,10 +51,31 @@ class EngramConfig(Table):
         True, description="fold tokens that differ only in case, accents or space (section 2.2)"
     )
     convolution: bool = Field(True, description="short convolution after the gate (equation 5)")
-    multi_branch: bool = Field(
-        True,
-        description="with several residual streams, a gate for each (section 2.4); false: one "
-        "gate on their mean",
+    fusion: Literal["streams", "pre-mapping", "mean"] = Field(
+        "streams",
+        description="where there are several residual streams: streams: a gate for each (section "
+        "2.4); pre-mapping: one module on what the block's attention reads of them (Figure 5, "
+        "without multi-branch); mean: one gate on their mean",
+    )
+    gate_eps: float = Field(
+        1e-6,
+        ge=0.0,
+        description="added to the mean square in the gate's norms; the authors' code: 1.1920929e-7",
+    )
+    convolution_eps: float = Field(
+        1e-6,
+        ge=0.0,
+        description="the same in the convolution's norm; the authors' code: 1e-5",
+    )
+    hashing: Literal["own", "authors"] = Field(
+        "own",
+        description="own: blocks count from 1 in the multipliers' seed, tokens that are no text "
+        "keep ids of their own; authors: the row numbers of the authors' code (docs/engram.md)",
+    )
+    documents: Literal["apart", "joined"] = Field(
+        "apart",
+        description="apart: n-grams and convolution begin anew after an end-of-text token and "
+        "where position ids begin again at 0; joined: they reach across",
     )
     host_memory: bool = Field(
         False,
@@ -47,6 +83,13 @@ class EngramConfig(Table):
         "on CPU",
     )
     seed: Seed = Field(0, description="seed of the hash multipliers")
+
+    @property
+    def sizes(self) -> dict[int, int]:
+        """Rows a head of each order, orders ascending."""
+        given = self.table_size
+        rows = (given,) * len(self.orders) if isinstance(given, int) else given
+        return dict(sorted(zip(self.orders, rows, strict=True)))
 
     @model_validator(mode="after")
     def _splits(self) -> EngramConfig:
@@ -60,6 +103,11 @@ class EngramConfig(Table):
             values = getattr(self, name)
             if len(set(values)) < len(values):
                 raise ValueError(f"{name} = {list(values)} names one twice")
+        if isinstance(self.table_size, tuple) and len(self.table_size) != len(self.orders):
+            raise ValueError(
+                f"table_size = {list(self.table_size)} has {len(self.table_size)} numbers for "
+                f"{len(self.orders)} orders {list(self.orders)}; give one number, or one an order"
+            )
         return self
 
 

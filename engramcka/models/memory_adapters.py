@@ -68,11 +68,12 @@ class OwnMemory(MemoryModule):
         return self._own.value
 
     def hashed(self, ids: Ints) -> Ints:
-        """Canonical ids, the pad's before the start."""
+        """Canonical ids, the pad's before the start of a document."""
         hashing = self._hashing
         tokens = torch.from_numpy(ids)[None].to(hashing.token_map.device)
         canonical = hashing.canonical(tokens, None, None)
-        return cast(Ints, canonical.unfold(1, hashing.window, 1)[0].cpu().numpy())
+        windows = hashing.windows(canonical, hashing.since(tokens))
+        return cast(Ints, windows[:, 0].T.flip(1).cpu().numpy())
 
     @contextmanager
     def silenced(self) -> Iterator[None]:

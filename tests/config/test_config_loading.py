@@ -86,6 +86,33 @@ def test_a_mistake_is_one_line_that_points_at_it(
     assert caught.value.exit_code == 2
 
 
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("table_size = 1", r"table_size: found 1; allowed: 2 or more"),
+        ("table_size = [1, 5]", r"table_size: found \[1, 5\]; allowed: 2 or more, or a list"),
+        ("table_size = []", r"table_size: found \[\]; allowed: 2 or more"),
+        ("table_size = [50]", r"table_size = \[50\] has 1 numbers for 2 orders \[2, 3\]"),
+        ("multi_branch = false", r"multi_branch: unknown key; allowed: .*'fusion'"),
+        ("gate_eps = -1.0", r"gate_eps: found -1.0; allowed: greater than or equal to 0"),
+    ],
+)
+def test_what_modules_cannot_be_is_refused(tmp_path: Path, key: str, message: str) -> None:
+    path = changed(tmp_path, "engram.layers = [2]", f"engram = {{ layers = [2], {key} }}")
+    with pytest.raises(ConfigError, match=message):
+        load_config(path)
+
+
+def test_table_sizes_by_order_survive_a_round_trip(tmp_path: Path) -> None:
+    keys = "{ layers = [2], orders = [3, 2], table_size = [70, 50] }"
+    config = load_config(changed(tmp_path, "engram.layers = [2]", f"engram = {keys}"))
+    engram = config.models["engram"].engram
+    assert engram.sizes == {2: 50, 3: 70}
+    again = tmp_path / "again.toml"
+    again.write_text(dump_config(config))
+    assert load_config(again).models["engram"].engram == engram
+
+
 def test_d_mem_that_does_not_split_is_refused_with_the_numbers(tmp_path: Path) -> None:
     path = changed(
         tmp_path, "engram.layers = [2]", "engram = { layers = [2], d_mem = 100, heads = 7 }"

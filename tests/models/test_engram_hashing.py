@@ -8,12 +8,8 @@ from hypothesis import strategies as st
 from naive_engram import rows
 
 from engramcka.config import EngramConfig
-from engramcka.models.allocation import primes_from
-from engramcka.models.engram.hashing import (
-    NgramHash,
-    layer_multipliers,
-    table_primes,
-)
+from engramcka.models.allocation import primes_from, table_primes
+from engramcka.models.engram.hashing import NgramHash, layer_multipliers
 
 
 def config(orders, heads, layers=(2,), table_size=50, seed=0) -> EngramConfig:
@@ -46,7 +42,7 @@ def test_addresses_equal_python_integers(n, heads, layers, wide, seed):
         hashing.multipliers.copy_(torch.tensor(full))
     ids = torch.tensor(rng.integers(0, n_ids, (2, 9)))
     found = hashing(hashing.canonical(ids, None, None))
-    primes = table_primes(engram)
+    primes = [table_primes(engram)[layer] for layer in sorted(layers)]
     for i in range(len(layers)):
         for b in range(2):
             expected = rows(
@@ -71,7 +67,7 @@ def test_multipliers_are_the_authors_draw():
 @pytest.mark.parametrize("table_size", [2, 50, 4096])
 def test_primes_are_distinct_over_layers_orders_and_heads(table_size):
     engram = config((2, 3, 4), 8, layers=(1, 5, 9), table_size=table_size)
-    primes = [p for layer in table_primes(engram) for p in layer]
+    primes = [p for layer in table_primes(engram).values() for p in layer]
     assert len(set(primes)) == 3 * 3 * 8
     assert min(primes) >= table_size
     assert primes == sorted(primes)

@@ -77,7 +77,7 @@ def test_equals_float64_numpy_from_the_equations(n, heads, streams, gating, conv
 
 
 def test_one_gate_on_the_mean_when_streams_share_a_branch():
-    engram = EngramConfig(layers=(1,), table_size=31, d_mem=8, heads=2, multi_branch=False)
+    engram = EngramConfig(layers=(1,), table_size=31, d_mem=8, heads=2, fusion="mean")
     hashing, module = random_module(engram, streams=4)
     rows = hashing(hashing.canonical(torch.randint(0, 60, (1, TOKENS)), None, None))[0]
     hidden = torch.randn(1, TOKENS, 4, WIDTH)
@@ -135,7 +135,9 @@ def test_the_convolutions_own_gradient_is_that_of_finite_differences(taps, dilat
     padded = torch.randn(shape, dtype=torch.float64, requires_grad=True)
     weight = torch.randn(2, 3, taps, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(
-        lambda x, w: CausalTaps.apply(x, w, dilation), (padded, weight), check_batched_grad=False
+        lambda x, w: CausalTaps.apply(x, w, dilation, None),
+        (padded, weight),
+        check_batched_grad=False,
     )
 
 

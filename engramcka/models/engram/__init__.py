@@ -10,8 +10,9 @@ from engramcka.models.engram.analysis import (
     parameter_groups,
     read_gates,
 )
+from engramcka.models.engram.configuration import EngramModelConfig
 from engramcka.models.engram.hashing import token_map
-from engramcka.models.engram.model import EngramForCausalLM, EngramModelConfig, graft
+from engramcka.models.engram.model import EngramForCausalLM, graft
 from engramcka.models.engram.module import Engram
 
 __all__ = [

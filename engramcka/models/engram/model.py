@@ -17,24 +17,21 @@ own). A hook that is called outside this model's forward has no token ids and ra
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 from transformers import (
-    AutoConfig,
     AutoModelForCausalLM,
     GenerationMixin,
     PreTrainedModel,
 )
 from transformers import initialization as init
 from transformers.cache_utils import Cache
-from transformers.configuration_utils import PreTrainedConfig, SubConfigSpec
 from transformers.utils.generic import can_return_tuple
 
 import engramcka.models.hyper  # noqa: F401  (registers the backbone with hyper-connections)
@@ -49,64 +46,9 @@ from engramcka.models.caches import (
     returned_cache,
     store_layer,
 )
-from engramcka.models.engram.hashing import NgramHash, token_map
+from engramcka.models.engram.configuration import EngramModelConfig
+from engramcka.models.engram.hashing import NgramHash, start_id, token_map
 from engramcka.models.engram.module import Engram
-
-
-class EngramModelConfig(PreTrainedConfig):
-    """Config of `EngramForCausalLM`.
-
-    The backbone's config is called ``text_config``, the name under which transformers looks for
-    the decoder in a composite config (generation, caches, Trainer).
-
-    Attributes:
-        text_config: the backbone's config, of its own class.
-        engram: the fields of `EngramConfig`.
-        n_canonical_ids: canonical ids after tokenizer compression.
-        pad_canonical_id: the one that stands before the start and under padding.
-    """
-
-    model_type = "engramcka"
-    keys_to_ignore_at_inference: ClassVar[list[str]] = ["past_key_values", "cache"]
-    sub_configs_defaults: ClassVar[dict[str, SubConfigSpec]] = {
-        "text_config": SubConfigSpec(config_class=AutoConfig, model_type="llama")
-    }
-
-    text_config: dict[str, Any] | PreTrainedConfig | None = None
-    engram: dict[str, Any] | None = None
-    n_canonical_ids: int = 0
-    pad_canonical_id: int = 0
-    tie_word_embeddings: bool = False
-
-    def __post_init__(self, **kwargs: Any) -> None:
-        # Left to itself, the base class sets both to None, on the backbone's config too.
-        kwargs.setdefault("attn_implementation", {})
-        kwargs.setdefault("experts_implementation", {})
-        super().__post_init__(**kwargs)
-
-    @property
-    def modules(self) -> EngramConfig:
-        """The Engram modules' numbers as a validated object."""
-        return EngramConfig.model_validate_json(json.dumps(self.engram))
-
-    def backbone(self, name: str, default: Any = None) -> Any:
-        """A value of the backbone's config."""
-        return getattr(self.text_config, name, default)
-
-    @property
-    def vocab_size(self) -> int:
-        """The backbone's."""
-        return self.backbone("vocab_size")
-
-    @property
-    def hidden_size(self) -> int:
-        """The backbone's."""
-        return self.backbone("hidden_size")
-
-    @property
-    def num_hidden_layers(self) -> int:
-        """The backbone's."""
-        return self.backbone("num_hidden_layers")
 
 
 @dataclass
@@ -116,6 +58,7 @@ class _Call:
     rows: dict[str, Tensor]
     keep: Tensor | None
     tails: dict[str, Tensor]
+    since: Tensor | None = None
     new_tails: dict[str, Tensor] = field(default_factory=dict)
 
 
@@ -152,6 +95,7 @@ class EngramForCausalLM(PreTrainedModel, GenerationMixin):
             torch.zeros(config.vocab_size, dtype=torch.int64),
             config.n_canonical_ids,
             config.pad_canonical_id,
+            config.document_end_id,
         )
         streams = config.backbone("hc_mult", 1)
         rows = self.hashing.rows_per_layer
@@ -163,9 +107,16 @@ class EngramForCausalLM(PreTrainedModel, GenerationMixin):
         )
         self._call: _Call | None = None
         self._cache_name = cache_name(backbone.forward)
+        in_block = streams > 1 and engram.fusion == "pre-mapping"
+        self.supports_gradient_checkpointing = not in_block  # blocks run again, without token ids
         for name in self.engrams:
-            hook = partial(self._insert, name)
-            blocks.modules[int(name) - 1].register_forward_pre_hook(hook, with_kwargs=True)
+            block = blocks.modules[int(name) - 1]
+            if in_block:
+                reads = pre_mapping(block, int(name))
+                reads.register_forward_hook(partial(self._insert_after_pre_mapping, name))
+            else:
+                hook = partial(self._insert, name)
+                block.register_forward_pre_hook(hook, with_kwargs=True)
         self.post_init()
 
     @classmethod
@@ -237,10 +188,11 @@ class EngramForCausalLM(PreTrainedModel, GenerationMixin):
         keep = _kept(token_mask, attention_mask, input_ids.shape[1])
         state = find_layer(past)
         canonical = self.hashing.canonical(input_ids, keep, state.ids if state else None)
-        rows = dict(zip(self.engrams, self.hashing(canonical).unbind(0), strict=True))
+        since = self.hashing.since(input_ids, position_ids, goes_on=state is not None)
+        rows = dict(zip(self.engrams, self.hashing(canonical, since).unbind(0), strict=True))
         for name in rows:
             self.module(name).prefetch(rows[name])
-        call = _Call(rows, keep, state.tails if state else {})
+        call = _Call(rows, keep, state.tails if state else {}, since)
         with self._running(call):
             outputs = self.backbone(
                 input_ids=input_ids,
@@ -251,9 +203,11 @@ class EngramForCausalLM(PreTrainedModel, GenerationMixin):
         made = returned_cache(outputs)
         kept = made if isinstance(made, Cache) else past
         if kept is not None:
-            ids = canonical[:, canonical.shape[1] - self.hashing.window + 1 :]
+            ids = self.hashing.next_tail(canonical, input_ids, since)
+            reach = self.hashing.reach(input_ids, since)
+            tails = {name: _within(tail, reach) for name, tail in call.new_tails.items()}
             n_tokens = input_ids.shape[1] + (state.n_tokens if state else 0)
-            store_layer(kept, ids, call.new_tails, n_tokens)
+            store_layer(kept, ids, tails, n_tokens)
         return outputs
 
     def _handed_on(self, past: Cache | None) -> dict[str, Any]:
@@ -283,22 +237,34 @@ class EngramForCausalLM(PreTrainedModel, GenerationMixin):
         self, name: str, block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """H <- H + Y at the input of a block."""
-        engram, call = self.module(name), self._call
-        if not engram.enabled:
+        if not self.module(name).enabled:
             return args, kwargs
+        hidden = args[0] if args else kwargs["hidden_states"]
+        hidden = hidden + self._added(name, hidden)
+        if args:
+            return (hidden, *args[1:]), kwargs
+        return args, {**kwargs, "hidden_states": hidden}
+
+    def _insert_after_pre_mapping(self, name: str, reads: nn.Module, args: Any, read: Any) -> Any:
+        """h <- h + Y, for the one stream h that a block's attention reads."""
+        if not self.module(name).enabled:
+            return read
+        *others, hidden = read
+        return (*others, hidden + self._added(name, hidden))
+
+    def _added(self, name: str, hidden: Tensor) -> Tensor:
+        """Y of a module, on the stream's own device."""
+        call = self._call
         if call is None:
             raise RuntimeError(
                 f"block {name} has an Engram module but runs outside its model's forward, so the "
                 "token ids are not known; call the EngramForCausalLM, not its backbone"
             )
-        hidden = args[0] if args else kwargs["hidden_states"]
-        added, tail = engram(hidden, call.rows[name], call.keep, call.tails.get(name))
+        engram = self.module(name)
+        added, tail = engram(hidden, call.rows[name], call.keep, call.tails.get(name), call.since)
         if tail is not None:
             call.new_tails[name] = tail
-        hidden = hidden + added.to(hidden.device)
-        if args:
-            return (hidden, *args[1:]), kwargs
-        return args, {**kwargs, "hidden_states": hidden}
+        return added.to(hidden.device)
 
     def prepare_inputs_for_generation(  # type: ignore[override]
         self, input_ids: Tensor, **kwargs: Any
@@ -342,6 +308,31 @@ def _kept(token_mask: Tensor | None, attention_mask: Any, n_tokens: int) -> Tens
     )
 
 
+def _within(tail: Tensor, reach: Tensor | None) -> Tensor:
+    """A convolution's tail (B, places, M, D), zero where it is not of the next token's document."""
+    if reach is None:
+        return tail
+    lags = torch.arange(tail.shape[1], 0, -1, device=tail.device)
+    return tail * (reach.to(tail.device)[:, None] >= lags)[..., None, None].to(tail.dtype)
+
+
+def pre_mapping(block: nn.Module, number: int) -> nn.Module:
+    """The hyper-connection that gives what a block's attention reads of the residual streams.
+
+    Its output is (.., .., what is read), as in transformers' DeepSeek-V4.
+
+    Raises:
+        ConfigError: the block has none.
+    """
+    found = getattr(block, "attn_hc", None)
+    if not isinstance(found, nn.Module):
+        raise ConfigError(
+            f"engram.fusion = 'pre-mapping': block {number} ({type(block).__name__}) has no "
+            "hyper-connection attn_hc; allowed for it: 'streams', 'mean'"
+        )
+    return found
+
+
 def _check_layers(engram: EngramConfig, n_blocks: int) -> None:
     outside = [layer for layer in engram.layers if layer > n_blocks]
     if outside:
@@ -379,13 +370,14 @@ def graft(
             f"{type(backbone).__name__} is made of several models; graft onto the plain decoder "
             "inside it, and name all Engram layers at once"
         )
-    ids, n_ids = token_map(tokenizer, text_config.vocab_size, engram.compression)
-    pad_id = tokenizer.pad_token_id
+    ids, n_ids = token_map(tokenizer, text_config.vocab_size, engram.compression, engram.hashing)
+    pad_id, n_ids = start_id(tokenizer, ids, n_ids, engram.hashing)
     config = EngramModelConfig(
         text_config=text_config,
         engram=engram.model_dump(mode="json"),
-        n_canonical_ids=n_ids if pad_id is not None else n_ids + 1,
-        pad_canonical_id=int(ids[pad_id]) if pad_id is not None else n_ids,
+        n_canonical_ids=n_ids,
+        pad_canonical_id=pad_id,
+        document_end_id=tokenizer.eos_token_id,
     )
     with init.no_init_weights():
         model = EngramForCausalLM(config, backbone)
@@ -400,5 +392,4 @@ def graft(
     return model.train(backbone.training)
 
 
-AutoConfig.register(EngramModelConfig.model_type, EngramModelConfig, exist_ok=True)
 AutoModelForCausalLM.register(EngramModelConfig, EngramForCausalLM, exist_ok=True)

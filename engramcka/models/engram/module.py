@@ -20,7 +20,6 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from engramcka.config.model_tables import EngramConfig
 from engramcka.models.engram.tables import EngramMemory
 
-NORM_EPSILON = 1e-6
 SCORE_FLOOR = 1e-6
 """Least size of a score under the signed square root (the authors' code)."""
 
@@ -30,10 +29,10 @@ def wide(x: Tensor) -> Tensor:
     return x if x.dtype == torch.float64 else x.float()
 
 
-def inverse_rms(x: Tensor) -> Tensor:
-    """1 / sqrt(mean(x^2) + 1e-6) over the last axis, (...), without a copy of x."""
+def inverse_rms(x: Tensor, eps: float) -> Tensor:
+    """1 / sqrt(mean(x^2) + eps) over the last axis, (...), without a copy of x."""
     mean = torch.linalg.vector_norm(x, dim=-1).square() / x.shape[-1]
-    return torch.rsqrt(mean + NORM_EPSILON)
+    return torch.rsqrt(mean + eps)
 
 
 class EngramGate(nn.Module):
@@ -44,9 +43,12 @@ class EngramGate(nn.Module):
     factored out of the product, so that no normed copy of either side is made.
     """
 
-    def __init__(self, hidden_size: int, d_mem: int, streams: int, signed_sqrt: bool) -> None:
+    def __init__(
+        self, hidden_size: int, d_mem: int, streams: int, signed_sqrt: bool, eps: float
+    ) -> None:
         super().__init__()
         self.signed_sqrt = signed_sqrt
+        self.eps = eps
         self.keys = nn.ModuleList(nn.Linear(d_mem, hidden_size, bias=False) for _ in range(streams))
         self.query_norm = nn.Parameter(torch.ones(streams, hidden_size))
         self.key_norm = nn.Parameter(torch.ones(streams, hidden_size))
@@ -57,7 +59,7 @@ class EngramGate(nn.Module):
         key = wide(keys[0].unsqueeze(-2) if len(keys) == 1 else torch.stack(keys, dim=-2))
         hidden = wide(hidden)
         weight = wide(self.query_norm) * wide(self.key_norm)
-        norms = inverse_rms(hidden) * inverse_rms(key)
+        norms = inverse_rms(hidden, self.eps) * inverse_rms(key, self.eps)
         score = (hidden * weight * key).sum(-1) * norms * hidden.shape[-1] ** -0.5
         if self.signed_sqrt:
             score = score.sign() * score.abs().clamp_min(SCORE_FLOOR).sqrt()
@@ -71,28 +73,36 @@ class ShortConvolution(nn.Module):
     is taken into the kernel's, so that the values are only scaled once.
     """
 
-    def __init__(self, hidden_size: int, streams: int, kernel_size: int, dilation: int) -> None:
+    def __init__(
+        self, hidden_size: int, streams: int, kernel_size: int, dilation: int, eps: float
+    ) -> None:
         super().__init__()
         self.dilation = dilation
+        self.eps = eps
         self.reach = (kernel_size - 1) * dilation
         self.norm = nn.Parameter(torch.ones(streams, hidden_size))
         self.weight = nn.Parameter(torch.zeros(streams, hidden_size, kernel_size))
 
-    def forward(self, values: Tensor, tail: Tensor | None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, values: Tensor, tail: Tensor | None, since: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Conv1D(RMSNorm(values)), (B, T, M, D), and what of it the next call needs.
 
         Args:
             values: gated values (B, T, M, D), zero at padded positions.
             tail: values over their root mean square, of the ``reach`` positions before,
                 (B, reach, M, D); None at the start, where they count as zero.
+            since: tokens of its document before each, (B, T): taps further back see zero. None if
+                nothing is cut.
         """
         n_tokens = values.shape[1]
-        scaled = (wide(values) * inverse_rms(wide(values)).unsqueeze(-1)).to(values.dtype)
+        scale = inverse_rms(wide(values), self.eps).unsqueeze(-1)
+        scaled = (wide(values) * scale).to(values.dtype)
         if tail is None:
             tail = scaled.new_zeros(scaled.shape[0], self.reach, *scaled.shape[2:])
         padded = torch.cat([tail.to(scaled.dtype), scaled], dim=1)
         taps = (wide(self.weight) * wide(self.norm).unsqueeze(-1)).to(scaled.dtype)
-        total: Tensor = CausalTaps.apply(padded, taps, self.dilation)
+        total: Tensor = CausalTaps.apply(padded, taps, self.dilation, since)
         return total, padded[:, n_tokens:].clone()
 
 
@@ -103,7 +113,9 @@ class CausalTaps(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, padded: Tensor, taps: Tensor, dilation: int) -> Tensor:
+    def forward(
+        ctx: Any, padded: Tensor, taps: Tensor, dilation: int, since: Tensor | None
+    ) -> Tensor:
         """Sum over taps k of padded[:, t + k dilation] x taps[..., k].
 
         Args:
@@ -111,13 +123,17 @@ class CausalTaps(torch.autograd.Function):
             padded: (B, (K - 1) dilation + T, M, D).
             taps: (M, D, K).
             dilation: positions between two taps.
+            since: how far back the taps of a position reach, (B, T); None: all the way.
 
         Returns:
             (B, T, M, D).
         """
         ctx.save_for_backward(padded, taps)
         ctx.dilation = dilation
+        ctx.seen = seen = _seen(since, taps.shape[-1], dilation, padded.dtype)
         parts = _shifted(padded, taps, dilation)
+        if seen is not None:
+            parts = [*(part * one for part, one in zip(parts, seen, strict=False)), parts[-1]]
         first, rest = parts[0], parts[1:]
         total = first * taps[..., 0]
         for tap, part in enumerate(rest, start=1):
@@ -126,7 +142,7 @@ class CausalTaps(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
         """The gradients of ``padded`` and ``taps``."""
         padded, taps = ctx.saved_tensors
         (grad,) = grads
@@ -134,9 +150,24 @@ class CausalTaps(torch.autograd.Function):
         parts = _shifted(padded, taps, ctx.dilation)
         targets = _shifted(to_padded, taps, ctx.dilation)
         for tap, (part, target) in enumerate(zip(parts, targets, strict=True)):
-            target.addcmul_(grad, taps[..., tap])
-            to_taps[..., tap] = (grad * part).sum((0, 1))
-        return to_padded, to_taps, None
+            is_cut = ctx.seen is not None and tap + 1 < len(parts)
+            through = grad * ctx.seen[tap] if is_cut else grad
+            target.addcmul_(through, taps[..., tap])
+            to_taps[..., tap] = (through * part).sum((0, 1))
+        return to_padded, to_taps, None, None
+
+
+def _seen(
+    since: Tensor | None, kernel_size: int, dilation: int, dtype: torch.dtype
+) -> list[Tensor] | None:
+    """1 where a tap's token is of the same document, 0 elsewhere, (B, T, 1, 1) each.
+
+    For all taps but the last, which is the token itself.
+    """
+    if since is None:
+        return None
+    lags = range((kernel_size - 1) * dilation, 0, -dilation)
+    return [(since >= lag)[..., None, None].to(dtype) for lag in lags]
 
 
 def _shifted(padded: Tensor, taps: Tensor, dilation: int) -> list[Tensor]:
@@ -152,7 +183,8 @@ class Engram(GradientCheckpointingLayer):
 
     Y = SiLU(Conv1D(RMSNorm(V))) + V with V = alpha x W_V e (paper, equations 3 to 5). With M
     residual streams the table and W_V are shared and each stream has its own W_K, norms and
-    convolution; without ``multi_branch`` one gate on the streams' mean serves all of them.
+    convolution (``fusion`` "streams"). With "mean" one gate on their mean serves all of them; with
+    "pre-mapping" the module is given one stream, what the block's attention reads of them.
 
     Args:
         engram: the module's numbers.
@@ -163,8 +195,8 @@ class Engram(GradientCheckpointingLayer):
 
     def __init__(self, engram: EngramConfig, hidden_size: int, streams: int, n_rows: int) -> None:
         super().__init__()
-        self.pools_streams = streams > 1 and not engram.multi_branch
-        self.streams = 1 if self.pools_streams else streams
+        self.pools_streams = streams > 1 and engram.fusion == "mean"
+        self.streams = streams if engram.fusion == "streams" else 1
         self.enabled = True
         row_width = engram.d_mem // (len(engram.orders) * engram.heads)
         self.memory = EngramMemory(n_rows, row_width, engram.host_memory)
@@ -172,11 +204,17 @@ class Engram(GradientCheckpointingLayer):
         self.gate = None
         if engram.gating != "none":
             signed_sqrt = engram.gating == "signed-sqrt"
-            self.gate = EngramGate(hidden_size, engram.d_mem, self.streams, signed_sqrt)
+            self.gate = EngramGate(
+                hidden_size, engram.d_mem, self.streams, signed_sqrt, engram.gate_eps
+            )
         self.convolution = None
         if engram.convolution:
             self.convolution = ShortConvolution(
-                hidden_size, self.streams, engram.kernel_size, dilation=max(engram.orders)
+                hidden_size,
+                self.streams,
+                engram.kernel_size,
+                dilation=max(engram.orders),
+                eps=engram.convolution_eps,
             )
 
     def forward(
@@ -185,6 +223,7 @@ class Engram(GradientCheckpointingLayer):
         rows: Tensor,
         keep: Tensor | None = None,
         tail: Tensor | None = None,
+        since: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """What is added to the stream, in its shape and dtype, and the convolution's next tail.
 
@@ -193,6 +232,7 @@ class Engram(GradientCheckpointingLayer):
             rows: row numbers, (B, T, P) int64.
             keep: False where a position is padding, (B, T); None if none is.
             tail: what the call before returned; None at the start.
+            since: where documents begin, as `NgramHash.since` gives it; None if nothing is cut.
         """
         streams = hidden if hidden.dim() == 4 else hidden.unsqueeze(2)
         if self.pools_streams:
@@ -206,7 +246,7 @@ class Engram(GradientCheckpointingLayer):
         if keep is not None:
             values = values * keep[:, :, None, None].to(values.dtype)
         if self.convolution is not None:
-            convolved, tail = self.convolution(values, tail)
+            convolved, tail = self.convolution(values, tail, since)
             values = F.silu(convolved) + values
         out = values if hidden.dim() == 4 else values.squeeze(2)
         return out.to(hidden.dtype).expand_as(hidden), tail
