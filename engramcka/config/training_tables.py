@@ -17,6 +17,12 @@ class TrainingTable(Table):
     steps: int = Field(100, ge=1, description="optimiser steps")
     batch_size: int = Field(16, ge=1, description="sequences a step")
     sequence_length: int = Field(128, ge=8, description="tokens a sequence")
+    documents: Literal["apart", "joined"] = Field(
+        "apart",
+        description="documents stand end to end in a sequence: apart: position ids begin again "
+        "after an end-of-text token, and transformers keeps attention within each document; "
+        "joined: a sequence is one text (also for models that take no position ids)",
+    )
     learning_rate: float = Field(3e-3, gt=0.0, description="peak rate; Engram tables get 5 x")
     weight_decay: float = Field(0.1, ge=0.0, description="on matrices; Engram tables get none")
     warmup_steps: int = Field(10, ge=0, description="steps of linear warm-up, then the schedule")

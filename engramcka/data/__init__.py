@@ -4,7 +4,12 @@ from engramcka.data.corpora import Corpus, corpus_inputs, load_corpus, other_doc
 from engramcka.data.documents import DataKeyError, Document, Entity
 from engramcka.data.placement import LeftOut, Passages, place_samples
 from engramcka.data.samples import Samples, common_rows, draw_samples
-from engramcka.data.tokenization import spread_sequences, token_sequences, train_tokenizer
+from engramcka.data.tokenization import (
+    document_positions,
+    spread_sequences,
+    token_sequences,
+    train_tokenizer,
+)
 
 __all__ = [
     "Corpus",
@@ -16,6 +21,7 @@ __all__ = [
     "Samples",
     "common_rows",
     "corpus_inputs",
+    "document_positions",
     "draw_samples",
     "load_corpus",
     "other_documents",

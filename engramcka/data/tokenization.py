@@ -113,6 +113,22 @@ def spread_sequences(
     return stream.reshape(count, length), owners.reshape(count, length)[:, length // 2]
 
 
+def document_positions(sequences: npt.NDArray[np.int64], end_id: int) -> npt.NDArray[np.int64]:
+    """Place of each token in its document, or in what a sequence holds of it, from 0.
+
+    Args:
+        sequences: (count, length) token ids, documents end to end.
+        end_id: the token that ends a document, itself its last.
+
+    Returns:
+        (count, length) int64.
+    """
+    places = np.arange(sequences.shape[1])
+    begins = np.zeros_like(sequences)
+    begins[:, 1:] = np.where(sequences[:, :-1] == end_id, places[1:], 0)
+    return places - np.maximum.accumulate(begins, axis=1)
+
+
 def _tokenized(
     tokenizer: Any, documents: Sequence[Document], order: npt.NDArray[np.int64]
 ) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:

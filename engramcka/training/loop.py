@@ -22,6 +22,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
 from engramcka.config import TrainingTable
+from engramcka.data import document_positions
 from engramcka.errors import Interrupted, TrainingError
 from engramcka.plain_text import first_line
 from engramcka.training import ranks
@@ -54,16 +55,27 @@ class StepCallbacks:
 
 
 class _Sequences(Dataset[dict[str, Tensor]]):
-    """(count, length) token ids as the Trainer wants them; labels are the ids themselves."""
+    """(count, length) token ids as the Trainer wants them; labels are the ids themselves.
 
-    def __init__(self, ids: npt.NDArray[np.int64]) -> None:
+    Args:
+        ids: (count, length).
+        end_id: token after which position ids begin again; None to leave them to the model.
+    """
+
+    def __init__(self, ids: npt.NDArray[np.int64], end_id: int | None) -> None:
         self._ids = torch.from_numpy(ids)
+        self._end_id = end_id
 
     def __len__(self) -> int:
         return len(self._ids)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        return {"input_ids": self._ids[index], "labels": self._ids[index]}
+        ids = self._ids[index]
+        found = {"input_ids": ids, "labels": ids}
+        if self._end_id is not None:
+            positions = document_positions(ids[None].numpy(), self._end_id)[0]
+            found["position_ids"] = torch.from_numpy(positions)
+        return found
 
 
 class _Arguments(TrainingArguments):
@@ -214,6 +226,7 @@ def fit(
     work: WorkFolder,
     progress: Progress,
     callbacks: StepCallbacks,
+    end_id: int | None = None,
 ) -> float:
     """Train to the last step, from the state in the work folder if there is one.
 
@@ -226,6 +239,7 @@ def fit(
         work: where states are saved.
         progress: what is done; updated in place.
         callbacks: called on the way.
+        end_id: token after which position ids begin again; None to leave them to the model.
 
     Returns:
         Seconds it took, including those before a resumption.
@@ -241,7 +255,7 @@ def fit(
         loads,
         model=model,
         args=_arguments(options, seed, device, work),
-        train_dataset=_Sequences(sequences),
+        train_dataset=_Sequences(sequences, end_id),
         optimizers=make_optimizer(model, options),
         callbacks=[steps],
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 
 from engramcka.atomic import atomic_path
 from engramcka.config import TrainingTable
+from engramcka.data import document_positions
 from engramcka.errors import DataError, TrainingError
 from engramcka.models.lora import merged_weights
 from engramcka.stores import layout, manifest
@@ -69,6 +71,7 @@ def train_model(
         StoreError: the state of an earlier process is broken.
     """
     _check_data(model, tokenizer, training, validation)
+    end_id = end_of_documents(model, tokenizer, options)
     work = WorkFolder(folder, inputs)
     ranks.join(device)
     first = ranks.rank_and_size()[0] == 0
@@ -78,7 +81,7 @@ def train_model(
         tokenizer.save_pretrained(into)
 
     def keep(model: Any, step: int) -> float:
-        loss = validation_loss(model, validation, options.batch_size)
+        loss = validation_loss(model, validation, options.batch_size, end_id)
         if first:
             name = layout.step_name(step)
             with atomic_path(work.folder / name) as scratch:
@@ -98,14 +101,14 @@ def train_model(
         if any(parameter.requires_grad for parameter in model.parameters()):
             seconds = fit(
                 model, training, options, seed=seed, device=device,
-                work=work, progress=progress, callbacks=callbacks,
+                work=work, progress=progress, callbacks=callbacks, end_id=end_id,
             )  # fmt: skip
         else:
             model.to(device)
         record = _record(
             options,
             progress,
-            sequence_losses(model, validation, options.batch_size),
+            sequence_losses(model, validation, options.batch_size, end_id),
             tokens=options.steps * options.batch_size * training.shape[1],
             parameters=sum(p.numel() for p in model.parameters()),
             device=device,
@@ -158,13 +161,29 @@ def _record(
     )
 
 
-def validation_loss(model: Any, sequences: npt.NDArray[np.int64], batch_size: int) -> float:
+def end_of_documents(model: Any, tokenizer: Any, options: TrainingTable) -> int | None:
+    """The token after which position ids begin again, None if they do not.
+
+    They do not where ``options.documents`` is "joined", the tokenizer has no end-of-text token, or
+    the model takes no position ids.
+    """
+    backbone = getattr(model, "backbone", model)
+    takes = "position_ids" in inspect.signature(backbone.forward).parameters
+    if options.documents == "joined" or not takes:
+        return None
+    end_id: int | None = tokenizer.eos_token_id
+    return end_id
+
+
+def validation_loss(
+    model: Any, sequences: npt.NDArray[np.int64], batch_size: int, end_id: int | None = None
+) -> float:
     """Mean next-token cross-entropy over all sequences, nats a token, as `sequence_losses`."""
-    return float(sequence_losses(model, sequences, batch_size).mean())
+    return float(sequence_losses(model, sequences, batch_size, end_id).mean())
 
 
 def sequence_losses(
-    model: Any, sequences: npt.NDArray[np.int64], batch_size: int
+    model: Any, sequences: npt.NDArray[np.int64], batch_size: int, end_id: int | None = None
 ) -> npt.NDArray[np.float64]:
     """Mean next-token cross-entropy of each sequence, nats a token, summed in float64.
 
@@ -174,6 +193,7 @@ def sequence_losses(
         model: a causal LM; it is left in evaluation mode.
         sequences: (count, length) token ids; each predicts its tokens 2 to length.
         batch_size: sequences a forward pass; the result does not depend on it but for rounding.
+        end_id: token after which position ids begin again; None to leave them to the model.
 
     Returns:
         (count,) float64.
@@ -185,8 +205,12 @@ def sequence_losses(
     for start in range(0, len(mine), batch_size):
         some = mine[start : start + batch_size]
         ids = torch.from_numpy(sequences[some]).to(model.device)
+        positions: dict[str, Any] = {}
+        if end_id is not None:
+            places = document_positions(sequences[some], end_id)
+            positions["position_ids"] = torch.from_numpy(places).to(model.device)
         with torch.no_grad():
-            logits = model(input_ids=ids, use_cache=False).logits[:, :-1].float()
+            logits = model(input_ids=ids, use_cache=False, **positions).logits[:, :-1].float()
         losses = torch.nn.functional.cross_entropy(
             logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none"
         )

@@ -7,6 +7,7 @@ from engramcka.data import (
     Corpus,
     Document,
     LeftOut,
+    document_positions,
     draw_samples,
     place_samples,
     spread_sequences,
@@ -97,3 +98,10 @@ def test_validation_text_is_repeated_only_where_there_is_no_more(tokenizer) -> N
     assert (owners == 0).sum() >= len(owners) - 8
     more, _ = spread_sequences(tokenizer, documents, length=8, count=2 * (tokens // 8), seed=0)
     np.testing.assert_array_equal(more.ravel()[tokens : tokens + 8], more.ravel()[:8])
+
+
+def test_positions_begin_again_after_the_end_of_a_document() -> None:
+    ids = np.array([[5, 2, 7, 8, 9, 2, 2, 4], [2, 5, 6, 7, 8, 9, 5, 2]])
+    found = document_positions(ids, 2)
+    assert found.tolist() == [[0, 1, 0, 1, 2, 3, 0, 0], [0, 0, 1, 2, 3, 4, 5, 6]]
+    assert found.dtype == np.int64

@@ -14,7 +14,7 @@ from engramcka.config import EngramConfig
 from engramcka.errors import DataError, TrainingError
 from engramcka.models import build_model
 from engramcka.training import read_record, train_model, validation_loss
-from engramcka.training.train import sequence_losses
+from engramcka.training.train import end_of_documents, sequence_losses
 
 
 def train(tokenizer, folder: Path, engram: EngramConfig | None = None, kept=(), **changes):
@@ -88,6 +88,53 @@ def test_the_validation_loss_is_the_mean_over_tokens_in_nats(tokenizer) -> None:
     assert validation_loss(model, ids, 3) == pytest.approx(expected, abs=1e-5)
     assert validation_loss(model, ids, 1) == pytest.approx(expected, abs=1e-5)
     assert expected == pytest.approx(math.log(len(tokenizer)), rel=0.2)
+
+
+@pytest.mark.parametrize("preset", ["moe-tiny", "engram-tiny", "engram-tiny-hyper"])
+def test_documents_of_a_sequence_have_the_losses_that_they_have_alone(tokenizer, preset) -> None:
+    model = build_model(preset, None, tokenizer, seed=0).eval()
+    end = tokenizer.eos_token_id
+    ids = sequences(tokenizer, 4)
+    ids[:, [4, 5, 11]] = end
+    found = sequence_losses(model, ids, 2, end)
+    for row, loss in zip(ids, found, strict=True):
+        parts = [row[:5], row[5:6], row[6:12], row[12:]]
+        with torch.no_grad():
+            logits = [model(torch.from_numpy(part)[None]).logits[0].double() for part in parts]
+        losses = torch.nn.functional.cross_entropy(
+            torch.cat(logits)[:-1], torch.from_numpy(row[1:])
+        )
+        assert loss == pytest.approx(float(losses), abs=1e-5)
+    assert np.abs(sequence_losses(model, ids, 2) - found).max() > 1e-4
+
+
+def test_training_keeps_documents_apart_unless_they_are_joined(tokenizer, tmp_path: Path) -> None:
+    ids = sequences(tokenizer, 8)
+    ids[:, ::5] = tokenizer.eos_token_id
+    losses = {}
+    for documents in ("apart", "joined"):
+        losses[documents] = train_model(
+            build_model("engram-tiny", None, tokenizer, seed=0),
+            tokenizer,
+            training=ids,
+            validation=ids[:3],
+            options=OPTIONS.model_copy(update={"steps": 4, "documents": documents}),
+            seed=0,
+            device="cpu",
+            folder=tmp_path / documents,
+            inputs={},
+            on_step=lambda step, info: None,
+        ).sequence_losses
+        model = AutoModelForCausalLM.from_pretrained(tmp_path / documents)
+        end = tokenizer.eos_token_id if documents == "apart" else None
+        found = sequence_losses(model, ids[:3], 2, end)
+        np.testing.assert_allclose(found, losses[documents], atol=1e-6)
+        assert end_of_documents(model, tokenizer, OPTIONS) == tokenizer.eos_token_id
+    assert np.abs(np.subtract(losses["apart"], losses["joined"])).max() > 1e-4
+
+
+def test_models_without_position_ids_are_trained_on_joined_documents(tokenizer) -> None:
+    assert end_of_documents(torch.nn.Linear(2, 2), tokenizer, OPTIONS) is None
 
 
 def test_a_loss_that_is_no_number_stops_and_leaves_nothing(tokenizer, tmp_path: Path) -> None:
