@@ -17,12 +17,24 @@ from engramcka.models.caches import EngramCacheLayer
 
 PROMPT, NEW = 12, 6
 KINDS = ("dynamic", "static")
-MODELS = ("llama at 2 and 9", "hyper", "hyper at 1 and 2", "windows of 4 at 1 and 2")
+MODELS = (
+    "llama at 2 and 9",
+    "qwen3",
+    "deepseek_v3",
+    "hyper",
+    "hyper at 1 and 2",
+    "hyper after the pre-mapping",
+    "windows of 4 at 1 and 2",
+)
 
 
-def grafted(backbone: PreTrainedModel, tokenizer, layers=(1, 2)) -> PreTrainedModel:
+def grafted(
+    backbone: PreTrainedModel, tokenizer, layers=(1, 2), fusion="streams"
+) -> PreTrainedModel:
     """With Engram weights far from their start values."""
-    engram = EngramConfig(layers=layers, table_size=60, d_mem=16, heads=2, orders=(2, 3))
+    engram = EngramConfig(
+        layers=layers, table_size=60, d_mem=16, heads=2, orders=(2, 3), fusion=fusion
+    )
     model = graft(backbone, engram, tokenizer, seed=1).eval()
     torch.manual_seed(3)
     for parameter in model.engrams.parameters():
@@ -39,8 +51,13 @@ def any_model(request, tokenizer, monkeypatch) -> PreTrainedModel:
     if request.param.startswith("windows"):
         monkeypatch.setitem(FAMILIES, "mistral", {"sliding_window": 4})
         return grafted(tiny("mistral", size), tokenizer)
+    if request.param in ("qwen3", "deepseek_v3"):
+        return grafted(tiny(request.param, size), tokenizer)
     backbone = tiny("engramcka_hyper_deepseek", size)
-    return backbone if request.param == "hyper" else grafted(backbone, tokenizer)
+    if request.param == "hyper":
+        return backbone
+    fusion = "pre-mapping" if "pre-mapping" in request.param else "streams"
+    return grafted(backbone, tokenizer, fusion=fusion)
 
 
 @pytest.fixture
@@ -108,6 +125,24 @@ def test_generated_logits_are_the_full_passes(any_model, kind, padded):
     full = full_pass(any_model, made.sequences, mask)[:, PROMPT - 1 : -1]
     assert_close(torch.stack(made.logits, 1), full)
     assert full.std() > 0.1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_prompt_of_several_documents_goes_on_from_the_last(any_model, tokenizer, kind):
+    """N-grams and convolution are cut at its end-of-text tokens, the last one included."""
+    ids = some_ids()
+    ids[0, 4] = ids[1, 7] = ids[1, -1] = tokenizer.eos_token_id
+    options = {"max_new_tokens": NEW, "min_new_tokens": NEW, "do_sample": False}
+    made = any_model.generate(
+        ids,
+        attention_mask=torch.ones_like(ids),
+        cache_implementation=kind,
+        return_dict_in_generate=True,
+        output_logits=True,
+        **options,
+    )
+    full = full_pass(any_model, made.sequences)[:, PROMPT - 1 : -1]
+    assert_close(torch.stack(made.logits, 1), full)
 
 
 @pytest.mark.parametrize("name", ["cache", "past_key_values"])
