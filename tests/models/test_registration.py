@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from contextlib import nullcontext
+from tempfile import TemporaryDirectory
 
 import pytest
 import torch
 from families import tiny
 
 from engramcka.config import EngramConfig
-from engramcka.models import build_model, graft
+from engramcka.models import build_model, graft, memory_off
 
 OPEN = (
     "m = AutoModelForCausalLM.from_pretrained(sys.argv[1], attn_implementation='eager')\n"
@@ -19,7 +22,10 @@ OPEN = (
 
 def in_another_process(code: str, *arguments: str) -> list[str]:
     command = [sys.executable, "-c", code, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    with TemporaryDirectory() as modules:  # where transformers copies code that is trusted
+        env = {**os.environ, "HF_MODULES_CACHE": modules}
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env=env)
+    return done.stdout.split()
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +53,46 @@ def test_auto_classes_open_it_whatever_was_imported_first(saved, imports):
     found = in_another_process(code, str(folder))
     assert found[:2] == ["EngramForCausalLM", "eager"]
     assert float(found[2]) == pytest.approx(total, abs=1e-2)
+
+
+@pytest.mark.parametrize("memory", [True, False])
+def test_the_code_beside_the_weights_opens_it_with_memory_or_without(saved, memory, tokenizer):
+    """As programs do that know nothing of this package, lm-evaluation-harness among them."""
+    folder, total = saved
+    code = (
+        "import sys, torch\n"
+        "from transformers import AutoConfig, AutoModel, AutoModelForCausalLM\n"
+        "trusted = {'trust_remote_code': True}\n"
+        "c = AutoConfig.from_pretrained(sys.argv[1], **trusted)\n"
+        "assert c.memory\n"
+        f"options = {{**trusted, 'memory': {memory}}}\n"
+        "m = AutoModelForCausalLM.from_pretrained(sys.argv[1], **options)\n"
+        "ids = torch.arange(3, 12)[None]\n"
+        "logits = m(input_ids=ids).logits\n"
+        "h = AutoModel.from_pretrained(sys.argv[1], **options)(input_ids=ids).last_hidden_state\n"
+        "again = m.get_output_embeddings()(h)\n"
+        "print(type(m).__name__, logits.double().sum().item(), torch.equal(again, logits))\n"
+        "m.save_pretrained(sys.argv[2])\n"
+    )
+    again = folder.parent / f"again-{memory}"
+    found = in_another_process(code, str(folder), str(again))
+    assert [found[0], found[2]] == ["EngramForCausalLM", "True"]
+    engram = EngramConfig(layers=(1, 2), table_size=60, d_mem=16, heads=2)
+    model = graft(tiny("llama", len(tokenizer)), engram, tokenizer).eval()
+    with torch.no_grad(), nullcontext() if memory else memory_off(model):
+        expected = model(input_ids=torch.arange(3, 12)[None]).logits.double().sum().item()
+    assert float(found[1]) == pytest.approx(expected, abs=1e-3)
+    assert memory == (abs(expected - total) < 1e-2)
+    assert {entry.name for entry in again.glob("*.py")} == {"modeling_engramcka.py"}
+
+
+def test_without_trust_and_without_the_import_it_says_what_to_do(saved):
+    code = (
+        "import sys\nfrom transformers import AutoModelForCausalLM\n"
+        "try: AutoModelForCausalLM.from_pretrained(sys.argv[1], trust_remote_code=False)\n"
+        "except ValueError as error: print(error)"
+    )
+    assert "trust_remote_code=True" in " ".join(in_another_process(code, str(saved[0])))
 
 
 def test_the_backbone_of_our_own_too_and_from_a_config(tokenizer, tmp_path):

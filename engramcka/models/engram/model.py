@@ -105,8 +105,10 @@ class EngramForCausalLM(PreTrainedModel, GenerationMixin):
                 for layer in sorted(engram.layers)
             }
         )
+        for name in self.engrams:
+            self.module(name).enabled = config.memory
         self._call: _Call | None = None
-        self._cache_name = cache_name(backbone.forward)
+        self._cache_name = cache_name(self.inner.forward)
         in_block = streams > 1 and engram.fusion == "pre-mapping"
         self.supports_gradient_checkpointing = not in_block  # blocks run again, without token ids
         for name in self.engrams:
@@ -118,6 +120,11 @@ class EngramForCausalLM(PreTrainedModel, GenerationMixin):
                 hook = partial(self._insert, name)
                 block.register_forward_pre_hook(hook, with_kwargs=True)
         self.post_init()
+
+    @property
+    def inner(self) -> PreTrainedModel:
+        """What a forward pass runs through."""
+        return self.backbone
 
     @classmethod
     def _can_set_experts_implementation(cls) -> bool:
@@ -194,7 +201,7 @@ class EngramForCausalLM(PreTrainedModel, GenerationMixin):
             self.module(name).prefetch(rows[name])
         call = _Call(rows, keep, state.tails if state else {}, since)
         with self._running(call):
-            outputs = self.backbone(
+            outputs = self.inner(
                 input_ids=input_ids,
                 attention_mask=attention_mask,
                 **{name: value for name, value in given.items() if value is not None},
@@ -216,7 +223,7 @@ class EngramForCausalLM(PreTrainedModel, GenerationMixin):
             return {}
         if self._cache_name is None:
             raise ValueError(
-                f"{type(self.backbone).__name__} takes no cache under a name known here "
+                f"{type(self.inner).__name__} takes no cache under a name known here "
                 f"({', '.join(CACHE_NAMES)}); generate with use_cache=False"
             )
         return {self._cache_name: past}
