@@ -4,8 +4,8 @@ from .analysis_tables import LensTable as LensTable
 from .data_table import DataTable as DataTable
 from .loading import dump_config as dump_config
 from .loading import load_config as load_config
+from .memory_tables import EngramConfig as EngramConfig
 from .model_tables import CapturedModel as CapturedModel
-from .model_tables import EngramConfig as EngramConfig
 from .model_tables import GraftedModel as GraftedModel
 from .model_tables import ImportedModel as ImportedModel
 from .model_tables import LoadedModel as LoadedModel

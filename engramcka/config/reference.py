@@ -14,13 +14,8 @@ import annotated_types
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from engramcka.config.model_tables import (
-    MODEL_TABLES,
-    EngramConfig,
-    ImportedModel,
-    MemoryTable,
-    TrainedModel,
-)
+from engramcka.config.memory_tables import EngramConfig, MemoryTable
+from engramcka.config.model_tables import MODEL_TABLES, ImportedModel, TrainedModel
 from engramcka.config.schema import Config
 from engramcka.config.tables import Table
 

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from engramcka.config.model_tables import EngramConfig
+from engramcka.config.memory_tables import EngramConfig
 from engramcka.errors import ConfigError
 
 ABLATIONS: Mapping[str, str] = {

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from engramcka.config.model_tables import EngramConfig
+from engramcka.config.memory_tables import EngramConfig
 from engramcka.models.engram import EngramForCausalLM, EngramModelConfig, graft
 from engramcka.models.lora import add_low_rank_updates
 from engramcka.models.memory import find_memories

@@ -25,6 +25,7 @@ from transformers.models.deepseek_v4 import modeling_deepseek_v4 as v4
 from transformers.utils.generic import TransformersKwargs, merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
+from engramcka.errors import ConfigError
 from engramcka.models.caches import cache_name, given_cache
 
 CACHE: Any = cache_name(v3.DeepseekV3Attention.forward)
@@ -197,6 +198,23 @@ class HyperDeepseekForCausalLM(HyperDeepseekPreTrainedModel, v3.DeepseekV3ForCau
         self.vocab_size = config.vocab_size
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self.post_init()
+
+
+def pre_mapping(block: nn.Module, number: int) -> nn.Module:
+    """The hyper-connection that gives what a block's attention reads of the residual streams.
+
+    Its output is (.., .., what is read), as in transformers' DeepSeek-V4.
+
+    Raises:
+        ConfigError: the block has none.
+    """
+    found = getattr(block, "attn_hc", None)
+    if not isinstance(found, nn.Module):
+        raise ConfigError(
+            f"engram.fusion = 'pre-mapping': block {number} ({type(block).__name__}) has no "
+            "hyper-connection attn_hc; allowed for it: 'streams', 'mean'"
+        )
+    return found
 
 
 AutoConfig.register(HyperDeepseekConfig.model_type, HyperDeepseekConfig, exist_ok=True)

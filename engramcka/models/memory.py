@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from engramcka.config.model_tables import MemoryTable
+from engramcka.config.memory_tables import MemoryTable
 from engramcka.errors import ConfigError
 from engramcka.models.blocks import OwnModel, matches, numbered_blocks
 from engramcka.models.engram.module import Engram

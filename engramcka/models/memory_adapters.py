@@ -14,7 +14,7 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor, nn
 
-from engramcka.config.model_tables import MemoryTable
+from engramcka.config.memory_tables import MemoryTable
 from engramcka.errors import ConfigError
 from engramcka.models.engram.module import Engram
 from engramcka.models.hooks import CapturePoint

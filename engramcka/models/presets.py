@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from engramcka.config.model_tables import EngramConfig
+from engramcka.config.memory_tables import EngramConfig
 from engramcka.errors import ConfigError
 from engramcka.models.allocation import allocate, with_tables
 

@@ -17,7 +17,7 @@ from foreign_memory import (
 )
 from torch import nn
 
-from engramcka.config.model_tables import MemoryTable
+from engramcka.config.memory_tables import MemoryTable
 from engramcka.errors import ConfigError
 from engramcka.extraction.residual_stream import ResidualStream
 from engramcka.lens import collision_shares, require_gates, token_gates

@@ -15,7 +15,7 @@ from transformers import AutoConfig
 from transformers.configuration_utils import PreTrainedConfig, SubConfigSpec
 
 import engramcka.models.hyper  # noqa: F401  (registers the backbone with hyper-connections)
-from engramcka.config.model_tables import EngramConfig
+from engramcka.config.memory_tables import EngramConfig
 
 CODE = "modeling_engramcka"
 AUTO_MAP = {

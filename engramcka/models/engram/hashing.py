@@ -20,7 +20,7 @@ import torch
 from tokenizers import Regex, Tokenizer, normalizers
 from torch import Tensor, nn
 
-from engramcka.config.model_tables import EngramConfig
+from engramcka.config.memory_tables import EngramConfig
 from engramcka.errors import ConfigError
 from engramcka.models.allocation import table_primes
 from engramcka.models.engram.documents import FAR, since_start

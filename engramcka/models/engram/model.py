@@ -34,8 +34,7 @@ from transformers import initialization as init
 from transformers.cache_utils import Cache
 from transformers.utils.generic import can_return_tuple
 
-import engramcka.models.hyper  # noqa: F401  (registers the backbone with hyper-connections)
-from engramcka.config.model_tables import EngramConfig
+from engramcka.config.memory_tables import EngramConfig
 from engramcka.errors import ConfigError
 from engramcka.models.blocks import find_blocks
 from engramcka.models.caches import (
@@ -49,6 +48,7 @@ from engramcka.models.caches import (
 from engramcka.models.engram.configuration import EngramModelConfig
 from engramcka.models.engram.hashing import NgramHash, start_id, token_map
 from engramcka.models.engram.module import Engram
+from engramcka.models.hyper import pre_mapping
 
 
 @dataclass
@@ -321,23 +321,6 @@ def _within(tail: Tensor, reach: Tensor | None) -> Tensor:
         return tail
     lags = torch.arange(tail.shape[1], 0, -1, device=tail.device)
     return tail * (reach.to(tail.device)[:, None] >= lags)[..., None, None].to(tail.dtype)
-
-
-def pre_mapping(block: nn.Module, number: int) -> nn.Module:
-    """The hyper-connection that gives what a block's attention reads of the residual streams.
-
-    Its output is (.., .., what is read), as in transformers' DeepSeek-V4.
-
-    Raises:
-        ConfigError: the block has none.
-    """
-    found = getattr(block, "attn_hc", None)
-    if not isinstance(found, nn.Module):
-        raise ConfigError(
-            f"engram.fusion = 'pre-mapping': block {number} ({type(block).__name__}) has no "
-            "hyper-connection attn_hc; allowed for it: 'streams', 'mean'"
-        )
-    return found
 
 
 def _check_layers(engram: EngramConfig, n_blocks: int) -> None:

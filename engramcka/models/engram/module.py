@@ -17,7 +17,7 @@ from torch.autograd.function import once_differentiable
 from transformers import initialization as init
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from engramcka.config.model_tables import EngramConfig
+from engramcka.config.memory_tables import EngramConfig
 from engramcka.models.engram.tables import EngramMemory
 
 SCORE_FLOOR = 1e-6

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from engramcka.config import Config
-from engramcka.config.model_tables import MemoryTable
+from engramcka.config.memory_tables import MemoryTable
 from engramcka.distributed import ALONE, World
 from engramcka.errors import StoreError
 from engramcka.pipeline.backbones import Backbone
