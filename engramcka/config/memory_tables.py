@@ -42,10 +42,18 @@ class EngramConfig(Table):
         (2, 3), min_length=1, description="n-gram orders that are looked up"
     )
     kernel_size: int = Field(4, ge=1, description="taps of the short causal convolution")
-    gating: Literal["signed-sqrt", "plain", "none"] = Field(
+    gating: Literal["signed-sqrt", "plain", "constant", "none"] = Field(
         "signed-sqrt",
         description="gate's score: signed square root (the authors' code), plain (equation 4), "
-        "or none: every memory is let through",
+        "constant: one learned number a stream, whatever the token; or none: every memory is let "
+        "through",
+    )
+    control: Literal["none", "one-row", "unkeyed-rows", "random-rows", "no-table"] = Field(
+        "none",
+        description="something else in the memory's place, to see whether it is memory that helps: "
+        "one-row: every n-gram finds the first row of each table; unkeyed-rows: rows are found by "
+        "the last 12 tokens, which hardly ever come back; random-rows: tables stay as they were "
+        "drawn; no-table: a projection of the stream in place of the rows",
     )
     compression: bool = Field(
         True, description="fold tokens that differ only in case, accents or space (section 2.2)"

@@ -91,7 +91,10 @@ class TrainingTable(Table):
         return self
 
 
-Ablation = Literal["multi-branch", "compression", "gating", "convolution", "4-grams", "two-layers"]
+Ablation = Literal[
+    "multi-branch", "compression", "gating", "convolution", "4-grams", "two-layers",
+    "one-row", "unkeyed-rows", "random-rows", "constant-gate", "no-table",
+]  # fmt: skip
 
 
 class RetrainedTable(Table):

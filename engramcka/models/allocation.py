@@ -34,6 +34,11 @@ ABLATIONS: Mapping[str, str] = {
     "convolution": "without short convolution",
     "4-grams": "with 4-grams",
     "two-layers": "over two layers",
+    "one-row": "one row a table",
+    "unkeyed-rows": "rows without a key",
+    "random-rows": "rows not trained",
+    "constant-gate": "with a constant gate",
+    "no-table": "without a table",
 }
 """Name in a config -> name in a figure."""
 
@@ -42,6 +47,10 @@ _OFF: dict[str, dict[str, Any]] = {
     "compression": {"compression": False},
     "gating": {"gating": "none"},
     "convolution": {"convolution": False},
+    "one-row": {"control": "one-row"},
+    "unkeyed-rows": {"control": "unkeyed-rows"},
+    "random-rows": {"control": "random-rows"},
+    "constant-gate": {"gating": "constant"},
 }
 
 
@@ -102,6 +111,8 @@ def table_rows(engram: EngramConfig) -> int:
 
 def table_parameters(engram: EngramConfig) -> int:
     """Parameters of all tables."""
+    if engram.control == "no-table":
+        return 0
     return table_rows(engram) * engram.d_mem // (len(engram.orders) * engram.heads)
 
 
@@ -109,9 +120,11 @@ def fusion_parameters(engram: EngramConfig, hidden_size: int, streams: int) -> i
     """Parameters of all modules beside their tables: projections, norms, convolution."""
     branches = streams if engram.fusion == "streams" else 1
     value = engram.d_mem * hidden_size
-    gate = 0 if engram.gating == "none" else branches * (engram.d_mem + 2) * hidden_size
+    gate = branches * (engram.d_mem + 2) * hidden_size
+    gate = {"none": 0, "constant": branches}.get(engram.gating, gate)
+    instead = engram.d_mem * hidden_size if engram.control == "no-table" else 0
     convolution = branches * hidden_size * (1 + engram.kernel_size) if engram.convolution else 0
-    return len(engram.layers) * (value + gate + convolution)
+    return len(engram.layers) * (value + gate + instead + convolution)
 
 
 def engram_parameters(engram: EngramConfig, numbers: Mapping[str, Any]) -> int:
@@ -223,12 +236,31 @@ def with_layers(
     return with_budget(changed, numbers, engram_parameters(engram, numbers))
 
 
+def without_table(
+    engram: EngramConfig, numbers: Mapping[str, Any], parameters: int
+) -> EngramConfig:
+    """The modules with a projection of the stream in place of the rows, as wide as it takes.
+
+    Args:
+        engram: the modules.
+        numbers: the backbone's config fields.
+        parameters: of all modules together, or nearest to it.
+    """
+    tables = len(engram.orders) * engram.heads
+    changed = engram.model_copy(update={"control": "no-table", "d_mem": tables})
+    one = engram_parameters(changed, numbers)
+    more = engram_parameters(changed.model_copy(update={"d_mem": 2 * tables}), numbers) - one
+    steps = max(0, round((parameters - one) / more))
+    return changed.model_copy(update={"d_mem": tables * (1 + steps)})
+
+
 def ablated(
     engram: EngramConfig, numbers: Mapping[str, Any], name: str, split: tuple[int, ...] = ()
 ) -> EngramConfig:
     """The modules changed in one respect, with as many parameters in all as before.
 
-    "two-layers" changes d_mem (see `with_layers`), everything else the rows of the tables.
+    "two-layers" and "no-table" change d_mem (see `with_layers` and `without_table`), everything
+    else the rows of the tables.
 
     Args:
         engram: the modules.
@@ -256,10 +288,12 @@ def ablated(
         if set(layers) == set(engram.layers):
             raise ConfigError("the model is like that already")
         return with_layers(engram, numbers, layers)
+    budget = engram_parameters(engram, numbers)
+    if name == "no-table" and engram.control != "no-table":
+        return without_table(engram, numbers, budget)
     changed = engram.model_copy(update=changes)
     if changed == engram:
         raise ConfigError("the model is like that already")
-    budget = engram_parameters(engram, numbers)
     if engram_parameters(changed, numbers) == budget:
         return changed
     return with_budget(changed, numbers, budget)

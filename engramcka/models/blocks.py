@@ -39,9 +39,8 @@ _NOT_PARTS = re.compile(r"norm|_ln|ln_|hyper|_hc$|dropout", re.IGNORECASE)
 class Memory(Protocol):
     """What a point of the stream around a memory module is taken from."""
 
-    @property
-    def module(self) -> nn.Module:
-        """The module."""
+    def stands_before(self, block: nn.Module) -> bool:
+        """Whether it changes what enters a block."""
 
     @property
     def before(self) -> CapturePoint:
@@ -182,7 +181,7 @@ def capture_points(
     found = numbered_blocks(model, blocks)
     chosen: dict[int, CapturePoint] = {}
     if embedding:
-        outside = 1 in memories and memories[1].module not in set(found[1].modules())
+        outside = 1 in memories and memories[1].stands_before(found[1])
         chosen[0] = memories[1].before if outside else CapturePoint(found[1], "input")
     if points in (ENGRAM_IN, ENGRAM_OUT):
         for number, memory in memories.items():

@@ -127,6 +127,8 @@ def tables_in_files(path: str, model_class: Any, dtype: torch.dtype) -> Any:
                 raise ConfigError(f"{path}: tables = 'file', and it has no memory that is known")
             for memory in memories.values():
                 table = memory.table
+                if table is None:
+                    continue
                 if isinstance(table, EngramMemory):
                     table.on_host = True  # where transformers has mapped it already
                     continue

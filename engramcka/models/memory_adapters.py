@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from engramcka.config.memory_tables import MemoryTable
 from engramcka.errors import ConfigError
 from engramcka.models.engram.module import Engram
+from engramcka.models.engram.tables import EngramMemory
 from engramcka.models.hooks import CapturePoint
 from engramcka.models.memory_modules import (
     Ints,
@@ -53,9 +54,10 @@ class OwnMemory(MemoryModule):
         return seen["alpha"]
 
     @property
-    def table(self) -> nn.Module:
-        """All tables of the module as one."""
-        return self._own.memory
+    def table(self) -> nn.Module | None:
+        """All tables of the module as one; None where it was made without."""
+        memory = self._own.memory
+        return memory if isinstance(memory, EngramMemory) else None
 
     @property
     def orders(self) -> tuple[int, ...]:
@@ -67,13 +69,19 @@ class OwnMemory(MemoryModule):
         """W_V."""
         return self._own.value
 
-    def hashed(self, ids: Ints) -> Ints:
+    def hashed(self, ids: Ints) -> Ints | None:
         """Canonical ids, the pad's before the start of a document."""
         hashing = self._hashing
+        if self.table is None or hashing.control == "unkeyed-rows":
+            return None
         tokens = torch.from_numpy(ids)[None].to(hashing.token_map.device)
         canonical = hashing.canonical(tokens, None, None)
         windows = hashing.windows(canonical, hashing.since(tokens))
         return cast(Ints, windows[:, 0].T.flip(1).cpu().numpy())
+
+    def stands_before(self, block: nn.Module) -> bool:
+        """Not where it adds to what the block's attention reads of the streams."""
+        return bool(cast(Any, self.root).config.modules.fusion != "pre-mapping")
 
     @contextmanager
     def silenced(self) -> Iterator[None]:

@@ -68,6 +68,10 @@ class MemoryModule(ABC):
         """The stream with the memory added."""
         return CapturePoint(self.module, "output" if self.gives == "stream" else "sum")
 
+    def stands_before(self, block: nn.Module) -> bool:
+        """Whether it changes what enters a block, and not what goes on inside."""
+        return self.module not in set(block.modules())
+
     @property
     @abstractmethod
     def gate_points(self) -> Mapping[str, CapturePoint]:
@@ -123,7 +127,7 @@ class MemoryModule(ABC):
     @property
     def row_width(self) -> int:
         """E: numbers in the rows of a token together; 0 where that is not known."""
-        return int(getattr(self.value_layer, "in_features", 0))
+        return int(getattr(self.value_layer, "in_features", 0)) if self.table is not None else 0
 
     @contextmanager
     def silenced(self) -> Iterator[None]:

@@ -13,7 +13,7 @@ Letters: B sequences, T tokens, L modules, N the longest order, P = orders x hea
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -24,6 +24,9 @@ from engramcka.config.memory_tables import EngramConfig
 from engramcka.errors import ConfigError
 from engramcka.models.allocation import table_primes
 from engramcka.models.engram.documents import FAR, since_start
+
+UNKEYED = 12
+"""Tokens that decide a row where rows are to have no key: they hardly ever come back."""
 
 LAYER_STRIDE = 10007
 """What the seed grows by from one layer to the next (the authors' code)."""
@@ -183,7 +186,8 @@ class NgramHash(nn.Module):
         self.pad_id = pad_id
         self.end_id = end_id
         self.is_cut = engram.documents == "apart"
-        self.window = self.orders[-1]
+        self.control = engram.control
+        self.window = self.orders[-1] if self.control != "unkeyed-rows" else UNKEYED
         layers = sorted(engram.layers)
         tables = table_primes(engram)
         self.rows_per_layer = {layer: sum(tables[layer]) for layer in layers}
@@ -277,6 +281,10 @@ class NgramHash(nn.Module):
             mix = term if mix is None else mix ^ term
             if lag + 1 in self.orders:
                 mixes.append(mix)
+        if self.control == "unkeyed-rows":  # all orders by everything in the window
+            mixes = [cast(Tensor, mix)] * len(self.orders)
         per_table = torch.stack(mixes, dim=-1).repeat_interleave(self.heads, dim=-1)
         rows = torch.remainder(per_table, self.primes[:, None, None, :])
+        if self.control == "one-row":
+            rows = torch.zeros_like(rows)
         return rows + self.offsets[:, None, None, :]

@@ -66,6 +66,30 @@ class EngramGate(nn.Module):
         return score.sigmoid()
 
 
+class ConstantGate(nn.Module):
+    """One learned number a stream in the gate's place, the same at every token; 1/2 at first."""
+
+    def __init__(self, streams: int) -> None:
+        super().__init__()
+        self.logit = nn.Parameter(torch.zeros(streams))
+
+    def forward(self, hidden: Tensor, memory: Tensor) -> Tensor:
+        """Alpha, (B, T, M), from (B, T, M, D) and (B, T, E), of which the sizes count."""
+        return wide(self.logit).sigmoid().expand(*memory.shape[:2], len(self.logit))
+
+
+class StreamProjection(nn.Module):
+    """SiLU(W h) in the memory's place: as many parameters, and nothing is looked up."""
+
+    def __init__(self, hidden_size: int, d_mem: int) -> None:
+        super().__init__()
+        self.project = nn.Linear(hidden_size, d_mem, bias=False)
+
+    def forward(self, streams: Tensor) -> Tensor:
+        """(B, T, E) from the residual streams (B, T, M, D), of which it takes the mean."""
+        return F.silu(self.project(streams.mean(2)))
+
+
 class ShortConvolution(nn.Module):
     """Depthwise causal convolution over tokens of the normed values (paper, equation 5).
 
@@ -199,10 +223,17 @@ class Engram(GradientCheckpointingLayer):
         self.streams = streams if engram.fusion == "streams" else 1
         self.enabled = True
         row_width = engram.d_mem // (len(engram.orders) * engram.heads)
-        self.memory = EngramMemory(n_rows, row_width, engram.host_memory)
+        self.memory: EngramMemory | StreamProjection
+        if engram.control == "no-table":
+            self.memory = StreamProjection(hidden_size, engram.d_mem)
+        else:
+            self.memory = EngramMemory(n_rows, row_width, engram.host_memory)
+            self.memory.weight.requires_grad_(engram.control != "random-rows")
         self.value = nn.Linear(engram.d_mem, hidden_size, bias=False)
-        self.gate = None
-        if engram.gating != "none":
+        self.gate: EngramGate | ConstantGate | None = None
+        if engram.gating == "constant":
+            self.gate = ConstantGate(self.streams)
+        elif engram.gating != "none":
             signed_sqrt = engram.gating == "signed-sqrt"
             self.gate = EngramGate(
                 hidden_size, engram.d_mem, self.streams, signed_sqrt, engram.gate_eps
@@ -237,7 +268,7 @@ class Engram(GradientCheckpointingLayer):
         streams = hidden if hidden.dim() == 4 else hidden.unsqueeze(2)
         if self.pools_streams:
             streams = streams.mean(2, keepdim=True)
-        memory = self.memory(rows)
+        memory = self.memory(rows if isinstance(self.memory, EngramMemory) else streams)
         values = self.value(memory).unsqueeze(2)
         if self.gate is not None:
             values = self.gate(streams, memory).unsqueeze(-1).to(values.dtype) * values
@@ -253,7 +284,7 @@ class Engram(GradientCheckpointingLayer):
 
     def prefetch(self, rows: Tensor) -> None:
         """Start fetching the rows that `forward` will use, where the tables are in host memory."""
-        if self.enabled:
+        if self.enabled and isinstance(self.memory, EngramMemory):
             self.memory.prefetch(rows)
 
     @torch.no_grad()
@@ -263,9 +294,15 @@ class Engram(GradientCheckpointingLayer):
         Weights that came from a checkpoint stay as they are.
         """
         d_mem = self.value.in_features
-        init.normal_(self.memory.weight, std=MEMORY_STD, generator=generator)
+        if isinstance(self.memory, EngramMemory):
+            init.normal_(self.memory.weight, std=MEMORY_STD, generator=generator)
+        else:
+            project = self.memory.project
+            init.normal_(project.weight, std=project.in_features**-0.5, generator=generator)
         init.normal_(self.value.weight, std=d_mem**-0.5, generator=generator)
-        if self.gate is not None:
+        if isinstance(self.gate, ConstantGate):
+            init.zeros_(self.gate.logit)
+        elif self.gate is not None:
             for key in self.gate.keys:
                 init.normal_(key.get_parameter("weight"), std=d_mem**-0.5, generator=generator)
             init.ones_(self.gate.query_norm)
