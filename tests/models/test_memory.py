@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+import tiny_types
 import torch
 from foreign_memory import (
     HEADS,
@@ -284,3 +285,31 @@ def test_the_stream_around_qwen4s_layer_and_without_it(qwen4) -> None:
     for layer in (1, 2, 3):
         assert torch.equal(silent[layer], bare[layer])
     assert not torch.allclose(blocks[3], bare[3])
+
+
+@pytest.mark.parametrize("kind", ["gemma3n_text", "gemma4_text"])
+def test_per_layer_embeddings_are_silenced_by_the_part_whose_output_is_added(kind: str) -> None:
+    model = tiny_types.build(kind)
+    table = MemoryTable(module="**.layers.*.post_per_layer_input_norm")
+    memories = find_memories(model, table)
+    assert list(memories) == [1, 2, 3]
+    require_memories(model, memories, None, in_stream=False)
+    with pytest.raises(ConfigError, match="is not seen to take the stream"):
+        require_memories(model, memories, None, in_stream=True)
+    ids = torch.from_numpy(tiny_types.IDS)[None]
+
+    def logits() -> torch.Tensor:
+        with torch.no_grad():
+            return model(input_ids=ids, use_cache=False).logits
+
+    for name, weight in model.named_parameters():
+        if "altup" in name:  # their weights start at zero, and streams are then not mixed
+            weight.data.normal_(std=0.3)
+    full = logits()
+    with memory_off(model, memories):
+        silent = logits()
+    for name, module in model.named_modules():
+        if name.endswith("per_layer_projection"):
+            module.weight.data.zero_()
+    torch.testing.assert_close(silent, logits(), rtol=1e-5, atol=1e-5)
+    assert not torch.allclose(silent, full, atol=1e-3)
