@@ -18,6 +18,7 @@ from transformers import (
     AutoModel,
     AutoModelForCausalLM,
     AutoModelForMultimodalLM,
+    AutoModelForTextEncoding,
     PreTrainedModel,
 )
 
@@ -31,6 +32,7 @@ _CLASSES: dict[str, Any] = {
     "causal": AutoModelForCausalLM,
     "multimodal": AutoModelForMultimodalLM,
     "encoder": AutoModel,
+    "encoder half": AutoModelForTextEncoding,
 }
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-Kind = Literal["causal", "multimodal", "encoder", ""]
+Kind = Literal["causal", "multimodal", "encoder", "encoder half", ""]
 
 
 def opens_as(architectures: Sequence[str], model_type: str) -> Kind:
@@ -16,7 +16,8 @@ def opens_as(architectures: Sequence[str], model_type: str) -> Kind:
 
     A causal LM where it was saved as one, or says nothing; "multimodal" where it was saved as a
     model that takes pictures or sound beside text; else an encoder or a decoder without its head,
-    which maps take and a lens does not.
+    which maps take and a lens does not. "encoder half" is the encoder of an encoder-decoder that
+    was saved by itself, as T5EncoderModel.
 
     Args:
         architectures: the classes that it was saved as.
@@ -26,6 +27,7 @@ def opens_as(architectures: Sequence[str], model_type: str) -> Kind:
         MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
         MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES,
         MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
+        MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES,
         MODEL_MAPPING_NAMES,
     )
 
@@ -39,7 +41,8 @@ def opens_as(architectures: Sequence[str], model_type: str) -> Kind:
         is_only_whole = whole and model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
         return "multimodal" if is_only_whole else "causal"
     if model_type in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES:
-        return ""
+        half = MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES.get(model_type)
+        return "encoder half" if half in architectures else ""
     if is_wrapped and model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         return "causal"
     return "encoder" if model_type in MODEL_MAPPING_NAMES and not is_wrapped else ""
@@ -52,6 +55,6 @@ def kinds_of(config: Any) -> tuple[Kind, ...]:
     first = opens_as(config.architectures or [], config.model_type) or "causal"
     causal = modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
     whole = modeling_auto.MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES
-    if first != "encoder" and config.model_type in causal.keys() & whole.keys():
+    if first in ("causal", "multimodal") and config.model_type in causal.keys() & whole.keys():
         return ("causal", "multimodal")
     return (first,)

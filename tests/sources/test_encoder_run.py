@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from command import here
-from transformers import BertConfig, BertForMaskedLM, BertModel
+from transformers import BertConfig, BertForMaskedLM, BertModel, T5Config, T5EncoderModel
 
 from engramcka import open_run
 from engramcka.data import train_tokenizer
 from engramcka.data.documents import Document
 from engramcka.errors import ConfigError
-from engramcka.models import find_blocks, find_unembedding, load_model
+from engramcka.models import find_blocks, find_unembedding, load_model, require_stream
+from engramcka.models.blocks import capture_points
 from engramcka.models.kinds import opens_as
 
 CONFIG = """
@@ -149,3 +151,24 @@ def test_an_encoder_by_ones_own_function_is_compared_and_has_no_lens(folder: Pat
         assert result.returncode == 2
         assert f"lens of 'mine': {says}" in result.stderr
         assert not (folder / function / "activations/mine.zarr").exists()  # before any pass
+
+
+def test_the_encoder_half_of_an_encoder_decoder_is_an_encoder(folder: Path, tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    config = T5Config(vocab_size=300, d_model=32, d_kv=8, d_ff=48, num_layers=3, num_heads=4)
+    T5EncoderModel(config).save_pretrained(tmp_path / "half")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(folder / "one" / name, tmp_path / "half" / name)
+    assert opens_as(["T5EncoderModel"], "t5") == "encoder half"
+    assert opens_as(["T5ForConditionalGeneration"], "t5") == ""
+    model, _ = load_model(str(tmp_path / "half"))
+    points = capture_points(model)
+    assert list(points) == [1, 2, 3]
+    require_stream(model, points, np.arange(3, 12), is_chain=True)
+    text = CONFIG.replace('path = "one"', f'path = "{tmp_path / "half"}"')
+    (tmp_path / "config.toml").write_text(
+        text.replace('path = "other"', f'path = "{folder / "other"}"')
+    )
+    result = here("run", "config.toml", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert open_run(tmp_path / "run").cka["map"].similarity.shape == (3, 3)
