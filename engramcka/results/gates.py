@@ -54,16 +54,16 @@ class GateMap(Result):
     """(modules, orders) share of the value's squared norm, sum 1."""
     collisions: Float | None = field(default=None, metadata=along("layer", "order"))
     """(modules, orders) share of distinct n-grams not alone in a row."""
+    texts: tuple[GateText, ...] = ()
+    label: str = "model"
+    warnings: tuple[str, ...] = ()
+    provenance: Mapping[str, Any] = field(default_factory=dict)
     frequencies: tuple[str, ...] = ()
     """Classes of n-grams by how often they stood in the training text; types of ``alpha`` too."""
     frequency_collisions: Float | None = field(
         default=None, metadata=along("frequency", "layer", "order")
     )
     """(frequencies, modules, orders) the collisions of each class."""
-    texts: tuple[GateText, ...] = ()
-    label: str = "model"
-    warnings: tuple[str, ...] = ()
-    provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._set_whole_numbers("layers", "counts", "orders")
