@@ -21,6 +21,9 @@ def command(
     ] = None,
 ) -> None:
     """Validate CONFIG and print what a run would do, what it costs and what is done already."""
+    from engramcka.cli.run import silence_libraries
+
+    silence_libraries()
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table

@@ -181,8 +181,11 @@ class MemoryTable(Table):
             raise ValueError("gate and key with query are two ways to the gate; give one")
         if bool(self.key) != bool(self.query):
             raise ValueError("key and query go together; give both")
-        if len(set(self.orders)) < len(self.orders):
-            raise ValueError(f"orders = {list(self.orders)} names one twice")
+        if list(self.orders) != sorted(set(self.orders)):
+            raise ValueError(
+                f"orders = {list(self.orders)}: in the order in which their rows stand, which has "
+                "to be rising, each once"
+            )
         if bool(self.orders) != bool(self.table):
             raise ValueError("table and orders go together: what the table gives is cut by orders")
         return self

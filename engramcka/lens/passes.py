@@ -19,6 +19,7 @@ from engramcka.lens.logit_lens import Head
 from engramcka.models import find_blocks
 from engramcka.models.hooks import CapturePoint, PassHooks
 from engramcka.models.memory_modules import MemoryModule
+from engramcka.plain_text import first_line
 
 _ROWS, _PIECE = 1024, 4096  # tokens and vocabulary entries whose logits stand in memory at once
 _LOGITS = 1 << 28  # that a model without a head to be read gives at once
@@ -85,6 +86,12 @@ def token_gates(
             points[layer, "looked up"] = CapturePoint(memory.table)
     with PassHooks(points, lambda _, passing: cast(Tensor, passing), end=True) as hooks:
         model(input_ids=ids, attention_mask=mask, use_cache=False)
+    for layer, part in points:
+        if (layer, part) not in hooks.found:
+            raise ConfigError(
+                f"{memories[layer].name}: what gives its {part} does not run in a pass; name the "
+                "part that does (engram)"
+            )
     _require_shapes(hooks.found, memories, ids)
     real = mask.bool()
     found: tuple[list[Tensor], ...] = ([], [], [])
@@ -92,6 +99,7 @@ def token_gates(
         mine = {part: seen for (where, part), seen in hooks.found.items() if where == layer}
         none = ids.new_zeros(*ids.shape, 0)
         rows, looked_up = mine.get("rows", none), mine.get("looked up")
+        rows = rows.unsqueeze(-1) if rows.dim() == 2 else rows  # one a token
         shares = none.double() if looked_up is None else _order_shares(memory, looked_up)
         for values, kept in zip((memory.alpha(mine).float(), shares, rows), found, strict=True):
             kept.append(values.to(ids.device)[real])
@@ -132,7 +140,13 @@ def _order_shares(memory: MemoryModule, looked_up: Tensor) -> Tensor:
     for order in range(n_orders):
         alone = torch.zeros_like(whole).unflatten(-1, (n_orders, -1))
         alone[..., order, :] = whole.unflatten(-1, (n_orders, -1))[..., order, :]
-        parts.append(memory.value(alone.flatten(-2)))
+        try:
+            parts.append(memory.value(alone.flatten(-2)))
+        except (RuntimeError, TypeError, IndexError) as error:  # of whatever layer was named
+            raise ConfigError(
+                f"{memory.name}: engram.value does not take the rows of a token, "
+                f"{whole.shape[-1]} numbers ({first_line(error)})"
+            ) from error
     value = torch.stack(parts).sum(0)
     return torch.stack([(part * value).sum(-1) for part in parts], dim=-1).double()
 

@@ -47,6 +47,11 @@ def add_low_rank_updates(model: nn.Module, rank: int, seed: int) -> None:
             if isinstance(module, nn.Linear) and module is not head
         }
     )
+    if not linear:
+        raise ConfigError(
+            f"{type(model).__name__} has no linear layers that can be updated; train = 'memory' or "
+            "'all'"
+        )
     config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=linear, lora_dropout=0.0)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

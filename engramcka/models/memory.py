@@ -130,9 +130,20 @@ def _handed_on(model: Any, memory: MemoryModule, block: nn.Module) -> dict[str, 
     seen = {"stream": False, "output": False, "sum": False}
     own = set(memory.module.modules())
     made: dict[str, Tensor] = {}
+    ran: list[bool] = []
 
     def leave(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         given, taken = first_of(output), entering(args, kwargs)
+        if not isinstance(given, Tensor):
+            raise ConfigError(
+                f"{memory.name} gives a {type(given).__name__}; name a part that gives a tensor"
+            )
+        if made or ran:
+            raise ConfigError(
+                f"{memory.name} runs more than once in a pass, so that it is no one memory: its "
+                "gates and its place cannot be told apart"
+            )
+        ran.append(True)
         made["output"] = given
         if isinstance(taken, Tensor) and taken.shape == given.shape and taken.is_floating_point():
             seen["stream"] = True
@@ -195,7 +206,10 @@ def _seen_before(
     finished = 0
 
     def leave(name: str, *_: Any) -> None:
-        found.setdefault(name, min(n for n in blocks if n > finished))
+        following = [number for number in blocks if number > finished]
+        if not following:
+            raise ConfigError(f"{name} runs after the last block, so that it is no memory of one")
+        found.setdefault(name, following[0])
 
     def end(number: int, *_: Any) -> None:
         nonlocal finished

@@ -255,7 +255,7 @@ class DescribedMemory(MemoryModule):
     @property
     def orders(self) -> tuple[int, ...]:
         """As the config says."""
-        return tuple(sorted(self.described.orders))
+        return self.described.orders
 
     @property
     def value_layer(self) -> nn.Module | None:

@@ -32,6 +32,7 @@ Ints = npt.NDArray[np.int64]
 BEFORE_START = -1
 """Stands in a window of hashed ids for a position that is not there."""
 
+_ROUNDING = 0.05  # of what a quantised layer gives for twice the input
 _PLAIN = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
@@ -137,9 +138,10 @@ class MemoryModule(ABC):
             given = first_of(output)
             instead = entering(args, kwargs) if self.gives == "stream" else given.new_zeros(())
             instead = instead.to(given.device, given.dtype).expand_as(given)
-            if isinstance(output, tuple | list):
-                return type(output)([instead, *output[1:]])
-            return instead
+            if not isinstance(output, tuple | list):
+                return instead
+            rest = (instead, *output[1:])
+            return type(output)(*rest) if hasattr(output, "_fields") else type(output)(rest)
 
         handle = self.module.register_forward_hook(hush, with_kwargs=True)
         try:
@@ -205,8 +207,18 @@ def linear(layer: nn.Module, inputs: Tensor, outputs: slice = slice(None)) -> Te
     weight = getattr(layer, "weight", None)
     if type(layer) is nn.Linear and isinstance(weight, Tensor) and weight.dtype in _PLAIN:
         return F.linear(inputs.float(), weight.float()[outputs])
-    given = first_of(layer(inputs)) - first_of(layer(torch.zeros_like(inputs[:1, :1])))
-    return cast(Tensor, given)[..., outputs].float()
+    nothing = first_of(layer(torch.zeros_like(inputs[:1, :1])))
+    given, twice = (
+        cast(Tensor, first_of(layer(x))).float() - nothing for x in (inputs, 2 * inputs)
+    )
+    if not torch.allclose(
+        twice, 2 * given, rtol=_ROUNDING, atol=_ROUNDING * float(given.abs().max())
+    ):
+        raise ConfigError(
+            f"a {type(layer).__name__} is no linear layer, so the parts of the orders in a value "
+            "are not known; name the one that makes the value of the rows (engram.value)"
+        )
+    return given[..., outputs]
 
 
 def unit(x: Tensor, eps: float) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from foreign_memory import (
     DeepSeekLike,
     Described,
 )
+from pydantic import ValidationError
 from torch import nn
 
 from engramcka.config.memory_tables import MemoryTable
@@ -224,10 +226,16 @@ def test_a_part_inside_a_module_is_no_place_in_the_stream() -> None:
         ({"gate": "gates"}, "has no module 'gates' inside; allowed: rows, gate"),
         ({"gate": "out"}, "gives .* a gate is"),
         ({"gate": None}, "engrams.1 has no gate"),
+        ({"value": "gate"}, "a Sequential is no linear layer, so the parts of the orders"),
+        ({"value": "rows"}, "engram.value does not take the rows of a token, 16 numbers"),
+        ({"table": "spare"}, "what gives its rows does not run in a pass"),
     ],
 )
 def test_a_wrong_description_is_refused_in_one_line(changes, says) -> None:
     model, table = described("dict")
+    if changes.get("table") == "spare":
+        for memory in model.inner.engrams.values():
+            memory.spare = nn.Embedding(3, WIDTH)
 
     def use() -> None:
         memories = find_memories(model, table.model_copy(update=changes), "blocks.*")
@@ -313,3 +321,88 @@ def test_per_layer_embeddings_are_silenced_by_the_part_whose_output_is_added(kin
             module.weight.data.zero_()
     torch.testing.assert_close(silent, logits(), rtol=1e-5, atol=1e-5)
     assert not torch.allclose(silent, full, atol=1e-3)
+
+
+class Once(nn.Module):
+    """A memory of one table row a token, whose output is what ``give`` makes of it."""
+
+    def __init__(self, give) -> None:
+        super().__init__()
+        self.give, self.rows = give, nn.Embedding(97, WIDTH)
+        self.gate = nn.Sequential(nn.Linear(WIDTH, 1), nn.Sigmoid())
+
+    def forward(self, hidden: torch.Tensor, ids: torch.Tensor):
+        before = torch.nn.functional.pad(ids, (1, 0))[:, :-1]
+        found = self.rows(((ids * 7) ^ (before * 13)).remainder(97))  # (batch, tokens), one a token
+        return self.give(self.gate(hidden) * found)
+
+
+class Named(NamedTuple):
+    added: torch.Tensor
+    other: int = 0
+
+
+def one_memory(give, shared: bool = False) -> tuple[nn.Module, MemoryTable]:
+    torch.manual_seed(5)
+    inner = Described("list")
+    memory = Once(give)
+    inner.engrams = nn.ModuleList([memory, memory if shared else Once(give)])
+
+    def forward(input_ids: torch.Tensor, **_: object) -> torch.Tensor:
+        hidden = inner.embedding(input_ids)
+        for number, block in enumerate(inner.blocks):
+            if number:
+                given = inner.engrams[number - 1](hidden, input_ids)
+                given = given[0] if isinstance(given, tuple) else given
+                hidden = hidden + (given["added"] if isinstance(given, dict) else given)
+            hidden = block(hidden, input_ids)
+        return hidden
+
+    inner.forward = forward
+    return OwnModel(inner).eval(), TABLE.model_copy(update={"value": None})
+
+
+def test_one_row_a_token_is_the_plainest_table() -> None:
+    model, table = one_memory(lambda added: added)
+    memories = find_memories(model, table, "blocks.*")
+    require_memories(model, memories, "blocks.*", in_stream=True)
+    rows = token_gates(model, memories, IDS, MASK)[2]
+    assert rows.shape[1:] == (2, 1)
+    passages = [IDS[0].numpy(), IDS[1, :6].numpy()]
+    assert collision_shares(memories, passages, rows.numpy()).shape == (2, 1)
+
+
+def test_a_memory_may_give_a_named_tuple_and_no_dictionary() -> None:
+    model, table = one_memory(Named)
+    memories = find_memories(model, table, "blocks.*")
+    require_memories(model, memories, "blocks.*", in_stream=False)
+    with memory_off(model, memories), torch.no_grad():
+        silent = model(input_ids=IDS)
+        hidden = model.inner.embedding(IDS)
+        for block in model.inner.blocks:
+            hidden = block(hidden, IDS)
+    assert torch.equal(silent, hidden)
+    model, table = one_memory(lambda added: {"added": added})
+    memories = find_memories(model, table, "blocks.*")
+    with pytest.raises(ConfigError, match="gives a dict; name a part that gives a tensor"):
+        require_memories(model, memories, "blocks.*", in_stream=False)
+
+
+def test_one_module_in_two_blocks_is_refused() -> None:
+    model, table = one_memory(lambda added: added, shared=True)
+    memories = find_memories(model, table, "blocks.*")
+    with pytest.raises(ConfigError, match="runs more than once in a pass"):
+        require_memories(model, memories, "blocks.*", in_stream=False)
+
+
+def test_orders_have_to_rise() -> None:
+    with pytest.raises(ValidationError, match="which has to be rising"):
+        MemoryTable(module="m", table="t", orders=(3, 2))
+
+
+def test_what_runs_after_the_last_block_is_no_memory_of_one() -> None:
+    model, table = described("dict")
+    model.inner.last = nn.LayerNorm(WIDTH)
+    model.inner.register_forward_hook(lambda module, _, out: module.last(out))
+    with pytest.raises(ConfigError, match="last runs after the last block"):
+        find_memories(model, table.model_copy(update={"module": "last"}), "blocks.*")

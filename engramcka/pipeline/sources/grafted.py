@@ -40,6 +40,13 @@ class GraftedSource(TrainedSource):
                 (*path, "base"), f"{self.table.base!r} has no LM head to train with",
                 "allowed: a causal LM",
             )  # fmt: skip
+        if self.base.table.adapter is not None:
+            raise self.config.error(
+                (*path, "base"),
+                f"{self.table.base!r} is applied an adapter while it is loaded",
+                "allowed: one model; merge the adapter into it (peft's merge_and_unload), save it, "
+                "and give that folder",
+            )
         if self.table.train == "lora":
             try:
                 require_peft()

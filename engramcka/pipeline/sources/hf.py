@@ -24,7 +24,7 @@ from engramcka.pipeline.sources.trained import shape_of
 if TYPE_CHECKING:
     from engramcka.models.describing import Described
 
-_MODEL_FILES = ("*.safetensors", "*.bin", "config.json", "tokenizer.*", "*.py", ADAPTER)
+_MODEL_FILES = ("*.safetensors", "*.bin", "*.json", "*.txt", "*.model", "*.py", ADAPTER)
 _LOAD_KEYS = (
     "path",
     "revision",
@@ -308,7 +308,8 @@ def _files(place: str | None) -> list[Path]:
     path = Path(place).expanduser()
     if path.is_file():
         return [path]
-    return [file for pattern in _MODEL_FILES for file in path.glob(pattern)]
+    found = (file for pattern in _MODEL_FILES for file in path.glob(pattern))
+    return list(dict.fromkeys(found))
 
 
 def stored_bits(config: Any, itemsize: int, quantization: str = "none") -> float:
