@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from rich.segment import Segment
-from textual.app import App, SystemCommand
+from textual.app import App, SuspendNotSupported, SystemCommand
 from textual.color import Color
 from textual.command import CommandPalette
 from textual.filter import LineFilter
@@ -17,7 +19,8 @@ from textual.theme import Theme
 from engramcka.errors import EngramckaError
 from engramcka.figures.options import MOVIES
 from engramcka.plain_text import clean
-from engramcka.tui import exporting
+from engramcka.tui import exporting, signals
+from engramcka.tui.driver import TerminalDriver
 from engramcka.tui.exporting import Export, Exportable
 from engramcka.tui.loading import PAUSE
 from engramcka.tui.screens.browse import BrowseScreen
@@ -47,6 +50,7 @@ THEMES = (
 )  # fmt: skip
 
 
+KEEP_EVERY = 5.0  # seconds; a power cut or kill -9 forgets no more of where the user was
 NO_FIGURE = "Only a result can be exported, not a log or a sentence."
 
 
@@ -68,6 +72,8 @@ class BrowseApp(App[None]):
     BINDINGS = [
         Shortcut("ctrl+l", "redraw", "Draw again", show=False),
         Shortcut("ctrl+c", "quit", show=False),
+        Shortcut("ctrl+p", "command_palette", "Commands", show=False),
+        Shortcut("ctrl+z", "suspend_process", "To the shell", show=False),
     ]
 
     def __init__(
@@ -77,12 +83,15 @@ class BrowseApp(App[None]):
         capabilities: Capabilities,
         session: Session | None = None,
         pause: float = PAUSE,
+        keep: Callable[[Session], None] | None = None,
     ) -> None:
         self.capabilities = capabilities
         native = capabilities.colours in ("16", "none")
-        super().__init__(ansi_color=native)
+        super().__init__(ansi_color=native, driver_class=TerminalDriver)
         session = session or Session()
         self.last_session = session
+        self._keep = keep  # writes a session to where the next start finds it
+        self._running_loop: asyncio.AbstractEventLoop | None = None
         self.browser = BrowseScreen(paths, refs, capabilities, session, pause)
         for theme in THEMES:
             self.register_theme(theme)
@@ -107,6 +116,43 @@ class BrowseApp(App[None]):
                 f"Theme: {theme}", "Colours of the app", lambda t=theme: setattr(self, "theme", t)
             )
 
+    def on_mount(self) -> None:
+        """From now on a signal ends the app as a key would, and the place is kept."""
+        self._running_loop = asyncio.get_running_loop()
+        self.set_interval(KEEP_EVERY, self._keep_place_in_thread)
+
+    def keep_place(self) -> None:
+        """Keep in mind where the user is, for the next start."""
+        session = self.browser.current_session()
+        if session != self.last_session:
+            self.last_session = session
+            if self._keep is not None:
+                self._keep(session)
+
+    def _keep_place_in_thread(self) -> None:
+        """The same while the app goes on: a disk may be slow."""
+        session, keep = self.browser.current_session(), self._keep
+        if keep is not None and session != self.last_session:
+            self.last_session = session
+            self.run_worker(lambda: keep(session), thread=True, group="keep", exclusive=True)
+
+    def leave(self, code: int) -> bool:
+        """End with an exit code, from a signal; False where the app has not begun."""
+        if self._running_loop is None:
+            return False
+        self.keep_place()
+        self._running_loop.call_soon_threadsafe(lambda: self.exit(return_code=code))
+        return True
+
+    def action_suspend_process(self) -> None:
+        """Give the terminal back to the shell, until `fg`."""
+        if not signals.can_stop():
+            self.notify("There is no shell to go back to: q leaves.", markup=False)
+            return
+        self.keep_place()
+        with suppress(SuspendNotSupported), self.suspend():
+            signals.stop()
+
     def action_redraw(self) -> None:
         """Send every cell again, where another program has written over the screen."""
         self.screen.refresh()
@@ -119,7 +165,7 @@ class BrowseApp(App[None]):
 
     async def action_quit(self) -> None:
         """Leave, keeping in mind where the user was."""
-        self.last_session = self.browser.current_session()
+        self.keep_place()
         self.exit()
 
     async def action_command_palette(self) -> None:  # type: ignore[override]
@@ -147,7 +193,7 @@ class BrowseApp(App[None]):
             return
         text, name = view.copied(what)
         self.copy_to_clipboard(text)
-        shown = text if len(text) < 40 else f"{len(text)} characters"
+        shown = text.replace("\t", "  ") if what == "value" else f"{len(text)} characters"
         self.notify(f"Copied {name}: {shown}", markup=False, timeout=2)
 
     def action_export(self) -> None:
@@ -210,5 +256,6 @@ _COMMANDS = (
     ("Previous result", "Of all runs", "step(-1)"),
     ("Draw again", "Where another program has written over the screen", "app.redraw"),
     ("Keys", "All keys on one page", "app.help"),
+    ("To the shell", "Put the app aside until fg", "app.suspend_process"),
     ("Quit", "Leave", "app.quit"),
 )

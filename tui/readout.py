@@ -68,6 +68,11 @@ def column_maximum(cka: CkaMap, column: int) -> int | None:
     return int(np.nanargmax(values)) if np.isfinite(values).any() else None
 
 
+def place(cka: CkaMap, row: int, column: int) -> str:
+    """A cell by its layers."""
+    return f"row {cka.y_layers[row]} column {cka.x_layers[column]}"
+
+
 @dataclass(frozen=True)
 class Alignment:
     """Soft alignment of a map over k rows, with what is known of its accuracy."""

@@ -23,9 +23,11 @@ def command(
     """Look at maps and sweeps in the terminal."""
     from engramcka.tui import browse
 
-    if not once:  # asyncio then ends the app, which gives the terminal back
+    if not once:  # until the app takes the signals itself
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        browse(paths or [Path()], once=once)
+        code = browse(paths or [Path()], once=once)
     except KeyboardInterrupt as stop:
         raise typer.Exit(stopping.INTERRUPTED) from stop
+    if code:
+        raise typer.Exit(code)

@@ -148,7 +148,7 @@ def gates() -> GateMap:
     return GateMap(
         (2, 6), types, means, means - 0.03, means + 0.02, (1000, 700, 100), (2, 3),
         np.array([[0.6, 0.4], [0.3, 0.7]]), np.array([[0.01, 0.1], [0.02, 0.2]]),
-        (GateText(TOKENS, alpha), GateText(("short", " one"), alpha[:2])), "Engram",
+        texts=(GateText(TOKENS, alpha), GateText(("short", " one"), alpha[:2])), label="Engram",
     )  # fmt: skip
 
 

@@ -19,7 +19,6 @@ Detail = tuple[str, str | None]
 class Plotted(Protocol):
     """One or more results with a common axis, and a reading of them: a loss, a divergence."""
 
-    value_name: str  # what `y` copies, in words
     table_name: str  # what `table` is, in words
 
     @property
@@ -44,6 +43,9 @@ class Plotted(Protocol):
 
     def value(self, reading: int, x: float) -> float:
         """The number that `y` copies; NaN where there is none."""
+
+    def value_name(self, reading: int, x: float) -> str:
+        """What that number is, of which model and at which place."""
 
     def figure_input(self, reading: int) -> tuple[Any, dict[str, Any]]:
         """What a figure draws of it, and the options of that figure."""

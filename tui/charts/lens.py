@@ -23,7 +23,6 @@ _FIELDS = ("kl", "entropy", "top1")
 class LensPlot:
     """`Plotted` of LogitLens curves."""
 
-    value_name = "the value"
     table_name = "the curves as a table"
 
     def __init__(self, several: Several) -> None:
@@ -111,6 +110,11 @@ class LensPlot:
     def value(self, reading: int, x: float) -> float:
         """The reading of the model that was chosen."""
         return _at(self._chosen, self._field(reading), x)
+
+    def value_name(self, reading: int, x: float) -> str:
+        """The reading, the chosen model and the layer."""
+        name = next(name for name, curve in self.curves.items() if curve is self._chosen)
+        return f"{_SHORT[self._field(reading)]} of {_name(name, self._chosen)} at layer {x:.0f}"
 
     def figure_input(self, reading: int) -> tuple[Any, dict[str, Any]]:
         """The curves and the reading."""

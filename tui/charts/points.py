@@ -20,7 +20,6 @@ S = TypeVar("S", bound=SeedSweep)
 class PointsPlot(Generic[S]):
     """`Plotted` of the sweeps of a run; the details are of the one that was chosen."""
 
-    value_name = "the mean loss"
     table_name = "the sweep as a table"
     axis: ClassVar[str]  # what the axis is
     column: ClassVar[str]  # the number's name in a table
@@ -100,6 +99,11 @@ class PointsPlot(Generic[S]):
     def value(self, reading: int, x: float) -> float:
         """The mean loss of a point over its seeds, as it is copied."""
         return float(self.sweep.mean[self._at(x)])
+
+    def value_name(self, reading: int, x: float) -> str:
+        """The chosen sweep and the number of the point."""
+        name = f" of {clean(self.sweep.label)}" if len(self.sweeps) > 1 else ""
+        return f"mean loss{name} at {self.column} {self.number_text(self._at(x))}"
 
     def figure_input(self, reading: int) -> tuple[Any, dict[str, Any]]:
         """The sweeps of the run, or the one there is."""

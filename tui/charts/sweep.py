@@ -20,7 +20,6 @@ _ABLATIONS_SPAN = 16  # so many ablations take as much of the axis as all layers
 class SweepPlot:
     """`Plotted` of a layer sweep; ablations have places of their own right of the last layer."""
 
-    value_name = "the mean loss"
     table_name = "the sweep as a table"
 
     def __init__(self, sweep: LossSweep) -> None:
@@ -121,6 +120,12 @@ class SweepPlot:
         if x in self._ablations:
             return self._ablations[x][1]
         return float(self.sweep.mean[self._at(x)])
+
+    def value_name(self, reading: int, x: float) -> str:
+        """The layer, or the ablation."""
+        if x in self._ablations:
+            return f"loss {clean(self._ablations[x][0])}"
+        return f"mean loss at layer {self.sweep.layers[self._at(x)]}"
 
     def figure_input(self, reading: int) -> tuple[Any, dict[str, Any]]:
         """What a figure of the plot is drawn from."""

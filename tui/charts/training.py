@@ -17,7 +17,6 @@ from engramcka.tui.widgets.chart_drawing import Chart, Curve, mark_of
 class TrainingPlot:
     """`Plotted` of training curves."""
 
-    value_name = "the value"
     table_name = "the curves as a table"
     readings: tuple[str, ...] = ("loss, nats a token; marks: validation",)
 
@@ -74,6 +73,11 @@ class TrainingPlot:
         curve = self._chosen
         at = until(curve.step, x)
         return float("nan") if at is None else float(curve.loss[at])
+
+    def value_name(self, reading: int, x: float) -> str:
+        """The chosen model and the step."""
+        name = next(name for name, curve in self.curves.items() if curve is self._chosen)
+        return f"loss of {clean(name)} at step {x:.0f}"
 
     def figure_input(self, reading: int) -> tuple[Any, dict[str, Any]]:
         """What a figure of the plot is drawn from."""

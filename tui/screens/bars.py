@@ -67,7 +67,7 @@ class BarsView(PanelView):
         row = self.bars.row
         if what in ("table", "row") or row is None:
             return rows_table(self.bars.rows), "the rows as a table"
-        return repr(row.value), "the value"
+        return repr(row.value), clean(row.label)
 
 
 class MemoryView(BarsView):

@@ -236,5 +236,7 @@ class ChartView(PanelView):
         if what in ("table", "row"):
             return self.plotted.table(), self.plotted.table_name
         x = self.plot.x
-        value = self.plotted.value(self.reading, x if x is not None else 0.0)
-        return repr(value), self.plotted.value_name
+        if x is None:
+            return "", "nothing: there is no point"
+        value = self.plotted.value(self.reading, x)
+        return repr(value), self.plotted.value_name(self.reading, x)

@@ -22,6 +22,8 @@ from engramcka.tui.widgets.heatmap import Heatmap, matrix_of
 from engramcka.tui.widgets.key_bar import Shortcut
 from engramcka.tui.widgets.panel import TextLines
 
+APART = "A\N{MINUS SIGN}B"
+
 
 @dataclass(frozen=True)
 class MapPair:
@@ -44,6 +46,18 @@ class MapPair:
                     f"({len(other)})."
                 )
         return ""
+
+    @property
+    def difference(self) -> CkaMap:
+        """The first minus the second, cell by cell; only where there is no `obstacle`."""
+        first = self.first
+        return CkaMap(
+            first.similarity - self.second.similarity,
+            y_layers=first.y_layers,
+            x_layers=first.x_layers,
+            y_label=first.y_label,
+            x_label=first.x_label,
+        )
 
 
 def colour_limit(difference: np.ndarray) -> float:
@@ -114,7 +128,7 @@ class CompareView(HeatmapsView):
         self.refresh_panel()
 
     def _subtract(self, pair: MapPair) -> None:
-        apart = pair.first.similarity - pair.second.similarity
+        apart = pair.difference.similarity
         end = colour_limit(apart)
         heatmap = self.heatmap("apart")
         usual = usual_cell_style(self.capabilities, "diverging")
@@ -180,12 +194,41 @@ class CompareView(HeatmapsView):
                     (f"{readout.decimals(float(one)):<7}", "value"),
                     ("B ", "label"),
                     (f"{readout.decimals(float(other)):<7}", "value"),
-                    ("A\N{MINUS SIGN}B ", "label"),
+                    (f"{APART} ", "label"),
                     (f"{apart:<8}", "mark"),
                     ("  ".join(intervals), "label"),
                 ]
             ]
         )
+
+    def copied(self, what: str) -> tuple[str, str]:
+        """(text, what it is) of the difference, or of both maps side by side."""
+        assert self.pair is not None
+        row, column = self.cursor
+        if self.subtracted:
+            apart = self.pair.difference
+            if what == "table":
+                return readout.table(apart), f"{APART} as a table"
+            if what == "row":
+                return readout.row_table(apart, row), f"{APART} row {apart.y_layers[row]}"
+            value = repr(float(apart.similarity[row, column]))
+            return value, f"{APART} {readout.place(apart, row, column)}"
+        first, second = self.pair.first, self.pair.second
+        if what == "table":
+            return f"{readout.table(first)}\n{readout.table(second)}", "A and B as tables"
+        second_row, second_column, there = self._in_second(row, column)
+        name = readout.place(first, row, column)
+        if what == "row":
+            one = readout.row_table(first, row)
+            layer = first.y_layers[row]
+            if layer not in second.y_layers:
+                return one, f"A row {layer}; B has no such layer"
+            return f"{one}\n{readout.row_table(second, second_row)}", f"A and B row {layer}"
+        value = repr(float(first.similarity[row, column]))
+        if not there:
+            return value, f"A {name}; B has no such layers"
+        other = float(second.similarity[second_row, second_column])
+        return f"{value}\t{other!r}", f"A and B {name}"
 
     def parts(self, names: tuple[str, str], options: dict[str, Any]) -> tuple[ExportPart, ...]:
         """Both maps, and the difference where there is one; the one on the screen first."""

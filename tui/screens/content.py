@@ -254,7 +254,7 @@ class ContentScreen(Screen[None]):
 
             view, single = self.compare, self.view_of(found.entry.kind)
             pair = MapPair(first.value, other.value, first.entry.name, other.entry.name)
-            cursor = view.cursor if view.pair is not None else single.cursor
+            cursor = view.cursor if self.pair_shown else single.cursor
             await self._mounted(view)
             view.show(pair, single.heatmap.cell_style, cursor)
             self._switch(view, focus=True)
@@ -289,19 +289,24 @@ class ContentScreen(Screen[None]):
         nothing = current is None or current == "message"  # a sentence has no keys
         self.set_focus(self.query_one(RunTree if nothing else f"#{current}"))
 
+    @property
+    def pair_shown(self) -> bool:
+        """Whether two maps are on screen."""
+        return self.query_one(ContentSwitcher).current == "compare"
+
     def view(self) -> Any | None:
-        """The view of the result that is on screen; None for a log or a sentence."""
+        """The view that is on screen; None for a log or a sentence."""
         if not isinstance(self.found, Loaded) or self.found.entry.kind == "log":
             return None
-        return self.view_of(self.found.entry.kind)
+        return self.compare if self.pair_shown else self.view_of(self.found.entry.kind)
 
     def subject(self) -> Exportable | None:
         """What an export of the shown result draws; None where nothing is shown."""
-        view, found = self.view(), self.found
-        if view is None or not isinstance(found, Loaded):
+        found = self.found
+        if self.view() is None or not isinstance(found, Loaded):
             return None
-        entry = found.entry
-        if self.second is not None and isinstance(self.other, Loaded):
+        entry, view = found.entry, self.view_of(found.entry.kind)
+        if self.pair_shown and self.second is not None:
             first = self._map_shown(found) or found
             names = (first.entry.name, self.second.name)
             return Exportable(entry, self.compare.parts(names, view.figure_options()))

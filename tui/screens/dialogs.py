@@ -139,6 +139,7 @@ KEYS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
             ("T", "dark, light and high-contrast theme"),
             ("ctrl+p  :", "command palette"),
             ("ctrl+l", "draw the whole screen again"),
+            ("ctrl+z", "to the shell, until fg"),
             ("q  ctrl+c", "leave"),
         ),
     ),

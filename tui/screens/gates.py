@@ -230,7 +230,8 @@ class GatesView(BarsView):
         text = self.gates.texts[self.text]
         values = self._values(text.alpha)
         if what == "value":
-            return repr(float(values[self.tokens.cursor])), "the gate"
+            at = self.tokens.cursor
+            return repr(float(values[at])), f"gate of token {at + 1} {clean(text.tokens[at])}"
         pairs = zip(text.tokens, values.tolist(), strict=True)
         return "".join(f"{token!r}\t{value!r}\n" for token, value in pairs), "the text's gates"
 

@@ -178,7 +178,7 @@ class MapView(PanelView, HeatmapsView):
             return readout.table(self.map), "the map as a table"
         if what == "row":
             return readout.row_table(self.map, row), f"row {self.map.y_layers[row]}"
-        return repr(float(self.map.similarity[row, column])), "the value"
+        return repr(float(self.map.similarity[row, column])), readout.place(self.map, row, column)
 
 
 def cell_lines(
