@@ -218,8 +218,10 @@ class BrowseApp(App[None]):
         if subject is None:
             self.notify(NO_FIGURE, severity="warning", markup=False)
             return
+        what = subject.part(export.part).stem
         if export.format in MOVIES:
-            self.notify(f"Drawing {len(subject.maps)} maps ..", markup=False)
+            what = f"{len(subject.maps)} maps"
+        self.notify(clean(f"Drawing {what} .."), markup=False, timeout=2)
         self.run_worker(lambda: self._write(subject, export), thread=True, group="export")
 
     def _write(self, subject: Exportable, export: Export) -> None:

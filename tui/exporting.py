@@ -11,6 +11,7 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
+from engramcka.errors import EngramckaError
 from engramcka.figures.options import FORMATS, MOVIES
 from engramcka.tui.catalog import Entry, members
 
@@ -63,9 +64,9 @@ class Exportable:
         return (*FORMATS, *MOVIES) if self.maps else FORMATS
 
 
-def free_path(entry: Entry, stem: str, extension: str) -> Path:
-    """A file in the run's figures that is not there yet: STEM.EXT, else STEM-2.EXT, and so on."""
-    folder, stem = entry.ref.figures, stem[:200]
+def free_path(folder: Path, stem: str, extension: str) -> Path:
+    """A file in a folder that is not there yet: STEM.EXT, else STEM-2.EXT, and so on."""
+    stem = stem[:200]
     path, number = folder / f"{stem}.{extension}", 2
     while path.exists():
         path = folder / f"{stem}-{number}.{extension}"
@@ -74,22 +75,34 @@ def free_path(entry: Entry, stem: str, extension: str) -> Path:
 
 
 def write(subject: Exportable, export: Export) -> Path:
-    """Draw into a new file.
+    """Draw into a new file: of the run's figures, or where that cannot be written to (the run of
+    somebody else, a read-only disk) of the current folder.
 
     Raises:
-        EngramckaError: it cannot be drawn or written.
+        EngramckaError: it cannot be drawn, or neither folder can be written to.
     """
+    folder = subject.entry.ref.figures
+    try:
+        return _write_into(folder, subject, export)
+    except EngramckaError as error:
+        here = Path.cwd()
+        if here == folder.absolute() or not isinstance(error.__cause__, OSError):
+            raise
+        return _write_into(here, subject, export)
+
+
+def _write_into(folder: Path, subject: Exportable, export: Export) -> Path:
     from engramcka import figures
 
     part, style = subject.part(export.part), _style(export)
     if export.format in MOVIES:
-        path = free_path(subject.entry, f"series-{subject.maps[0].series}", export.format)
+        path = free_path(folder, f"series-{subject.maps[0].series}", export.format)
         curves = _training(subject)
         with _drawing:
             known = ("palette", "alignment", "k", "low", "high")
             options = {name: part.options[name] for name in known if name in part.options}
             return figures.save_animation(subject.maps, path, style, training=curves, **options)
-    path = free_path(subject.entry, part.stem, export.format)
+    path = free_path(folder, part.stem, export.format)
     with _drawing:
         return figures.save_figure(
             figures.draw_form(part.form, part.value, style, **part.options), path

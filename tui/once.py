@@ -6,10 +6,13 @@ As wide as the terminal, or 80 characters; in colour only where the output is a 
 from __future__ import annotations
 
 import os
+import sys
+import textwrap
 from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from rich.cells import cell_len
 from rich.console import Console
 from rich.segment import Segment
 from rich.style import Style
@@ -56,7 +59,7 @@ def print_first(refs: Sequence[RunRef], console: Console | None = None) -> None:
     found = load(asked[0] if asked else entries[0])
     if isinstance(found, Broken):
         raise StoreError(found.sentence)
-    console = console or Console(highlight=False, emoji=False)
+    console = console or PipeConsole(highlight=False, emoji=False)
     if console.is_terminal:
         known = capabilities(os.environ)
     else:
@@ -64,9 +67,31 @@ def print_first(refs: Sequence[RunRef], console: Console | None = None) -> None:
     width = min(console.width, 200)
     about = result_facts(found.value)
     lines = [[Segment(f"{clean(found.entry.ref.run)}  {found.entry.title}  {about}")], []]
-    for line in [*lines, *result_lines(found, width, known)]:
-        parts = ((text, style or "") for text, style, _ in _safe(line, known.ascii))
-        console.print(Text.assemble(*parts), soft_wrap=True)
+    try:
+        for line in [*lines, *result_lines(found, width, known)]:
+            for shown in _wrapped(_safe(line, known.ascii), width):
+                parts = ((text, style or "") for text, style, _ in shown)
+                console.print(Text.assemble(*parts), soft_wrap=True)
+        console.file.flush()
+    except BrokenPipeError:  # `| head`: the reader has what it wants
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+class PipeConsole(Console):
+    """A console whose reader may go away without that being an error."""
+
+    def on_broken_pipe(self) -> None:
+        """Leave it to `print_first`."""
+        raise BrokenPipeError
+
+
+def _wrapped(line: list[Segment], width: int) -> Lines:
+    """A sentence in lines of the width; what is drawn fits already."""
+    if cell_len("".join(text for text, *_ in line)) <= width or len(line) != 1:
+        return [line]
+    text, style, _ = line[0]
+    pieces = textwrap.wrap(text, width, subsequent_indent="  ", break_on_hyphens=False)
+    return [[Segment(piece, style)] for piece in pieces]
 
 
 def result_lines(found: Loaded, width: int, known: Capabilities) -> Lines:
@@ -106,8 +131,9 @@ def map_lines(cka: CkaMap, width: int, known: Capabilities) -> Lines:
     needed = digits_width(cka.similarity) if style.mode == "digits" else 0
     geometry = fit(rows, columns, width - gutter, lines_there, sub=style.sub, digits=needed)
     aligned = cka.soft_alignment()
+    found = levels(cka.similarity, style.low, style.high)
     field = Field(
-        geometry, style, levels(cka.similarity, style.low, style.high), cka.similarity,
+        geometry, style, found, cka.similarity,
         curve_heights(cka.y_layers, aligned) if style.mode != "digits" else None, "default",
     )  # fmt: skip
     labels = axes.y_labels(cka.y_layers, geometry)
@@ -117,7 +143,9 @@ def map_lines(cka: CkaMap, width: int, known: Capabilities) -> Lines:
         for y in range(geometry.used_lines)
     ]
     lines.append([pad, Segment(axes.x_labels(cka.x_layers, geometry))])
-    lines.append([pad, *axes.colour_bar(style, "default", width - gutter, Style())])
+    lines.append(
+        [pad, *axes.colour_bar(style, "default", width - gutter, Style(), axes.beyond(found))]
+    )
     lines.append([Segment(f"rows {clean(cka.y_label)}, columns {clean(cka.x_label)}")])
     if not geometry.whole:
         shown = f"{geometry.shown_rows} x {geometry.shown_columns}"

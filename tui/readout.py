@@ -21,6 +21,7 @@ from engramcka.results.statistics import deviation
 from engramcka.tui.terminal import with_minus
 
 NONE = "–"
+NEGATIVE, MISSING = -1, -2  # heights of a profile where it is below 0, or has no value
 
 
 def decimals(value: float, places: int = 3) -> str:
@@ -145,17 +146,22 @@ def signed(value: float, places: int = 4) -> str:
 
 
 def spark_levels(values: np.ndarray, width: int, top: float = 1.0) -> list[int]:
-    """A profile as ``width`` (or fewer) heights from 0 (nothing) to 8, values below 0 as 0.
+    """A profile as ``width`` (or fewer) heights from 0 (nothing) to 8, `NEGATIVE` or `MISSING`.
 
-    Where there are more values than characters, each character is the highest of its values.
+    Where there are more values than characters, each character is the highest of its values. What
+    is nearer to 0 than half a step is 0.
     """
     numbers = values.tolist()
     count = min(width, len(numbers))
     edges = [i * len(numbers) // count for i in range(count + 1)]
     heights = []
     for start, stop in pairwise(edges):
-        highest = max((v for v in numbers[start:stop] if isfinite(v)), default=0.0)
-        heights.append(min(max(round(highest / top * 8), 0), 8))
+        there = [value for value in numbers[start:stop] if isfinite(value)]
+        if not there:
+            heights.append(MISSING)
+            continue
+        height = round(max(there) / top * 8)
+        heights.append(min(height, 8) if height >= 0 else NEGATIVE)
     return heights
 
 

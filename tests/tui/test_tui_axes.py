@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.style import Style
 
-from engramcka.tui.widgets.axes import colour_bar, tick_indices, x_labels, x_mark, y_labels
+from engramcka.tui.widgets.axes import colour_bar, number, tick_indices, x_labels, x_mark, y_labels
 from engramcka.tui.widgets.cells import CellStyle
 from engramcka.tui.widgets.geometry import fit
 
@@ -46,3 +46,11 @@ def test_the_colour_bar_says_its_ends_and_fits():
         if width > 20:
             assert bar.startswith("0.25 ")
             assert bar.endswith(" 0.8")
+
+
+def test_an_end_of_the_colour_bar_is_right_and_never_zero_for_what_is_not():
+    ends = {(0.0, 1.0): "0.0", (0.0042, 1.0): "0.0042", (-0.5, 0.95): "−0.5",
+            (0.125, 1.0): "0.125",
+            (1e-7, 1.0): "1.00e−07", (0.25, 0.5): "0.25",
+            (0.1234567, 0.125): "0.123457"}  # fmt: skip
+    assert {key: number(key[0], key[1] - key[0]) for key in ends} == ends

@@ -6,6 +6,8 @@ from rich.color import Color
 
 from engramcka import palettes
 from engramcka.tui.widgets.cells import (
+    ABOVE,
+    BELOW,
     CURSOR,
     CURVE,
     NAN,
@@ -47,11 +49,23 @@ def hex_of(level, palette="magma"):
 
 
 def test_levels_are_the_palettes_own_indices():
-    values = np.array([-0.2, 0.0, 0.5, 1.0, 1.7, np.nan])
+    values = np.array([-0.001, 0.0, 0.5, 1.0, 1.001, np.nan])
     expected = palettes.colours(values[:-1])
     found = levels(values, 0.0, 1.0)
     assert found[-1] == NAN
     np.testing.assert_array_equal(palettes.table("magma")[found[:-1]], expected)
+
+
+def test_values_beyond_the_scale_have_levels_of_their_own():
+    found = levels(np.array([-0.2, -0.003, 0.0, 1.0, 1.003, 1.7]), 0.0, 1.0)
+    assert found.tolist() == [BELOW, BELOW, 0, 255, ABOVE, ABOVE]
+    assert [shade(level, 2, " .#") for level in (BELOW, ABOVE)] == ["<<", ">>"]
+    for palette in (*palettes.PALETTES, "diverging"):
+        keys = key_colours(palette, "#000000")
+        for key in (BELOW, ABOVE):
+            apart = [np.abs(np.subtract(keys[key].triplet, other.triplet)).sum()
+                     for at, other in enumerate(keys) if at != key]  # fmt: skip
+            assert min(apart) > 40, (palette, key)
 
 
 def test_half_blocks_show_two_rows_a_line_in_their_own_colours():

@@ -9,11 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from small_runs import diagonal_map, settle
+from small_runs import diagonal_map, screen_text, settle
 
+from engramcka.results import CkaMap
 from engramcka.stores import write_cka
 from engramcka.stores.results import open_root
 from engramcka.tui.screens.dialogs import parse_range
+from engramcka.tui.widgets.cells import BELOW, NAN, key_colours
 from engramcka.tui.widgets.geometry import block_curve, block_means, factor_that_fits
 from engramcka.tui.widgets.panel import DetailsPanel
 
@@ -28,8 +30,7 @@ def test_block_means_are_means_of_the_blocks(values, factor):
     for y in range(found.shape[0]):
         for x in range(found.shape[1]):
             part = values[y * factor : (y + 1) * factor, x * factor : (x + 1) * factor]
-            part = part[np.isfinite(part)]
-            expected = part.mean() if len(part) else np.nan
+            expected = part.mean()  # NaN where a cell of the block is missing
             np.testing.assert_allclose(found[y, x], expected, atol=1e-12)
 
 
@@ -116,3 +117,59 @@ async def test_the_range_is_asked_for(run, make_app):
 @pytest.mark.parametrize("text", ["", "1", "a b", "1 1", "nan 1", "0 inf", "1 2 3"])
 def test_what_is_no_range_is_a_sentence(text):
     assert isinstance(parse_range(text), str)
+
+
+@pytest.mark.parametrize("size", [(100, 30), (80, 24), (60, 20)])
+async def test_missing_rows_stay_visible_at_every_zoom(tmp_path, make_app, size):
+    values = diagonal_map(200, 120).similarity.copy()
+    values[50:60] = np.nan
+    root = Path("wide")
+    root.mkdir()
+    open_root(root / "results.zarr")
+    write_cka(root / "results.zarr", "gap", CkaMap(values), {})
+    app = make_app(root)
+    async with app.run_test(size=size) as pilot:
+        await settle(pilot)
+        heatmap = app.browser.map.heatmap
+        grey = key_colours("magma", "#000000")[NAN]
+        await pilot.press("Z")
+        await pilot.pause()
+        blocks = range(50 // heatmap.factor, 59 // heatmap.factor + 1)
+        assert heatmap.geometry.whole
+        for y in range(heatmap.shown.values.shape[0]):
+            line = heatmap.origin[1] + heatmap.geometry.middle_line(y)
+            styles = [s.style for s in heatmap.strip(line) if s.style]
+            seen = any(grey in (style.color, style.bgcolor) for style in styles)
+            assert seen or y not in blocks, y
+        await pilot.press("z", *["K"] * 10)
+        await pilot.pause()
+        styles = [s.style for y in range(heatmap.size.height) for s in heatmap.strip(y) if s.style]
+        assert any(grey in (style.color, style.bgcolor) for style in styles)
+
+
+@pytest.mark.parametrize("size", [(100, 30), (80, 24), (60, 20)])
+async def test_values_beyond_the_scale_are_marked_and_counted(tmp_path, make_app, size):
+    values = np.linspace(-0.5, 0.45, 100).reshape(10, 10)
+    root = Path("below")
+    root.mkdir()
+    open_root(root / "results.zarr")
+    write_cka(root / "results.zarr", "half", CkaMap(values), {})
+    app = make_app(root)
+    async with app.run_test(size=size) as pilot:
+        await settle(pilot)
+        heatmap = app.browser.map.heatmap
+        below = int((values < -0.5 / 255).sum())
+        assert any(f"{below} <" in line for line in screen_text(app))
+        colours = key_colours("magma", "#000000")
+        styles = [s.style for y in range(heatmap.size.height) for s in heatmap.strip(y) if s.style]
+        assert any(colours[BELOW] in (style.color, style.bgcolor) for style in styles)
+        await pilot.press("r")  # the scale is that of the values
+        await pilot.pause()
+        shown = "\n".join(screen_text(app))
+        assert f"{below} <" not in shown
+        assert "−0.5" in shown
+        assert "0.45" in shown
+        await pilot.press("R", *["backspace"] * 12, *"-0.5", "space", *"0.0042", "enter")
+        await pilot.pause()
+        shown = "\n".join(screen_text(app))
+        assert f"> {int((values > 0.0042 + 0.5042 * 0.5 / 255).sum())}" in shown

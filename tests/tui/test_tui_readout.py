@@ -110,6 +110,6 @@ def test_tables_read_back_to_the_same_numbers():
 
 def test_a_sparkline_keeps_peaks_and_marks_nothing_as_nothing():
     values = np.array([0.0, 0.1, 1.0, 0.0, np.nan, 0.5])
-    assert readout.spark_levels(values, 6) == [0, 1, 8, 0, 0, 4]
+    assert readout.spark_levels(values, 6) == [0, 1, 8, 0, readout.MISSING, 4]
     assert readout.spark_levels(values, 3) == [1, 8, 4]
-    assert readout.spark_levels(np.array([-0.3, 1.4]), 10) == [0, 8]
+    assert readout.spark_levels(np.array([-0.3, -0.05, 1.4]), 10) == [readout.NEGATIVE, 0, 8]

@@ -114,7 +114,7 @@ class RangeScreen(ModalScreen[tuple[float, float] | None]):
             box.border_title = "colours from .. to"
             box.border_subtitle = "enter takes, esc closes"
             yield Prompt(self._text, compact=True)
-            yield Static("Values outside get the first or the last colour.", markup=False)
+            yield Static("Values outside get colours of their own, and are counted.", markup=False)
 
     async def action_take(self) -> None:
         """Close with the numbers, or say what is wrong with them."""

@@ -5,11 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 from rich.segment import Segment
 from rich.style import Style
 
 from engramcka.tui.terminal import with_minus
-from engramcka.tui.widgets.cells import CellStyle, levels, pair_style, shade
+from engramcka.tui.widgets.cells import (
+    ABOVE,
+    BELOW,
+    BEYOND,
+    CellStyle,
+    levels,
+    pair_style,
+    shade,
+)
 from engramcka.tui.widgets.geometry import Geometry
 
 _STEPS = (1, 2, 5, 10, 20, 25, 50, 100)
@@ -60,10 +69,27 @@ def x_mark(geometry: Geometry, column: int) -> int:
     return min(max(0, middle), geometry.used_width - 1)
 
 
-def colour_bar(style: CellStyle, ground: str, width: int, base: Style) -> list[Segment]:
-    """The colour bar with the values of its ends, at most ``width`` characters."""
-    low, high = number(style.low), number(style.high)
-    length = min(24, width - len(low) - len(high) - 2)
+def colour_bar(
+    style: CellStyle, ground: str, width: int, base: Style, beyond: tuple[int, int] = (0, 0)
+) -> list[Segment]:
+    """The colour bar with the values of its ends, at most ``width`` characters.
+
+    Args:
+        style: palette and range.
+        ground: behind the cells.
+        width: characters.
+        base: of the numbers.
+        beyond: how many cells are below the first value and above the last; each end that has
+            some gets its colour and their number.
+    """
+    low, high = (number(end, style.high - style.low) for end in (style.low, style.high))
+    room = width - len(low) - len(high) - 2
+    before, after = (
+        _beyond_end(style, ground, base, key, n)
+        for key, n in zip((BELOW, ABOVE), beyond, strict=True)
+    )
+    room -= sum(len(text) for text, *_ in (*before, *after))
+    length = min(24, room)
     if length < 4:
         return [Segment(f"{low} .. {high}"[:width], base)]
     bar = [Segment(f"{low} ", base)]
@@ -72,13 +98,34 @@ def colour_bar(style: CellStyle, ground: str, width: int, base: Style) -> list[S
             bar.append(Segment(" ", pair_style(style.palette, ground, index, index)))
         else:
             bar.append(Segment(shade(index, 1, style.shades), base))
-    return [*bar, Segment(f" {high}", base)]
+    return [*before, *bar, Segment(f" {high}", base), *after]
 
 
-def number(value: float) -> str:
-    """A value of the colour bar with as many decimals as it needs, two at most."""
-    text = f"{round(value, 2) + 0.0:.2f}"
-    return with_minus(text[:-1] if text.endswith("0") else text)
+def _beyond_end(style: CellStyle, ground: str, base: Style, key: int, count: int) -> list[Segment]:
+    """What stands beyond an end of the bar: how many cells are there, and their colour."""
+    if not count:
+        return []
+    cell = []
+    if style.mode != "shade" and style.coloured:
+        cell = [Segment(" ", pair_style(style.palette, ground, key, key))]
+    if key == BELOW:
+        return [Segment(f"{count} {BEYOND[key]}", base), *cell, Segment(" ", base)]
+    return [Segment(" ", base), *cell, Segment(f"{BEYOND[key]} {count}", base)]
+
+
+def beyond(found: npt.NDArray[np.int16]) -> tuple[int, int]:
+    """How many of the levels are below the scale, and how many above."""
+    return int((found == BELOW).sum()), int((found == ABOVE).sum())
+
+
+def number(value: float, span: float) -> str:
+    """An end of a colour bar, right to a thousandth of what the bar spans, and never 0 for what
+    is not."""
+    for places in range(1, 7):
+        shown = round(value, places)
+        if abs(shown - value) <= span / 1000 and abs(shown - value) <= abs(value) / 50:
+            return with_minus(f"{shown + 0.0:.{places}f}")
+    return with_minus(f"{value:.2e}")
 
 
 def value_text(value: float, low: float, high: float) -> str:

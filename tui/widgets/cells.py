@@ -20,8 +20,18 @@ from engramcka import palettes
 from engramcka.tui.terminal import with_minus
 from engramcka.tui.widgets.geometry import Geometry
 
-NAN, CURSOR, CURVE, GROUND = 256, 257, 258, 259
-"""Keys of colours beside the palette's 0 to 255: no estimate, cursor, alignment, nothing."""
+NAN, CURSOR, CURVE, GROUND, BELOW, ABOVE = 256, 257, 258, 259, 260, 261
+"""Keys of colours beside the palette's 0 to 255: no estimate, cursor, alignment, nothing, and
+values beyond either end of the scale."""
+
+BEYOND = {BELOW: "<", ABOVE: ">"}  # cells beyond the scale where there are no colours
+
+_ENDS = {  # colours of values beyond the scale: below, above
+    "magma": ("#1b5e9e", "#b9f3ff"),
+    "viridis": ("#9e1b4e", "#ff9d5c"),
+    "cividis": ("#9e1b9a", "#ff9d5c"),
+    "diverging": ("#6a2fb0", "#c2185b"),
+}
 
 _MARKS = {  # colours that do not occur in the palette: cursor, alignment
     "magma": ("#00e5ff", "#b6ff5c"),
@@ -55,9 +65,12 @@ class CellStyle:
 
 
 def levels(values: npt.ArrayLike, low: float, high: float) -> npt.NDArray[np.int16]:
-    """Values as indices into a palette of 256, clipped; NaN becomes `NAN`. Any shape."""
-    scaled = (np.asarray(values, dtype=np.float64) - low) / (high - low)
-    index = np.clip(np.nan_to_num(scaled, nan=0.0) * 255.0 + 0.5, 0, 255).astype(np.int16)
+    """Values as indices into a palette of 256; `BELOW` and `ABOVE` by more than half a colour,
+    NaN and infinities `NAN`. Any shape."""
+    scaled = (np.asarray(values, dtype=np.float64) - low) / (high - low) * 255.0
+    index = np.clip(np.nan_to_num(scaled, nan=0.0) + 0.5, 0, 255).astype(np.int16)
+    index = np.where(scaled < -0.5, np.int16(BELOW), index)
+    index = np.where(scaled > 255.5, np.int16(ABOVE), index)
     return np.where(np.isfinite(scaled), index, np.int16(NAN))
 
 
@@ -78,7 +91,7 @@ def curve_heights(numbers: Sequence[int], aligned: npt.NDArray[np.float64]) -> l
 def key_colours(palette: str, ground: str) -> tuple[Color, ...]:
     """The colour of every key, in order."""
     table = [Color.from_rgb(*rgb) for rgb in palettes.rgb(palette)]
-    marks = [Color.parse(mark) for mark in (*_MARKS[palette], ground)]
+    marks = [Color.parse(mark) for mark in (*_MARKS[palette], ground, *_ENDS[palette])]
     return (*table, Color.from_rgb(*palettes.NO_VALUE[palette]), *marks)
 
 
@@ -209,9 +222,11 @@ def _middle(text: str, mark: str) -> str:
 
 
 def shade(level: int, width: int, shades: str) -> str:
-    """A cell as a shade character; a question mark where there is no estimate."""
+    """A cell as a shade character; a question mark where there is no estimate, < and > beyond."""
     if level == NAN:
         return "?" * width
+    if level in BEYOND:
+        return BEYOND[level] * width
     return shades[min(level * len(shades) // 256, len(shades) - 1)] * width
 
 

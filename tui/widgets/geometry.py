@@ -141,24 +141,33 @@ def fit(
 
 
 def block_means(values: Float, factor: int) -> Float:
-    """(rows, columns) as means over the finite cells of factor x factor blocks, from row 0 on.
+    """(rows, columns) as means over factor x factor blocks, from row 0 on.
 
-    The last blocks are smaller where the sides are no multiples; a block without a finite cell is
-    NaN.
+    The last blocks are smaller where the sides are no multiples. A block in which a cell is missing
+    is NaN: a mean over the others would hide it.
     """
+    sums, counts = _block_sums(values, factor)
+    whole = _block_sums(np.ones_like(values), factor)[1]
+    return np.where(counts == whole, sums / whole, np.nan)
+
+
+def _block_sums(values: Float, factor: int) -> tuple[Float, Float]:
+    """Sums and counts over the finite cells of blocks."""
     there = np.isfinite(values)
     sums, counts = np.where(there, values, 0.0), there.astype(np.float64)
     for axis in (0, 1):
         starts = np.arange(0, values.shape[axis], factor)
         sums = np.add.reduceat(sums, starts, axis=axis)
         counts = np.add.reduceat(counts, starts, axis=axis)
-    return np.where(counts > 0, sums / np.maximum(counts, 1.0), np.nan)
+    return sums, counts
 
 
 def block_curve(heights: list[float], factor: int) -> list[float]:
-    """A curve over columns in rows, as one over blocks of columns in blocks of rows."""
+    """A curve over columns in rows, as one over blocks of columns in blocks of rows; where it is
+    known in part of a block, the mean of that part."""
     rows = (np.array([heights], dtype=np.float64) + 0.5) / factor - 0.5
-    means: list[float] = block_means(np.repeat(rows, factor, axis=0), factor)[0].tolist()
+    sums, counts = _block_sums(np.repeat(rows, factor, axis=0), factor)
+    means: list[float] = np.where(counts > 0, sums / np.maximum(counts, 1.0), np.nan)[0].tolist()
     return means
 
 

@@ -63,6 +63,7 @@ class Heatmap(Canvas):
         self._left = self._top = self._gutter = 0
         self._labels: dict[int, str] = {}
         self._numbers_line = ""
+        self._beyond = (0, 0)  # cells below and above the scale
 
     @property
     def geometry(self) -> Geometry | None:
@@ -143,10 +144,12 @@ class Heatmap(Canvas):
         self._top = max(0, (self.size.height - geometry.used_lines - below) // 2)
         self._labels = axes.y_labels(self.shown.y_numbers, geometry)
         self._numbers_line = axes.x_labels(self.shown.x_numbers, geometry)
+        found = levels(self.shown.values, self.cell_style.low, self.cell_style.high)
+        self._beyond = axes.beyond(found)
         self._field = Field(
             geometry,
             self.cell_style,
-            levels(self.shown.values, self.cell_style.low, self.cell_style.high),
+            found,
             self.shown.values,
             self.shown.curve if self.curve_shown else None,
             self._ground(),
@@ -197,7 +200,7 @@ class Heatmap(Canvas):
         if below == 3 and self._bar_lines:
             ground = self._ground()
             room = self.size.width - self._left - self._gutter
-            return [indent, *axes.colour_bar(self.cell_style, ground, room, axis)]
+            return [indent, *axes.colour_bar(self.cell_style, ground, room, axis, self._beyond)]
         return []
 
     def _zoom_text(self) -> str:

@@ -9,6 +9,7 @@ from itertools import zip_longest
 from rich.segment import Segment
 
 from engramcka import palettes
+from engramcka.tui import readout
 from engramcka.tui.terminal import fixed
 from engramcka.tui.widgets.canvas import Canvas, Line
 
@@ -80,7 +81,8 @@ class DetailsPanel(TextLines):
     def profile(self, label: str, heights: Sequence[int], ascii_only: bool) -> Line:
         """A sparkline of a row or a column."""
         shades = palettes.ASCII_SHADES if ascii_only else _SPARKS
-        return self.pair(label, "".join(shades[height] for height in heights))
+        marks = {readout.NEGATIVE: "\N{MINUS SIGN}", readout.MISSING: "?"}
+        return self.pair(label, "".join(marks.get(h) or shades[h] for h in heights))
 
     def sentences(self, sentences: Sequence[str]) -> list[Line]:
         """Warnings, wrapped to the panel."""
