@@ -221,7 +221,7 @@ class BrowseApp(App[None]):
         what = subject.part(export.part).stem
         if export.format in MOVIES:
             what = f"{len(subject.maps)} maps"
-        self.notify(clean(f"Drawing {what} .."), markup=False, timeout=2)
+        self.notify(clean(f"Drawing {what} .."), markup=False, timeout=600)
         self.run_worker(lambda: self._write(subject, export), thread=True, group="export")
 
     def _write(self, subject: Exportable, export: Export) -> None:
@@ -234,7 +234,12 @@ class BrowseApp(App[None]):
             text = clean(error)
         except Exception as error:  # a figure may fail in any way
             text = clean(f"{type(error).__name__}: {error}")
-        self.call_from_thread(self.notify, text, severity=severity, markup=False, timeout=8)
+        self.call_from_thread(self._written, text, severity)
+
+    def _written(self, text: str, severity: Literal["information", "error"]) -> None:
+        """Say how it ended, in place of that it began."""
+        self.clear_notifications()
+        self.notify(text, severity=severity, markup=False, timeout=8)
 
 
 _COMMANDS = (

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -113,7 +114,7 @@ def _refs_of(path: Path) -> list[RunRef]:
         (ref,) = _refs_of(whole.parent.parent)
         return [replace(ref, chosen=f"{held}/{whole.name}")]
     try:
-        children = sorted(entry.path for entry in os.scandir(path) if entry.is_dir())
+        children = sorted((e.path for e in os.scandir(path) if e.is_dir()), key=by_number)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror or error})") from error
     refs = [_run_ref(Path(child), Path(child).name) for child in children if layout.is_run(child)]
@@ -124,6 +125,12 @@ def _refs_of(path: Path) -> list[RunRef]:
             f"{layout.RESULTS}), a folder of them, or a results store"
         )
     return refs
+
+
+def by_number(name: str) -> list[tuple[bool, int, str]]:
+    """A sort key in which run2 stands before run10."""
+    parts = re.split(r"([0-9]+)", name)
+    return [(part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in parts]
 
 
 def _run_ref(path: Path, label: str) -> RunRef:
@@ -141,7 +148,9 @@ def store_type(path: Path) -> str:
 def facts(ref: RunRef, now: float | None = None) -> RunFacts:
     """What a run holds at this moment; never raises for what is on disk."""
     entries = [
-        Entry(ref, kind, name) for kind in KINDS for name in sorted(_names(ref.results / kind))
+        Entry(ref, kind, name)
+        for kind in KINDS
+        for name in sorted(_names(ref.results / kind), key=by_number)
     ]
     if is_regular(ref.log):
         entries.append(Entry(ref, "log"))
@@ -230,7 +239,10 @@ def members(entry: Entry) -> list[Entry]:
         inside = [(found[1], one) for found, one in steps if found and found[0] == entry.name]
         return [one for _, one in sorted(inside, key=lambda pair: (pair[0], pair[1].name))]
     if entry.is_together:
-        return [Entry(ref, entry.kind, n) for n in sorted(_names(ref.results / entry.kind))]
+        return [
+            Entry(ref, entry.kind, n)
+            for n in sorted(_names(ref.results / entry.kind), key=by_number)
+        ]
     return [entry]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from textual import events
 from textual.app import ComposeResult
 
 from engramcka.plain_text import clean
@@ -48,6 +49,16 @@ class BarsView(PanelView):
             return []
         parts = (label if value is None else f"{label} {value}" for label, value in row.details)
         return [(fitting(parts, width), "value")]
+
+    def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
+        """The wheel goes back."""
+        event.stop()
+        self.action_move(-1)
+
+    def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
+        """The wheel goes on."""
+        event.stop()
+        self.action_move(1)
 
     def action_move(self, rows: int) -> None:
         """Move the cursor by so many rows."""

@@ -21,6 +21,7 @@ from engramcka.tui.widgets.key_bar import KeyBar, Prompt, Shortcut
 from engramcka.tui.widgets.run_tree import RunTree, stop_of, stops
 
 SMALLEST = (40, 12)
+TRIED = 20  # results that are passed over until one can be read
 PATIENCE = 0.3  # seconds that keys wait for the result that the key before asked for
 
 
@@ -100,6 +101,9 @@ class BrowseScreen(ContentScreen):
             self.set_focus(self.map)  # keys that are waiting already are meant for it
             self.post_message(EntryRead(found))
         self.choose(entry, focus=True, read=found is None)
+        if found is None and not self._was_asked(entry):
+            results = [e for run in self.runs for e in run.entries if e.kind != "log"]
+            self._untried = results[1:TRIED] if results[:1] == [entry] else []
 
     def _first_entry(self) -> Entry | None:
         """The result that was asked for, else where the user left off, else the first."""
@@ -115,6 +119,11 @@ class BrowseScreen(ContentScreen):
         entries = [entry for run in self.runs for entry in run.entries]
         results = [entry for entry in entries if entry.kind != "log"]
         return next(iter([*results, *entries]), None)
+
+    def _was_asked(self, entry: Entry) -> bool:
+        """Whether the path given or the last session named it."""
+        left = self.session
+        return bool(entry.ref.chosen) or (entry.kind, entry.name) == (left.kind, left.name)
 
     def on_resize(self) -> None:
         """Write the header for the new width; below the smallest size only a sentence stays."""

@@ -186,6 +186,16 @@ class ChartView(PanelView):
         self.focus()
         self.put_cursor(message.index)
 
+    def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
+        """The wheel goes back."""
+        event.stop()
+        self.action_move(-1)
+
+    def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
+        """The wheel goes on."""
+        event.stop()
+        self.action_move(1)
+
     def action_move(self, places: int) -> None:
         """Move the cursor by so many places."""
         self.put_cursor(self.plot.cursor + places)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -230,12 +231,13 @@ class CompareView(HeatmapsView):
         other = float(second.similarity[second_row, second_column])
         return f"{value}\t{other!r}", f"A and B {name}"
 
-    def parts(self, names: tuple[str, str], options: dict[str, Any]) -> tuple[ExportPart, ...]:
+    def parts(self, options: dict[str, Any]) -> tuple[ExportPart, ...]:
         """Both maps, and the difference where there is one; the one on the screen first."""
         assert self.pair is not None
         maps = (self.pair.first, self.pair.second)
         shared = {name: options[name] for name in ("palette", "alignment", "low", "high")}
-        one, other = names
+        names = (self.pair.first_name, self.pair.second_name)
+        one, other = (re.sub(r"[\s/]+", "-", name).strip("-") for name in names)
         beside = ExportPart(
             "side by side", f"cka-{one}-and-{other}", maps, {**shared, "titles": names}, "panels"
         )

@@ -57,6 +57,17 @@ def new_view(kind: str, capabilities: Capabilities) -> Any:
     return view(capabilities, id=kind)
 
 
+def _names_apart(first: Entry, second: Entry) -> tuple[str, str]:
+    """Names of two maps; with their runs where these differ, and the runs with their folders where
+    these are called the same."""
+    if first.ref == second.ref:
+        return first.name, second.name
+    runs = [one.ref.label for one in (first, second)]
+    if runs[0] == runs[1]:
+        runs = [str(one.ref.run) for one in (first, second)]
+    return f"{runs[0]}  {first.name}", f"{runs[1]}  {second.name}"
+
+
 class ContentScreen(Screen[None]):
     """Shows what is chosen; `BrowseScreen` lays it out."""
 
@@ -80,6 +91,7 @@ class ContentScreen(Screen[None]):
         self.map = MapView(capabilities, id="map")
         self._views: dict[str, Any] = {"cka": self.map}
         self._focus_next = False  # whether what is read next gets the keys
+        self._untried: list[Entry] = []  # shown where the first result, not asked for, is broken
         self._leaving = Event()
 
     # Reading, in worker threads
@@ -129,6 +141,8 @@ class ContentScreen(Screen[None]):
     def choose(self, entry: Entry, focus: bool = False, read: bool = True) -> None:
         """Show an entry, reading it if it is not the one on screen; a prompt keeps the keys."""
         focus = focus and not isinstance(self.focused, Input)
+        if entry != self.entry:
+            self._untried = []
         self.entry, self.second = entry, None
         self.query_one(RunTree).select_entry(entry)
         self._focus_next = focus or self._in_content
@@ -149,6 +163,10 @@ class ContentScreen(Screen[None]):
             self.other = message.found
         elif message.found.entry == self.entry:
             first, self.found = self.found is None, message.found
+            if isinstance(message.found, Broken) and self._untried:
+                self._pass_over(message.found)
+                return
+            self._untried = []
             await self._show_found()
             if first and isinstance(message.found, Loaded):
                 self._restore()
@@ -158,6 +176,14 @@ class ContentScreen(Screen[None]):
         self._title()
         if self.found is not None:
             self.shown = self.found.entry
+
+    def _pass_over(self, broken: Broken) -> None:
+        """The next result instead of a first one that cannot be read and was not asked for."""
+        self.notify(broken.sentence, severity="error", markup=False, timeout=8)
+        following, *rest = self._untried
+        self.found = None
+        self.choose(following, focus=True)
+        self._untried = rest
 
     async def _show_found(self) -> None:
         found = self.found
@@ -253,7 +279,7 @@ class ContentScreen(Screen[None]):
             from engramcka.tui.screens.compare import MapPair
 
             view, single = self.compare, self.view_of(found.entry.kind)
-            pair = MapPair(first.value, other.value, first.entry.name, other.entry.name)
+            pair = MapPair(first.value, other.value, *_names_apart(first.entry, other.entry))
             cursor = view.cursor if self.pair_shown else single.cursor
             await self._mounted(view)
             view.show(pair, single.heatmap.cell_style, cursor)
@@ -307,9 +333,7 @@ class ContentScreen(Screen[None]):
             return None
         entry, view = found.entry, self.view_of(found.entry.kind)
         if self.pair_shown and self.second is not None:
-            first = self._map_shown(found) or found
-            names = (first.entry.name, self.second.name)
-            return Exportable(entry, self.compare.parts(names, view.figure_options()))
+            return Exportable(entry, self.compare.parts(view.figure_options()))
         if entry.kind == "series":
             return Exportable(entry, view.parts(), tuple(view.maps.values()))
         if hasattr(view, "parts"):

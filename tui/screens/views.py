@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from textual import events
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.widget import Widget
@@ -138,6 +139,16 @@ class HeatmapsView(Widget, can_focus=True):
         message.stop()
         self.focus()
         self.put_cursor(message.row, message.column)
+
+    def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
+        """The wheel makes cells larger."""
+        event.stop()
+        self.action_zoom(1)
+
+    def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
+        """The wheel makes cells smaller."""
+        event.stop()
+        self.action_zoom(-1)
 
     def action_move(self, rows: int, columns: int) -> None:
         """Move the cursor by so many layers."""

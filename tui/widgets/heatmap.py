@@ -12,6 +12,7 @@ from rich.style import Style
 from textual import events
 
 from engramcka.tui.messages import CellMoved
+from engramcka.tui.terminal import with_minus
 from engramcka.tui.widgets import axes
 from engramcka.tui.widgets.canvas import Canvas
 from engramcka.tui.widgets.cells import CellStyle, Field, curve_heights, digits_width, levels
@@ -57,6 +58,7 @@ class Heatmap(Canvas):
         self.curve_shown = True
         self.zoom = 0  # steps that cells are larger than what fits; -1 for the overview
         self.cursor = (0, 0)
+        self.pointed: tuple[int, int] | None = None  # the cell under the mouse
         self.factor = 1  # cells of the matrix along a side of what is drawn as one
         self.shown: Matrix | None = None  # what is drawn: the matrix, or its overview
         self._field: Field | None = None
@@ -207,6 +209,8 @@ class Heatmap(Canvas):
         """What part of the map is shown and how large; "" for the whole map as it fits."""
         assert self._field is not None
         g = self._field.geometry
+        if pointed := self._pointed_text():
+            return pointed
         parts = [f"zoom {self.zoom:+d}"] if self.zoom > 0 else []
         if self.factor > 1:
             parts = [f"overview, {self._note()}"]
@@ -257,18 +261,52 @@ class Heatmap(Canvas):
         return "↓" if line == g.used_lines - 1 and g.first_row > 0 else " "
 
     def on_click(self, event: events.Click) -> None:
-        """A click puts the cursor there."""
+        """A click puts the cursor there; a second one on the lower of the line's two rows."""
+        if found := self._cells_at(event):
+            upper = found[0]
+            lower = found[-1]
+            self.post_message(CellMoved(*(lower if self.cursor == upper else upper)))
+
+    def on_mouse_move(self, event: events.MouseMove) -> None:
+        """Read the cell under the mouse."""
+        found = self._cells_at(event)
+        self._point_at(found[0] if found else None)
+
+    def on_leave(self) -> None:
+        """The mouse is elsewhere."""
+        self._point_at(None)
+
+    def _point_at(self, cell: tuple[int, int] | None) -> None:
+        if cell != self.pointed and self._field is not None:
+            self.pointed = cell
+            self.change_line(self._top + self._field.geometry.used_lines + _AXIS_LINES)
+
+    def _pointed_text(self) -> str:
+        """The cell under the mouse and its value; "" where the mouse is elsewhere."""
+        if self.pointed is None or self.matrix is None:
+            return ""
+        row, column = self.pointed
+        if row >= self.matrix.values.shape[0] or column >= self.matrix.values.shape[1]:
+            return ""
+        value = float(self.matrix.values[row, column])
+        shown = "no value" if value != value else with_minus(f"{round(value, 3) + 0.0:.3f}")
+        place = f"row {self.matrix.y_numbers[row]} column {self.matrix.x_numbers[column]}"
+        return f"{place}: {shown}"
+
+    def _cells_at(self, event: events.MouseEvent) -> list[tuple[int, int]]:
+        """The one or two cells of the matrix at the mouse, the upper one first; that in the exact
+        half of the line where the terminal says it."""
         if self._field is None:
-            return
+            return []
         x = int(event.screen_x) - self.region.x - self.origin[0]
-        y = int(event.screen_y) - self.region.y - self.origin[1]
-        geometry = self._field.geometry
-        if not 0 <= y < geometry.used_lines:
-            return
-        row, column = geometry.row_at(y), geometry.column_at(x)
-        row = geometry.row_at(y, geometry.sub - 1) if row is None else row
-        if row is not None and column is not None:
-            self.post_message(CellMoved(*self._cell(row, column)))
+        exact = event.pointer_screen_y - self.region.y - self.origin[1]
+        y, geometry = int(exact // 1), self._field.geometry
+        column = geometry.column_at(x)
+        if column is None or not 0 <= y < geometry.used_lines:
+            return []
+        half = [int(exact % 1 * geometry.sub)] if exact % 1 else range(geometry.sub)
+        rows = (geometry.row_at(y, part) for part in half)
+        return list(dict.fromkeys(self._cell(row, column) for row in rows if row is not None))
 
     def _cell(self, row: int, column: int) -> tuple[int, int]:
         """The cell in the middle of what is drawn as one."""
