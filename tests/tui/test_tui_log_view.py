@@ -1,8 +1,16 @@
 from __future__ import annotations
 
-from small_runs import EVENTS
+import pytest
+from small_runs import EVENTS, screen_text, settle, write_log
 
-from engramcka.tui.screens.log import duration, event_line, summary, task_states
+from engramcka.tui.screens.log import (
+    duration,
+    event_line,
+    events_text,
+    pinned,
+    task_line,
+    task_states,
+)
 
 
 def test_the_latest_state_of_each_task():
@@ -33,12 +41,66 @@ def test_nothing_in_a_log_is_trusted():
     line = event_line(hostile, 80)
     assert "\x1b" not in line
     assert task_states([hostile])[0].share == 0.0
-    assert "\x1b" not in summary([hostile, {}, {"time": 3}], 60).plain
+    events = [hostile, {}, {"time": 3}]
+    assert "\x1b" not in events_text(events, 60).plain + pinned(task_states(events), 60, 5).plain
 
 
 def test_an_empty_log_says_so():
-    assert summary([], 40).plain == "The log is empty."
+    assert events_text([], 40).plain == "The log is empty."
 
 
 def test_durations():
     assert [duration(s) for s in (3.21, 75, 3725)] == ["3.2 s", "1 min 15 s", "1 h 2 min"]
+
+
+def going(done: int, second: int, name: str = "moe", event: str = "progress") -> dict[str, object]:
+    """An event of a training of 100 steps."""
+    return {"time": f"2026-03-01T10:00:{second:02d}.000+00:00", "event": event, "stage": "train",
+            "name": name, "done": done, "total": 100, "unit": "steps"}  # fmt: skip
+
+
+def test_rate_and_time_left_are_from_the_first_count_on():
+    start = {k: v for k, v in going(0, 0, event="start").items() if k != "done"}
+    events = [start, going(30, 5), going(60, 20)]  # resumed: where from, no event says
+    (task,) = task_states(events)
+    assert task.rate == 2.0
+    assert task.seconds_left == 20.0
+    assert "60/100 steps  20.0 s left  2 steps/s" in task_line(task, 100)
+    (ended,) = task_states([*events, {**going(100, 30, event="done"), "seconds": 30.0}])
+    assert ended.seconds_left is None
+    assert "30.0 s" in task_line(ended, 100)
+    assert task_states(events[:2])[0].seconds_left is None  # one count is no rate
+
+
+def test_progress_said_again_and_again_is_one_line():
+    events = [going(0, 0, event="start"), *(going(n, n) for n in range(1, 50)), going(3, 55, "b")]
+    lines = events_text(events, 100).plain.splitlines()
+    assert [line.split()[2] for line in lines] == ["start", "progress", "progress"]
+    assert "49/100 steps" in lines[1]
+
+
+def test_what_goes_on_is_pinned_before_what_is_done():
+    events = [going(100, n, f"t{n}", "done") for n in range(30)] + [going(7, 40, "now")]
+    lines = pinned(task_states(events), 100, 5).plain.splitlines()
+    assert len(lines) == 5
+    assert "train now" in lines[3]
+    assert lines[4] == "  and 27 more, 27 done"
+    whole = pinned(task_states(events[-3:]), 100, 5).plain.splitlines()
+    assert len(whole) == 3
+
+
+@pytest.mark.parametrize("size", [(100, 30), (80, 24), (60, 20)])
+async def test_bars_stay_on_top_while_events_scroll(run, make_app, size):
+    many = [going(n, n % 60, f"t{n % 2}") for n in range(100)]
+    write_log(run, (*many, going(99, 59, "last")))
+    app = make_app(run)
+    async with app.run_test(size=size) as pilot:
+        await settle(pilot)
+        await pilot.press("n", "n", "n")
+        await settle(pilot)
+        for key in ("g", "G", "b"):
+            await pilot.press(key)
+            await pilot.pause()
+            shown = screen_text(app)
+            assert sum("▸ " in line and "train last" in line for line in shown) == 1
+        assert "99/100" in "\n".join(shown)

@@ -102,4 +102,6 @@ def test_without_colours(snap_compare, run, make_app, known):
 
 def test_broken(snap_compare, run, make_app):
     (run / "results.zarr" / "cka" / "engram-vs-moe" / "zarr.json").unlink()
-    assert snap_compare(make_app(run), terminal_size=(80, 24), run_before=after())
+    left = Session(str((run / "results.zarr").absolute()), "cka", "engram-vs-moe")
+    app = make_app(run, session=left)
+    assert snap_compare(app, terminal_size=(80, 24), run_before=after())

@@ -1,12 +1,12 @@
 """A run's log: each task with its progress, then the events, newest last.
 
-`summary` and `event_line` are pure functions of the events in log.jsonl.
+`pinned` and `events_text` are pure functions of the events in log.jsonl.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -36,6 +36,7 @@ class TaskState:
     unit: str
     seconds: float | None
     info: str
+    rate: float = 0.0  # units a second since the first count of the task; 0 where unknown
 
     @property
     def share(self) -> float:
@@ -44,16 +45,38 @@ class TaskState:
             return 1.0
         return min(max(self.done / self.total, 0.0), 1.0) if self.total > 0 else 0.0
 
+    @property
+    def is_going(self) -> bool:
+        """Whether it has begun and not ended."""
+        return self.event in ("start", "progress")
+
+    @property
+    def seconds_left(self) -> float | None:
+        """At this rate from the last event on; None where it is not known."""
+        if not self.is_going or self.rate <= 0 or self.done > self.total:
+            return None
+        return (self.total - self.done) / self.rate
+
 
 def task_states(events: Sequence[dict[str, Any]]) -> list[TaskState]:
     """Every task of the last run in the log, in the order of their starts."""
     latest: dict[tuple[str, str], TaskState] = {}
+    begun: dict[tuple[str, str], tuple[float, float]] = {}  # time of the first count, and the count
     for event in events:
         if event.get("event") == "run":
             latest.clear()
+            begun.clear()
         if "stage" in event and "name" in event and event.get("event") in _MARKS:
             key = (clean(event["stage"]), clean(event["name"]))
-            latest[key] = _task_state(key, event)
+            found, at = _task_state(key, event), _seconds(event.get("time"))
+            if event["event"] == "start":
+                begun.pop(key, None)
+            if "done" in event:  # a start does not say where a task that goes on begins
+                begun.setdefault(key, (at, found.done))
+            first, done = begun.get(key, (at, found.done))
+            if at > first and found.done > done:
+                found = replace(found, rate=(found.done - done) / (at - first))
+            latest[key] = found
     return list(latest.values())
 
 
@@ -70,6 +93,14 @@ def _task_state(key: tuple[str, str], event: dict[str, Any]) -> TaskState:
     )
 
 
+def _seconds(time: object) -> float:
+    """A time of the log in seconds; NaN where it is none."""
+    try:
+        return datetime.fromisoformat(str(time)).timestamp()
+    except (ValueError, OverflowError, OSError):
+        return float("nan")
+
+
 def _number(value: object) -> float:
     return float(value) if isinstance(value, int | float) else 0.0
 
@@ -81,7 +112,10 @@ def task_line(task: TaskState, width: int, name_width: int = 34) -> str:
     bar = "█" * full + "░" * (length - full)
     count = f"{task.done:.0f}/{task.total:.0f} {task.unit}" if task.total else ""
     took = duration(task.seconds) if task.seconds is not None else ""
-    rest = "  ".join(part for part in (count, took, task.info) if part)
+    left, speed = task.seconds_left, ""
+    if left is not None:
+        took, speed = f"{duration(left)} left", f"{task.rate:.3g} {task.unit}/s"
+    rest = "  ".join(part for part in (count, took, speed, task.info) if part)
     name = fixed(f"{task.stage} {task.name}", name_width)
     return cut(f"{_MARKS[task.event]} {bar} {name} {rest}".rstrip(), width)
 
@@ -117,25 +151,61 @@ def _clock(time: object) -> str:
         return " " * 14
 
 
-def summary(events: Sequence[dict[str, Any]], width: int) -> Text:
-    """The whole screen as a text of lines at most ``width`` wide."""
+def pinned(tasks: Sequence[TaskState], width: int, most: int) -> Text:
+    """A line a task, at most so many lines: those that go on or have failed before those that are
+    done, which are counted where there is no room."""
+    kept = list(tasks)
+    if len(kept) > most:
+        urgent = [task for task in kept if task.event != "done"]
+        ended = [task for task in kept if task.event == "done"]
+        chosen = [*urgent, *reversed(ended)][: max(most - 1, 1)]
+        kept = [task for task in tasks if task in chosen]
+    longest = max((len(f"{task.stage} {task.name}") for task in kept), default=0)
     text = Text(no_wrap=True, end="")
-    tasks = task_states(events)
-    if not tasks and not events:
-        return Text("The log is empty.", end="")
-    longest = max((len(f"{task.stage} {task.name}") for task in tasks), default=0)
-    for task in tasks:
+    for task in kept:
         style = {"done": "", "failed": "bold red"}.get(task.event, "bold")
-        text.append(task_line(task, width, min(longest, max(12, width // 3))) + "\n", style)
-    if tasks:
-        text.append("\n")
-    for event in events[-_SHOWN_EVENTS:]:
+        line = task_line(task, width, min(longest, max(12, width // 3)))
+        text.append(line + "\n", style)
+    if hidden := [task for task in tasks if task not in kept]:
+        done = sum(task.event == "done" for task in hidden)
+        others = f", {len(hidden) - done} not" if done < len(hidden) else ""
+        text.append(cut(f"  and {len(hidden)} more, {done} done{others}", width) + "\n", "dim")
+    return text
+
+
+def folded(events: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The events, with the last only of progress that one task says again and again."""
+    kept: list[dict[str, Any]] = []
+    for event in events:
+        if kept and _is_progress_of_one(kept[-1], event):
+            kept.pop()
+        kept.append(event)
+    return kept
+
+
+def _is_progress_of_one(before: dict[str, Any], after: dict[str, Any]) -> bool:
+    return all(
+        one.get("event") == "progress" and one.get("stage") == after.get("stage")
+        and one.get("name") == after.get("name") for one in (before, after)
+    )  # fmt: skip
+
+
+def events_text(events: Sequence[dict[str, Any]], width: int) -> Text:
+    """The events as lines at most ``width`` wide."""
+    if not events:
+        return Text("The log is empty.", end="")
+    text = Text(no_wrap=True, end="")
+    for event in folded(events)[-_SHOWN_EVENTS:]:
         text.append(event_line(event, width) + "\n", "dim")
     return text
 
 
 class LogView(VerticalScroll, can_focus=True):
     """The screen of a run's log; it follows the end while it is there."""
+
+    DEFAULT_CSS = """
+    LogView #log-tasks { dock: top; height: auto; background: $background; text-wrap: nowrap; }
+    """
 
     BINDINGS = [
         Shortcut("j", "scroll_down", show=False),
@@ -152,7 +222,8 @@ class LogView(VerticalScroll, can_focus=True):
         self.events: list[dict[str, Any]] = []
 
     def compose(self) -> ComposeResult:
-        """The log's lines, which scroll."""
+        """The tasks, which stay on top, and the events, which scroll."""
+        yield Static(id="log-tasks", markup=False)
         yield Static(id="log-text", markup=False)
 
     def show(self, events: list[dict[str, Any]]) -> None:
@@ -169,4 +240,8 @@ class LogView(VerticalScroll, can_focus=True):
 
     def _draw(self) -> None:
         width = max(20, self.size.width - 1)
-        self.query_one("#log-text", Static).update(summary(self.events, width))
+        tasks = pinned(task_states(self.events), width, max(2, self.size.height // 2 - 1))
+        bars = self.query_one("#log-tasks", Static)
+        bars.display = bool(tasks)
+        bars.update(tasks)
+        self.query_one("#log-text", Static).update(events_text(self.events, width))
