@@ -85,10 +85,19 @@ def write(subject: Exportable, export: Export) -> Path:
     try:
         return _write_into(folder, subject, export)
     except EngramckaError as error:
-        here = Path.cwd()
-        if here == folder.absolute() or not isinstance(error.__cause__, OSError):
+        here = _current_folder()
+        in_the_way = isinstance(error.__cause__, OSError)
+        if here is None or here == folder.absolute() or not in_the_way:
             raise
         return _write_into(here, subject, export)
+
+
+def _current_folder() -> Path | None:
+    """The current folder; None where it has been deleted."""
+    try:
+        return Path.cwd()
+    except OSError:
+        return None
 
 
 def _write_into(folder: Path, subject: Exportable, export: Export) -> Path:

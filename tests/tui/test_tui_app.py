@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from contextlib import chdir
 from pathlib import Path
 
 import numpy as np
@@ -308,13 +309,16 @@ async def test_export_writes_a_figure_and_never_over_another(run, make_app):
 
 async def test_an_export_that_cannot_be_written_is_a_sentence(run, make_app):
     (run / "figures").write_text("in the way")
-    app = make_app(run)
+    app = make_app(run.absolute())
+    gone = Path("gone").absolute()
+    gone.mkdir()
     async with app.run_test(size=SIZE, notifications=True) as pilot:
         await settle(pilot)
-        await pilot.press("e")
-        await until(pilot, lambda: bool(toasts(app)))
+        with chdir(gone):
+            gone.rmdir()  # nor is there a current folder
+            await pilot.press("e")
+            await until(pilot, lambda: any("cannot be written" in toast for toast in toasts(app)))
         assert app.screen.query_one("Toast").has_class("-error")
-        assert "cannot be written" in toasts(app)[0]
 
 
 async def test_a_changed_map_is_read_again_with_the_cursor_kept(run, make_app):
@@ -376,7 +380,8 @@ async def test_a_broken_store_is_a_sentence_and_the_rest_goes_on(run, make_app, 
         (group / "zarr.json").write_text(
             re.sub(r'"engramcka_version": \d', '"engramcka_version": 9', text)
         )
-    app = make_app(run)
+    left = Session(str((run / "results.zarr").absolute()), "cka", "engram-vs-moe")
+    app = make_app(run, session=left)
     async with app.run_test(size=SIZE) as pilot:
         await settle(pilot)
         found = app.browser.found
