@@ -258,6 +258,8 @@ def _real_path(loc: tuple[int | str, ...], values: Any) -> KeyPath:
     path: list[str | int] = []
     here = values
     for position, part in enumerate(loc):
+        if position == 2 and loc[0] == "models":  # the source, which tells the tables apart
+            continue
         last = position == len(loc) - 1
         inside = part in here if isinstance(here, dict) else False
         if isinstance(here, list) and isinstance(part, int):

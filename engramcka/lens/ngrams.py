@@ -146,7 +146,8 @@ def _shares(
     if len(np.unique(joined[:, :order], axis=0)) < len(joined):
         raise ConfigError(
             f"{name}: one {order}-gram of the ids that are said to be hashed has several rows, so "
-            "others are; mend engram.token_map or leave it out"
+            "other ids or other orders are hashed; correct engram.token_map and orders, or leave "
+            "token_map out"
         )
     shared = np.mean([_is_shared(head) for head in joined[:, order:].T], axis=0)
     if classes is None or frequency is None:

@@ -213,7 +213,8 @@ def test_what_cannot_be_grafted_is_one_line(
 
 def test_nothing_to_learn_is_refused(sources: Path, tmp_path: Path) -> None:
     text = text_of(sources).replace("engram = {", "# engram = {")
-    assert "nothing would learn; name the base itself" in refusal(tmp_path, text)
+    line = refusal(tmp_path, text)
+    assert ", models.b: train = 'memory' without an engram table: nothing would learn; name" in line
     shares = '\n[[allocation]]\nname = "s"\nmodel = "b"\nrho = [0.5]\n'
     assert "whose experts are trained already" in refusal(tmp_path, text_of(sources, shares))
 
