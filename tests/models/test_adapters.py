@@ -16,8 +16,8 @@ from families import tiny
 from safetensors.torch import load_file, save_file
 
 from engramcka.errors import EngramckaError
-from engramcka.models import find_blocks, find_unembedding, load_model
-from engramcka.models.blocks import capture_points, require_stream
+from engramcka.models import find_blocks, find_unembedding, load_model, require_stream
+from engramcka.models.blocks import capture_points
 from engramcka.models.loading import load_checkpoint
 
 IDS = torch.arange(3, 14)[None]

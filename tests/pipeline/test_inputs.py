@@ -70,22 +70,22 @@ rho = [1.0, 0.5]
 """
 DIGESTS = {  # what a task makes -> a digest of what that is made from
     "tokenizer/text": "ec3ea3b3",
-    "moe-tiny-engram1-seed3-f60eb4ad": "f60eb4ad",
+    "moe-tiny-engram1-seed3-ab0a3d24": "ab0a3d24",
     "extract/hub": "ec244c1c",
     "extract/own": "419c5d2c",
     "extract/files": "7d88c79b",
-    "extract/made.step-000010": "a6b091cb",
-    "extract/made": "f541b85d",
+    "extract/made.step-000010": "cf5db5fa",
+    "extract/made": "064ef814",
     "cka/map": "85c649ea",
-    "lens/made": "10b3d3ae",
-    "lens/made.memory-off": "b6328608",
-    "gates/made": "07d22f0b",
-    "memory/made": "91083d16",
+    "lens/made": "241688f9",
+    "lens/made.memory-off": "d956c674",
+    "gates/made": "48121d29",
+    "memory/made": "9e98b388",
     "moe-tiny-seed3-eb8ddf0d": "eb8ddf0d",
-    "moe-tiny-engram2-seed3-5dbef2fc": "5dbef2fc",
-    "sweep/where": "b1746247",
-    "moe-tiny-experts5-engram1-seed3-470beb41": "470beb41",
-    "allocation/shares": "f47fd034",
+    "moe-tiny-engram2-seed3-90a8b4ef": "90a8b4ef",
+    "sweep/where": "5e1495c1",
+    "moe-tiny-experts5-engram1-seed3-11f1e649": "11f1e649",
+    "allocation/shares": "a0bd2bae",
 }
 HUB = {  # what the hidden states of a model of source "hf" are made from
     "model": {
