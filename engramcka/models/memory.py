@@ -14,9 +14,10 @@ from engramcka.config.memory_tables import MemoryTable
 from engramcka.errors import ConfigError
 from engramcka.models.blocks import OwnModel, matches, numbered_blocks
 from engramcka.models.engram.module import Engram
-from engramcka.models.hooks import entering, first_of
+from engramcka.models.hooks import CapturePoint, PassHooks
 from engramcka.models.memory_adapters import PUBLISHED, DescribedMemory, OwnMemory
 from engramcka.models.memory_modules import MemoryModule
+from engramcka.models.stream import run_probe, same
 
 _PROBE_TOKENS = 7  # unlike the number of streams of any model
 
@@ -126,50 +127,57 @@ def _handed_on(model: Any, memory: MemoryModule, block: nn.Module) -> dict[str, 
     Returns:
         stream: it takes something of the shape of what it gives; output: that is what another
         module or its block takes next or the block gives; sum: the two together are.
+
+    Raises:
+        ConfigError: it gives no tensor, or runs more than once.
     """
     seen = {"stream": False, "output": False, "sum": False}
-    own = set(memory.module.modules())
+    taken: list[Any] = []
+    given: list[Any] = []
     made: dict[str, Tensor] = {}
-    ran: list[bool] = []
 
-    def leave(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-        given, taken = first_of(output), entering(args, kwargs)
-        if not isinstance(given, Tensor):
-            raise ConfigError(
-                f"{memory.name} gives a {type(given).__name__}; name a part that gives a tensor"
-            )
-        if made or ran:
-            raise ConfigError(
-                f"{memory.name} runs more than once in a pass, so that it is no one memory: its "
-                "gates and its place cannot be told apart"
-            )
-        ran.append(True)
-        made["output"] = given
-        if isinstance(taken, Tensor) and taken.shape == given.shape and taken.is_floating_point():
-            seen["stream"] = True
-            made["sum"] = taken + given.to(taken.device)
+    def read(key: tuple[str, int], passing: Any) -> None:
+        if key == ("enters", id(memory.module)):
+            taken.append(passing)
+        elif key == ("leaves", id(memory.module)):
+            given.append(passing)
+            made.update(_made(taken[-1], passing))
+        else:
+            for what, tensor in made.items():
+                seen[what] |= same(tensor, passing)
+        if key == ("leaves", id(block)):
+            made.clear()
 
-    def look(passing: Any) -> None:
-        for key, tensor in made.items():
-            if isinstance(passing, Tensor) and passing.shape == tensor.shape:
-                seen[key] |= bool(torch.equal(passing, tensor.to(passing.device)))
+    inside = set(memory.module.modules()) - {memory.module}
+    points: dict[tuple[str, int], CapturePoint] = {
+        ("enters", id(module)): CapturePoint(module, "input")
+        for module in _root(model).modules()
+        if module not in inside
+    }
+    points |= {("leaves", id(module)): CapturePoint(module) for module in (memory.module, block)}
+    _probe(model, PassHooks(points, read))
+    if not given:
+        return seen
+    if not isinstance(given[0], Tensor):
+        raise ConfigError(
+            f"{memory.name} gives a {type(given[0]).__name__}; name a part that gives a tensor"
+        )
+    if len(given) > 1:
+        raise ConfigError(
+            f"{memory.name} runs more than once in a pass, so that it is no one memory: its gates "
+            "and its place cannot be told apart"
+        )
+    return {**seen, "stream": "sum" in _made(taken[0], given[0])}
 
-    def enter(module: nn.Module, args: Any, kwargs: Any) -> None:
-        if made and module not in own:
-            look(entering(args, kwargs))
 
-    def end(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-        look(first_of(output))
-        made.clear()
-
-    with ExitStack() as stack:
-        stack.callback(memory.module.register_forward_hook(leave, with_kwargs=True).remove)
-        stack.callback(block.register_forward_hook(end, with_kwargs=True).remove)
-        for module in _root(model).modules():
-            handle = module.register_forward_pre_hook(enter, with_kwargs=True)
-            stack.callback(handle.remove)
-        _run(model)
-    return seen
+def _made(taken: Any, given: Any) -> dict[str, Tensor]:
+    """What a module gives, and that added to what it takes, where the two can be added."""
+    if not isinstance(given, Tensor):
+        return {}
+    found = {"output": given}
+    if isinstance(taken, Tensor) and taken.shape == given.shape and taken.is_floating_point():
+        found["sum"] = taken + given.to(taken.device)
+    return found
 
 
 def _adapter(
@@ -197,41 +205,32 @@ def _layers(model: Any, names: Sequence[str], blocks: Mapping[int, nn.Module]) -
     return found | (_seen_before(model, left, blocks) if left else {})
 
 
-@torch.no_grad()
 def _seen_before(
     model: Any, modules: Mapping[str, nn.Module], blocks: Mapping[int, nn.Module]
 ) -> dict[str, int]:
     """The block before whose end each module runs, in a pass over a few tokens."""
+    order: list[str | int] = []
+    _probe(model, PassHooks({**modules, **blocks}, lambda key, _: order.append(key)))
     found: dict[str, int] = {}
-    finished = 0
-
-    def leave(name: str, *_: Any) -> None:
-        following = [number for number in blocks if number > finished]
-        if not following:
+    for name in modules:
+        if name not in order:
+            raise ConfigError(
+                f"{name} does not run in a forward pass, so it is no memory of the model"
+            )
+        place = order.index(name)
+        following = (key for key in order[place:] if isinstance(key, int))
+        block = next(following, None)
+        if block is None:
             raise ConfigError(f"{name} runs after the last block, so that it is no memory of one")
-        found.setdefault(name, following[0])
-
-    def end(number: int, *_: Any) -> None:
-        nonlocal finished
-        finished = number
-
-    with ExitStack() as stack:
-        for name, module in modules.items():
-            stack.callback(module.register_forward_hook(partial(leave, name)).remove)
-        for number, block in blocks.items():
-            stack.callback(block.register_forward_hook(partial(end, number)).remove)
-        _run(model)
-    lost = next((name for name in modules if name not in found), None)
-    if lost is not None:
-        raise ConfigError(f"{lost} does not run in a forward pass, so it is no memory of the model")
+        found[name] = block
     return found
 
 
-def _run(model: Any) -> None:
+@torch.no_grad()
+def _probe(model: Any, hooks: PassHooks[Any, None]) -> None:
     """A pass over a few tokens, whichever they are."""
-    weights = next(model.parameters())
-    ids = torch.arange(2 * _PROBE_TOKENS, device=weights.device).view(2, -1)
-    model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)
+    ids = torch.arange(2 * _PROBE_TOKENS, device=next(model.parameters()).device).view(2, -1)
+    run_probe(model, hooks, ids, torch.ones_like(ids))
 
 
 def _root(model: Any) -> nn.Module:

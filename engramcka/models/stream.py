@@ -24,6 +24,7 @@ from transformers import PreTrainedModel
 from engramcka.errors import ConfigError, DataError
 from engramcka.models.blocks import NAME_THEM, find_blocks
 from engramcka.models.hooks import STREAMS_FIRST, TOKENS_FIRST, CapturePoint, PassHooks
+from engramcka.plain_text import first_line
 from engramcka.ram import out_of_memory
 
 _PROBE_TOKENS = 7  # unlike the number of streams of any model
@@ -88,7 +89,7 @@ def require_stream(
         passing = hooks.found[number, point.side]
         settled[number] = _with_layout(model, point, passing, first, tuple(ids.shape), where)
         following = hooks.found.get((number + 1, "in"))
-        if is_chain and number and number + 1 in tapped and not _same(passing, following):
+        if is_chain and number and number + 1 in tapped and not same(passing, following):
             raise ConfigError(
                 f"{name}: what leaves block {number} is not what enters block {number + 1}; "
                 f"{NAME_THEM}"
@@ -161,9 +162,8 @@ def run_probe(model: Any, hooks: AbstractContextManager[Any], ids: Tensor, mask:
                 f"{_name(model)}: out of memory in a pass over {ids.numel()} tokens; use a "
                 "smaller dtype, or a larger device"
             ) from error
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
         raise ConfigError(
-            f"{_name(model)}: a forward pass over token ids fails ({line})"
+            f"{_name(model)}: a forward pass over token ids fails ({first_line(error)})"
         ) from error
 
 
@@ -266,7 +266,8 @@ def _projects(model: Any, narrow: int, wide: int) -> bool:
     return (narrow, wide) in shapes or (wide, narrow) in shapes
 
 
-def _same(one: Tensor, other: Any) -> bool:
+def same(one: Tensor, other: Any) -> bool:
+    """Whether two things that passed a model are the same tensor, or equal; NaN equals NaN."""
     if one is other:
         return True
     if not isinstance(other, Tensor) or one.shape != other.shape:

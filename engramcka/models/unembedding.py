@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 from engramcka.errors import ConfigError
 from engramcka.models.blocks import find_blocks
 from engramcka.models.hooks import entering, first_of
-from engramcka.models.stream import run_probe
+from engramcka.models.stream import run_probe, same
 
 _PROBE_TOKENS = 5
 
@@ -148,11 +148,11 @@ def _holds(module: nn.Module, parts: Sequence[nn.Module]) -> bool:
 
 def _paths(hidden: Tensor, goal: Any, calls: Sequence[_Call]) -> Iterator[list[nn.Module]]:
     """Ways from a hidden state to a goal, each module taking what the one before gives."""
-    if _same(hidden, goal):
+    if same(hidden, goal):
         yield []
         return
     for place, call in enumerate(calls):
-        if isinstance(call.leaving, Tensor) and _same(hidden, call.entering):
+        if isinstance(call.leaving, Tensor) and same(hidden, call.entering):
             for rest in _paths(call.leaving, goal, calls[place + 1 :]):
                 yield [call.module, *rest]
 
@@ -160,17 +160,9 @@ def _paths(hidden: Tensor, goal: Any, calls: Sequence[_Call]) -> Iterator[list[n
 def _first_path(hidden: Tensor, calls: Sequence[_Call]) -> list[nn.Module]:
     """The first modules that take what the one before gives, as far as they go."""
     for place, call in enumerate(calls):
-        if isinstance(call.leaving, Tensor) and _same(hidden, call.entering):
+        if isinstance(call.leaving, Tensor) and same(hidden, call.entering):
             return [call.module, *_first_path(call.leaving, calls[place + 1 :])]
     return []
-
-
-def _same(one: Tensor, other: Any) -> bool:
-    if one is other:
-        return True
-    if not isinstance(other, Tensor) or one.shape != other.shape:
-        return False
-    return bool(torch.equal(one, other.to(one.device)))
 
 
 def _logit_numbers(model: PreTrainedModel) -> dict[str, Any]:

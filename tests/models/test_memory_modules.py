@@ -406,3 +406,13 @@ def test_what_runs_after_the_last_block_is_no_memory_of_one() -> None:
     model.inner.register_forward_hook(lambda module, _, out: module.last(out))
     with pytest.raises(ConfigError, match="last runs after the last block"):
         find_memories(model, table.model_copy(update={"module": "last"}), "blocks.*")
+
+
+def test_a_pass_that_fails_is_one_line() -> None:
+    model, table = described("dict")
+    model.inner.blocks[0].mix = nn.Linear(WIDTH + 1, WIDTH)
+    with pytest.raises(
+        ConfigError, match="Described: a forward pass over token ids fails"
+    ) as error:
+        find_memories(model, table, "blocks.*")
+    assert "\n" not in str(error.value)
