@@ -15,6 +15,7 @@ from typing import Any
 
 from engramcka import foreign_files
 from engramcka.errors import ConfigError, StoreError
+from engramcka.plain_text import first_line
 
 ADAPTER, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 GGUF = ".gguf"
@@ -190,8 +191,7 @@ def _document(path: str, file: Path) -> Any:
     try:
         found = json.loads(foreign_files.read_file(file, _MOST_BYTES))
     except (OSError, ValueError, RecursionError) as error:
-        reason = (getattr(error, "strerror", None) or str(error)).splitlines()[0][:160]
-        raise StoreError(f"{path}: {file.name} cannot be read ({reason})") from error
+        raise StoreError(f"{path}: {file.name} cannot be read ({first_line(error)})") from error
     if not isinstance(found, dict):
         raise StoreError(f"{path}: {file.name} cannot be read (no JSON object)")
     return found
@@ -206,5 +206,4 @@ def in_short(error: Exception) -> str:
         return "it comes with code of its own; set trust_remote_code = true if you trust that"
     if isinstance(error, ModuleNotFoundError) and error.name:
         return f"{error.name} is not installed; pip install {error.name}"
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0] if len(lines[0]) <= 200 else f"{lines[0][:197]}..."
+    return first_line(error)

@@ -27,6 +27,7 @@ from engramcka.models.describing import Described, described, require_offsets
 from engramcka.models.file_tables import keys_in_files, tables_in_files
 from engramcka.models.loading_report import judge
 from engramcka.models.tensor_parallel import require_sharding
+from engramcka.plain_text import first_line
 
 
 @dataclass(frozen=True)
@@ -250,5 +251,4 @@ def _importing_from(folder: str) -> Iterator[None]:
 
 
 def _failed(function: str, what: str, error: Exception) -> ConfigError:
-    lines = str(error).strip().splitlines() or [""]
-    return ConfigError(f"{function} {what} ({type(error).__name__}: {lines[0][:200]})")
+    return ConfigError(f"{function} {what} ({type(error).__name__}: {first_line(error)})")

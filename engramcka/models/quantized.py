@@ -30,8 +30,8 @@ _FP8 = ("F8_E4M3", "F8_E5M2")
 _HUB_CODE = ("eetq", "fbgemm_fp8", "metal")  # methods whose kernels transformers gets from the hub
 
 
-def stored_method(config: Any) -> str:
-    """How a checkpoint's weights are quantised, as its config.json says; "" where they are not.
+def _settings(config: Any) -> dict[str, Any]:
+    """What a checkpoint's config.json says of its quantisation; empty where it says nothing.
 
     Raises:
         ConfigError: it says nothing that could be understood.
@@ -41,15 +41,45 @@ def stored_method(config: Any) -> str:
                      (config, "compression_config")):  # fmt: skip
         found: Any = getattr(one, key, None)
         found = found.to_dict() if hasattr(found, "to_dict") else found
-        if not found:
-            continue
-        if not isinstance(found, dict):
+        if found and not isinstance(found, dict):
             raise ConfigError(f"{key} in config.json is {type(found).__name__}, not a table")
-        if found.get("load_in_4bit") or found.get("load_in_8bit"):
-            return "bitsandbytes"
-        method = getattr(found.get("quant_method"), "value", found.get("quant_method"))
-        return str(method or "a method that it does not name")
-    return ""
+        if found:
+            return dict(found)
+    return {}
+
+
+def stored_method(config: Any) -> str:
+    """How a checkpoint's weights are quantised, as its config.json says; "" where they are not.
+
+    Raises:
+        ConfigError: it says nothing that could be understood.
+    """
+    found = _settings(config)
+    if not found:
+        return ""
+    if found.get("load_in_4bit") or found.get("load_in_8bit"):
+        return "bitsandbytes"
+    method = getattr(found.get("quant_method"), "value", found.get("quant_method"))
+    return str(method or "a method that it does not name")
+
+
+def held_bits(config: Any, itemsize: int, quantization: str) -> float:
+    """Bits of a weight as it is held in memory.
+
+    Args:
+        config: the checkpoint's.
+        itemsize: bytes of one that is not quantised.
+        quantization: on the way in, as in `engramcka.models.loading.load_checkpoint`.
+
+    Raises:
+        ConfigError: as `stored_method`.
+    """
+    stored, method = _settings(config), stored_method(config)
+    if quantization != "none" or method == "bitsandbytes":
+        return 4.0 if quantization == "4bit" or stored.get("load_in_4bit") else 8.0
+    if method in ("gptq", "awq"):
+        return float(stored.get("bits", 4))
+    return 8.0 * itemsize  # fp8, mxfp4 and compressed-tensors are made whole
 
 
 def reading_options(

@@ -6,7 +6,8 @@ On a GPU such an id ends the process, elsewhere it is an IndexError deep inside 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from contextlib import suppress
+from typing import Any, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -14,16 +15,14 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from engramcka.errors import ConfigError
+from engramcka.errors import ConfigError, DataError
+from engramcka.models.hooks import CapturePoint, PassHooks
+from engramcka.models.stream import run_probe, same
 
 _ADVICE = (
     "resize the embedding where tokens were added (resize_token_embeddings), or give the tokenizer "
     "that the model was trained with"
 )
-
-
-class _Reached(Exception):
-    """A pass has come to what it was run for."""
 
 
 def embedding_rows(model: Any) -> int | None:
@@ -91,30 +90,21 @@ def unknown_ids(model: Any, tokenizer: Any) -> tuple[str, ...]:
 
 @torch.no_grad()
 def _rows_seen(model: nn.Module) -> int | None:
-    """Rows of the embedding that is given the token ids, by a pass that ends there."""
+    """Rows of the first embedding that is given the token ids, in a pass over three of them."""
     some = next(model.parameters(), torch.empty(0))
     ids = torch.tensor([[1, 0, 0]], device=some.device)  # no positions, no types
+    tables = {n: module for n, module in enumerate(model.modules()) if _is_table(module)}
     rows: list[int] = []
 
-    def look(module: nn.Module, given: tuple[Any, ...]) -> None:
-        if given and _same(given[0], ids):
-            rows.append(int(module.num_embeddings))  # type: ignore[arg-type]
-            raise _Reached
+    def look(number: int, given: Any) -> None:
+        if isinstance(given, torch.Tensor) and same(ids, given):
+            rows.append(tables[number].num_embeddings)
 
-    hooks = [
-        module.register_forward_pre_hook(look)
-        for module in model.modules()
-        if isinstance(module, nn.Embedding)
-    ]
-    try:
-        model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)
-    except Exception:  # ours, or somebody's model's own, which the first real pass will say
-        pass
-    finally:
-        for hook in hooks:
-            hook.remove()
+    points = {number: CapturePoint(table, "input") for number, table in tables.items()}
+    with suppress(ConfigError, DataError):  # the model's own, which the first real pass will say
+        run_probe(model, PassHooks(points, look), ids, torch.ones_like(ids))
     return rows[0] if rows else None
 
 
-def _same(one: Any, other: torch.Tensor) -> bool:
-    return isinstance(one, torch.Tensor) and one.shape == other.shape and bool((one == other).all())
+def _is_table(module: nn.Module) -> TypeGuard[nn.Embedding]:
+    return isinstance(module, nn.Embedding)

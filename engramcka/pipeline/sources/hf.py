@@ -24,7 +24,7 @@ from engramcka.pipeline.sources.trained import shape_of
 if TYPE_CHECKING:
     from engramcka.models.describing import Described
 
-_MODEL_FILES = ("*.safetensors", "*.bin", "*.json", "*.txt", "*.model", "*.py", ADAPTER)
+_MODEL_FILES = ("*.safetensors", "*.bin", "*.json", "*.txt", "*.model", "*.py")
 _LOAD_KEYS = (
     "path",
     "revision",
@@ -48,6 +48,7 @@ class HfSource(Source):
         super().__init__(config, name)
         self.is_shared_out = self.table.parallel == "tp"
         self.is_spread = self.table.parallel == "auto"
+        self._empties: dict[Checkpoint, tuple[Any, int]] = {}
 
     @property
     def may_have_engram(self) -> bool:
@@ -208,11 +209,13 @@ class HfSource(Source):
 
     def shape(self, checkpoint: Checkpoint) -> Shape:
         """The size that its config.json says."""
+        from engramcka.models.quantized import held_bits
+
         empty, itemsize = self._empty(checkpoint)
         found = shape_of(empty, itemsize)
         in_files = self.table.tables == "file"
         held = found.parameters - (found.tables if in_files else 0)
-        bits = stored_bits(empty.config, itemsize, self.table.quantization)
+        bits = held_bits(empty.config, itemsize, self.table.quantization)
         found = replace(found, weights=held * bits / 8, in_files=in_files)
         return found if self.has_head else replace(found, vocabulary=0)
 
@@ -282,11 +285,14 @@ class HfSource(Source):
         )
 
     def _empty(self, checkpoint: Checkpoint) -> tuple[Any, int]:
-        """A model without weights, and the bytes of one of its numbers."""
+        """A model without weights, made once, and the bytes of one of its numbers."""
         from engramcka.models.loading import weight_bytes
 
-        with self._described(checkpoint) as found:
-            return found.empty, weight_bytes(found.config, checkpoint.table.dtype)
+        if checkpoint not in self._empties:
+            with self._described(checkpoint) as found:
+                itemsize = weight_bytes(found.config, checkpoint.table.dtype)
+                self._empties[checkpoint] = found.empty, itemsize
+        return self._empties[checkpoint]
 
     def _described(self, checkpoint: Checkpoint) -> AbstractContextManager[Described]:
         from engramcka.models.describing import described
@@ -308,20 +314,7 @@ def _files(place: str | None) -> list[Path]:
     path = Path(place).expanduser()
     if path.is_file():
         return [path]
-    found = (file for pattern in _MODEL_FILES for file in path.glob(pattern))
-    return list(dict.fromkeys(found))
-
-
-def stored_bits(config: Any, itemsize: int, quantization: str = "none") -> float:
-    """Bits of a weight as it is held: quantised on the way in, in the checkpoint, or neither."""
-    stored = getattr(config, "quantization_config", None) or {}
-    stored = stored if isinstance(stored, dict) else stored.to_dict()
-    method = str(stored.get("quant_method", ""))
-    if quantization != "none" or stored.get("load_in_8bit") or stored.get("load_in_4bit"):
-        return 4.0 if quantization == "4bit" or stored.get("load_in_4bit") else 8.0
-    if method in ("gptq", "awq"):
-        return float(stored.get("bits", 4))
-    return 8.0 * itemsize  # fp8, mxfp4 and compressed-tensors are made whole
+    return [file for pattern in _MODEL_FILES for file in path.glob(pattern)]
 
 
 def is_only_local(path: str) -> bool:
