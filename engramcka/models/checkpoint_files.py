@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import IO, Any
 
 from engramcka import foreign_files
 from engramcka.errors import ConfigError, StoreError
@@ -106,14 +106,32 @@ def stored_tensors(path: str) -> dict[str, tuple[str, tuple[int, ...]]]:
     for file in sorted(Path(path).glob("*.safetensors")) if Path(path).is_dir() else ():
         try:
             with foreign_files.open_file(file) as opened:
-                size = int.from_bytes(opened.read(8), "little")
-                header = json.loads(opened.read(min(size, _MOST_BYTES)))
+                header, _ = read_header(opened)
             for name, facts in header.items():
-                if name != "__metadata__":
-                    found[name] = (str(facts["dtype"]), tuple(map(int, facts["shape"])))
+                found[name] = (str(facts["dtype"]), tuple(map(int, facts["shape"])))
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise StoreError(f"{path}: {file.name} is damaged ({in_short(error)})") from error
     return found
+
+
+def read_header(opened: IO[bytes]) -> tuple[dict[str, Any], int]:
+    """What a safetensors file says of its tensors by their names, and the first byte of the data.
+
+    Args:
+        opened: at its beginning.
+
+    Raises:
+        ValueError: no such file.
+    """
+    size = int.from_bytes(opened.read(8), "little")
+    text = opened.read(min(size, _MOST_BYTES))
+    if len(text) < size:
+        raise ValueError("a header longer than the file")
+    header = json.loads(text)
+    if not isinstance(header, dict):
+        raise ValueError("a header that is no table")
+    header.pop("__metadata__", None)
+    return header, 8 + size
 
 
 def _names(path: str) -> set[str]:

@@ -8,7 +8,7 @@ shards are one again, and quantised rows are multiplied by the scales that stand
 
 from __future__ import annotations
 
-import json
+import math
 import mmap
 import re
 from collections.abc import Iterator, Mapping
@@ -20,7 +20,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from engramcka import foreign_files
 from engramcka.errors import ConfigError, StoreError
+from engramcka.models.checkpoint_files import read_header
 from engramcka.models.engram.tables import EngramMemory
 from engramcka.models.memory import find_memories
 
@@ -33,7 +35,6 @@ _DTYPES = {
     "F8_E5M2": torch.float8_e5m2,
     "F8_E8M0": torch.float8_e8m0fnu,
 }
-_MOST_HEADER = 512 << 20  # bytes
 _IGNORED = "_keys_to_ignore_on_load_unexpected"  # transformers' name
 _SHARD = re.compile(r"shard_(\d+)\.$")
 
@@ -42,7 +43,6 @@ _SHARD = re.compile(r"shard_(\d+)\.$")
 class Stored:
     """A matrix in a safetensors file, mapped."""
 
-    file: Path
     key: str
     dtype: torch.dtype
     shape: tuple[int, ...]
@@ -171,15 +171,22 @@ def _parts(name: str, leaf: str, stored: Mapping[str, Stored]) -> list[Stored]:
     block on.
     """
     tail = name[name.index("layers.") :] if "layers." in name else name
-    found = {}
+    found: dict[int, Stored] = {}
     for key, value in stored.items():
         owner = key.removesuffix(leaf)
         if owner == key:
             continue
         shard = _SHARD.search(owner)
         whole = owner[: shard.start()] if shard else owner
-        if whole.removesuffix(".").endswith(tail):
-            found[int(shard[1]) if shard else 0] = value
+        if not whole.removesuffix(".").endswith(tail):
+            continue
+        number = int(shard[1]) if shard else 0
+        if number in found:
+            raise StoreError(
+                f"{found[number].key} and {key} could both be {name}.{leaf}; leave tables = 'file' "
+                "out, which cannot tell them apart"
+            )
+        found[number] = value
     return [found[number] for number in sorted(found)]
 
 
@@ -192,27 +199,21 @@ def _headers(folder: Path) -> Iterator[tuple[str, Stored]]:
         )
     for file in files:
         try:
-            with file.open("rb") as stream:
-                mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY)
+            with foreign_files.open_file(file) as opened:
+                header, start = read_header(opened)
+                mapped = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_COPY)
             mapped.madvise(mmap.MADV_RANDOM)
-            size = int.from_bytes(mapped[:8], "little")
-            if size > min(_MOST_HEADER, len(mapped) - 8):
-                raise ValueError("a header longer than the file")
-            header = json.loads(mapped[8 : 8 + size])
             for key, entry in header.items():
-                if key == "__metadata__" or entry["dtype"] not in _DTYPES:
-                    continue
-                yield key, _stored(file, key, entry, 8 + size, mapped)
+                if entry["dtype"] in _DTYPES:
+                    yield key, _stored(key, entry, start, mapped)
         except (OSError, ValueError, LookupError, TypeError) as error:
             raise StoreError(f"{file}: not a safetensors file ({error})") from error
 
 
-def _stored(file: Path, key: str, entry: Mapping[str, Any], start: int, mapped: Any) -> Stored:
+def _stored(key: str, entry: Mapping[str, Any], start: int, mapped: Any) -> Stored:
     dtype, shape = _DTYPES[entry["dtype"]], tuple(int(size) for size in entry["shape"])
     begin, end = (start + int(offset) for offset in entry["data_offsets"])
-    values = 1
-    for size in shape:
-        values *= size
-    if not (0 <= begin <= end <= len(mapped) and end - begin == values * dtype.itemsize):
+    size = math.prod(shape) * dtype.itemsize
+    if not (0 <= begin <= end <= len(mapped) and end - begin == size):
         raise ValueError(f"{key} does not fit the file")
-    return Stored(file, key, dtype, shape, begin, mapped)
+    return Stored(key, dtype, shape, begin, mapped)

@@ -52,6 +52,14 @@ def test_rows_of_a_table_in_one_part_and_in_shards(tmp_path: Path, whole: torch.
         split(torch.tensor([3, 50]))
 
 
+def test_two_matrices_that_could_both_be_the_table_are_refused(
+    tmp_path: Path, whole: torch.Tensor
+) -> None:
+    both = {f"{model}.layers.1.m.table.weight": whole.clone() for model in ("model", "mtp")}
+    with pytest.raises(StoreError, match=r"could both be model\.layers\.1\.m\.table\.weight"):
+        table(tmp_path, both)
+
+
 def test_quantised_rows_are_scaled_by_blocks(tmp_path: Path, whole: torch.Tensor) -> None:
     quantised = whole.to(torch.float8_e4m3fn)
     scale = torch.tensor([0.5, 4.0]).repeat(50, 1).to(torch.float8_e8m0fnu)
