@@ -31,7 +31,7 @@ from engramcka.figures.labels import (
     size_in_points,
     tick_size,
 )
-from engramcka.figures.style import Style, as_style, compose, new_figure, on_own_axes
+from engramcka.figures.style import Style, as_style, on_own_axes, one_axes_figure
 from engramcka.results import CkaMap
 from engramcka.results.statistics import Float
 
@@ -121,11 +121,9 @@ def cka_figure(cka: CkaMap, style: Style | str = "plain", **options: Any) -> Fig
         options: those of `plot_cka_map`, but ``ax``.
     """
     style = as_style(style)
-    with style.context():
-        figure = new_figure(style, 1.35 * style.inches)
-        axes = figure.subplots()
-        compose(figure, lambda: plot_cka_map(cka, axes, **options), trim=True)
-    return figure
+    return one_axes_figure(
+        style, 1.35 * style.inches, lambda axes: plot_cka_map(cka, axes, **options), trim=True
+    )
 
 
 def draw_colour_bar(ax: Axes, cells: QuadMesh, label: str) -> Colorbar:

@@ -30,7 +30,7 @@ from engramcka.figures.labels import (
     text_width,
     tick_size,
 )
-from engramcka.figures.style import Style, as_style, compose, new_figure
+from engramcka.figures.style import Style, as_style, one_axes_figure
 from engramcka.plain_text import one_line
 from engramcka.results.losses import SeedSweep
 from engramcka.results.statistics import Float, mean_finite
@@ -275,11 +275,8 @@ def points_figure(
 ) -> Figure:
     """A figure of its own with what ``plot`` draws of the sweeps; ``options`` are the plot's."""
     style = as_style(style)
-    with style.context():
-        figure = new_figure(style, max(1.9, min(POINTS_HIGH * style.inches, 3.4)))
-        axes = figure.subplots()
-        compose(figure, lambda: plot(sweeps, axes, **options))
-    return figure
+    height = max(1.9, min(POINTS_HIGH * style.inches, 3.4))
+    return one_axes_figure(style, height, lambda axes: plot(sweeps, axes, **options))
 
 
 def spread_sentence(sweeps: Sequence[SeedSweep]) -> str:

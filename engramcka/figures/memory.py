@@ -22,7 +22,7 @@ from engramcka.errors import ComparisonError, ConfigError
 from engramcka.figures.draw import Drawing, Table, escaped, interval, number
 from engramcka.figures.labels import as_plain, elided, fit, size_in_points, text_width, tick_size
 from engramcka.figures.lines import LineStyle, draw_legend
-from engramcka.figures.style import Style, as_style, compose, new_figure, on_own_axes
+from engramcka.figures.style import Style, as_style, on_own_axes, one_axes_figure
 from engramcka.plain_text import one_line
 from engramcka.results import MemoryAblation
 from engramcka.results.statistics import Float
@@ -96,11 +96,8 @@ def memory_figure(
     style = as_style(style)
     given = _checked(ablations)
     rows = max(len(given[0].classes) * len(given), 2)
-    with style.context():
-        figure = new_figure(style, (rows * _ROW + 5.5 * style.font_size) / 72)
-        axes = figure.subplots()
-        compose(figure, lambda: plot_memory(ablations, axes, **options))
-    return figure
+    height = (rows * _ROW + 5.5 * style.font_size) / 72
+    return one_axes_figure(style, height, lambda axes: plot_memory(ablations, axes, **options))
 
 
 def _checked(ablations: MemoryAblation | Sequence[MemoryAblation]) -> list[MemoryAblation]:

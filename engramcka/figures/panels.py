@@ -20,7 +20,14 @@ from engramcka.figures.heatmap import (
     plot_cka_map,
 )
 from engramcka.figures.labels import size_in_points
-from engramcka.figures.style import Style, as_style, compose, new_figure, on_own_axes
+from engramcka.figures.style import (
+    Style,
+    as_style,
+    compose,
+    new_figure,
+    on_own_axes,
+    one_axes_figure,
+)
 from engramcka.plain_text import one_line
 from engramcka.results import CkaMap
 
@@ -229,15 +236,12 @@ def difference_figure(
 ) -> Figure:
     """A figure of ``first`` minus ``second``; ``options`` are those of `plot_cka_difference`."""
     style = as_style(style)
-    with style.context():
-        figure = new_figure(style, 1.35 * style.inches)
-        axes = figure.subplots()
-        compose(
-            figure,
-            lambda: plot_cka_difference(first, axes, second=second, **options),
-            trim=True,
-        )
-    return figure
+    return one_axes_figure(
+        style,
+        1.35 * style.inches,
+        lambda axes: plot_cka_difference(first, axes, second=second, **options),
+        trim=True,
+    )
 
 
 def map_difference(first: CkaMap, second: CkaMap) -> CkaMap:

@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeVar, cast
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import fontManager
@@ -222,6 +223,24 @@ def compose(
     figure.set_layout_engine("none")
     figure.draw_without_rendering()
     return drawn
+
+
+def one_axes_figure(
+    style: Style, height: float, draw: Callable[[Axes], Any], *, trim: bool = False
+) -> Figure:
+    """A figure of one axes.
+
+    Args:
+        style: of the figure.
+        height: inches.
+        draw: draws on the axes; called again until their size stays, see `compose`.
+        trim: cut the figure to the height that it needs.
+    """
+    with style.context():
+        figure = new_figure(style, height)
+        axes = figure.subplots()
+        compose(figure, lambda: draw(axes), trim=trim)
+    return figure
 
 
 def _lay_out(figure: Figure, trim: bool | Callable[[Figure], None]) -> None:

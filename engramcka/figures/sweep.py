@@ -25,7 +25,7 @@ from matplotlib.text import Annotation
 from engramcka.figures.draw import Drawing, Table, deviations, escaped, interval, number, only
 from engramcka.figures.labels import layer_ticks, set_ticks, size_in_points, span_of, tick_size
 from engramcka.figures.lines import LineStyle, draw_points, finish_losses
-from engramcka.figures.style import Style, as_style, compose, new_figure, on_own_axes
+from engramcka.figures.style import Style, as_style, on_own_axes, one_axes_figure
 from engramcka.figures.sweep_labels import draw_ablations, name_lines
 from engramcka.plain_text import one_line
 from engramcka.results import LossSweep
@@ -105,11 +105,8 @@ def sweep_figure(sweep: LossSweep, style: Style | str = "plain", **options: Any)
         options: those of `plot_sweep`, but ``ax``.
     """
     style = as_style(style)
-    with style.context():
-        figure = new_figure(style, max(2.1, min(0.68 * style.inches, 3.4)))
-        axes = figure.subplots()
-        compose(figure, lambda: plot_sweep(sweep, axes, **options))
-    return figure
+    height = max(2.1, min(0.68 * style.inches, 3.4))
+    return one_axes_figure(style, height, lambda axes: plot_sweep(sweep, axes, **options))
 
 
 def _line_names(sweep: LossSweep) -> list[str]:

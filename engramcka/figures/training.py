@@ -25,7 +25,7 @@ from engramcka.figures.labels import (
     tick_size,
 )
 from engramcka.figures.lines import LineStyle, draw_legend, loss_label
-from engramcka.figures.style import Style, as_style, compose, new_figure, on_own_axes
+from engramcka.figures.style import Style, as_style, on_own_axes, one_axes_figure
 from engramcka.plain_text import one_line
 from engramcka.results import TrainingCurve
 
@@ -91,11 +91,8 @@ def training_figure(
 ) -> Figure:
     """A figure with one or several curves; ``options`` are `plot_training`'s, but ``ax``."""
     style = as_style(style)
-    with style.context():
-        figure = new_figure(style, max(1.8, min(_HIGH * style.inches, 3.2)))
-        axes = figure.subplots()
-        compose(figure, lambda: plot_training(curves, axes, **options))
-    return figure
+    height = max(1.8, min(_HIGH * style.inches, 3.2))
+    return one_axes_figure(style, height, lambda axes: plot_training(curves, axes, **options))
 
 
 def _draw_training(ax: Axes, curve: TrainingCurve, look: LineStyle) -> Line2D:
