@@ -181,8 +181,8 @@ def token_losses(model: Any, head: Head | None, ids: Tensor, mask: Tensor) -> Te
     return losses[real]
 
 
-def require_logits(model: Any, ids: Tensor, name: str) -> int:
-    """The vocabulary of a model that gives logits, one of its own among them.
+def require_logits(model: Any, ids: Tensor, name: str) -> None:
+    """Refuse a model that gives no logits; one of somebody's own may.
 
     Args:
         model: any model in eval mode.
@@ -199,22 +199,22 @@ def require_logits(model: Any, ids: Tensor, name: str) -> int:
             f"{name} gives no logits (batch, tokens, vocabulary), so its loss without memory "
             "cannot be had; set memory_off = false in [[gates]], or give a causal LM"
         )
-    return int(logits.shape[-1])
 
 
 def _losses_of_logits(model: Any, ids: Tensor, mask: Tensor) -> Tensor:
-    """As `token_losses`, from the logits of a few sequences at a time."""
-    vocabulary = require_logits(model, ids[0], type(model).__name__)
-    count = max(1, _LOGITS // (vocabulary * ids.shape[1]))
+    """As `token_losses`, from the logits of a few sequences at a time; the first tells how many."""
     losses = torch.full(ids.shape, torch.nan, dtype=torch.float64, device=ids.device)
-    for some in torch.arange(len(ids), device=ids.device).split(count):
+    first, count = 0, 1
+    while first < len(ids):
+        some = slice(first, first + count)
         logits = model(input_ids=ids[some], attention_mask=mask[some], use_cache=False).logits
-        for row, given in zip(some.tolist(), logits.to(ids.device), strict=True):
+        for row, given in enumerate(logits.to(ids.device), start=first):
             for start in range(0, ids.shape[1] - 1, _ROWS):
                 part = given[start : start + _ROWS][: ids.shape[1] - 1 - start].float()
                 targets = ids[row, start + 1 : start + 1 + len(part)]
                 found = F.cross_entropy(part, targets, reduction="none")
                 losses[row, start + 1 : start + 1 + len(part)] = found.double()
+        first, count = first + count, max(1, _LOGITS // logits[0].numel())
     return losses[mask.bool()]
 
 
