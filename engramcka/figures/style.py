@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache, wraps
+from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
 import matplotlib
@@ -25,6 +26,21 @@ from engramcka.figures.options import WIDTHS, Width
 
 _SERIF = ("STIXGeneral", "DejaVu Sans")  # Times-like, as these venues set their text
 _SANS = ("DejaVu Sans",)
+
+
+def _know_own_fonts() -> None:
+    """Add the fonts that come with matplotlib where its list of fonts lacks them.
+
+    The list is kept in the user's cache for all environments. Written while an environment was
+    being removed, it has the system's fonts only, and every later figure would be set in others.
+    """
+    known = {font.fname for font in fontManager.ttflist}
+    for path in sorted(Path(matplotlib.get_data_path(), "fonts", "ttf").glob("*.ttf")):
+        if str(path) not in known:
+            fontManager.addfont(path)
+
+
+_know_own_fonts()
 
 # For what the fonts above lack; taken where the machine has them.
 _SCRIPTS = (

@@ -1,5 +1,8 @@
 """Each figure against a kept picture, with room for other versions of the font renderer."""
 
+import subprocess
+import sys
+
 import pytest
 from gallery import BASELINES, DPI, FIGURES
 from matplotlib.testing.compare import compare_images
@@ -23,3 +26,18 @@ def test_the_kept_pictures_are_those_there_are_and_small():
     assert set(there) == set(FIGURES)
     assert max(there.values()) < 60_000
     assert sum(there.values()) < 1_000_000
+
+
+def test_fonts_are_found_where_matplotlibs_list_on_disk_lacks_its_own():
+    """The list is shared by all environments: one written badly would change every figure."""
+    code = (
+        "from matplotlib.font_manager import fontManager, findfont\n"
+        "fontManager.ttflist.clear()\n"
+        "import engramcka.figures.style\n"
+        "print(findfont('STIXGeneral', fallback_to_default=False))\n"
+        "print(findfont('DejaVu Sans', fallback_to_default=False))\n"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert [line.rpartition("/")[2] for line in found.stdout.split()] == [
+        "STIXGeneral.ttf", "DejaVuSans.ttf",
+    ]  # fmt: skip

@@ -31,7 +31,8 @@ def burst(app, *keys):
         app.post_message(Key(name, character))
 
 
-async def test_letters_right_after_the_slash_are_typed(run, make_app):
+async def test_letters_right_after_the_slash_are_typed(run, make_app, monkeypatch):
+    monkeypatch.setattr("engramcka.tui.screens.browse.PATIENCE", 60.0)  # reading may take long here
     app = make_app(run)
     async with app.run_test(size=(100, 30)) as pilot:
         await settle(pilot)

@@ -16,6 +16,7 @@ from real_terminal import FIRST_CELLS, Terminal, terminal
 from small_runs import full_map, settle, toasts
 
 from engramcka.tui.app import BrowseApp
+from engramcka.tui.session import Session
 
 
 def place(state: Path) -> tuple[int, int]:
@@ -130,6 +131,17 @@ def test_control_z_without_a_shell_does_not_stop(run):
         shown.read_to("no shell")
         shown.type(b"q")
         assert shown.end() == 0
+
+
+def test_the_place_of_last_time_is_kept_until_a_result_is_shown(run, make_app):
+    """A signal, or the timer, may come while the first screen is still being put together."""
+    app = make_app(run)
+    left = Session(run=str(run), kind="cka", name="later", row=2, column=1)
+    browser = BrowseApp(app.browser.paths, [r.ref for r in app.browser.runs], app.capabilities,
+                        session=left).browser  # fmt: skip
+    browser.entry = app.browser.runs[0].entries[0]
+    assert browser.map.cursor == (0, 0)
+    assert browser.current_session() == left
 
 
 async def test_the_place_is_kept_while_the_app_runs(run, make_app, monkeypatch):

@@ -265,8 +265,8 @@ class BrowseScreen(ContentScreen):
             self.remove_class("-toggled")
 
     def current_session(self) -> Session:
-        """Where the user leaves off."""
-        if self.entry is None:
+        """Where the user leaves off; where the last session did until a result is shown."""
+        if self.entry is None or self.shown is None:
             return self.session
         row, column = self.map.cursor
         return Session(

@@ -39,19 +39,14 @@ class MapView(PanelView, HeatmapsView):
     def __init__(self, capabilities: Capabilities, *, id: str | None = None) -> None:
         super().__init__(capabilities, id=id)
         self.map: CkaMap | None = None
+        self.heatmap = Heatmap(id="heatmap")  # asked for its cursor also before it is mounted
+        self.heatmap.cell_style = usual_cell_style(capabilities, palettes.PALETTES[0])
         self.k = 5
         self._aligned: readout.Alignment | None = None
 
     def compose_result(self) -> ComposeResult:
         """The widget that draws the map."""
-        heatmap = Heatmap(id="heatmap")
-        heatmap.cell_style = usual_cell_style(self.capabilities, palettes.PALETTES[0])
-        yield heatmap
-
-    @property
-    def heatmap(self) -> Heatmap:
-        """The widget that draws the map."""
-        return self.query_one(Heatmap)
+        yield self.heatmap
 
     def show(self, cka: CkaMap) -> None:
         """Show a map; the cursor stays on its cell if there is one."""
