@@ -1,7 +1,7 @@
 """What an Engram module costs: forward and backward of a backbone with it and without.
 
-    python benchmarks/models.py [--preset moe-100m] [--sequences 4] [--rounds 7] [--threads 1]
-                                [--steps 0]
+    python benchmarks/models.py [--preset moe-100m] [--base FOLDER_OR_GGUF] [--sequences 4]
+                                [--rounds 7] [--threads 1] [--steps 0]
 
 Both models live in one process and take turns; the share is the median over rounds of the ratio
 within a round, so that a busy machine slows both alike. Since that is a small difference of two
@@ -10,6 +10,10 @@ the process's own (one thread by default), which others on the machine do not ad
 is the same in all; the modules are its Engram partner's (two at 100m, rho 74 %). On a CPU freed
 memory is kept between passes, as it is in our training. On a GPU the table is tried in host memory
 too. Limits: 10 % on a CPU, 5 % on a GPU.
+
+With --base, a checkpoint of your own is the backbone, and all of it is trained beside one module
+before its third block, of the size that the template smollm2 has. The passes are counted without
+the optimiser, whose work on the module's parameters is the module's own.
 
 With --steps, whole training steps as well: the backbone under transformers' Trainer as it comes,
 the backbone and the Engram model under ours (readings, expert counts, states and all), in turns.
@@ -39,7 +43,9 @@ from transformers import (
 from transformers.trainer_callback import PrinterCallback
 
 from engramcka.config import EngramConfig, TrainingTable
+from engramcka.models.build import prepare_base
 from engramcka.models.engram import EngramForCausalLM, EngramModelConfig
+from engramcka.models.loading import load_model
 from engramcka.models.presets import find_preset, preset_config, preset_engram
 from engramcka.training.loop import StepCallbacks, fit, freed_memory_kept
 from engramcka.training.record import Progress
@@ -59,6 +65,19 @@ def build(preset: str, engram: EngramConfig | None, device: str) -> PreTrainedMo
     model = EngramForCausalLM(grafted)
     model.hashing.token_map.copy_(torch.arange(vocab_size))
     return model.to(device).train()
+
+
+GRAFTED = EngramConfig(layers=(3,), table_size=8192, d_mem=256, heads=4, orders=(2, 3))
+"""The module of the template smollm2."""
+
+
+def build_on(base: str, engram: EngramConfig | None, device: str) -> PreTrainedModel:
+    """A checkpoint as it is, or with a memory grafted on; all of it learns."""
+    model, tokenizer = load_model(base, dtype="float32")
+    prepared = prepare_base(
+        model, tokenizer, engram, 0, trained="all", start="identity", lora_rank=8
+    )
+    return prepared.to(device)
 
 
 def step(model: PreTrainedModel, ids: torch.Tensor) -> Callable[[], None]:
@@ -187,6 +206,7 @@ def compare_training(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--preset", default="moe-100m")
+    parser.add_argument("--base", help="a checkpoint's folder or .gguf file, in place of a preset")
     parser.add_argument("--sequences", type=int, default=4)
     parser.add_argument("--tokens", type=int, default=512)
     parser.add_argument("--rounds", type=int, default=7)
@@ -195,14 +215,19 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    partner = preset_engram(options.preset.replace("moe", "engram"))
+    partner = GRAFTED if options.base else preset_engram(options.preset.replace("moe", "engram"))
     assert partner is not None
     variants: dict[str, EngramConfig | None] = {"backbone": None, "engram": partner}
     if device == "cuda":
         variants["engram, host table"] = partner.model_copy(update={"host_memory": True})
     size = (options.sequences, options.tokens)
-    ids = torch.randint(0, find_preset(options.preset).vocab_size, size, device=device)
-    models = {name: build(options.preset, e, device) for name, e in variants.items()}
+    models = {
+        name: build_on(options.base, e, device)
+        if options.base
+        else build(options.preset, e, device)
+        for name, e in variants.items()
+    }
+    ids = torch.randint(0, models["backbone"].config.vocab_size, size, device=device)
     runs = {name: step(model, ids) for name, model in models.items()}
     for name, model in models.items():
         if isinstance(model, EngramForCausalLM):
@@ -216,7 +241,8 @@ def main() -> None:
             for name, run in runs.items():
                 times[name].append(seconds(run, clock))
     where = torch.cuda.get_device_name() if device == "cuda" else platform.processor()
-    print(f"{options.preset}, {size[0]} x {size[1]} tokens, {where}, {options.threads} threads")
+    what = options.base or options.preset
+    print(f"{what}, {size[0]} x {size[1]} tokens, {where}, {options.threads} threads")
     for name, found in times.items():
         ratio = statistics.median(t / b for t, b in zip(found, times["backbone"], strict=True))
         rate = size[0] * size[1] / statistics.median(found)
