@@ -289,6 +289,7 @@ def _report_each(
 def _total(parts: Iterable[Batch]) -> Batch:
     iterator = iter(parts)
     result = next(iterator)
-    for part in iterator:
-        result = result + part
+    with np.errstate(invalid="ignore"):  # what too few samples are left for is nan, and not used
+        for part in iterator:
+            result = result + part
     return result

@@ -93,6 +93,16 @@ def test_no_interval_from_one_batch_or_four_samples():
         assert np.isfinite(found.similarity).all()
 
 
+@pytest.mark.filterwarnings("error")
+def test_batches_too_small_to_leave_documents_out_have_a_map_and_no_interval():
+    rng = np.random.default_rng(9)
+    y, x = ([rng.standard_normal((8, 3)) for _ in range(2)] for _ in range(2))
+    found = cka_map(y, x, groups=np.arange(8) // 2, batch_size=4)
+    assert np.isfinite(found.similarity).all()
+    assert found.ci_low is None
+    assert any("too few samples" in warning for warning in found.warnings)
+
+
 def test_one_random_batch_has_an_interval_over_its_samples():
     rng = np.random.default_rng(8)
     y, x = ([rng.standard_normal((50, 3))] for _ in range(2))
