@@ -1,4 +1,4 @@
-"""``engramcka init``: a commented config to start from, or the paper's own results as a run."""
+"""``engramcka init``: a config, files for a batch queue, or the paper's results as a run."""
 
 from __future__ import annotations
 
@@ -16,26 +16,35 @@ from engramcka.errors import ConfigError, code_of
 
 Template = Literal[
     "quickstart", "smollm2", "smollm2-sweep", "hf", "few-nerd", "published", "sweep", "sweep-100m",
-    "paper",
+    "paper", "slurm", "kubernetes",
 ]  # fmt: skip
 """What comes with engramcka."""
 
 _OF_SMOLLM2 = ("smollm2", "smollm2-sweep")
+_FOLDERS = ("slurm", "kubernetes")
 
 
 def command(
     path: Annotated[
         Path,
         typer.Argument(
-            help="The file to write (for paper: the folder); it must not be there.",
+            help="The file to write (for paper, slurm and kubernetes: the folder); it must not be "
+            "there.",
             show_default=False,
         ),
     ],
     template: Annotated[Template, typer.Option(help="What to start from.")] = "quickstart",
 ) -> None:
-    """Write a commented config to PATH; with --template paper, a run of the published values."""
+    """Write a commented config to PATH.
+
+    With --template paper, a run of the published values; with slurm or kubernetes, files for a
+    batch queue.
+    """
     if template == "paper":
         _write_paper(path)
+        return
+    if template in _FOLDERS:
+        _write_folder(path, template)
         return
     file_name = f"{template}.toml"
     text = (resources.files("engramcka.sample_configs") / file_name).read_text()
@@ -43,8 +52,7 @@ def command(
         text = text.replace('"SMOLLM2"', json.dumps(str(_smollm2())))
     if path.is_dir():
         path = path / file_name
-    if os.path.lexists(path):
-        raise ConfigError(f"{path}: is there already; name another file")
+    _refuse_if_there(path, "file")
     try:
         with atomic_path(path) as scratch:
             scratch.write_text(text, encoding="utf-8")
@@ -74,14 +82,29 @@ def _smollm2() -> Path:
     return files[0]
 
 
+def _write_folder(path: Path, template: str) -> None:
+    """The files for a batch queue as a folder."""
+    files = sorted(
+        (resources.files("engramcka.sample_configs") / template).iterdir(), key=lambda f: f.name
+    )
+    _refuse_if_there(path, "folder")
+    try:
+        with folder_for(path.parent), atomic_path(path) as scratch:
+            scratch.mkdir()
+            for file in files:
+                (scratch / file.name).write_bytes(file.read_bytes())
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    print(f"Wrote {path}: {', '.join(file.name for file in files)}. Each says how to use it.")
+
+
 def _write_paper(run: Path) -> None:
     """The Engram paper's Figures 4 and 5 as a run to browse and to export."""
     from engramcka.paper import published_lens, published_maps, published_sweep
     from engramcka.stores import layout, write_result
     from engramcka.stores.results import open_root
 
-    if os.path.lexists(run):
-        raise ConfigError(f"{run}: is there already; name another folder")
+    _refuse_if_there(run, "folder")
     try:
         with folder_for(run.parent), atomic_path(run) as scratch:
             results = scratch / layout.RESULTS
@@ -94,6 +117,11 @@ def _write_paper(run: Path) -> None:
     except OSError as error:
         raise _cannot_write(run, error) from error
     print(f"Wrote {run}. Look at it with: engramcka browse {run}")
+
+
+def _refuse_if_there(path: Path, kind: str) -> None:
+    if os.path.lexists(path):
+        raise ConfigError(f"{path}: is there already; name another {kind}")
 
 
 def _cannot_write(path: Path, error: OSError) -> ConfigError:

@@ -62,7 +62,7 @@ def test_browse_once_prints_the_first_result(finished: Path) -> None:
 
 def test_init_writes_a_config_that_is_valid_and_never_overwrites(tmp_path: Path) -> None:
     for template in get_args(Template):
-        if template == "paper":
+        if template in ("paper", "slurm", "kubernetes"):
             continue
         name = f"{template}.toml"
         result = here("init", "--template", template, name, cwd=tmp_path)
@@ -77,6 +77,22 @@ def test_init_writes_a_config_that_is_valid_and_never_overwrites(tmp_path: Path)
     assert again.returncode == 2
     assert "is there already" in again.stderr
     assert (tmp_path / "hf.toml").read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("template", "names"),
+    [
+        ("slurm", {"one_gpu.sbatch", "one_node.sbatch", "four_nodes.sbatch", "sweep_array.sbatch"}),
+        ("kubernetes", {"job.yaml"}),
+    ],
+)
+def test_init_writes_the_files_of_a_batch_queue(tmp_path: Path, template: str, names: set) -> None:
+    result = here("init", "--template", template, f"queue/{template}", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    written = {file.name: file.read_bytes() for file in (tmp_path / "queue" / template).iterdir()}
+    assert set(written) == names
+    assert all(b"engramcka" in content for content in written.values())
+    assert here("init", "--template", template, f"queue/{template}", cwd=tmp_path).returncode == 2
 
 
 def test_the_papers_own_results_are_a_run(tmp_path: Path) -> None:
