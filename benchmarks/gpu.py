@@ -31,7 +31,7 @@ from engramcka import cka_map
 from engramcka.data import Passages, Samples
 from engramcka.data.samples import SampleRow
 from engramcka.extraction import extract
-from engramcka.extraction.forward import TOKEN_BUDGET, length_batches, pad
+from engramcka.extraction.batching import TOKEN_BUDGET, length_batches, pad
 from engramcka.models.build import count_parameters, meta_model
 from engramcka.models.engram import EngramForCausalLM, EngramModelConfig
 from engramcka.models.presets import find_preset, preset_config

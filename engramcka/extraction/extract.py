@@ -1,11 +1,12 @@
 """The extraction loop: a model and placed samples in, one activation store out.
 
 Goes through the store's chunks of samples in order. The passages of a chunk's samples run in
-batches of similar length; the chunk is written in the background and then marked complete. A run
-that is killed loses only the chunks in flight, and its store, once completed, is the same. Several
-ranks take chunks in turn; under tensor parallelism they go through all chunks together, and the
-first rank writes. At most three chunks of all layers are in host memory at a time, whatever the
-number of samples: one that is gathered, two that are written.
+batches of similar length, of a causal model up to the last wanted token; the chunk is written in
+the background and then marked complete. A run that is killed loses only the chunks in flight, and
+its store, once completed, is the same. Several ranks take chunks in turn; under tensor parallelism
+they go through all chunks together, and the first rank writes. At most three chunks of all layers
+are in host memory at a time, whatever the number of samples: one that is gathered, two that are
+written.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -25,18 +27,21 @@ import torch
 
 from engramcka.data import Passages
 from engramcka.distributed import ALONE, World
-from engramcka.errors import DataError
+from engramcka.errors import DataError, StoreError
 from engramcka.extraction.agreement import require_agreement
+from engramcka.extraction.batching import BY_LENGTH, PLANS, Plan
 from engramcka.extraction.forward import Chunk, ForwardPass, Readout
 from engramcka.extraction.residual_stream import STREAMS, ResidualStream
 from engramcka.models import find_blocks, require_stream
 from engramcka.models.blocks import capture_points
 from engramcka.models.hooks import CapturePoint
 from engramcka.stores import ActivationStore, create_activations, open_activations
-from engramcka.stores.open import open_or_create
+from engramcka.stores.open import open_or_create, stored_attributes
 
 Nonfinite = Literal["error", "keep"]
 Compression = Literal["none", "zstd"]
+
+PLAN = "batches"  # attribute of a store: how its batches are made
 
 WAITING = 2  # jobs running or waiting in a `Writer`; bounds the host memory that they hold
 
@@ -104,6 +109,7 @@ def extract(
         points = {number: points[number] for number in stored}
     stream = ResidualStream(points, streams)
     forward = ForwardPass(model, passages, stream, pad_id, readout, as_one)
+    forward.choose_plan(points)
     tensor_parallel = as_one.size > 1
     probe = forward.probe
     if tensor_parallel:
@@ -114,7 +120,7 @@ def extract(
             probe=probe,
             passages=passages,
             layers=stored,
-            attributes={"streams": streams, **attributes},
+            attributes={"streams": streams, PLAN: _begun(path) or forward.plan, **attributes},
             inputs=inputs,
             readout=readout,
             compression=compression,
@@ -126,6 +132,7 @@ def extract(
         open_activations(path).missing() if world.first else None, lambda by_rank: by_rank[0]
     )
     store = open_activations(path)
+    forward.plan = _plan(store)
     done = store.n_samples - sum(stop - start for start, stop in missing)
     writes = world.first or not tensor_parallel
     with Writer() as writer:
@@ -169,6 +176,7 @@ def read_passages(
     blocks = find_blocks(model).modules
     last = ResidualStream({len(blocks): blocks[-1]})
     forward = ForwardPass(model, passages, last, pad_id, readout, as_one)
+    forward.choose_plan({})
     total = len(passages.samples)
     chunk, done = Chunk(total), 0
     for rows in forward.run(0, total):
@@ -177,6 +185,26 @@ def read_passages(
         on_rows(done, total)
     _, read = chunk.gather()
     return {name: value.float().numpy() for name, value in read.items()}
+
+
+def _begun(path: Path) -> Any:
+    """The plan of a store whose metadata are damaged, as far as it is known: chunks stay in it."""
+    with suppress(StoreError):
+        return stored_attributes(path).get(PLAN, BY_LENGTH)
+    return None
+
+
+def _plan(store: ActivationStore) -> Plan:
+    """How a store's batches are made: as when it was begun, or chunks would differ by roundings."""
+    said = store.attributes.get(PLAN, BY_LENGTH)
+    for plan in PLANS:
+        if said == plan:
+            return plan
+    raise StoreError(
+        f"{store.path}: begun with batches {str(said)!r}, allowed: {', '.join(PLANS)}; a newer "
+        "engramcka may finish it, or delete it to make it again",
+        exit_code=2,
+    )
 
 
 def _create(

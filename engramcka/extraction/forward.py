@@ -1,15 +1,17 @@
 """Forward passes over the passages of a range of samples: rows of hidden states, and read-outs.
 
-Passages of similar length go through the model together, under a budget of tokens. The order
-follows from the lengths alone, so that a run that was stopped and started again makes the same
-batches. A batch that does not fit the device's memory is halved, and so are those after it. Under
-tensor parallelism it cannot be halved, since the other ranks would wait within it; batches are
-smaller there from the start. The rows of a batch are copied to the host while the next one runs.
+Passages of similar length go through the model together, under a budget of tokens, those of a
+causal model only as far as their last wanted token. The order follows from the lengths alone, so
+that a run that was stopped and started again makes the same batches. A batch that does not fit
+the device's memory is halved, and so are those after it. Under tensor parallelism it cannot be
+halved, since the other ranks would wait within it; batches are smaller there from the start. The
+rows of a batch are copied to the host while the next one runs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import gc
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -20,52 +22,27 @@ import torch
 from engramcka.data import Passages
 from engramcka.distributed import ALONE, World
 from engramcka.errors import DataError
+from engramcka.extraction.batching import (
+    BATCH_COST,
+    BY_LENGTH,
+    CUT,
+    TOKEN_BUDGET,
+    WHOLE,
+    Indices,
+    Plan,
+    least_waste,
+    length_batches,
+    pad,
+)
+from engramcka.extraction.causality import is_causal
 from engramcka.extraction.residual_stream import ResidualStream
 from engramcka.models import find_blocks
-from engramcka.models.hooks import PassHooks
+from engramcka.models.hooks import CapturePoint, PassHooks
 from engramcka.ram import out_of_memory
 
-
-def length_batches(lengths: Sequence[int], token_budget: int) -> Iterator[npt.NDArray[np.int64]]:
-    """Indices of sequences, longest first, in batches of at most ``token_budget`` padded tokens.
-
-    Args:
-        lengths: tokens of each sequence.
-        token_budget: longest sequence of a batch x sequences in it; one that is longer by itself
-            is a batch of its own.
-    """
-    order = np.argsort(-np.asarray(lengths), kind="stable")
-    start = 0
-    while start < len(order):
-        longest = max(1, int(lengths[order[start]]))
-        size = max(1, token_budget // longest)
-        yield order[start : start + size]
-        start += size
-
-
-def pad(
-    ids: Sequence[npt.NDArray[np.int64]], pad_id: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Sequences side by side, padded on the right.
-
-    Returns:
-        Token ids and attention mask (1 on real tokens), both (batch, longest) int64.
-    """
-    longest = max(len(one) for one in ids)
-    padded = np.full((len(ids), longest), pad_id, dtype=np.int64)
-    mask = np.zeros((len(ids), longest), dtype=np.int64)
-    for row, one in enumerate(ids):
-        padded[row, : len(one)] = one
-        mask[row, : len(one)] = 1
-    return padded, mask
-
-
-TOKEN_BUDGET = {"cpu": 4096, "cuda": 65536}  # padded tokens a forward pass, to begin with
 _SHARED_BUDGET = 16384  # at most, through a model that ranks hold as one
 
 _PROBE_TOKENS = 2  # of the pass that shows a hidden state's width and dtype
-
-Indices = npt.NDArray[np.int64]
 
 
 class Readout(Protocol):
@@ -103,6 +80,10 @@ class ForwardPass:
         pad_id: token id to pad with (it is masked).
         readout: what else is read; None for hidden states alone.
         as_one: the ranks that hold the model as one; all of them run the same passes.
+
+    Attributes:
+        plan: how batches are made; of a store that was begun, what it says.
+        budget: padded tokens of a batch at most.
     """
 
     def __init__(
@@ -122,6 +103,7 @@ class ForwardPass:
         self._device = next(model.parameters()).device
         self._copies = torch.cuda.Stream(self._device) if self._device.type == "cuda" else None
         self.budget = TOKEN_BUDGET[self._device.type]
+        self.plan: Plan = WHOLE
         self._as_one = as_one
         if as_one.size > 1:
             self.budget = min(self.budget, _SHARED_BUDGET)
@@ -133,24 +115,51 @@ class ForwardPass:
             DataError: a single passage does not fit the device's memory.
         """
         wanted = self._passages.passage[start:stop]
-        numbers = np.unique(wanted)
-        lengths = [len(self._passages.ids[number]) for number in numbers.tolist()]
-        left = [numbers[batch] for batch in length_batches(lengths, self.budget)]
+        ends = self._ends(start, stop)
+        left = self._batches(ends)
         while left:
             batch = left.pop(0)
-            if self._tokens(batch) > self.budget and len(batch) > 1:
+            tokens = len(batch) * max(ends[number] for number in batch.tolist())
+            if tokens > self.budget and len(batch) > 1:
                 left[:0] = [batch[: len(batch) // 2], batch[len(batch) // 2 :]]
                 continue
             self._as_one.step()
+            rows = None
             try:
-                rows = self._forward(batch, wanted, start)
+                rows = self._forward(batch, ends, wanted, start)
             except RuntimeError as error:
                 if not out_of_memory(error):
                     raise
-                self._shrink(batch, error)
-                left.insert(0, batch)
-            else:
+                self._require_divisible(len(batch), tokens, error)
+            if rows is not None:
                 yield rows
+                continue
+            self.budget = max(1, tokens // 2)
+            self._free()  # only here, where the error no longer holds what the pass had made
+            left.insert(0, batch)
+
+    def choose_plan(self, points: Mapping[int, CapturePoint]) -> None:
+        """Cut passages after their last wanted token where the model allows it.
+
+        Under tensor parallelism all ranks call this.
+
+        Args:
+            points: where hidden states are taken.
+
+        Raises:
+            ConfigError: the model cannot be run on token ids.
+            DataError: a few tokens do not fit the device's memory.
+        """
+        ids = self._passages.ids
+        ends = self._last_tokens(self._passages.passage, self._passages.last)
+        if all(len(ids[number]) <= end for number, end in ends.items()):
+            return
+        read: dict[Any, CapturePoint | torch.nn.Module] = {
+            ("block", number): block for number, block in self._blocks.items()
+        }
+        read.update(points)
+        if is_causal(self._model, read, ids):
+            self.plan = CUT
 
     def probe(self) -> dict[int, torch.Tensor]:
         """Each point's hidden state, (1, width), at one token, to learn its width and dtype."""
@@ -162,33 +171,59 @@ class ForwardPass:
             self._model(input_ids=self._to(ids), attention_mask=self._to(mask), use_cache=False)
         return self._stream.selected
 
-    def _tokens(self, batch: Indices) -> int:
-        """Padded tokens of a batch."""
-        return len(batch) * max(len(self._passages.ids[number]) for number in batch.tolist())
+    def _ends(self, start: int, stop: int) -> dict[int, int]:
+        """Passages of the samples from start to stop, ascending: how many tokens are run."""
+        wanted = self._passages.passage[start:stop]
+        if self.plan == CUT:
+            return self._last_tokens(wanted, self._passages.last[start:stop])
+        return {number: len(self._passages.ids[number]) for number in np.unique(wanted).tolist()}
 
-    def _shrink(self, batch: Indices, error: RuntimeError) -> None:
+    @staticmethod
+    def _last_tokens(passage: Indices, last: Indices) -> dict[int, int]:
+        """Passages, ascending: how many tokens there are up to the last that is wanted of each."""
+        numbers, place = np.unique(passage, return_inverse=True)
+        ends = np.zeros(len(numbers), dtype=np.int64)
+        np.maximum.at(ends, place, last + 1)
+        return dict(zip(numbers.tolist(), ends.tolist(), strict=True))
+
+    def _batches(self, ends: Mapping[int, int]) -> list[Indices]:
+        """Numbers of the passages that run together."""
+        numbers, lengths = np.array(list(ends)), list(ends.values())
+        if self.plan == BY_LENGTH:
+            return [numbers[batch] for batch in length_batches(lengths, self.budget)]
+        cost = BATCH_COST[self._device.type]
+        return [numbers[batch] for batch in least_waste(lengths, self.budget, cost)]
+
+    def _require_divisible(self, passages: int, tokens: int, error: RuntimeError) -> None:
+        """Refuse to go on where a batch that memory has no room for cannot be made smaller."""
         if self._as_one.size > 1:
             raise DataError(
-                f"out of memory on {self._device} with a batch of {self._tokens(batch)} tokens "
+                f"out of memory on {self._device} with a batch of {tokens} tokens "
                 "through a model that ranks hold as one; give it more ranks, or a smaller dtype"
             ) from error
-        if len(batch) == 1:
-            length = self._tokens(batch)
+        if passages == 1:
             raise DataError(
-                f"out of memory on {self._device} with one passage of {length} tokens; lower "
+                f"out of memory on {self._device} with one passage of {tokens} tokens; lower "
                 "data.max_length, or use a smaller dtype or a larger device"
             ) from error
-        self.budget = max(1, self._tokens(batch) // 2)
+
+    def _free(self) -> None:
+        """Give back the memory of a pass that failed."""
+        self._stream.selected = {}
         if self._device.type == "cuda":
+            gc.collect()
             torch.cuda.empty_cache()
 
-    def _forward(self, numbers: Indices, wanted: Indices, start: int) -> BatchRows:
+    def _forward(
+        self, numbers: Indices, ends: Mapping[int, int], wanted: Indices, start: int
+    ) -> BatchRows:
         place = {number: index for index, number in enumerate(numbers.tolist())}
         rows = np.flatnonzero(np.isin(wanted, numbers))
         sequence = np.array([place[number] for number in wanted[rows].tolist()], dtype=np.int64)
         first, last = self._passages.first[start + rows], self._passages.last[start + rows]
         spans = [torch.from_numpy(array) for array in (sequence, first, last)]
-        ids, mask = pad([self._passages.ids[number] for number in numbers.tolist()], self._pad_id)
+        passages = [self._passages.ids[number][: ends[number]] for number in numbers.tolist()]
+        ids, mask = pad(passages, self._pad_id)
         batch = {"input_ids": self._to(ids), "attention_mask": self._to(mask), "use_cache": False}
         with torch.no_grad():
             outputs = self._block_outputs(*spans[::2])

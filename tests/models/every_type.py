@@ -31,6 +31,7 @@ from transformers.models.auto.modeling_auto import (
 )
 
 from engramcka.errors import ConfigError
+from engramcka.extraction.causality import is_causal
 from engramcka.extraction.residual_stream import ResidualStream
 from engramcka.lens.logit_lens import read_head
 from engramcka.models import find_memories, require_stream
@@ -98,6 +99,11 @@ def _try_model(name: str, model: Any) -> Found:
     again = _captured(model, points, {**beside, "use_cache": False})
     if max(_apart(*pair) for pair in zip(rows, again, strict=True)) > ALIKE:
         return Found("wrong", remark="padded in a batch its states are others")
+    if is_causal(model, points, [IDS]):
+        short = {"input_ids": ids[:, : TOKEN + 1], "attention_mask": torch.ones(1, TOKEN + 1)}
+        cut = _captured(model, points, {**short, "use_cache": False})
+        if max(_apart(*pair) for pair in zip(rows, cut, strict=True)) > ALIKE:
+            return Found("wrong", remark="without what is behind the token its states are others")
     with torch.no_grad():
         states = model(**given, output_hidden_states=True).hidden_states
     if states is None or len(states) != len(points) + 1:

@@ -274,7 +274,7 @@ def _over_tokens(
     """
     import torch
 
-    from engramcka.extraction.forward import TOKEN_BUDGET, length_batches, pad
+    from engramcka.extraction.batching import TOKEN_BUDGET, length_batches, pad
 
     device = next(opened.model.parameters()).device
     lengths = [len(text.ids) for text in texts]
