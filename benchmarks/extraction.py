@@ -1,11 +1,13 @@
 """What extraction costs beyond the forward pass, and stores beside plain files.
 
-Three tables. Seconds: the bare forward pass over the same batches (blocks only, as extraction runs
+Four tables. Seconds: the bare forward pass over the same batches (blocks only, as extraction runs
 it), `extract` with every token of every block stored, and the usual script
 (`output_hidden_states=True`, `.cpu()`, `torch.save` a batch). Bytes a second: a chunk of a store, a
 file a layer, against plain files of the same size, written, and read back into new memory. Host
 memory: the most that extraction held beyond model and text, beside its bound of three chunks of all
-layers. Takes turns in one process and takes each least time, so read the ratios.
+layers. Padding: `extract` of one token a sentence, with batches of least waste of passages that are
+cut after it, of whole passages, and with batches of whole passages by length as before. Takes turns
+in one process and takes each least time, so read the ratios.
 
     python benchmarks/extraction.py            # a Llama of 100 million parameters
     python benchmarks/extraction.py --small    # a small one, to see that it runs
@@ -21,11 +23,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from gpu import synthetic
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from engramcka.data import Passages, Samples
@@ -58,6 +62,7 @@ def main() -> None:
     )
     with tempfile.TemporaryDirectory() as folder:
         seconds(model, passages, Path(folder), options.rounds)
+        padding(model, Path(folder), 256 if options.small else 2048, options.rounds)
         throughput(Path(folder), options.small, options.rounds)
 
 
@@ -135,6 +140,44 @@ def seconds(model: Any, passages: Passages, folder: Path, rounds: int) -> None:
         "in a forward pass;"
     )
     print(f"three chunks of all layers are {bound / 1e6:.0f} MB.")
+
+
+def padding(model: Any, folder: Path, count: int, rounds: int) -> None:
+    """One token a sentence: what runs, and how long, by how the batches are made."""
+    passages = synthetic(count, VOCABULARY)
+    whole = sum(len(ids) for ids in passages.ids)
+    wanted = {"cut": int((passages.last + 1).sum()), "whole": whole, "by-length": whole}
+    tokens: dict[str, int] = {}
+
+    def job(plan: str) -> None:
+        path = folder / f"{plan}.zarr"
+        shutil.rmtree(path, ignore_errors=True)
+        tokens[plan] = 0
+        seen = model.register_forward_pre_hook(
+            lambda module, args, given: tokens.update(
+                {plan: tokens[plan] + given["input_ids"].numel()}
+            ),
+            with_kwargs=True,
+        )
+        extract(
+            model,
+            passages,
+            path,
+            pad_id=0,
+            attributes={"batches": plan},
+            inputs={},
+            on_rows=lambda done, total: None,
+        )
+        seen.remove()
+
+    wall, busy = interleaved({plan: partial(job, plan) for plan in wanted}, rounds)
+    print(f"\n{count} sentences, a token of each, {whole:,} tokens:\n")
+    print("| batches | tokens run | over those needed | of all | s | of by-length | processor s |")
+    print("|---" * 7 + "|")
+    for plan, needed in wanted.items():
+        run = tokens[plan]
+        print(f"| {plan} | {run:,} | {run / needed:.3f} | {run / whole:.3f} |", end="")
+        print(f" {wall[plan]:.2f} | {wall[plan] / wall['by-length']:.3f} | {busy[plan]:.2f} |")
 
 
 def the_batches(model: Any, passages: Passages) -> list[torch.Tensor]:
