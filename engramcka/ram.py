@@ -13,6 +13,17 @@ from typing import Any
 
 GIB = float(1 << 30)
 
+_NO_MEMORY = (
+    "allocate memory",  # of torch's allocator of host memory
+    "out of memory",  # of CUDA and HIP, also as an AcceleratorError
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUSOLVER_STATUS_ALLOC_FAILED",
+    "CUSPARSE_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED",
+    "CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
+)
+
 CGROUPS = Path("/proc/self/cgroup")
 CGROUP_ROOT = Path("/sys/fs/cgroup")
 
@@ -52,8 +63,8 @@ def out_of_memory(error: BaseException) -> bool:
     """Whether an error says that there was no memory left, on a GPU or in the host."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
-    # torch's CPU allocator raises a plain RuntimeError
-    return isinstance(error, RuntimeError) and "allocate memory" in str(error)
+    # torch's CPU allocator, CUDA libraries and asynchronous errors raise plain RuntimeErrors
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)
 
 
 def _is_gpu(device: Any) -> bool:

@@ -16,7 +16,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
+from engramcka.errors import ConfigError, DataError
 from engramcka.models.hooks import CapturePoint, PassHooks
 from engramcka.models.stream import run_probe
 
@@ -39,11 +41,7 @@ def is_causal(
         ids: (tokens,) of each passage; some tokens of theirs are run.
 
     Returns:
-        False where it is not so, and where it cannot be told.
-
-    Raises:
-        ConfigError: the model cannot be run on token ids.
-        DataError: so few tokens do not fit the device's memory.
+        False where it is not so, and where it cannot be told: the pass itself says what is wrong.
     """
     tokens = np.unique(np.concatenate([one[: _BEFORE + _BEHIND] for one in ids[:64]]))
     if len(tokens) < 2 or _depends_on_length(model):
@@ -63,13 +61,40 @@ def is_causal(
     )
 
 
+@torch.no_grad()
+def needs_no_mask(model: Any, points: Mapping[Any, CapturePoint | nn.Module], pad_id: int) -> bool:
+    """Whether a causal model gives the same bits without attention_mask, padding id or not.
+
+    Then nothing has to be masked: padding stands on the right. A few models take the padding id
+    for padding where they are given no mask, and models of one's own may want one.
+
+    Args:
+        model: one for which `is_causal`.
+        points: where states are taken.
+        pad_id: token id that passages are padded with.
+    """
+    if not isinstance(getattr(model, "inner", model), PreTrainedModel):
+        return False
+    ids = pad_id + np.arange(2 * _BEFORE).reshape(2, -1) % 2 * (1 if pad_id == 0 else -1)
+    one, other = (_states(model, points, ids, is_masked=given) for given in (True, False))
+    if not one or not other:
+        return False
+    return all(torch.equal(state, other[point]) for point, state in one.items())
+
+
 def _states(
-    model: Any, points: Mapping[Hashable, CapturePoint | nn.Module], ids: npt.NDArray[np.int64]
+    model: Any,
+    points: Mapping[Hashable, CapturePoint | nn.Module],
+    ids: npt.NDArray[np.int64],
+    is_masked: bool = True,
 ) -> dict[Hashable, Tensor] | None:
     """States of the tokens before, by point in the order they are passed; None if some has none."""
     batch = torch.from_numpy(ids).to(next(model.parameters()).device)
     hooks: PassHooks[Hashable, Any] = PassHooks(points, lambda _, passing: passing)
-    run_probe(model, hooks, batch, torch.ones_like(batch))
+    try:
+        run_probe(model, hooks, batch, torch.ones_like(batch) if is_masked else None)
+    except (ConfigError, DataError):
+        return None
     found = hooks.found
     if len(found) < len(points):
         return None

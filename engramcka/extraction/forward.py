@@ -34,8 +34,8 @@ from engramcka.extraction.batching import (
     length_batches,
     pad,
 )
-from engramcka.extraction.causality import is_causal
-from engramcka.extraction.residual_stream import ResidualStream
+from engramcka.extraction.causality import is_causal, needs_no_mask
+from engramcka.extraction.residual_stream import ResidualStream, Spans
 from engramcka.models import find_blocks
 from engramcka.models.hooks import CapturePoint, PassHooks
 from engramcka.ram import out_of_memory
@@ -67,7 +67,7 @@ class BatchRows:
     index: torch.Tensor  # (rows,) places in the range of samples
     hidden: dict[int, torch.Tensor]  # block number -> (rows, width)
     readouts: dict[str, torch.Tensor]  # array name -> (rows, columns) float32
-    ready: torch.cuda.Event | None  # the copies are there; None where there was nothing to copy
+    ready: tuple[torch.cuda.Event, ...]  # when all have passed, the copies are there
 
 
 class ForwardPass:
@@ -101,9 +101,10 @@ class ForwardPass:
         blocks = find_blocks(model).modules if readout is not None else ()
         self._blocks = dict(enumerate(blocks, start=1))  # what the read-out reads
         self._device = next(model.parameters()).device
-        self._copies = torch.cuda.Stream(self._device) if self._device.type == "cuda" else None
+        self._copies: dict[torch.device, torch.cuda.Stream] = {}
         self.budget = TOKEN_BUDGET[self._device.type]
         self.plan: Plan = WHOLE
+        self._is_unmasked = False  # a mask keeps attention from its fastest kernels
         self._as_one = as_one
         if as_one.size > 1:
             self.budget = min(self.budget, _SHARED_BUDGET)
@@ -139,27 +140,20 @@ class ForwardPass:
             left.insert(0, batch)
 
     def choose_plan(self, points: Mapping[int, CapturePoint]) -> None:
-        """Cut passages after their last wanted token where the model allows it.
+        """Cut passages after their last wanted token, and give no mask, where the model allows it.
 
         Under tensor parallelism all ranks call this.
 
         Args:
             points: where hidden states are taken.
-
-        Raises:
-            ConfigError: the model cannot be run on token ids.
-            DataError: a few tokens do not fit the device's memory.
         """
-        ids = self._passages.ids
-        ends = self._last_tokens(self._passages.passage, self._passages.last)
-        if all(len(ids[number]) <= end for number, end in ends.items()):
-            return
         read: dict[Any, CapturePoint | torch.nn.Module] = {
             ("block", number): block for number, block in self._blocks.items()
         }
         read.update(points)
-        if is_causal(self._model, read, ids):
-            self.plan = CUT
+        self.plan = CUT if is_causal(self._model, read, self._passages.ids) else WHOLE
+        is_gpu = self._device.type != "cpu"  # on a CPU a mask costs nothing
+        self._is_unmasked = is_gpu and needs_no_mask(self._model, read, self._pad_id)
 
     def probe(self) -> dict[int, torch.Tensor]:
         """Each point's hidden state, (1, width), at one token, to learn its width and dtype."""
@@ -224,13 +218,18 @@ class ForwardPass:
         spans = [torch.from_numpy(array) for array in (sequence, first, last)]
         passages = [self._passages.ids[number][: ends[number]] for number in numbers.tolist()]
         ids, mask = pad(passages, self._pad_id)
-        batch = {"input_ids": self._to(ids), "attention_mask": self._to(mask), "use_cache": False}
+        needs_mask = not self._is_unmasked or self.plan != CUT
+        batch = {
+            "input_ids": self._to(ids),
+            "attention_mask": self._to(mask) if needs_mask else None,
+            "use_cache": False,
+        }
         with torch.no_grad():
-            outputs = self._block_outputs(*spans[::2])
+            outputs = self._block_outputs(sequence=spans[0], token=spans[2])
             with outputs, self._stream.capture(*spans):
                 self._model(**batch)
             if not outputs.complete:  # what is stored ended the pass before the last block
-                outputs = self._block_outputs(*spans[::2], end=True)
+                outputs = self._block_outputs(sequence=spans[0], token=spans[2], end=True)
                 with outputs:
                     self._model(**batch)
             read = {} if self._readout is None else self._readout(outputs.found)
@@ -250,9 +249,10 @@ class ForwardPass:
             end: end the pass after the last block.
         """
 
+        spans = Spans(sequence, token, token)
+
         def select(_number: int, hidden: torch.Tensor) -> torch.Tensor:
-            here = hidden.device
-            return hidden.detach()[sequence.to(here), token.to(here)]
+            return spans.mean_of(hidden.detach())
 
         return PassHooks(self._blocks, select, end=end)
 
@@ -262,23 +262,31 @@ class ForwardPass:
         hidden: Mapping[int, torch.Tensor],
         read: Mapping[str, torch.Tensor],
     ) -> BatchRows:
-        if self._copies is None:
-            return BatchRows(index, dict(hidden), dict(read), None)
-        self._copies.wait_stream(torch.cuda.current_stream(self._device))
-        with torch.cuda.stream(self._copies):
-            host_hidden = {layer: self._pinned(value) for layer, value in hidden.items()}
-            host_read = {name: self._pinned(value) for name, value in read.items()}
-            return BatchRows(index, host_hidden, host_read, self._copies.record_event())
+        if self._device.type == "cpu":
+            return BatchRows(index, dict(hidden), dict(read), ())
+        devices = {value.device for value in (*hidden.values(), *read.values())}
+        for device in devices:  # of a model on several, rows may come from any
+            copies = self._copies.setdefault(device, torch.cuda.Stream(device))
+            copies.wait_stream(torch.cuda.current_stream(device))
+        host_hidden = {layer: self._pinned(value) for layer, value in hidden.items()}
+        host_read = {name: self._pinned(value) for name, value in read.items()}
+        ready = tuple(self._copies[device].record_event() for device in devices)
+        return BatchRows(index, host_hidden, host_read, ready)
 
     def _pinned(self, value: torch.Tensor) -> torch.Tensor:
-        assert self._copies is not None
-        host = torch.empty(value.shape, dtype=value.dtype, pin_memory=True)
-        host.copy_(value, non_blocking=True)
-        value.record_stream(self._copies)
+        copies = self._copies[value.device]
+        with torch.cuda.stream(copies):
+            host = torch.empty(value.shape, dtype=value.dtype, pin_memory=True)
+            host.copy_(value, non_blocking=True)
+        value.record_stream(copies)
         return host
 
     def _to(self, array: npt.NDArray[np.int64]) -> torch.Tensor:
-        return torch.from_numpy(array).to(self._device)
+        """On the model's device; the host does not wait for it."""
+        values = torch.from_numpy(array)
+        if self._device.type == "cpu":
+            return values
+        return values.pin_memory().to(self._device, non_blocking=True)
 
 
 class Chunk:
@@ -309,8 +317,8 @@ class Chunk:
         rows, self._arriving = self._arriving, None
         if rows is None:
             return
-        if rows.ready is not None:
-            rows.ready.synchronize()
+        for event in rows.ready:
+            event.synchronize()
         for layer in self._layers:
             self._put(self._hidden, layer, rows.hidden[layer], rows.index)
         for name, value in rows.readouts.items():

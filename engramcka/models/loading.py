@@ -159,7 +159,11 @@ def _places(
         return {"distributed_config": _tensor_parallel(found.name, found.empty, itemsize)}
     if parallel == "auto":
         return {"device_map": "auto"}
-    return {"device_map": device} if is_quantized else {}  # quantised ones cannot be moved
+    if not is_quantized:
+        return {}
+    if device == "cuda":  # without a number it would be the first, on every rank
+        device = f"cuda:{torch.cuda.current_device()}"
+    return {"device_map": device}  # quantised ones cannot be moved
 
 
 def weight_bytes(config: Any, dtype: str) -> int:

@@ -140,14 +140,16 @@ def _name(model: Any) -> str:
     return type(getattr(model, "inner", model)).__name__
 
 
-def run_probe(model: Any, hooks: AbstractContextManager[Any], ids: Tensor, mask: Tensor) -> None:
+def run_probe(
+    model: Any, hooks: AbstractContextManager[Any], ids: Tensor, mask: Tensor | None
+) -> None:
     """One pass over a few tokens with hooks on it; what fails in it is one line.
 
     Args:
         model: in eval mode.
         hooks: entered for the pass.
         ids: (batch, tokens) int64.
-        mask: (batch, tokens), 1 on real tokens.
+        mask: (batch, tokens), 1 on real tokens; None to give none.
 
     Raises:
         ConfigError: the model cannot be run on token ids.

@@ -106,15 +106,25 @@ class Scratch(threading.local):
         return made
 
 
+_MKLDNN: Any = torch.backends.mkldnn  # whose switches its types leave out
+
+
 @contextmanager
 def full_precision(high: bool = False) -> Iterator[None]:
-    """Products in true float32; with ``high`` in TF32 where the device has it."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high" if high else "highest")
+    """Products in true float32; with ``high`` in TF32 where the device has it.
+
+    Set for each backend: torch refuses to read its one older switch for all once a backend's own
+    has been used.
+    """
+    switches: tuple[Any, ...] = (torch.backends.cuda.matmul, _MKLDNN.matmul)
+    before = [switch.fp32_precision for switch in switches]
+    for switch in switches:
+        switch.fp32_precision = "tf32" if high else "ieee"
     try:
         yield
     finally:
-        torch.set_float32_matmul_precision(before)
+        for switch, precision in zip(switches, before, strict=True):
+            switch.fp32_precision = precision
 
 
 @contextmanager

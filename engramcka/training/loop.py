@@ -291,6 +291,7 @@ def _arguments(
         report_to=[],
         disable_tqdm=True,
         remove_unused_columns=False,
+        ddp_timeout=7200,  # the others wait while the first rank writes a checkpoint
         ddp_find_unused_parameters=False,  # stacked experts: all of them have gradients
         dataloader_pin_memory=device == "cuda",
     )

@@ -114,6 +114,23 @@ def test_threads_and_tiles(estimator, monkeypatch):
     np.testing.assert_allclose(tiles.similarity, two.similarity, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("precision", ["tf32", "ieee"])
+def test_a_backend_s_own_switch_may_have_been_used(precision):
+    """After which torch refuses to read the older switch for all backends."""
+    switch = torch.backends.cuda.matmul
+    before = switch.fp32_precision
+    _, y, x = two_models(5, 400)
+    expected = cka_map(y, x, batch_size=40).similarity
+    try:
+        switch.fp32_precision = precision
+        for asked in ("highest", "high"):
+            found = cka_map(y, x, batch_size=40, precision=asked).similarity
+            assert np.array_equal(found, expected)
+            assert switch.fp32_precision == precision
+    finally:
+        switch.fp32_precision = before
+
+
 def test_torch_settings_are_left_as_they_were():
     before = torch.get_num_threads(), torch.get_float32_matmul_precision()
     _, y, x = two_models(5, 400)
