@@ -17,10 +17,12 @@ import argparse
 import gc
 import platform
 import resource
+import shutil
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,13 +33,13 @@ from engramcka import cka_map
 from engramcka.data import Passages, Samples
 from engramcka.data.samples import SampleRow
 from engramcka.extraction import extract
-from engramcka.extraction.batching import TOKEN_BUDGET, length_batches, pad
 from engramcka.models.build import count_parameters, meta_model
 from engramcka.models.engram import EngramForCausalLM, EngramModelConfig
 from engramcka.models.presets import find_preset, preset_config
 from engramcka.stores import open_activations
 
 LENGTHS = (3.3, 0.5, 4, 128)  # log-normal: mean and deviation of the logarithm; shortest, longest
+TRIED = 64  # tokens of a batch that only tries the model, at most
 STD = 0.02  # of the random weights
 
 
@@ -117,20 +119,24 @@ def product_rate(device: str, dtype: torch.dtype, size: int) -> float:
 
 
 @torch.no_grad()
-def bare(model: PreTrainedModel, passages: Passages, device: str) -> None:
-    """The forward pass over the same batches, without the head, and nothing kept."""
+def bare(model: PreTrainedModel, batches: list[dict[str, Any]]) -> None:
+    """The forward pass over batches as extraction made them, without the head; nothing is kept."""
     base = getattr(model, "backbone", model)
     body = model if base is not model else model.get_decoder()
-    lengths = [len(ids) for ids in passages.ids]
-    for batch in length_batches(lengths, TOKEN_BUDGET[device]):
-        ids, mask = pad([passages.ids[i] for i in batch.tolist()], 0)
-        options = {"logits_to_keep": 1} if body is model else {}
-        body(
-            input_ids=torch.from_numpy(ids).to(device),
-            attention_mask=torch.from_numpy(mask).to(device),
-            use_cache=False,
-            **options,
-        )
+    options = {"logits_to_keep": 1} if body is model else {}
+    for batch in batches:
+        body(**batch, **options)
+
+
+def extracted(model: PreTrainedModel, passages: Passages, path: Path) -> list[dict[str, Any]]:
+    """Extract into a store; what the model was called with, batch by batch."""
+    seen: list[dict[str, Any]] = []
+    handle = model.register_forward_pre_hook(
+        lambda module, args, given: seen.append(given), with_kwargs=True
+    )
+    extract(model, passages, path, pad_id=0, attributes={}, inputs={}, on_rows=lambda *_: None)
+    handle.remove()
+    return [given for given in seen if given["input_ids"].numel() > TRIED]
 
 
 def extraction(
@@ -145,23 +151,13 @@ def extraction(
     model = build(name, device, host)
     synchronize(device)
     built = time.perf_counter() - start
-    warm = Passages(
-        passages.ids[:64],
-        passages.passage[:64],
-        passages.first[:64],
-        passages.last[:64],
-        passages.samples.take(np.arange(64)),
-    )
-    bare(model, warm, device)
-    bare_seconds = timed(lambda: bare(model, passages, device), device)
+    batches = extracted(model, passages, folder / "warm.zarr")
+    shutil.rmtree(folder / "warm.zarr")
+    bare_seconds = timed(lambda: bare(model, batches), device)
+    tokens = sum(batch["input_ids"].numel() for batch in batches)
+    del batches
     path = folder / f"{name}.zarr"
-    seconds = timed(
-        lambda: extract(
-            model, passages, path, pad_id=0, attributes={}, inputs={}, on_rows=lambda *_: None
-        ),
-        device,
-    )
-    tokens = sum(len(ids) for ids in passages.ids)
+    seconds = timed(lambda: extracted(model, passages, path), device)
     active = count_parameters(meta_model(name, find_preset(name).vocab_size)).active
     head = find_preset(name).vocab_size * model.config.get_text_config().hidden_size
     operations = 2 * (active - head) * tokens
@@ -181,8 +177,8 @@ def extraction(
 
 
 def the_map(paths: list[Path], device: str) -> None:
-    """The map of the first two models, minibatch and debiased."""
-    y, x = (list(open_activations(path).layers.values()) for path in paths[:2])
+    """The map of the first two models, or of one with itself; minibatch and debiased."""
+    y, x = (list(open_activations(path).layers.values()) for path in (paths[0], paths[:2][-1]))
     for estimator in ("minibatch", "debiased"):
         seconds = timed(lambda kind=estimator: cka_map(y, x, estimator=kind, device=device), device)
         print(f"map, {estimator:9} {len(y)} x {len(x)} layers, n = {len(y[0])}: {seconds:.2f} s")

@@ -1,0 +1,166 @@
+"""The GPU's path on a pretended GPU: the CPU's numbers, and bounded waits and kernels a batch.
+
+What a real one would show in time is shown here in counts, which do not depend on the machine.
+docs/scaling.md states them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from pretended import GPU, PretendedGpu, on_gpu
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from engramcka import cka_map
+from engramcka.data import Passages, Samples
+from engramcka.data.samples import SampleRow
+from engramcka.extraction import extract
+from engramcka.extraction.forward import ForwardPass
+from engramcka.extraction.residual_stream import ResidualStream
+from engramcka.models import require_stream
+from engramcka.models.blocks import capture_points
+
+COUNT = 120
+
+
+def llama() -> Any:
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=300,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+    )
+    return LlamaForCausalLM(config).eval()
+
+
+@pytest.fixture(scope="module")
+def passages() -> Passages:
+    random = np.random.default_rng(0)
+    lengths = random.integers(4, 60, COUNT)
+    last = (random.uniform(size=COUNT) * lengths).astype(np.int64)
+    number = np.arange(COUNT)
+    names = {"document", "entity", "kind", "type"}
+    samples = Samples(
+        **{field: number.astype(str) if field in names else number for field in SampleRow._fields}
+    )
+    ids = tuple(random.integers(3, 300, length) for length in lengths.tolist())
+    return Passages(ids, number, np.maximum(last - number % 2, 0), last, samples)
+
+
+def test_what_is_on_two_devices_is_refused() -> None:
+    with PretendedGpu() as gpu:
+        here = torch.ones(3).to(GPU)
+        assert here.device == GPU
+        with pytest.raises(RuntimeError, match="same device"):
+            here + torch.ones(3)
+        with pytest.raises(RuntimeError, match="same device as the indexed tensor"):
+            torch.ones(3)[here.long()]
+        with pytest.raises(TypeError, match="to numpy"):
+            here.numpy()
+        assert (here + 1).cpu().tolist() == [2, 2, 2]
+        assert dict(gpu.copied) == {"to gpu, pageable": 12, "to host, pageable": 12}
+        before = gpu.waits
+        assert float(here.sum()) == 3
+        pinned = torch.ones(3).pin_memory().to(GPU, non_blocking=True)
+        assert gpu.waits == before + 1, gpu.places
+        assert pinned[pinned > 0].shape == (3,)
+        assert gpu.waits == before + 2
+
+
+def run(model: Any, passages: Passages, path: Path) -> Any:
+    return extract(
+        model, passages, path, pad_id=0, attributes={}, inputs={}, on_rows=lambda done, total: None
+    )
+
+
+def test_extraction_gives_the_cpu_s_numbers(passages: Passages, tmp_path: Path) -> None:
+    expected = run(llama(), passages, tmp_path / "cpu.zarr")
+    with PretendedGpu() as gpu:
+        found = run(on_gpu(llama()), passages, tmp_path / "gpu.zarr")
+    for number, layer in expected.layers.items():
+        apart = np.abs(found.layers[number][0:COUNT] - layer[0:COUNT]).max()
+        assert apart < 1e-5, number
+    assert gpu.attention["causal"]
+    assert found.attributes["batches"] == "cut"
+
+
+def test_a_batch_of_extraction_waits_twice_at_most(passages: Passages) -> None:
+    """Once for the rows of the batch before; once transformers itself, which looks at positions."""
+    with PretendedGpu() as gpu:
+        model = on_gpu(llama())
+        points = require_stream(model, capture_points(model), passages.ids[0], is_chain=True)
+        forward = ForwardPass(model, passages, ResidualStream(points), 0)
+        forward.budget = 512
+        forward.choose_plan(points)
+        gpu.reset()
+        batches = list(forward.run(0, COUNT))
+        assert len(batches) > 3
+        assert gpu.waits <= len(batches), gpu.places  # without that for rows, which none asked for
+        assert gpu.kernels <= 60 * 3 * len(batches)
+        assert gpu.attention == {"causal": 3 * len(batches)}
+        assert "to host, pageable" not in gpu.copied
+
+
+def test_memory_of_a_failed_pass_is_let_go_before_the_cache_is_emptied(passages: Passages) -> None:
+    import weakref
+
+    held: list[Any] = []
+    left: list[bool] = []
+    with PretendedGpu() as gpu:
+        model = on_gpu(llama())
+        real = model.forward
+
+        def limited(input_ids: torch.Tensor, **options: Any) -> Any:
+            if input_ids.numel() > 300:
+                large = input_ids + 0
+                held.append(weakref.ref(large))
+                raise RuntimeError("CUDA error: out of memory")
+            return real(input_ids=input_ids, **options)
+
+        def empty_cache() -> None:
+            left.append(any(one() is not None for one in held))
+
+        model.forward = limited
+        torch.cuda.empty_cache = empty_cache
+        forward = ForwardPass(model, passages, ResidualStream(capture_points(model)), 0)
+        rows = [rows.index for rows in forward.run(0, COUNT)]
+    assert sorted(torch.cat(rows).tolist()) == list(range(COUNT))
+    assert held
+    assert left == [False] * len(held)
+    assert gpu.waits
+
+
+def test_a_bandwidth_is_of_pairs_of_different_samples() -> None:
+    from engramcka.similarity.layers import Layers
+    from engramcka.similarity.prepare import median_distances
+
+    values = torch.randn(8, 5, generator=torch.Generator().manual_seed(0))
+    pairs = torch.tril_indices(8, 8, -1)
+    distances = (values.double()[pairs[0]] - values.double()[pairs[1]]).norm(dim=1)
+    with PretendedGpu():
+        layers = Layers.from_arrays([values], "y")
+        found = median_distances(layers, torch.empty(0, device=GPU), seed=0)
+    assert float(found.inner[0]) == pytest.approx(float(distances.median()), rel=1e-12)
+
+
+OPTIONS = [{}, {"estimator": "debiased"}, {"kernel": "rbf"}, {"standardize": "zscore"}]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_a_map_has_the_cpu_s_numbers(options: dict[str, Any]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    base = torch.randn(600, 24, generator=generator)
+    y = [base + step * torch.randn(600, 24, generator=generator) for step in (0.3, 0.6, 0.9)]
+    x = [base[:, :16] + step * torch.randn(600, 16, generator=generator) for step in (0.5, 1.0)]
+    expected = cka_map(y, x, batch_size=100, **options)
+    with PretendedGpu() as gpu:
+        found = cka_map(y, x, batch_size=100, device="cuda", **options)
+    assert gpu.kernels > 100
+    np.testing.assert_allclose(found.similarity, expected.similarity, atol=1e-6)
