@@ -21,6 +21,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -153,7 +154,7 @@ def extraction(
     built = time.perf_counter() - start
     batches = extracted(model, passages, folder / "warm.zarr")
     shutil.rmtree(folder / "warm.zarr")
-    bare_seconds = timed(lambda: bare(model, batches), device)
+    bare_seconds = timed(partial(bare, model, batches), device)
     tokens = sum(batch["input_ids"].numel() for batch in batches)
     del batches
     path = folder / f"{name}.zarr"
@@ -215,15 +216,16 @@ def engine(samples: int, layers: int, width: int, device: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--samples", type=int, default=16_384)
-    parser.add_argument("--models", nargs="+", default=["moe-27b", "engram-27b"])
+    parser.add_argument("--models", nargs="+")
     parser.add_argument("--host", nargs="*", default=["engram-40b"])
     parser.add_argument("--small", action="store_true", help="tiny models, for a CPU")
     options = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     size, dtype = (8192, torch.bfloat16) if device == "cuda" else (1024, torch.float32)
     if options.small:
-        options.samples, options.models = 512, ["moe-tiny", "engram-tiny"]
+        options.samples, options.models = 512, options.models or ["moe-tiny", "engram-tiny"]
         options.host = ["engram-tiny-hyper"]
+    options.models = options.models or ["moe-27b", "engram-27b"]
     where = torch.cuda.get_device_name() if device == "cuda" else platform.processor() or "CPU"
     rate = product_rate(device, dtype, size)
     print(f"{where}, torch {torch.__version__}, CUDA {torch.version.cuda}, {time.strftime('%F')}")
