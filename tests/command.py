@@ -178,8 +178,17 @@ def start(
     )
 
 
+def importing(*folders: Path | str) -> dict[str, str]:
+    """An environment in which modules of these folders are found first.
+
+    What was to be imported stays so: another engramcka that is installed is none to compare with.
+    """
+    paths = [*map(str, folders), os.environ.get("PYTHONPATH", "")]
+    return {**ENVIRONMENT, "PYTHONPATH": os.pathsep.join(path for path in paths if path)}
+
+
 def unconnected(folder: Path) -> dict[str, str]:
     """An environment in which every connection is refused, by the hook in this folder."""
-    environment = {**ENVIRONMENT, "PYTHONPATH": str(folder / "hook")}
+    environment = importing(folder / "hook")
     environment.pop("HF_HUB_OFFLINE")
     return environment

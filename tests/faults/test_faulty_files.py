@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command import ENVIRONMENT
+from command import importing
 
 pytestmark = [pytest.mark.xdist_group("faulty"), pytest.mark.timeout(36_000)]
 
@@ -103,7 +103,7 @@ class Faulty:
         subprocess.run(["cc", *flags], check=True)
         self._process = subprocess.Popen(
             [sys.executable, str(HERE / "forking.py")],
-            env={**ENVIRONMENT, "LD_PRELOAD": str(shim), "PYTHONPATH": str(HERE.parent)},
+            env={**importing(HERE.parent), "LD_PRELOAD": str(shim)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command import ENVIRONMENT, here
+from command import here, importing
 
 from engramcka import open_run
 from engramcka.errors import StoreError
@@ -224,10 +224,9 @@ def test_no_room_is_one_line_with_the_bytes_and_the_rest_comes_later(tmp_path: P
         resource.setrlimit(resource.RLIMIT_FSIZE, (90, 90))
 
     here = str(Path(__file__).parent)
-    paths = os.pathsep.join([here, str(Path(here).parent), ENVIRONMENT.get("PYTHONPATH", "")])
     failed = subprocess.run(
         [sys.executable, "-c", FILL, here, str(tmp_path / "m.zarr")],
-        env={**ENVIRONMENT, "PYTHONPATH": paths, "PYTHONDONTWRITEBYTECODE": "1"},
+        env={**importing(here, Path(here).parent), "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
         text=True,
         preexec_fn=limit,
