@@ -17,18 +17,14 @@ from __future__ import annotations
 
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from types import SimpleNamespace
+from contextlib import ExitStack
 from typing import Any
-from unittest.mock import patch
 
 import torch
+from pretended_cuda import GPU, pretended_cuda
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
-
-GPU = torch.device("cuda", 0)
 
 # Operations of aten that start no kernel: views, and memory of any content.
 _NO_KERNEL = {
@@ -100,13 +96,14 @@ class PretendedGpu:
     def __enter__(self) -> PretendedGpu:
         global _gpu
         _gpu = self
-        self._context = _pretending(self)
-        self._context.__enter__()
+        self._context = ExitStack()
+        self._context.enter_context(pretended_cuda(self))
+        self._context.enter_context(_Functions())
         return self
 
     def __exit__(self, *error: object) -> None:
         global _gpu
-        self._context.__exit__(None, None, None)
+        self._context.close()
         _gpu = None
 
 
@@ -342,74 +339,3 @@ class _Functions(TorchFunctionMode):
             target.inner[tree_map(unwrap, index)] = unwrap(rest[0])
             return None
         return wrap(target.inner[tree_map(unwrap, index)])
-
-
-def _here(name: str) -> dict[str, Any]:
-    """A device of its own, which functions that make a tensor like another may be given."""
-    return {"device": torch.device("cpu")} if name in _LIKE else {}
-
-
-class _Stream:
-    """Streams of one device, on which everything is done at once."""
-
-    def __init__(self, device: Any = None) -> None:
-        self.device = GPU
-
-    def wait_stream(self, other: object) -> None: ...
-
-    def record_event(self) -> _Event:
-        return _Event()
-
-
-class _Event:
-    def synchronize(self) -> None:
-        _now().wait("event")
-
-
-class _NoGrad:
-    """What `torch.inference_mode` does inside: functions that it decorates come here too."""
-
-    @staticmethod
-    def enter(mode: Any) -> None:
-        mode.before = torch.is_grad_enabled()
-        torch.set_grad_enabled(False)
-
-    @staticmethod
-    def leave(mode: Any, *error: object) -> None:
-        torch.set_grad_enabled(mode.before)
-
-
-@contextmanager
-def _pretending(gpu: PretendedGpu) -> Iterator[None]:
-    def empty_cache() -> None:
-        gpu.emptied += 1
-
-    def number(value: Any) -> Callable[..., Any]:
-        return lambda *_, **__: value
-
-    properties = SimpleNamespace(
-        total_memory=gpu.total_bytes, name="pretended", uuid="pretended", major=9, minor=0,
-        multi_processor_count=132,
-    )  # fmt: skip
-    said = {
-        "is_available": True, "current_device": 0, "device_count": 1, "set_device": None,
-        "mem_get_info": (gpu.total_bytes, gpu.total_bytes), "memory_reserved": 0,
-        "memory_allocated": 0, "max_memory_allocated": 0, "reset_peak_memory_stats": None,
-        "get_device_capability": (9, 0), "get_device_name": "pretended",
-        "is_bf16_supported": True, "is_initialized": True, "get_device_properties": properties,
-        "current_stream": _Stream(), "stream": nullcontext(),
-    }  # fmt: skip
-    with (
-        patch.multiple(torch.cuda, **{name: number(value) for name, value in said.items()}),
-        patch.multiple(
-            torch.cuda,
-            Stream=_Stream,
-            Event=_Event,
-            empty_cache=empty_cache,
-            synchronize=lambda *_: gpu.wait("synchronize"),
-        ),
-        patch.object(torch.inference_mode, "__enter__", _NoGrad.enter),
-        patch.object(torch.inference_mode, "__exit__", _NoGrad.leave),
-        _Functions(),
-    ):
-        yield
