@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from engramcka.data import Passages
@@ -35,7 +34,7 @@ from engramcka.extraction.batching import (
     pad,
 )
 from engramcka.extraction.causality import is_causal, needs_no_mask
-from engramcka.extraction.residual_stream import ResidualStream, Spans
+from engramcka.extraction.residual_stream import ResidualStream, Spans, sent
 from engramcka.models import find_blocks
 from engramcka.models.hooks import CapturePoint, PassHooks
 from engramcka.ram import out_of_memory
@@ -162,7 +161,7 @@ class ForwardPass:
         )
         first = torch.zeros(1, dtype=torch.int64)
         with torch.no_grad(), self._stream.capture(first, first, first):
-            self._model(input_ids=self._to(ids), attention_mask=self._to(mask), use_cache=False)
+            self._model(**self._given(ids, mask))
         return self._stream.selected
 
     def _ends(self, start: int, stop: int) -> dict[int, int]:
@@ -215,44 +214,53 @@ class ForwardPass:
         rows = np.flatnonzero(np.isin(wanted, numbers))
         sequence = np.array([place[number] for number in wanted[rows].tolist()], dtype=np.int64)
         first, last = self._passages.first[start + rows], self._passages.last[start + rows]
-        spans = [torch.from_numpy(array) for array in (sequence, first, last)]
+        spans = Spans(*(torch.from_numpy(array) for array in (sequence, first, last)))
         passages = [self._passages.ids[number][: ends[number]] for number in numbers.tolist()]
         ids, mask = pad(passages, self._pad_id)
         needs_mask = not self._is_unmasked or self.plan != CUT
-        batch = {
-            "input_ids": self._to(ids),
-            "attention_mask": self._to(mask) if needs_mask else None,
-            "use_cache": False,
-        }
+        batch = self._given(ids, mask if needs_mask else None, spans)
         with torch.no_grad():
-            outputs = self._block_outputs(sequence=spans[0], token=spans[2])
-            with outputs, self._stream.capture(*spans):
+            outputs = self._block_outputs(spans)
+            with outputs, self._stream.capture_spans(spans):
                 self._model(**batch)
             if not outputs.complete:  # what is stored ended the pass before the last block
-                outputs = self._block_outputs(sequence=spans[0], token=spans[2], end=True)
+                outputs = self._block_outputs(spans, end=True)
                 with outputs:
                     self._model(**batch)
             read = {} if self._readout is None else self._readout(outputs.found)
         return self._to_host(torch.from_numpy(rows), self._stream.selected, read)
 
-    def _block_outputs(
-        self, sequence: torch.Tensor, token: torch.Tensor, *, end: bool = False
-    ) -> PassHooks[int, torch.Tensor]:
-        """Hooks that keep each block's output at single tokens, as the next block takes it.
+    def _given(
+        self, ids: Indices, mask: Indices | None, spans: Spans | None = None
+    ) -> dict[str, Any]:
+        """What the model is called with; spans go to its device in the same copy."""
+        parts = [torch.from_numpy(part) for part in (ids, mask) if part is not None]
+        flat = [part.flatten() for part in parts]
+        if spans is not None:
+            flat.append(spans.numbers)
+        there = list(sent(torch.cat(flat), self._device).split([len(part) for part in flat]))
+        if spans is not None:
+            spans.keep(there.pop())
+        given = [part.view(ids.shape) for part in there]
+        return {
+            "input_ids": given[0],
+            "attention_mask": given[1] if mask is not None else None,
+            "use_cache": False,
+        }
+
+    def _block_outputs(self, spans: Spans, *, end: bool = False) -> PassHooks[int, torch.Tensor]:
+        """Hooks that keep each block's output at spans' last tokens, as the next block takes it.
 
         (rows, width), or (rows, streams, width), whatever the store keeps. No hooks where nothing
         is read out.
 
         Args:
-            sequence: (rows,) int64, index in the batch.
-            token: (rows,) int64, its token.
+            spans: of the batch.
             end: end the pass after the last block.
         """
 
-        spans = Spans(sequence, token, token)
-
         def select(_number: int, hidden: torch.Tensor) -> torch.Tensor:
-            return spans.mean_of(hidden.detach())
+            return spans.last_of(hidden.detach())
 
         return PassHooks(self._blocks, select, end=end)
 
@@ -264,16 +272,29 @@ class ForwardPass:
     ) -> BatchRows:
         if self._device.type == "cpu":
             return BatchRows(index, dict(hidden), dict(read), ())
-        devices = {value.device for value in (*hidden.values(), *read.values())}
+        stacked = _stacked(hidden)
+        if read:  # of one float type and as many rows each
+            widths = [value.shape[1] for value in read.values()]
+            whole = torch.cat([value.float() for value in read.values()], dim=1)
+            stacked = {**stacked, tuple(read): whole}
+        devices = {value.device for value in stacked.values()}
         for device in devices:  # of a model on several, rows may come from any
             copies = self._copies.setdefault(device, torch.cuda.Stream(device))
             copies.wait_stream(torch.cuda.current_stream(device))
-        host_hidden = {layer: self._pinned(value) for layer, value in hidden.items()}
-        host_read = {name: self._pinned(value) for name, value in read.items()}
+        found = {names: self._pinned(value) for names, value in stacked.items()}
         ready = tuple(self._copies[device].record_event() for device in devices)
+        host_read = {}
+        if read:
+            host_read = dict(zip(read, found.pop(tuple(read)).split(widths, dim=1), strict=True))
+        host_hidden = {
+            layer: value
+            for layers, values in found.items()
+            for layer, value in zip(layers, values.unbind(), strict=True)
+        }
         return BatchRows(index, host_hidden, host_read, ready)
 
     def _pinned(self, value: torch.Tensor) -> torch.Tensor:
+        """Its copy on the host once the stream of copies has come there; memory is used again."""
         copies = self._copies[value.device]
         with torch.cuda.stream(copies):
             host = torch.empty(value.shape, dtype=value.dtype, pin_memory=True)
@@ -281,12 +302,15 @@ class ForwardPass:
         value.record_stream(copies)
         return host
 
-    def _to(self, array: npt.NDArray[np.int64]) -> torch.Tensor:
-        """On the model's device; the host does not wait for it."""
-        values = torch.from_numpy(array)
-        if self._device.type == "cpu":
-            return values
-        return values.pin_memory().to(self._device, non_blocking=True)
+
+def _stacked(hidden: Mapping[int, torch.Tensor]) -> dict[tuple[Any, ...], torch.Tensor]:
+    """Layers of one shape, dtype and device together, one tensor (layers, rows, width) for each."""
+    alike: dict[Any, list[int]] = {}
+    for layer, value in hidden.items():
+        alike.setdefault((value.shape, value.dtype, value.device), []).append(layer)
+    return {
+        tuple(layers): torch.stack([hidden[layer] for layer in layers]) for layers in alike.values()
+    }
 
 
 class Chunk:

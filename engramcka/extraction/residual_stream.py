@@ -9,7 +9,7 @@ norm, nor the LM head, whose product over the vocabulary can cost as much as sev
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any
 
@@ -25,7 +25,8 @@ STREAMS = "mean"
 class Spans:
     """Spans of tokens in a padded batch; averages hidden states over them on the device.
 
-    Made from tensors on the CPU, so that nothing waits for the device.
+    Made from tensors on the CPU, so that nothing waits for the device; a device is sent all of them
+    once.
 
     Args:
         sequence: (rows,) int64, index in the batch.
@@ -36,39 +37,57 @@ class Spans:
     def __init__(self, sequence: torch.Tensor, first: torch.Tensor, last: torch.Tensor) -> None:
         self._batch, self._tokens = int(sequence.max()) + 1, int(last.max()) + 1
         self._is_points = bool((first == last).all())
-        lengths = last - first + 1
-        row = torch.repeat_interleave(lengths)
-        starts = lengths.cumsum(0) - lengths
-        token = first[row] + torch.arange(len(row), device=row.device) - starts[row]
-        self._indices = (sequence[row], token, lengths)
+        parts = [sequence, last]
+        if not self._is_points:
+            lengths = last - first + 1
+            row = torch.repeat_interleave(lengths)
+            starts = lengths.cumsum(0) - lengths
+            token = first[row] + torch.arange(len(row)) - starts[row]
+            parts += [lengths, sequence[row], token]
+        self._sizes = [len(part) for part in parts]
+        self.numbers = torch.cat(parts)  # on the CPU
+        self._sent: dict[torch.device, list[torch.Tensor]] = {}
+        self.keep(self.numbers)
+
+    def keep(self, numbers: torch.Tensor) -> None:
+        """Use ``numbers`` that were sent to a device there."""
+        self._sent[numbers.device] = list(numbers.split(self._sizes))
 
     def fit(self, hidden: torch.Tensor) -> bool:
         """Whether a tensor's first two dimensions can be (batch, tokens)."""
         return hidden.shape[0] >= self._batch and hidden.shape[1] >= self._tokens
 
+    def last_of(self, hidden: torch.Tensor) -> torch.Tensor:
+        """(rows, ...) of (batch, tokens, ...) at each span's last token, bit for bit."""
+        sequence, last, *_ = self._on(hidden.device)
+        return hidden[sequence, last]
+
     def mean_of(self, hidden: torch.Tensor) -> torch.Tensor:
         """(rows, ...) means of (batch, tokens, ...) over the spans, summed in float32."""
-        if self._indices[0].device != hidden.device:
-            device, pin = hidden.device, hidden.is_cuda
-            sequence, token, lengths = (
-                (index.pin_memory() if pin and not index.is_cuda else index).to(
-                    device, non_blocking=True
-                )
-                for index in self._indices
-            )
-            self._indices = (sequence, token, lengths)
-        sequence, token, lengths = self._indices
-        found = hidden[sequence, token]
         if self._is_points:
-            return found
+            return self.last_of(hidden)
+        _, _, lengths, sequence, token = self._on(hidden.device)
+        found = hidden[sequence, token]
         means = torch.segment_reduce(found.float(), "mean", lengths=lengths, unsafe=True)
         return means.to(hidden.dtype)
+
+    def _on(self, device: torch.device) -> list[torch.Tensor]:
+        if device not in self._sent:
+            self.keep(sent(self.numbers, device))
+        return self._sent[device]
+
+
+def sent(numbers: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A CPU tensor on a device; the host does not wait for it."""
+    if device.type == "cpu":
+        return numbers
+    return numbers.pin_memory().to(device, non_blocking=True)
 
 
 class ResidualStream:
     """Hooks on points of a model that keep the rows asked for of what passes there.
 
-    Use `capture` around one forward pass, which it ends once all points have been passed;
+    Use `capture_spans` around one forward pass, which it ends once all points have been passed;
     `selected` then holds one tensor a point, all on the device of the first.
 
     Args:
@@ -83,24 +102,23 @@ class ResidualStream:
         self._points, self._streams = points, streams
         self.selected: dict[int, torch.Tensor] = {}
 
-    @contextmanager
     def capture(
         self, sequence: torch.Tensor, first: torch.Tensor, last: torch.Tensor
-    ) -> Iterator[None]:
-        """Keep, of each point's (batch, tokens, width) hidden state, the mean over each named span.
+    ) -> AbstractContextManager[None]:
+        """`capture_spans` of what `Spans` takes."""
+        return self.capture_spans(Spans(sequence, first, last))
+
+    @contextmanager
+    def capture_spans(self, spans: Spans) -> Iterator[None]:
+        """Keep, of each point's (batch, tokens, width) hidden state, the mean over each span.
 
         Several residual streams, (batch, tokens, streams, width), are made one as `streams` says.
-
-        Args:
-            sequence: (rows,) int64 on the CPU, index in the batch.
-            first: (rows,) int64, first token of the span in that sequence.
-            last: (rows,) int64, its last token; the same one for a single token, which is kept bit
-                for bit.
+        A span of a single token is kept bit for bit.
 
         Raises:
             ConfigError: what passes a point has another shape, or the pass did not come there.
         """
-        select = partial(self._select, spans=Spans(sequence, first, last))
+        select = partial(self._select, spans=spans)
         hooks = PassHooks(self._points, select, end=True)
         self.selected = hooks.found
         with hooks:

@@ -252,7 +252,8 @@ def read_layers(
     step = max(1, min(len(layers[0]), elements // (_LEAST_CHUNK * len(layers))))
     size = min(head.vocabulary, max(_LEAST_CHUNK, elements // (step * len(layers))))
     buffers = _Buffers(step * len(layers) * size, head.weight)
-    found = torch.empty(len(READINGS), len(layers[0]), len(layers), dtype=torch.float64)
+    shape = (len(READINGS), len(layers[0]), len(layers))
+    found = torch.empty(shape, dtype=torch.float64, device=head.weight.device)
     for start in range(0, len(layers[0]), step):
         normed = torch.stack([head.project(one[start : start + step]) for one in layers], dim=1)
         found[:, start : start + step] = _combine(_read_rows(normed, head, size, buffers))

@@ -19,6 +19,9 @@ class Counting(Protocol):
     total_bytes: int
     emptied: int
 
+    @property
+    def waits(self) -> int: ...
+
     def wait(self, what: str) -> None: ...
 
 
@@ -57,13 +60,20 @@ def pretended_cuda(gpu: Counting) -> Iterator[None]:
     """`torch.cuda` as on a machine with one GPU of this memory, whose waits are counted."""
 
     class Event:
-        def synchronize(self) -> None:
-            gpu.wait("event")
+        """Has passed once the host has waited for anything that began after it was recorded."""
 
-        def record(self, stream: object = None) -> None: ...
+        def __init__(self, **_: object) -> None:
+            self.record()
+
+        def record(self, stream: object = None) -> None:
+            self._waits = gpu.waits
 
         def query(self) -> bool:
-            return True
+            return gpu.waits > self._waits
+
+        def synchronize(self) -> None:
+            if not self.query():
+                gpu.wait("event")
 
     def empty_cache() -> None:
         gpu.emptied += 1
