@@ -126,7 +126,11 @@ def _check_bases(config: Config) -> None:
             continue
         base = config.models.get(model.base)
         if base is None or base.source != "hf" or base.is_series:
-            named = [other for other, table in config.models.items() if table.source == "hf"]
+            named = [
+                other
+                for other, table in config.models.items()
+                if table.source == "hf" and not table.is_series
+            ]
             raise config.error(
                 ("models", name, "base"),
                 f"{model.base!r} is no single model with source = 'hf'",
@@ -192,6 +196,8 @@ def _explain(
         keys = _table_keys(path[:-1], values)
         return source.error(path, "unknown key", _choices(str(path[-1]), keys))
     if kind == "missing":
+        if path and isinstance(path[-1], int):
+            return source.error(path[:-1], f"found {path[-1]} values", "it takes more")
         return source.error(path, "this key is missing", _description(path, values))
     if kind in ("literal_error", "union_tag_invalid"):
         allowed = context.get("expected") or context.get("expected_tags") or ""

@@ -1,6 +1,13 @@
 """Text, entities and tokens: what models are trained on and where they are compared."""
 
-from engramcka.data.corpora import Corpus, corpus_inputs, load_corpus, other_documents
+from engramcka.data.corpora import (
+    PYTHON_MANUAL,
+    Corpus,
+    corpus_inputs,
+    load_corpus,
+    other_documents,
+    other_inputs,
+)
 from engramcka.data.documents import DataKeyError, Document, Entity
 from engramcka.data.placement import LeftOut, Passages, place_samples
 from engramcka.data.samples import Samples, common_rows, draw_samples
@@ -12,6 +19,7 @@ from engramcka.data.tokenization import (
 )
 
 __all__ = [
+    "PYTHON_MANUAL",
     "Corpus",
     "DataKeyError",
     "Document",
@@ -25,6 +33,7 @@ __all__ = [
     "draw_samples",
     "load_corpus",
     "other_documents",
+    "other_inputs",
     "place_samples",
     "spread_sequences",
     "token_sequences",

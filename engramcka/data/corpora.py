@@ -140,17 +140,33 @@ def python_manual() -> list[Document]:
     return [Document(f"manual/{name}", text) for name, text in sorted(topics.items()) if text]
 
 
-def other_documents(place: str) -> list[Document]:
+def other_documents(place: str, most: int | None = None) -> list[Document]:
     """Text beside a run's own: "python-manual", or text files, a document each.
+
+    Args:
+        place: the word, or a file, folder or glob.
+        most: documents that are read, from the start; all if None.
 
     Raises:
         DataKeyError: there are no such files, or they cannot be read.
     """
     if place == PYTHON_MANUAL:
-        return python_manual()
-    from engramcka.data import files
+        return python_manual()[:most]
+    documents = list(islice(_read(_other_table(place)), most))
+    if not documents:
+        raise DataKeyError("path", f"no text in {place!r}: not one document that is not empty")
+    return documents
 
-    return list(files.texts(DataTable(source="text", path=place)))
+
+def other_inputs(place: str) -> dict[str, Any]:
+    """What decides which text `other_documents` gives, without reading it."""
+    if place == PYTHON_MANUAL:
+        return {"source": place, "python": platform.python_version()}
+    return corpus_inputs(_other_table(place))
+
+
+def _other_table(place: str) -> DataTable:
+    return DataTable(source="text", path=place, positions="last")
 
 
 def _read_modules(root: Path, paths: Iterable[Path]) -> Iterator[Document]:

@@ -6,6 +6,7 @@ not of a formula.
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,7 +15,10 @@ from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from engramcka.config.memory_tables import EngramConfig
+from engramcka.errors import ConfigError
 from engramcka.models.engram import EngramForCausalLM, EngramModelConfig, graft
+from engramcka.models.engram.hashing import require_fitting
+from engramcka.models.engram.model import require_plain
 from engramcka.models.lora import add_low_rank_updates
 from engramcka.models.memory import find_memories
 from engramcka.models.presets import PRESETS, find_preset, preset_config, preset_engram
@@ -87,6 +91,34 @@ def prepare_base(
         add_low_rank_updates(model, lora_rank, seed)
     model.train()
     return model if engram is None else graft(model, engram, tokenizer, seed, start=start)
+
+
+def require_base(empty: PreTrainedModel, tokenizer: Any, *, trained: str, lora_rank: int) -> None:
+    """Refuse a model that `prepare_base` could not prepare, or whose result could not be opened.
+
+    Args:
+        empty: the model without weights.
+        tokenizer, trained, lora_rank: as there.
+
+    Raises:
+        ConfigError: it has modules already, its code stands beside its weights, its tokenizer has
+            more ids than it has rows or no end of text, or nothing that low-rank updates are for.
+    """
+    config = empty.config
+    require_plain(config)
+    if type(empty).__module__.partition(".")[0] not in ("transformers", "engramcka"):
+        raise ConfigError(
+            f"{type(empty).__name__} is code that stands beside the weights, which would not stand "
+            "beside what is trained here; allowed: types of model that transformers has itself"
+        )
+    require_fitting(tokenizer, config.vocab_size)
+    if tokenizer.eos_token_id is None:
+        raise ConfigError(
+            "its tokenizer has no end-of-text token (eos_token), which stands between the "
+            "documents of the training text; set one in its tokenizer_config.json"
+        )
+    if trained == "lora":
+        add_low_rank_updates(copy.deepcopy(empty), lora_rank, 0)
 
 
 def meta_model(

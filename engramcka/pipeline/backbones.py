@@ -33,6 +33,11 @@ class Backbone(ABC):
     own_tokenizer: bool  # whether it takes the tokenizer that is trained in this run
 
     @property
+    def in_messages(self) -> str:
+        """What a message calls it."""
+        return self.name
+
+    @property
     @abstractmethod
     def inputs(self) -> Mapping[str, Any]:
         """JSON: its part of what decides a trained model, its data's included."""
@@ -150,6 +155,11 @@ class LoadedBackbone(Backbone):
         return f"{self.base.name}-{self.trained}"
 
     @property
+    def in_messages(self) -> str:
+        """The base's name in the config."""
+        return f"the base {self.base.name!r}"
+
+    @property
     def checkpoint(self) -> Checkpoint:
         """The base's last."""
         return self.base.last
@@ -235,6 +245,6 @@ def check_layers(
         if layer > blocks:
             raise config.error(
                 path,
-                f"found layer {layer}, {backbone.name} has {blocks} blocks",
+                f"found layer {layer}, {backbone.in_messages} has {blocks} blocks",
                 f"allowed: 1 to {blocks}",
             )

@@ -75,7 +75,7 @@ def _check_data(spec: RunSpec) -> None:
     if data.held_out == 1.0 and spec.trainings:
         raise config.error(
             ("data", "validation_share"),
-            "all documents are kept for samples, and a model with source = 'train' has none",
+            "all documents are kept for samples, and models that are trained here have none",
             "allowed: a share below 1",
         )
     if data.source in ("few-nerd", "hf"):
@@ -119,6 +119,7 @@ def _check_memory(spec: RunSpec) -> None:
         *((("gates", i, "models"), gates.models) for i, gates in enumerate(config.gates)),
     ]
     for index, gates in enumerate(config.gates):
+        _check_other_text(config, index)
         for name in gates.models if gates.frequency else ():
             if spec.models[name].training is None:
                 raise config.error(
@@ -135,6 +136,20 @@ def _check_memory(spec: RunSpec) -> None:
                     f"{name!r} has no Engram modules",
                     f"allowed: {', '.join(having) or 'none of the models here'}",
                 )
+
+
+def _check_other_text(config: Config, index: int) -> None:
+    """The other text of a ``[[gates]]`` table is there."""
+    from engramcka.data import PYTHON_MANUAL, DataKeyError, other_documents
+
+    place = config.gates[index].other
+    if place is None:
+        return
+    try:
+        other_documents(place, 1)
+    except DataKeyError as error:
+        allowed = (error.allowed or "allowed: text files") + f"; or {PYTHON_MANUAL!r}"
+        raise config.error(("gates", index, "other"), error.problem, allowed) from error
 
 
 def advice(config: Config) -> Iterator[str]:

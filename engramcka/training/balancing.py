@@ -30,18 +30,25 @@ class ExpertLoads:
     token and T tokens of this rank's batch (Switch Transformer, equations 4 to 6, with the
     router's own scores and choices).
 
+    A router whose weight does not learn, as of a base that is frozen, is counted and left alone.
+
     Args:
         model: with routers or without; without, there is nothing to do.
         balancing: "loss-free", "auxiliary" or "none", which only counts.
         rate: of the bias, or weight of the auxiliary loss.
 
     Raises:
-        ConfigError: loss-free, and a router has no such bias.
+        ConfigError: loss-free, and a router that learns has no such bias.
     """
 
     def __init__(self, model: nn.Module, balancing: Balancing, rate: float) -> None:
         self.routers: list[Any] = [module for module in model.modules() if _is_router(module)]
-        without = [router for router in self.routers if not hasattr(router, _BIAS)]
+        self._learns = [router.weight.requires_grad for router in self.routers]
+        without = [
+            router
+            for router, learns in zip(self.routers, self._learns, strict=True)
+            if learns and not hasattr(router, _BIAS)
+        ]
         if balancing == "loss-free" and without:
             raise ConfigError(
                 f"training.balancing = 'loss-free': {type(without[0]).__name__} has no bias that "
@@ -71,7 +78,7 @@ class ExpertLoads:
         counts.scatter_add_(0, chosen.flatten(), torch.ones_like(chosen.flatten()))
         before = self._of_step.get(number)
         self._of_step[number] = counts if before is None else before + counts
-        if self._balancing == "auxiliary":
+        if self._balancing == "auxiliary" and self._learns[number]:
             shares = _shares(router, logits.float()).mean(0)
             tokens_a_place = chosen.numel() / router.num_experts  # k T / E
             self._auxiliary.append((counts / tokens_a_place * shares).sum())
@@ -87,7 +94,9 @@ class ExpertLoads:
         counts = [ranks.sum_over_ranks(self._of_step[number]) for number in sorted(self._of_step)]
         self._of_step = {}
         if self._balancing == "loss-free":
-            for router, loads in zip(self.routers, counts, strict=True):
+            for router, learns, loads in zip(self.routers, self._learns, counts, strict=True):
+                if not learns:
+                    continue
                 excess = loads.double() - loads.double().mean()
                 bias = getattr(router, _BIAS)
                 bias.sub_(self._rate * excess.sign().to(bias.dtype))

@@ -16,7 +16,7 @@ from engramcka.atomic import atomic_path
 from engramcka.config import TrainingTable
 from engramcka.data import document_positions
 from engramcka.errors import DataError, TrainingError
-from engramcka.models.lora import merged_weights
+from engramcka.models.lora import is_update, merged_weights
 from engramcka.stores import layout, manifest
 from engramcka.training import ranks
 from engramcka.training.loop import StepCallbacks, fit
@@ -110,7 +110,9 @@ def train_model(
             progress,
             sequence_losses(model, validation, options.batch_size, end_id),
             tokens=options.steps * options.batch_size * training.shape[1],
-            parameters=sum(p.numel() for p in model.parameters()),
+            parameters=sum(
+                p.numel() for name, p in model.named_parameters() if not is_update(name)
+            ),
             device=device,
             seconds=seconds,
             sequence_documents=(

@@ -249,7 +249,7 @@ def test_without_a_pad_token_the_start_has_an_id_of_its_own(tokenizer):
 
 
 def test_refuses_what_it_cannot_do_right(model, tokenizer):
-    with pytest.raises(ConfigError, match="EngramForCausalLM is made of several models"):
+    with pytest.raises(ConfigError, match="it has Engram modules already"):
         graft(model, ENGRAM, tokenizer)
     with pytest.raises(ConfigError, match=r"layers = \[9\]: the model has blocks 1 to 3"):
         graft(tiny("llama", len(tokenizer)), EngramConfig(layers=(9,), d_mem=8, heads=2), tokenizer)

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import pydoc_data.topics
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from families import tiny
 from run_fixtures import config_text, refusal
 from small_sources import RunConfig
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, MambaConfig
 
 from engramcka.config import EngramConfig, load_config
 from engramcka.errors import ConfigError
 from engramcka.models import load_model
-from engramcka.models.build import prepare_base
+from engramcka.models.build import prepare_base, require_base
+from engramcka.models.engram import graft
 from engramcka.pipeline import make_plan
 from engramcka.stores.run import Run
 
@@ -84,26 +88,37 @@ def test_the_papers_start_adds_something_at_once(sources: Path) -> None:
         assert not torch.equal(model.eval()(input_ids=ids).logits, base(input_ids=ids).logits)
 
 
-def test_low_rank_updates_are_put_into_the_weights(sources: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("family", ["llama", "gpt2", "deepseek_v3", "mixtral"])
+def test_low_rank_updates_are_put_into_the_weights(
+    sources: Path, tmp_path: Path, family: str
+) -> None:
+    """Of linear layers, of GPT-2's transposed ones, and of experts stacked in one weight."""
     pytest.importorskip("peft")
-    from engramcka.models.lora import merged_weights
+    from engramcka.models.lora import is_update, merged_weights
 
-    base, model, ids = grafted(sources / "first", trained="lora")
+    tokenizer = AutoTokenizer.from_pretrained(sources / "first")
+    tiny(family, len(tokenizer)).save_pretrained(tmp_path / "base")
+    tokenizer.save_pretrained(tmp_path / "base")
+    base, model, ids = grafted(tmp_path / "base", trained="lora")
     with torch.no_grad():
-        assert torch.equal(model.eval()(input_ids=ids).logits, base(input_ids=ids).logits)
+        torch.testing.assert_close(
+            model.eval()(input_ids=ids).logits, base(input_ids=ids).logits, rtol=0, atol=1e-6
+        )
         learning = {name for name, p in model.named_parameters() if p.requires_grad}
-        assert all(".lora_" in n or n.startswith(("engrams.", "hashing.")) for n in learning)
-        assert any(".lora_" in name for name in learning)
+        assert all(is_update(n) or n.startswith(("engrams.", "hashing.")) for n in learning)
+        assert any(is_update(name) for name in learning)
+        if family == "deepseek_v3":
+            assert any("experts" in name and is_update(name) for name in learning)
         for name, parameter in model.named_parameters():
             if name in learning:
                 parameter.add_(torch.randn_like(parameter) * 0.05)
         model.save_pretrained(tmp_path / "whole", state_dict=merged_weights(model))
-        AutoTokenizer.from_pretrained(sources / "first").save_pretrained(tmp_path / "whole")
+        tokenizer.save_pretrained(tmp_path / "whole")
         loaded, _ = load_model(str(tmp_path / "whole"))
         expected = model(input_ids=ids).logits
         torch.testing.assert_close(loaded(input_ids=ids).logits, expected, rtol=1e-4, atol=1e-4)
         assert not torch.allclose(expected, base(input_ids=ids).logits, atol=1e-2)
-    assert not any(".lora_" in name or "base_layer" in name for name in loaded.state_dict())
+    assert not any(is_update(name) or "base_layer" in name for name in loaded.state_dict())
 
 
 def test_a_run_leaves_the_bases_weights_as_they_were(sources: Path, run: RunConfig) -> None:
@@ -196,7 +211,7 @@ def test_a_model_is_trained_where_a_sweep_kept_only_its_loss(sources: Path, run:
             'models.b.base="c"',
             "'c' is no single model with source = 'hf'; allowed: a",
         ),
-        ("models.b.engram.layers=[4]", "found layer 4, a-memory has 3 blocks; allowed: 1 to 3"),
+        ("models.b.engram.layers=[4]", "found layer 4, the base 'a' has 3 blocks; allowed: 1 to 3"),
         ('models.b.train="lora"', "needs peft"),
         ('models.a.adapter="x"', "'a' is applied an adapter while it is loaded"),
         ("data.validation_share=1.0", "all documents are kept for samples"),
@@ -219,9 +234,84 @@ def test_nothing_to_learn_is_refused(sources: Path, tmp_path: Path) -> None:
     assert "whose experts are trained already" in refusal(tmp_path, text_of(sources, shares))
 
 
+def test_other_text_may_be_files(sources: Path, run: RunConfig, tmp_path: Path) -> None:
+    (tmp_path / "poems").mkdir()
+    poem = "The lamp is lit, the long day done, and nobody is at the door.\n"
+    (tmp_path / "poems" / "one.txt").write_text(poem)
+    gates = f'\n[[gates]]\nmodels = ["b"]\npassages = 4\nother = "{tmp_path}/poems"\n'
+    done = run(text_of(sources, gates))
+    memory = done.memory["b"]
+    tokens = AutoTokenizer.from_pretrained(sources / "first")(poem)["input_ids"]
+    assert memory.counts[memory.classes.index("other text")] == len(tokens) - 1
+
+
+@pytest.mark.parametrize("other", ["python_manual", "nowhere/*.txt"])
+def test_other_text_that_is_not_there_is_refused_before_anything_runs(
+    sources: Path, tmp_path: Path, other: str
+) -> None:
+    gates = f'\n[[gates]]\nmodels = ["b"]\npassages = 4\nother = "{other}"\n'
+    line = refusal(tmp_path, text_of(sources, gates))
+    assert f"gates[0].other: no file in {other!r}; allowed: " in line
+    assert "'python-manual'" in line
+
+
+def without_end(folder: Path) -> None:
+    path = folder / "tokenizer_config.json"
+    kept = json.loads(path.read_text())
+    path.write_text(json.dumps({key: v for key, v in kept.items() if key != "eos_token"}))
+
+
+def with_more_ids(folder: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_tokens([f"<new {number}>" for number in range(500)])
+    tokenizer.save_pretrained(folder)
+
+
+def with_memory(folder: Path) -> None:
+    base, tokenizer = load_model(str(folder))
+    graft(base, ENGRAM, tokenizer).save_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (without_end, "its tokenizer has no end-of-text token (eos_token)"),
+        (with_more_ids, "they do not belong together"),
+        (with_memory, "it has Engram modules already; graft onto the model that they were put on"),
+    ],
+)
+def test_a_base_that_cannot_be_one_is_refused_before_anything_runs(
+    sources: Path, tmp_path: Path, spoil, says: str
+) -> None:
+    shutil.copytree(sources / "first", tmp_path / "spoilt")
+    spoil(tmp_path / "spoilt")
+    text = text_of(sources).replace(f"{sources}/first", f"{tmp_path}/spoilt")
+    line = refusal(tmp_path, text)
+    assert "models.b.base: 'a': " in line
+    assert says in line
+
+
+def test_a_base_of_code_beside_its_weights_is_refused(sources: Path) -> None:
+    base, tokenizer = load_model(str(sources / "first"))
+    own = type("Mine", (type(base),), {"__module__": "transformers_modules.mine"})(base.config)
+    with pytest.raises(ConfigError, match="Mine is code that stands beside the weights"):
+        require_base(own, tokenizer, trained="memory", lora_rank=4)
+
+
+def test_a_type_that_has_no_updates_is_refused(sources: Path) -> None:
+    pytest.importorskip("peft")
+    tokenizer = AutoTokenizer.from_pretrained(sources / "first")
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(
+            MambaConfig(vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=2)
+        )
+    with pytest.raises(ConfigError, match="peft has no updates for MambaForCausalLM"):
+        require_base(model, tokenizer, trained="lora", lora_rank=4)
+
+
 def test_a_base_with_memory_is_refused(sources: Path) -> None:
     base, tokenizer = load_model(str(sources / "first"))
     options = {"trained": "memory", "start": "identity", "lora_rank": 4}
     first = prepare_base(base, tokenizer, ENGRAM, 0, **options)
-    with pytest.raises(ConfigError, match="is made of several models"):
+    with pytest.raises(ConfigError, match="has Engram modules already"):
         prepare_base(first, tokenizer, ENGRAM, 0, **options)

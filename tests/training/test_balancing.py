@@ -79,6 +79,19 @@ def test_the_bias_moves_against_the_excess(tokenizer) -> None:
         np.testing.assert_allclose(router.e_score_correction_bias, expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("balancing", ["loss-free", "auxiliary"])
+def test_a_frozen_router_is_counted_and_left_alone(tokenizer, balancing) -> None:
+    model = build_model("moe-tiny", None, tokenizer, seed=0)
+    model.requires_grad_(False)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    loads = ExpertLoads(model, balancing, 0.01)
+    model(torch.from_numpy(sequences(tokenizer, 4)))
+    assert loads.auxiliary_loss() is None
+    loads.end_step()
+    assert loads.read() > 0
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
 def test_both_ways_even_the_loads_out(tmp_path: Path) -> None:
     """On real text, where a router left to itself soon sends every token to the same experts."""
     text = Document("argparse", inspect.getsource(argparse))

@@ -47,6 +47,19 @@ _NORMALIZER = normalizers.Sequence(
 _NOT_TEXT = "\ufffd"
 
 
+def require_fitting(tokenizer: Any, vocab_size: int) -> None:
+    """Refuse a tokenizer with more ids than the model.
+
+    Raises:
+        ConfigError: names both numbers.
+    """
+    if len(tokenizer) > vocab_size:
+        raise ConfigError(
+            f"the tokenizer has {len(tokenizer)} ids but the model's vocabulary only {vocab_size}: "
+            "they do not belong together; give the tokenizer that the model was trained with"
+        )
+
+
 def token_map(
     tokenizer: Any, vocab_size: int, compression: bool = True, hashing: str = "own"
 ) -> tuple[Tensor, int]:
@@ -59,11 +72,7 @@ def token_map(
     Raises:
         ConfigError: the tokenizer is not a fast one, or it has more ids than the model.
     """
-    if len(tokenizer) > vocab_size:
-        raise ConfigError(
-            f"the tokenizer has {len(tokenizer)} ids but the model's vocabulary only {vocab_size}: "
-            "they do not belong together; give the tokenizer that the model was trained with"
-        )
+    require_fitting(tokenizer, vocab_size)
     if not compression:
         return torch.arange(vocab_size), vocab_size
     backend = getattr(tokenizer, "backend_tokenizer", None)

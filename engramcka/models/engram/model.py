@@ -332,6 +332,24 @@ def _check_layers(engram: EngramConfig, n_blocks: int) -> None:
         )
 
 
+def require_plain(config: Any) -> None:
+    """Refuse a model that modules cannot be put on.
+
+    Raises:
+        ConfigError: it has Engram modules already, or is made of several models.
+    """
+    if isinstance(config, EngramModelConfig):
+        raise ConfigError(
+            "it has Engram modules already; graft onto the model that they were put on, and name "
+            "all layers at once"
+        )
+    if config.get_text_config(decoder=True) is not config:
+        raise ConfigError(
+            f"a model of type {config.model_type!r} is made of several; graft onto the plain "
+            "decoder inside it"
+        )
+
+
 def graft(
     backbone: PreTrainedModel,
     engram: EngramConfig,
@@ -355,11 +373,7 @@ def graft(
             that is not a plain decoder: multimodal, or with Engram modules already.
     """
     text_config = backbone.config
-    if text_config.get_text_config(decoder=True) is not text_config:
-        raise ConfigError(
-            f"{type(backbone).__name__} is made of several models; graft onto the plain decoder "
-            "inside it, and name all Engram layers at once"
-        )
+    require_plain(text_config)
     ids, n_ids = token_map(tokenizer, text_config.vocab_size, engram.compression, engram.hashing)
     pad_id, n_ids = start_id(tokenizer, ids, n_ids, engram.hashing)
     config = EngramModelConfig(

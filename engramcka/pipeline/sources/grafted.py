@@ -6,7 +6,6 @@ from functools import cached_property
 
 from engramcka.config import GraftedModel
 from engramcka.errors import ConfigError
-from engramcka.models.lora import require_peft
 from engramcka.pipeline.backbones import Backbone, LoadedBackbone, check_layers
 from engramcka.pipeline.sources.hf import HfSource
 from engramcka.pipeline.sources.trained import TrainedSource
@@ -47,10 +46,20 @@ class GraftedSource(TrainedSource):
                 "allowed: one model; merge the adapter into it (peft's merge_and_unload), save it, "
                 "and give that folder",
             )
-        if self.table.train == "lora":
+        self._check_training(path)
+        layers = self.table.engram.layers if self.table.engram else ()
+        check_layers(self.config, (*path, "engram", "layers"), self.backbone, layers)
+
+    def _check_training(self, path: tuple[str, ...]) -> None:
+        from engramcka.models.lora import require_peft
+
+        train = self.table.train
+        if train == "lora":
             try:
                 require_peft()
             except ConfigError as error:
                 raise self.config.error((*path, "train"), str(error)) from error
-        layers = self.table.engram.layers if self.table.engram else ()
-        check_layers(self.config, (*path, "engram", "layers"), self.backbone, layers)
+        try:
+            self.base.check_as_base(train, self.table.lora_rank)
+        except ConfigError as error:
+            raise self.config.error((*path, "base"), f"{self.table.base!r}: {error}") from error

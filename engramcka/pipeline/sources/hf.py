@@ -256,6 +256,18 @@ class HfSource(Source):
         model, tokenizer = load_model(**load_args, device="cpu")
         return OpenModel(model, tokenizer, load_args)
 
+    def check_as_base(self, trained: str, lora_rank: int) -> None:
+        """Refuse what nothing can be trained from; of a model on the hub that is not known yet.
+
+        Raises:
+            ConfigError: as `engramcka.models.build.require_base`.
+        """
+        from engramcka.models.build import require_base
+
+        with self._described(self.last) as found:
+            if Path(found.place).is_dir():
+                require_base(found.empty, found.tokenizer(), trained=trained, lora_rank=lora_rank)
+
     def text_config(self, checkpoint: Checkpoint) -> Any:
         """The config of its decoder.
 

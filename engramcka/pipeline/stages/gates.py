@@ -44,6 +44,8 @@ SHOWN = 3  # passages kept token by token where the config names no texts
 
 def gates_tasks(spec: RunSpec, gates: GatesTable) -> Iterator[Task]:
     """The gates of every model, and its losses with and without memory."""
+    from engramcka.data import other_inputs
+
     for model in gates.models:
         source = spec.models[model]
         made_from = {
@@ -52,7 +54,7 @@ def gates_tasks(spec: RunSpec, gates: GatesTable) -> Iterator[Task]:
             "label": source.label,
             "version": GATES_VERSION,
             **({"frequency": True} if gates.frequency else {}),
-            **({"other": gates.other} if gates.other else {}),
+            **({"other": other_inputs(gates.other)} if gates.other else {}),
         }
         wanted: dict[str, tuple[Measure, dict[str, Any]]] = {
             "gates": (_gates, {**made_from, "texts": list(gates.texts)})
@@ -247,11 +249,11 @@ def _other_texts(context: Context, tokenizer: Any, gates: GatesTable) -> list[To
     if gates.other is None:
         return []
     try:
-        documents = other_documents(gates.other)
+        documents = other_documents(gates.other, gates.passages)
     except DataKeyError as error:
         path = ("gates", context.config.gates.index(gates), "other")
         raise context.config.error(path, error.problem, error.allowed) from error
-    chosen = [(document.id, document.text) for document in documents[: gates.passages]]
+    chosen = [(document.id, document.text) for document in documents]
     found = token_texts(tokenizer, chosen, [()] * len(chosen), context.config.data.max_length)
     return [replace(text, is_other=True) for text in found]
 
