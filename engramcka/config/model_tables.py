@@ -137,7 +137,7 @@ class LoadedModel(CapturedModel):
     quantization: Literal["none", "8bit", "4bit"] = Field(
         "none",
         description="quantise weights while loading, by bitsandbytes; fp8, mxfp4, "
-        "compressed-tensors and GGUF checkpoints are made whole, others that are quantised are "
+        "compressed-tensors and GGUF checkpoints are dequantised, others that are quantised are "
         "loaded as they are",
     )
     tables: Literal["memory", "file"] = Field(

@@ -1,6 +1,6 @@
 """GGUF files, as llama.cpp reads them: weights, config and tokenizer in one file.
 
-Their blocks are made whole numbers while they are loaded. transformers is shown the file alone, so
+Their blocks are dequantised while they are loaded. transformers is shown the file alone, so
 that nothing that lies beside it is taken for a part of it.
 """
 
@@ -90,5 +90,5 @@ def reading() -> tuple[dict[str, Any], str]:
 
     return (
         {"quantization_config": GgufConfig(dequantize=True)},
-        "its GGUF weights were made whole while they were loaded",
+        "its GGUF weights were dequantised while they were loaded",
     )

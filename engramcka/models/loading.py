@@ -77,7 +77,7 @@ def load_checkpoint(
         attn_implementation: "eager", "sdpa", ..; None for transformers' choice.
         quantization: "8bit" or "4bit" quantises while loading, "none" leaves the checkpoint as it
             is (one that is quantised already stays so, but fp8, mxfp4, compressed-tensors
-            and GGUF are made whole).
+            and GGUF are dequantised).
         adapter: local folder or hub name of an adapter that peft applies to the model.
         tables: "file" leaves memory tables in their files, see `engramcka.models.file_tables`.
         device: where the model goes.
@@ -132,7 +132,7 @@ def load_checkpoint(
 def _cast(model: PreTrainedModel, dtype: torch.dtype) -> None:
     """Give all weights a dtype, but for those that a model always keeps in float32.
 
-    Of a checkpoint that is made whole, transformers leaves what was not quantised as it is stored.
+    Of a checkpoint that is dequantised, transformers leaves what was not quantised as it is stored.
     """
     always = {*(model._keep_in_fp32_modules or ()), *(model._keep_in_fp32_modules_strict or ())}
     for name, weight in model.named_parameters():

@@ -1,6 +1,6 @@
 """Checkpoints whose weights are stored in fewer bits: read as numbers, or refused in a line.
 
-fp8, mxfp4 and compressed-tensors are made whole while they are loaded, on every machine: what
+fp8, mxfp4 and compressed-tensors are dequantised while they are loaded, on every machine: what
 transformers would run the first two with on some GPUs is code from the hub, and rounds what enters
 each product too. Other methods run as their packages do.
 """
@@ -79,7 +79,7 @@ def held_bits(config: Any, itemsize: int, quantization: str) -> float:
         return 4.0 if quantization == "4bit" or stored.get("load_in_4bit") else 8.0
     if method in ("gptq", "awq"):
         return float(stored.get("bits", 4))
-    return 8.0 * itemsize  # fp8, mxfp4 and compressed-tensors are made whole
+    return 8.0 * itemsize  # fp8, mxfp4 and compressed-tensors are dequantised
 
 
 def reading_options(
@@ -124,7 +124,7 @@ def reading_options(
         _require_scales(path)
     made_whole = getattr(quantization_config, _MADE_WHOLE[method])(dequantize=True)
     return {"quantization_config": made_whole}, (
-        f"its {method} weights were made whole while they were loaded, and what enters them is not "
+        f"its {method} weights were dequantised while they were loaded, and what enters them is not "
         f"rounded as {method} kernels would"
     )
 

@@ -99,7 +99,7 @@ def test_a_gguf_file_is_what_it_stands_for(kind, tmp_path, tokenizer):
     for name, weight in whole.items():
         assert torch.equal(weights[name], weight), name
     assert found.model.dtype == torch.float32
-    assert found.notes == ("its GGUF weights were made whole while they were loaded",)
+    assert found.notes == ("its GGUF weights were dequantised while they were loaded",)
     text = "import os.path\nfrom json"
     given = found.tokenizer(text, return_offsets_mapping=True)
     assert given["input_ids"] == tokenizer(text)["input_ids"]

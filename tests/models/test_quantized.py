@@ -84,7 +84,7 @@ def test_fp8_weights_are_what_they_stand_for(fp8, dtype):
     for name, weight in whole.items():
         assert torch.equal(found.model.state_dict()[name], weight.to(kept)), name
     assert found.notes == (
-        "its fp8 weights were made whole while they were loaded, and what enters them is not "
+        "its fp8 weights were dequantised while they were loaded, and what enters them is not "
         "rounded as fp8 kernels would",
     )
     with torch.no_grad():
@@ -149,7 +149,7 @@ def test_mxfp4_experts_are_what_they_stand_for(tmp_path, tokenizer):
     found = load_checkpoint(str(tmp_path))
     for name, weight in whole.items():
         assert torch.equal(found.model.state_dict()[name], weight.to(torch.bfloat16)), name
-    assert found.notes[0].startswith("its mxfp4 weights were made whole")
+    assert found.notes[0].startswith("its mxfp4 weights were dequantised")
 
 
 @pytest.mark.parametrize(
@@ -224,4 +224,4 @@ def test_packed_integers_are_what_they_stand_for(tmp_path, tokenizer):
         for name, weight in whole.items():
             here = found.model.state_dict()[name].float()
             assert torch.allclose(here, weight.float(), rtol=1e-2)
-        assert found.notes[0].startswith("its compressed-tensors weights were made whole")
+        assert found.notes[0].startswith("its compressed-tensors weights were dequantised")

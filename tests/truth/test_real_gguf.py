@@ -33,5 +33,5 @@ def test_a_gguf_file_is_the_model_that_it_was_made_of(real_text: RealText, tmp_p
         assert np.array_equal(base.layers[layer][0:48], other.layers[layer][0:48])
     assert np.allclose(np.diag(done.run.cka["same"].similarity), 1.0, atol=1e-6)
     assert (
-        done.warnings("same")[0] == "file: its GGUF weights were made whole while they were loaded"
+        done.warnings("same")[0] == "file: its GGUF weights were dequantised while they were loaded"
     )
