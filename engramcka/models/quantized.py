@@ -21,7 +21,7 @@ _PARTS = re.compile(
     r"(weight_scale\w*|scale_inv|input_scale|activation_scale|weight_packed|weight_shape|qweight|"
     r"qzeros|g_idx|absmax|quant_map|quant_state\.\w+|_blocks|_scales|\bscales|\bqscale_weight|SCB)$"
 )
-_MADE_WHOLE = {  # method -> transformers' config of it
+_DEQUANTISED = {  # method -> transformers' config of it
     "fp8": "FineGrainedFP8Config",
     "mxfp4": "Mxfp4Config",
     "compressed-tensors": "CompressedTensorsConfig",
@@ -118,14 +118,14 @@ def reading_options(
         raise ConfigError(f"{what}, which cannot be read here ({lack})")
     if lack:
         return {}, f"its weights are quantised by {method}, which this machine cannot read ({lack})"
-    if method not in _MADE_WHOLE:
+    if method not in _DEQUANTISED:
         return {}, ""
     if method == "fp8":
         _require_scales(path)
-    made_whole = getattr(quantization_config, _MADE_WHOLE[method])(dequantize=True)
-    return {"quantization_config": made_whole}, (
-        f"its {method} weights were dequantised while they were loaded, and what enters them is not "
-        f"rounded as {method} kernels would"
+    dequantised = getattr(quantization_config, _DEQUANTISED[method])(dequantize=True)
+    return {"quantization_config": dequantised}, (
+        f"its {method} weights were dequantised while they were loaded, and what enters them is "
+        f"not rounded as {method} kernels would"
     )
 
 
