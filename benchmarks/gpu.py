@@ -37,6 +37,7 @@ from engramcka.extraction import extract
 from engramcka.models.build import count_parameters, meta_model
 from engramcka.models.engram import EngramForCausalLM, EngramModelConfig
 from engramcka.models.presets import find_preset, preset_config
+from engramcka.similarity.split_products import PARTS, on_tensor_cores
 from engramcka.stores import open_activations
 
 LENGTHS = (3.3, 0.5, 4, 128)  # log-normal: mean and deviation of the logarithm; shortest, longest
@@ -194,10 +195,11 @@ def engine(samples: int, layers: int, width: int, device: str) -> None:
     ]
     grams = 2 * layers * samples**2 * width  # half of 2 n^2 d a layer, both sides
     pairs = samples**2 * layers**2
-    for precision in ("highest", "high"):
-        torch.backends.cuda.matmul.allow_tf32 = precision == "high"
-        rate = product_rate(device, torch.float32, 8192 if device == "cuda" else 1024)
-        torch.backends.cuda.matmul.allow_tf32 = False
+    for precision in ("highest", "float32"):
+        size = 8192 if device == "cuda" else 1024
+        rate = product_rate(device, torch.float32, size)
+        if precision == "highest" and on_tensor_cores(torch.device(device)):
+            rate = product_rate(device, torch.bfloat16, size) / (PARTS - 1)
         seconds = timed(
             lambda kind=precision: cka_map(*sides, estimator="debiased", precision=kind), device
         )

@@ -36,6 +36,8 @@ from engramcka import cka_map
 sys.path[:0] = [str(Path(__file__).parents[1] / "tests" / part) for part in ("", "similarity")]
 import reference  # noqa: E402
 
+from engramcka.similarity.split_products import PARTS  # noqa: E402
+
 WORKS = {"A": (30, 4096, 256, 256), "B": (12, 8192, 768, 512)}  # layers, samples, width, batch
 PLOT = Path(__file__).parents[1] / "docs" / "images" / "cka-estimators.png"
 Layers = list[torch.Tensor]
@@ -301,10 +303,10 @@ def gpu() -> None:
         *[[a.cpu().numpy() for a in side] for side in few], estimator="debiased"
     )
     a = torch.randn(8192, 8192, device="cuda")
-    for precision in ("highest", "high"):
-        torch.set_float32_matmul_precision(precision)
-        a @ a
-        rate = 2 * 8192**3 / min(seconds(lambda: a @ a) for _ in range(5))
+    for precision, products, matrix in (("highest", PARTS - 1, a.bfloat16()), ("float32", 1, a)):
+        matrix @ matrix
+        spent = min(seconds(lambda m=matrix: m @ m) for _ in range(5))
+        rate = 2 * 8192**3 / spent / products
         error = cka_map(*few, estimator="debiased", precision=precision).similarity - exact
         spent = seconds(lambda p=precision: cka_map(y, x, estimator="debiased", precision=p))
         least = min(60 * 65536**2 * 2560, 2 * 65536 * 2560**2 * (900 + 60))

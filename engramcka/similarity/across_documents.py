@@ -139,7 +139,12 @@ class ProblemAcross(Problem):
 
 
 def make_problem_across(
-    y: Prepared, x: Prepared, documents: Ints, groups: Ints, like: torch.Tensor
+    y: Prepared,
+    x: Prepared,
+    documents: Ints,
+    groups: Ints,
+    like: torch.Tensor,
+    split: bool = False,
 ) -> ProblemAcross:
     """Cut samples and documents into blocks.
 
@@ -149,6 +154,7 @@ def make_problem_across(
         documents: (samples,) number of each sample's document, increasing.
         groups: (samples,) jackknife group of each, increasing.
         like: a tensor of the dtype and on the device to compute with.
+        split: as in `make_problem`.
 
     Raises:
         ComparisonError: fewer than 4 documents, or a value that is not finite.
@@ -173,6 +179,7 @@ def make_problem_across(
         like=like,
         documents=documents,
         groups_of=of_documents,
+        split=split,
     )
 
 

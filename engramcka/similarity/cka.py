@@ -23,6 +23,7 @@ from engramcka.similarity.layers import Layers, choose_device, load_if_it_fits
 from engramcka.similarity.parallel import Share, full_precision
 from engramcka.similarity.permutation import Shuffles
 from engramcka.similarity.prepare import Prepared, prepare
+from engramcka.similarity.split_products import on_tensor_cores
 
 Estimator = Literal["minibatch", "debiased", "biased"]
 Kernel = Literal["linear", "rbf"]
@@ -30,7 +31,7 @@ Standardize = Literal["none", "zscore", "drop-massive"]
 Nonfinite = Literal["error", "drop"]
 Massive = Literal["keep", "drop"]
 Normalize = Literal["none", "rms"]
-Precision = Literal["highest", "high"]
+Precision = Literal["highest", "float32"]
 Batches = Literal["random", "in-order"]
 Pairs = Literal["across-documents", "all"]
 
@@ -102,7 +103,9 @@ def cka_map(
         permutations: shuffles of x's samples, one a document, within blocks of at most 256, for
             the null distribution.
         seed: of the batches and the shuffles.
-        precision: "highest" is true float32; "high" lets a GPU use TF32.
+        precision: of products of float32 features, good to 1e-6 of similarity either way:
+            "highest" makes those of the linear kernel in two bfloat16 parts on a device whose
+            tensor cores do that faster (see `split_products`), else as "float32" does.
         device: "auto" is where the tensors are, and for other arrays a GPU if there is one.
         y_label: name of the model on the rows.
         x_label: name of the model on the columns.
@@ -148,7 +151,8 @@ def cka_map(
     compared = load_if_it_fits(*compared, share.ranks)
     dtype = torch.float64 if any(side.needs_float64 for side in compared) else torch.float32
     like = torch.empty(0, dtype=dtype, device=place)
-    with full_precision(high=precision == "high"):
+    split = precision == "highest" and on_tensor_cores(place)
+    with full_precision():
         pair = prepare(
             *compared, like, seed,
             nonfinite=nonfinite, normalize=normalize, massive=massive, standardize=standardize,
@@ -166,6 +170,7 @@ def cka_map(
             across=pairs == "across-documents" and estimator != "biased",
             seed=seed,
             rbf=kernel == "rbf",
+            split=split,
             hollow=estimator != "biased",
             shuffles=Shuffles(permutations, seed),
             like=like,

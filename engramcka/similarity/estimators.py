@@ -68,6 +68,7 @@ class Settings:
     shuffled: Ints | None  # the same for the shuffles, which never take documents apart
     across: bool  # only pairs of samples of different documents count
     rbf: bool
+    split: bool  # float32 products of the linear kernel are made in two bfloat16 parts
     hollow: bool  # unbiased, for the estimators over all samples
     shuffles: Shuffles
     seed: int
@@ -166,8 +167,9 @@ class MinibatchEstimator:
         settings = self._settings
         portions = batch_portions(len(drawn.batches), grouping.MAX_GROUPS)
         problem = Minibatch(
-            self._y, self._x, drawn.batches, drawn.groups, self._bandwidths, settings.like
-        )
+            self._y, self._x, drawn.batches, drawn.groups, self._bandwidths, settings.like,
+            settings.split and not settings.rbf,
+        )  # fmt: skip
 
         def work(mine: list[int]) -> Iterator[Batch]:
             chosen = [batch for portion in mine for batch in portions[portion]]
@@ -229,7 +231,9 @@ class FullEstimator:
             if len(rows) < MIN_BATCH:
                 return None
             y, x = y.keep(rows), x.keep(rows)
-        problem = make_problem(y, x, like, hollow=settings.hollow, max_groups=1, min_blocks=1)
+        problem = make_problem(
+            y, x, like, hollow=settings.hollow, max_groups=1, min_blocks=1, split=settings.split
+        )
         shuffled = full_null(problem, settings.shuffles, settings.share)
         if settings.documents is not None:
             single = replace(settings, documents=None, on_progress=None)
@@ -244,7 +248,9 @@ class FullEstimator:
             most = _FULL_GROUPS * (2 if self._y.n_samples > _MANY else 1)
             groups = grouping.jackknife_groups(settings.documents, most)
             if settings.across:
-                across = make_problem_across(self._y, self._x, settings.documents, groups, like)
+                across = make_problem_across(
+                    self._y, self._x, settings.documents, groups, like, settings.split
+                )
                 products = routes.gram_products(across, share, on_progress)
                 values, moments = estimate_across(across, products)
                 enough = len(values.cross) > 2 and bool((sets_of_four(across) > 0).all())
@@ -253,6 +259,7 @@ class FullEstimator:
         problem = make_problem(
             self._y, self._x, like,
             hollow=settings.hollow, max_groups=grouping.MAX_GROUPS, groups=groups,
+            split=settings.split,
         )  # fmt: skip
         # Few samples cost little either way, and sums over tiles cancel less than those over
         # features.

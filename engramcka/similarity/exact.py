@@ -9,7 +9,7 @@ matrix.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TypeVar
 
@@ -50,6 +50,7 @@ class Problem:
     group_of: list[int]  # the jackknife group of each block
     hollow: bool  # whether the Gram matrices' diagonals are left out
     like: torch.Tensor  # of the dtype and on the device to compute with
+    split: bool = field(default=False, kw_only=True)  # float32 products in two bfloat16 parts
 
     @property
     def n(self) -> int:
@@ -93,6 +94,11 @@ class Problem:
         first = [self.group_of.index(group) for group in range(self.groups)]
         starts = [self.blocks[block][0] for block in first]
         return list(zip(starts, [*starts[1:], self.blocks[-1][1]], strict=True))
+
+    @property
+    def splits(self) -> bool:
+        """Whether features are float32 and their products made in two bfloat16 parts."""
+        return self.split and self.like.dtype == torch.float32
 
     @property
     def sample_bytes(self) -> int:
@@ -169,6 +175,7 @@ def make_problem(
     max_groups: int,
     min_blocks: int = _MIN_BLOCKS,
     groups: Ints | None = None,
+    split: bool = False,
 ) -> Problem:
     """Cut the samples into blocks and groups, and find the mean of every feature.
 
@@ -180,6 +187,7 @@ def make_problem(
         max_groups: most jackknife groups.
         min_blocks: fewest blocks, where there are so many samples.
         groups: (samples,) the group of each, those of one together; runs of blocks if left out.
+        split: whether float32 products are made in two bfloat16 parts, see `split_products`.
 
     Raises:
         ComparisonError: a value is NaN or infinite.
@@ -192,7 +200,8 @@ def make_problem(
         group_of = [block * count // len(blocks) for block in range(len(blocks))]
     else:
         blocks, group_of = grouped_blocks(groups)
-    return Problem(y, x, finite_means(y, x, like), blocks, group_of, hollow, like)
+    means = finite_means(y, x, like)
+    return Problem(y, x, means, blocks, group_of, hollow, like, split=split)
 
 
 def grouped_blocks(groups: Ints, start: int = 0) -> tuple[list[tuple[int, int]], list[int]]:

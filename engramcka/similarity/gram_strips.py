@@ -23,6 +23,7 @@ from engramcka.similarity.gram_tiles import centre, pair_products, rbf_, row_blo
 from engramcka.similarity.massive import candidates, farthest_samples
 from engramcka.similarity.parallel import Scratch
 from engramcka.similarity.prepare import Prepared
+from engramcka.similarity.split_products import PARTS, split, split_product
 
 STRIP = 32  # columns on a CPU
 _CUDA_STRIP = 256  # on a GPU, where a small product costs as much as its launch
@@ -103,11 +104,11 @@ class GramStrips:
 
         Args:
             features: (layers, samples + extra rows, width): X, below it X_g' 1 of each group, how
-                far the mean is from the layer's centre, and a direction.
+                far the mean is from the layer's centre, and a direction; or its parts.
             layers: which these are.
         """
         return [
-            (features[:, start:], features[:, start : start + width].mT, strip[layers])
+            (features[:, start:], features[:, start : start + width], strip[layers])
             for (start, width), strip in zip(self._columns, self._strips, strict=True)
         ]
 
@@ -222,6 +223,8 @@ class _Part:
     leading: torch.Tensor  # (layers, width), what belongs there
     where: slice  # of these layers among all
     features: torch.Tensor  # (layers, samples, width), the places together
+    rows: torch.Tensor  # (layers, samples + extra rows, width), all of the above
+    split: torch.Tensor | None  # their parts, which are then multiplied
     products: list[Product]
 
 
@@ -243,13 +246,22 @@ class Workspace:
         edges: first sample of each group, and how many samples there are: (0, n) for one group.
         scratch: memory to take.
         like: a tensor of the dtype and on the device to compute with.
+        split: whether products are made in two bfloat16 parts.
     """
 
     def __init__(
-        self, y: Prepared, x: Prepared, edges: Sequence[int], scratch: Scratch, like: torch.Tensor
+        self,
+        y: Prepared,
+        x: Prepared,
+        edges: Sequence[int],
+        scratch: Scratch,
+        like: torch.Tensor,
+        *,
+        split: bool = False,
     ) -> None:
         self.gram = GramStrips(edges, len(y), len(x), scratch, like)
         self._edges, self._like, self._scratch = tuple(edges), like, scratch
+        self._splits = split
         self._n, self._rows = edges[-1], edges[-1] + extra_rows(edges)
         dimension, most = self._rows * like.element_size(), _most_bytes(like)
         parts = [(side, layers) for side in (y, x) for layers in side.parts(dimension, most)]
@@ -267,6 +279,10 @@ class Workspace:
         features = rows[:, : self._n]
         where = slice(before + layers.start, before + layers.stop)
         groups = [features[:, start:stop] for start, stop in pairwise(self._edges)]
+        split = None
+        if self._splits:
+            shape = (len(layers), self._rows, PARTS * width)
+            split = self._scratch.empty("split", shape, self._like.to(torch.bfloat16))
         return _Part(
             side,
             layers,
@@ -280,7 +296,9 @@ class Workspace:
             leading=torch.stack(side.directions[layers.start : layers.stop]).to(self._like),
             where=where,
             features=features,
-            products=self.gram.products(rows, where),
+            rows=rows,
+            split=split,
+            products=self.gram.products(rows if split is None else split, where),
         )
 
     def fill(self, samples: torch.Tensor) -> Filled:
@@ -301,18 +319,26 @@ class Workspace:
                 torch.sum(group, 1, out=total)
             part.directions.copy_(part.leading)
             squares(part.blocks, out=part.columns)
+            if part.split is not None:
+                split(part.rows, out=part.split)
             for left, right, out in part.products:
-                torch.bmm(left, right, out=out)
+                if part.split is None:
+                    torch.bmm(left, right.mT, out=out)
+                else:
+                    split_product(left, right, out)
             lengths = self.gram.lengths(part.where)
             farthest.append(farthest_samples(part.features, lengths, candidates(self._n)))
         return Filled(self._columns, torch.cat(farthest, dim=1), torch.stack(shifts))
 
 
-def workspace_bytes(widths: Sequence[int], edges: Sequence[int], like: torch.Tensor) -> int:
+def workspace_bytes(
+    widths: Sequence[int], edges: Sequence[int], like: torch.Tensor, *, split: bool = False
+) -> int:
     """Memory that a `Workspace` takes, for layers of these widths, y's and x's."""
     strips = len(widths) * gram_strips_size(edges, like.device)
     widest = (edges[-1] + extra_rows(edges)) * max(widths) * like.element_size()
-    return strips * like.element_size() + 2 * max(widest, _most_bytes(like))
+    held = 2.0 + split * PARTS * torch.bfloat16.itemsize / like.element_size()
+    return strips * like.element_size() + int(held * max(widest, _most_bytes(like)))
 
 
 def _most_bytes(like: torch.Tensor) -> int:

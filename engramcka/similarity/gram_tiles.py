@@ -17,6 +17,7 @@ from engramcka.results import Float
 from engramcka.similarity.hsic import PairSums
 from engramcka.similarity.layers import Layers
 from engramcka.similarity.parallel import Scratch, each_layer
+from engramcka.similarity.split_products import is_split, split_product
 
 _ROUNDING = 16 * 2.0**-53  # centred float64 features below this share of the mean are rounding
 Blocks = Sequence[torch.Tensor]  # (layers, samples, width) for each run of equally wide layers
@@ -137,8 +138,8 @@ def linear_tile(left: Blocks, right: Blocks, out: torch.Tensor) -> torch.Tensor:
     """Rows of X times rows of X', for every layer.
 
     Args:
-        left: (layers, rows, width) tensors.
-        right: (layers, columns, width) tensors.
+        left: (layers, rows, width) tensors, or those that `split` makes of them.
+        right: (layers, columns, width) tensors, likewise.
         out: at least layers * rows * columns numbers, overwritten.
 
     Returns:
@@ -149,7 +150,11 @@ def linear_tile(left: Blocks, right: Blocks, out: torch.Tensor) -> torch.Tensor:
     tile = out[: count * rows * columns].view(count, rows, columns)
     first = 0
     for a, b in zip(left, right, strict=True):
-        torch.bmm(a, b.mT, out=tile[first : first + len(a)])
+        place = tile[first : first + len(a)]
+        if is_split(a):
+            split_product(a, b, place)
+        else:
+            torch.bmm(a, b.mT, out=place)
         first += len(a)
     return tile
 

@@ -69,6 +69,7 @@ class Minibatch:
     groups: Ints | None  # (samples,) which are left out together; None for none left out
     bandwidths: torch.Tensor | None  # (layers,) of the RBF kernel; None for the linear one
     like: torch.Tensor  # of the dtype and on the device to compute with
+    split: bool = False  # float32 products are made in two bfloat16 parts
     scratch: Scratch = field(default_factory=Scratch)
 
     def run(self, numbers: Sequence[int], ranks: int = 1) -> Iterator[Batch]:
@@ -84,7 +85,9 @@ class Minibatch:
                 self.batch,
                 (self.batches[number] for number in window),
                 count=len(self.batches),
-                part_bytes=workspace_bytes(self._widths, (0, size), self.like),
+                part_bytes=workspace_bytes(
+                    self._widths, (0, size), self.like, split=self._splits(self.like)
+                ),
                 device=self.like.device,
             )
 
@@ -161,7 +164,7 @@ class Minibatch:
         return self.y.widths + self.x.widths
 
     def _workspace(self, edges: tuple[int, ...], like: torch.Tensor) -> Workspace:
-        needed = workspace_bytes(self._widths, edges, like)
+        needed = workspace_bytes(self._widths, edges, like, split=self._splits(like))
         free = free_bytes(like.device) if needed > CHECKED_BYTES else math.inf
         if needed > free:
             raise ComparisonError(
@@ -170,7 +173,11 @@ class Minibatch:
                 "free; a smaller batch_size needs less"
             )
         with _CREATING:
-            return Workspace(self.y, self.x, edges, self.scratch, like)
+            split = self._splits(like)
+            return Workspace(self.y, self.x, edges, self.scratch, like, split=split)
+
+    def _splits(self, like: torch.Tensor) -> bool:
+        return self.split and like.dtype == torch.float32
 
 
 def held_windows(

@@ -110,8 +110,8 @@ _MKLDNN: Any = torch.backends.mkldnn  # whose switches its types leave out
 
 
 @contextmanager
-def full_precision(high: bool = False) -> Iterator[None]:
-    """Products in true float32; with ``high`` in TF32 where the device has it.
+def full_precision() -> Iterator[None]:
+    """Products of float32 tensors in true float32, never in TF32.
 
     Set for each backend: torch refuses to read its one older switch for all once a backend's own
     has been used.
@@ -119,7 +119,7 @@ def full_precision(high: bool = False) -> Iterator[None]:
     switches: tuple[Any, ...] = (torch.backends.cuda.matmul, _MKLDNN.matmul)
     before = [switch.fp32_precision for switch in switches]
     for switch in switches:
-        switch.fp32_precision = "tf32" if high else "ieee"
+        switch.fp32_precision = "ieee"
     try:
         yield
     finally:

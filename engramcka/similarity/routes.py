@@ -33,6 +33,7 @@ from engramcka.similarity.gram_tiles import (
     sides,
 )
 from engramcka.similarity.parallel import Share, ordered_map, split_balanced, split_consecutive
+from engramcka.similarity.split_products import split, split_product_over
 
 _MAX_PORTIONS = 96  # of the work: every number of processes up to 8 gets nearly equal shares
 _MIN_PORTIONS = 8
@@ -157,6 +158,8 @@ def _tile_rows(problem: Problem, blocks: Collection[int]) -> Iterator[TileRow]:
             continue
         start, stop = problem.blocks[columns[0]][0], problem.blocks[columns[-1]][1]
         panel = problem.read(start, stop)
+        if problem.splits:
+            panel = [split(run) for run in panel]
         if rows != held:  # the first pair of a row of panels is a panel with itself
             held, left, left_start = rows, panel, start
         for block in (block for block in rows if block in blocks):
@@ -285,11 +288,15 @@ def _group_products(
 ) -> list[torch.Tensor]:
     """X_g' Y_g for each group, (width of X, columns of Y)."""
 
+    def step(start: int, stop: int) -> torch.Tensor:
+        x, y = left.read(start, stop), right.read(start, stop)[:, columns]
+        return split_product_over(x, y) if problem.splits else x.T @ y
+
     def product(samples: tuple[int, int]) -> torch.Tensor:
         edges = [*range(samples[0], samples[1], _STEP), samples[1]]
-        total = left.read(edges[0], edges[1]).T @ right.read(edges[0], edges[1])[:, columns]
+        total = step(edges[0], edges[1])
         for start, stop in pairwise(edges[1:]):
-            total += left.read(start, stop).T @ right.read(start, stop)[:, columns]
+            total += step(start, stop)
         return total
 
     ranges = problem.group_ranges

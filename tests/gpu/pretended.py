@@ -208,6 +208,11 @@ def _dispatch(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     gpu.kernels += name not in _NO_KERNEL
     if "device" in kwargs:
         kwargs = {**kwargs, "device": torch.device("cpu")}
+    if name == "bmm" and func._overloadname.startswith("dtype"):  # 16-bit products, wider sums
+        wide = [value.inner.to(args[2]) for value in args[:2]]
+        out = kwargs.get("out")
+        found = torch.bmm(*wide, out=None if out is None else out.inner)
+        return wrap(found) if out is None else out
     if name == "histc" and not args[0].is_floating_point():  # of integers a GPU only has it
         counted = func(args[0].inner.double(), *args[1:], **kwargs)
         return wrap(counted.to(args[0].dtype))

@@ -186,7 +186,13 @@ def test_a_bandwidth_is_of_pairs_of_different_samples() -> None:
     assert float(found.inner[0]) == pytest.approx(float(distances.median()), rel=1e-12)
 
 
-OPTIONS = [{}, {"estimator": "debiased"}, {"kernel": "rbf"}, {"standardize": "zscore"}]
+OPTIONS = [
+    {},
+    {"precision": "float32"},
+    {"estimator": "debiased"},
+    {"kernel": "rbf"},
+    {"standardize": "zscore"},
+]
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)

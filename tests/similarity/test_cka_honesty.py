@@ -151,7 +151,7 @@ def test_values_outside_zero_and_one_are_kept():
         ({"kernel": "rbf", "estimator": "debiased"}, 'needs estimator "minibatch"'),
         ({"standardize": "whiten"}, "none, zscore, drop-massive"),
         ({"nonfinite": "ignore"}, "error, drop"),
-        ({"precision": "low"}, "highest, high"),
+        ({"precision": "low"}, "highest, float32"),
         ({"batch_size": 3}, "batch_size is 3; it must be at least 4"),
         ({"permutations": -1}, "permutations is -1"),
         ({"y_layers": (1, 2)}, "3 layers, 2 layer numbers"),

@@ -123,7 +123,7 @@ def test_a_backend_s_own_switch_may_have_been_used(precision):
     expected = cka_map(y, x, batch_size=40).similarity
     try:
         switch.fp32_precision = precision
-        for asked in ("highest", "high"):
+        for asked in ("highest", "float32"):
             found = cka_map(y, x, batch_size=40, precision=asked).similarity
             assert np.array_equal(found, expected)
             assert switch.fp32_precision == precision
