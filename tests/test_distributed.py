@@ -139,7 +139,15 @@ def chunks(samples: int) -> list[int]:
     return [min(size, samples - start) for start in range(0, samples, size)]
 
 
-@pytest.mark.parametrize("samples", [16_384, 65_536, 1_000_000])
+@pytest.mark.parametrize("samples", [8192, 10_000, 16_384, 20_000, 40_000, 65_536, 1_000_000])
+@pytest.mark.parametrize("ranks", [2, 4, 8])
+def test_two_four_and_eight_ranks_have_as_much_to_do(samples: int, ranks: int) -> None:
+    loads = [sum(World(rank, ranks).share(chunks(samples))) for rank in range(ranks)]
+    assert max(loads) <= 1.05 * samples / ranks
+    assert 1024 <= chunks(samples)[0] <= 4096
+
+
+@pytest.mark.parametrize("samples", [4096, 10_000, 16_384, 65_536, 1_000_000])
 @pytest.mark.parametrize("ranks", range(1, 9))
 def test_ranks_differ_by_a_chunk_of_samples_at_most(samples: int, ranks: int) -> None:
     loads = [sum(World(rank, ranks).share(chunks(samples))) for rank in range(ranks)]

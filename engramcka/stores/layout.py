@@ -66,6 +66,7 @@ MAX_RESULT_BYTES = 1 << 30  # of all arrays of a result
 PART_SAMPLES = 512  # rows that are read at once: half of the usual batch of a map
 CHUNK_SAMPLES = 2048  # rows a chunk, which is a file a layer: 4 MB at width 1024 in 16 bits
 _MANY_SAMPLES = 32_768  # above, chunks are twice that: 65,536 x 80 layers in 1,400 files
+_SHARES, _ROWS = 8, 16  # what the number of chunks, and the rows of a part, are multiples of
 _MAX_CHUNK_BYTES = 64 << 20  # of one layer; three chunks of all layers are in memory at a time
 
 
@@ -75,22 +76,30 @@ def chunk_samples(
     """Rows of a chunk of activations, and of its parts.
 
     They depend on the samples and the model alone, as do the batches within a chunk: the same bits
-    whoever extracts them.
+    whoever extracts them, however many they are. Several chunks are a multiple of eight where
+    that halves none of them, since machines have two, four or eight GPUs.
 
     Args:
         n_samples: of the store.
         row_bytes: of one sample of one layer.
-        chunk: rows of a chunk of at most `_MANY_SAMPLES` samples; left out, `CHUNK_SAMPLES`.
-        part: rows of a part; left out, `PART_SAMPLES`.
+        chunk: rows of a chunk of at most `_MANY_SAMPLES` samples; left out, at most
+            `CHUNK_SAMPLES`, and at least half of that.
+        part: rows of a part; left out, at most `PART_SAMPLES`.
     """
-    chunk, part = chunk or CHUNK_SAMPLES, part or PART_SAMPLES
-    size = chunk if n_samples <= _MANY_SAMPLES else 2 * chunk
+    most, part = chunk or CHUNK_SAMPLES, part or PART_SAMPLES
+    size = most if n_samples <= _MANY_SAMPLES else 2 * most
     while size > part and size * row_bytes > _MAX_CHUNK_BYTES:
         size //= 2
     part = min(size, part)
     if n_samples <= part:
         return n_samples, n_samples
-    return min(size, -(-n_samples // part) * part), part
+    if chunk is not None or n_samples <= size:
+        return min(size, -(-n_samples // part) * part), part
+    count = _SHARES * -(-n_samples // (_SHARES * size))
+    rows = max(-(-n_samples // count), size // 2)
+    parts = -(-rows // part)
+    part = min(part, -(-rows // (parts * _ROWS)) * _ROWS)
+    return parts * part, part
 
 
 def layer_name(layer: int) -> str:
