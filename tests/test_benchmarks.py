@@ -22,6 +22,16 @@ from command import ENVIRONMENT
             ),
         ),
         (
+            "first_contact.py",
+            ("--step", "extraction"),
+            ("extraction, moe-tiny, torch.float32: 0.0e+00", "engram-tiny-hyper waits at: no GPU"),
+        ),
+        (
+            "first_contact.py",
+            ("--step", "maps"),
+            ("map, torch.float32, plain, gram: ", "a map waits at: no GPU"),
+        ),
+        (
             "coverage.py",
             (),
             (
@@ -56,5 +66,6 @@ def test_a_benchmark_in_small(
         timeout=240,
     )
     assert result.returncode == 0, result.stderr
+    assert "ABOVE" not in result.stdout
     for line in lines:
         assert line in result.stdout
