@@ -104,7 +104,7 @@ def cka_map(
             the null distribution.
         seed: of the batches and the shuffles.
         precision: of products of float32 features, good to 1e-6 of similarity either way:
-            "highest" makes those of the linear kernel in two bfloat16 parts on a device whose
+            "highest" makes those of the linear kernel in three bfloat16 parts on a device whose
             tensor cores do that faster (see `split_products`), else as "float32" does.
         device: "auto" is where the tensors are, and for other arrays a GPU if there is one.
         y_label: name of the model on the rows.

@@ -68,7 +68,7 @@ class Settings:
     shuffled: Ints | None  # the same for the shuffles, which never take documents apart
     across: bool  # only pairs of samples of different documents count
     rbf: bool
-    split: bool  # float32 products of the linear kernel are made in two bfloat16 parts
+    split: bool  # float32 products of the linear kernel are made in three bfloat16 parts
     hollow: bool  # unbiased, for the estimators over all samples
     shuffles: Shuffles
     seed: int

@@ -50,7 +50,7 @@ class Problem:
     group_of: list[int]  # the jackknife group of each block
     hollow: bool  # whether the Gram matrices' diagonals are left out
     like: torch.Tensor  # of the dtype and on the device to compute with
-    split: bool = field(default=False, kw_only=True)  # float32 products in two bfloat16 parts
+    split: bool = field(default=False, kw_only=True)  # float32 products in three bfloat16 parts
 
     @property
     def n(self) -> int:
@@ -97,7 +97,7 @@ class Problem:
 
     @property
     def splits(self) -> bool:
-        """Whether features are float32 and their products made in two bfloat16 parts."""
+        """Whether features are float32 and their products made in three bfloat16 parts."""
         return self.split and self.like.dtype == torch.float32
 
     @property
@@ -187,7 +187,7 @@ def make_problem(
         max_groups: most jackknife groups.
         min_blocks: fewest blocks, where there are so many samples.
         groups: (samples,) the group of each, those of one together; runs of blocks if left out.
-        split: whether float32 products are made in two bfloat16 parts, see `split_products`.
+        split: whether float32 products are made in three bfloat16 parts, see `split_products`.
 
     Raises:
         ComparisonError: a value is NaN or infinite.

@@ -246,7 +246,7 @@ class Workspace:
         edges: first sample of each group, and how many samples there are: (0, n) for one group.
         scratch: memory to take.
         like: a tensor of the dtype and on the device to compute with.
-        split: whether products are made in two bfloat16 parts.
+        split: whether products are made in three bfloat16 parts.
     """
 
     def __init__(

@@ -69,7 +69,7 @@ class Minibatch:
     groups: Ints | None  # (samples,) which are left out together; None for none left out
     bandwidths: torch.Tensor | None  # (layers,) of the RBF kernel; None for the linear one
     like: torch.Tensor  # of the dtype and on the device to compute with
-    split: bool = False  # float32 products are made in two bfloat16 parts
+    split: bool = False  # float32 products are made in three bfloat16 parts
     scratch: Scratch = field(default_factory=Scratch)
 
     def run(self, numbers: Sequence[int], ranks: int = 1) -> Iterator[Batch]:
