@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from rich.segment import Segment
+from textual import events
 from textual.app import App, SuspendNotSupported, SystemCommand
 from textual.color import Color
 from textual.command import CommandPalette
@@ -20,7 +21,7 @@ from engramcka.errors import EngramckaError
 from engramcka.figures.options import MOVIES
 from engramcka.plain_text import clean
 from engramcka.tui import exporting, signals
-from engramcka.tui.driver import TerminalDriver
+from engramcka.tui.driver import TerminalDriver, TerminalState
 from engramcka.tui.exporting import Export, Exportable
 from engramcka.tui.loading import PAUSE
 from engramcka.tui.screens.browse import BrowseScreen
@@ -51,6 +52,7 @@ THEMES = (
 
 
 KEEP_EVERY = 5.0  # seconds; a power cut or kill -9 forgets no more of where the user was
+LONGEST_BURST = 0.15  # seconds; keys that go on for longer are drawn in between
 NO_FIGURE = "Only a result can be exported, not a log or a sentence."
 
 
@@ -87,6 +89,8 @@ class BrowseApp(App[None]):
     ) -> None:
         self.capabilities = capabilities
         native = capabilities.colours in ("16", "none")
+        self.terminal = TerminalState()
+        self._undrawn: ExitStack | None = None  # open while a burst of keys is not drawn
         super().__init__(ansi_color=native, driver_class=TerminalDriver)
         session = session or Session()
         self.last_session = session
@@ -155,7 +159,30 @@ class BrowseApp(App[None]):
 
     def action_redraw(self) -> None:
         """Send every cell again, where another program has written over the screen."""
+        self.terminal.sent.forget()
         self.screen.refresh()
+
+    # Keys that come in a burst
+
+    async def on_event(self, event: events.Event) -> None:
+        """Act on an event; nothing is drawn while more keys are waiting, unless that takes long."""
+        if isinstance(event, events.Resize):
+            self.terminal.sent.forget()
+        elif isinstance(event, events.Key):
+            self.terminal.reach(event)
+            if self.terminal.keys and self._undrawn is None:
+                self._undrawn = ExitStack()
+                self._undrawn.enter_context(self.batch_update())
+                self.set_timer(LONGEST_BURST, self._draw_burst)
+        await super().on_event(event)
+        if not self.terminal.keys:
+            self._draw_burst()
+
+    def _draw_burst(self) -> None:
+        """Draw what the keys until now have led to."""
+        if self._undrawn is not None:
+            undrawn, self._undrawn = self._undrawn, None
+            undrawn.close()
 
     async def _act(self, action: str) -> None:
         focused = self.browser.focused

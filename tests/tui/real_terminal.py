@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import pty
+import re
 import select
 import signal
 import struct
@@ -12,13 +13,79 @@ import subprocess
 import sys
 import termios
 import time
+from codecs import getincrementaldecoder
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from rich.cells import cell_len
+
 BROWSE = (sys.executable, "-m", "engramcka", "browse")
+QUIET = 1.0  # without a byte: the app waits
 SECONDS = 100  # for what takes a few, on a busy machine
 FIRST_CELLS = "▀"
+
+
+class Screen:
+    """A terminal of few words: its cells as they look."""
+
+    _TOKEN = re.compile(
+        r"\x1b\[(?P<place>\d+;\d+)H|\x1b\[(?P<style>[\d;]*)m|\x1b\][^\x07\x1b]*(\x07|\x1b\\\\)"
+        r"|\x1b\[[<>?]?[\d;]*[\$ ]?[A-Za-z]|\x1b[^\[\]]|(?P<text>[^\x00-\x1f])|[\x00-\x1a]"
+    )
+
+    def __init__(self) -> None:
+        self.cells: dict[tuple[int, int], tuple[str, frozenset[str]]] = {}
+        self.cursor = (1, 1)
+        self._rest = ""
+        self._look: dict[str, str] = {}
+
+    def show(self, data: str) -> None:
+        """Act on what is sent; what is cut off waits for its end."""
+        data, at = self._rest + data, 0
+        while found := self._TOKEN.match(data, at):
+            at = found.end()
+            if found["place"]:
+                y, x = found["place"].split(";")
+                self.cursor = int(y), int(x)
+            elif found["style"] is not None:
+                self._wear(found["style"])
+            elif text := found["text"]:
+                self._write(text)
+        self._rest = data[at:]
+
+    def _wear(self, style: str) -> None:
+        codes = style.split(";")
+        while codes:
+            code = codes.pop(0)
+            if code in ("38", "48"):
+                count = 4 if codes[0] == "2" else 2
+                self._look[code] = ";".join(codes[:count])
+                del codes[:count]
+            elif code in ("39", "49"):
+                self._look.pop(f"{code[0]}8", None)
+            elif code in ("", "0"):
+                self._look.clear()
+            elif len(code) > 1:  # a named colour of the character or the ground
+                self._look["38" if code[0] in "39" else "48"] = code
+            else:
+                self._look[code] = ""
+
+    def _write(self, text: str) -> None:
+        y, x = self.cursor
+        seen = self._look
+        if text == " " and not {"4", "7"} & set(seen):  # of a blank only the ground is seen
+            seen = {key: value for key, value in seen.items() if key == "48"}
+        self.cells[y, x] = text, frozenset(f"{key} {value}" for key, value in seen.items())
+        self.cursor = y, x + cell_len(text)
+
+    @property
+    def text(self) -> str:
+        """The lines of the screen."""
+        rows: dict[int, str] = {}
+        for (y, x), (text, _) in sorted(self.cells.items()):
+            rows[y] = rows.get(y, "").ljust(x - 1) + text
+        return "\n".join(rows.values())
 
 
 class Terminal:
@@ -28,21 +95,32 @@ class Terminal:
         self.program, self.master = program, master
         self.before = termios.tcgetattr(master)
         self.written = b""
+        self.screen = Screen()
+        self._decode = getincrementaldecoder("utf-8")("replace").decode
 
     def type(self, keys: bytes) -> None:
         """Send keys as a terminal would."""
         os.write(self.master, keys)
 
     def read_to(self, mark: bytes | str) -> bytes:
-        """What is written from now on until the mark is in it."""
+        """What is written from now on until the mark is in it, or a text comes to be on screen."""
+        text = mark if isinstance(mark, str) else None
         mark = mark.encode() if isinstance(mark, str) else mark
         ends, found = time.monotonic() + SECONDS, b""
-        while mark not in found:
+        there = text is not None and text in self.screen.text
+        while mark not in found and (text is None or there or text not in self.screen.text):
             assert time.monotonic() < ends, found[-3000:]
             if select.select([self.master], [], [], 0.2)[0]:
                 found += self._read()
             else:
                 assert self.program.poll() is None, found[-3000:]
+        return found
+
+    def read_all(self) -> bytes:
+        """What is written from now on until nothing more comes."""
+        found = b""
+        while select.select([self.master], [], [], QUIET if found else SECONDS)[0]:
+            found += self._read()
         return found
 
     def _read(self) -> bytes:
@@ -52,6 +130,7 @@ class Terminal:
             found = b""
         assert found, self.written[-3000:]
         self.written += found
+        self.screen.show(self._decode(found))
         return found
 
     def end(self, number: signal.Signals | None = None) -> int:

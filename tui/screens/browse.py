@@ -13,6 +13,7 @@ from textual.widget import Widget
 from textual.widgets import ContentSwitcher, Input, Static
 
 from engramcka.tui.catalog import Entry, chosen_entry, named
+from engramcka.tui.driver import TerminalApp
 from engramcka.tui.loading import load_at_once
 from engramcka.tui.messages import EntryRead, RunsChanged
 from engramcka.tui.screens.content import ContentScreen
@@ -22,6 +23,7 @@ from engramcka.tui.widgets.run_tree import RunTree, stop_of, stops
 
 SMALLEST = (40, 12)
 TRIED = 20  # results that are passed over until one can be read
+STEPS = ("n", "N", "p")  # keys to the next and the previous screen
 PATIENCE = 0.3  # seconds that keys wait for the result that the key before asked for
 
 
@@ -50,8 +52,8 @@ class BrowseScreen(ContentScreen):
     BINDINGS = [
         Shortcut("tab", "switch", "Runs", show=False),
         Shortcut("B", "runs", "Runs", show=False),
-        Shortcut("n", "step(1)", "Next", show=False),
-        Shortcut("N,p", "step(-1)", "Previous", show=False),
+        Shortcut(STEPS[0], "step(1)", "Next", show=False),
+        Shortcut(",".join(STEPS[1:]), "step(-1)", "Previous", show=False),
         Shortcut("slash", "find", "Find"),
         Shortcut("e", "app.export", "Export"),
         Shortcut("E", "app.export_dialog", "Export as", show=False),
@@ -196,11 +198,25 @@ class BrowseScreen(ContentScreen):
             self.action_switch()
 
     async def action_step(self, step: int) -> None:
-        """The next or previous screen of all runs; a series or a plot of curves is one."""
+        """The next or previous screen of all runs; a series or a plot of curves is one. Where the
+        same is asked for again at once, only the last screen is read."""
+        self._steps += step
+        app = self.app
+        if isinstance(app, TerminalApp) and app.terminal.follows(*STEPS):
+            return
+        steps, self._steps = self._steps, 0
+        entry = self.entry
+        for _ in range(abs(steps)):
+            entry = self._beside(entry, 1 if steps > 0 else -1)
+        if entry is not None and steps:
+            self.choose(entry, focus=True)
+            await self._arrival()
+
+    def _beside(self, entry: Entry | None, step: int) -> Entry | None:
+        """The next (1) or previous (-1) screen of all runs."""
         runs = [run for run in self.runs if run.entries]
         if not runs:
-            return
-        entry = self.entry
+            return None
         known = (i for i, run in enumerate(runs) if entry and run.ref == entry.ref)
         at = next(known, 0)
         here = stops(runs[at])
@@ -210,8 +226,7 @@ class BrowseScreen(ContentScreen):
         if not 0 <= place < len(here):
             here = stops(runs[(at + step) % len(runs)])
             place = 0 if step > 0 else -1
-        self.choose(here[place], focus=True)
-        await self._arrival()
+        return here[place]
 
     async def action_series(self, step: int) -> None:
         """From one map to the next of its series."""

@@ -92,15 +92,19 @@ class ContentScreen(Screen[None]):
         self._views: dict[str, Any] = {"cka": self.map}
         self._focus_next = False  # whether what is read next gets the keys
         self._untried: list[Entry] = []  # shown where the first result, not asked for, is broken
+        self._steps = 0  # screens to go on, when the last key that says so has come
         self._leaving = Event()
 
     # Reading, in worker threads
 
     def read(self, entry: Entry) -> None:
         """Read an entry in a thread; a later call for another entry makes this one moot."""
-        self.run_worker(
-            lambda: self.post_message(EntryRead(loading.load(entry))), thread=True, group="read"
-        )
+        self.run_worker(lambda: self._read(entry), thread=True, group="read")
+
+    def _read(self, entry: Entry) -> None:
+        """In the thread: nothing is read for which nobody waits any more, as in a burst of keys."""
+        if entry in (self.entry, self.second):
+            self.post_message(EntryRead(loading.load(entry)))
 
     def start_watching(self) -> None:
         """Follow the disk until the app ends."""
