@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import platform
 import sysconfig
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -85,6 +85,27 @@ def load_corpus(table: DataTable) -> Corpus:
             f"validation_share = {table.held_out}",
         )
     return Corpus(tuple(training), tuple(validation))
+
+
+def find_texts(table: DataTable, ids: Collection[str]) -> dict[str, str]:
+    """Texts of some documents by their ids, of files on this machine, read one after another.
+
+    Args:
+        table: which text.
+        ids: of the documents; those that are not there are left out.
+
+    Raises:
+        DataKeyError: the text is no local file, is not there, or not what the config says it is.
+    """
+    if table.source in ("few-nerd", "hf"):
+        raise DataKeyError("source", f"texts of {table.source!r} are read by a run only")
+    found: dict[str, str] = {}
+    for document in islice(_read(table), table.documents):
+        if document.id in ids:
+            found[document.id] = document.text
+        if len(found) == len(ids):
+            break
+    return found
 
 
 def _read(table: DataTable) -> Iterable[Document]:

@@ -1,8 +1,9 @@
 """Similarity of hidden states: HSIC, CKA, their uncertainty, and diagnostics of the layers.
 
-Tensors in, numbers out; no files.
+Tensors in, numbers out; no files. Names load on first use (PEP 562): what the terminal app needs of
+this package does without torch.
 """
 
-from engramcka.similarity.cka import cka_map
+import lazy_loader
 
-__all__ = ["cka_map"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

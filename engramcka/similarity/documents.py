@@ -6,6 +6,7 @@ Samples of one document are alike, so that they are no independent draws of the 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -129,6 +130,43 @@ def distinct_batches(documents: Ints, batch_size: int, seed: int, groups: Ints) 
     order = order[np.argsort(first[order], kind="stable")]
     dealt = _deal((members[document].tolist() for document in order), count, random)
     return [_sorted(batch, groups) for batch in dealt]
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Which samples are in which batch, and which of them are left out together."""
+
+    batches: list[Ints]
+    groups: Ints | None  # (samples,) jackknife group of each; None: batches are left out
+    over: str  # documents | samples | batches
+
+
+def draw(
+    n: int, batch_size: int, seed: int, documents: Ints | None, *, random: bool, across: bool
+) -> Draw:
+    """The batches of a minibatch map over n samples.
+
+    Args:
+        n: samples.
+        batch_size: samples of a batch at most.
+        seed: of the draw.
+        documents: (samples,) number of each sample's document; None: each has one of its own.
+        random: batches are drawn at random; else samples stay in order.
+        across: no two samples of one document are in a batch.
+    """
+    if not random:
+        return Draw(in_order(n, batch_size), None, "batches")
+    over = "samples" if documents is None else "documents"
+    if documents is None and batch_count(n, batch_size) >= ENOUGH_BATCHES:
+        return Draw(random_batches(n, batch_size, seed), None, "batches")
+    of_one = np.arange(n) if documents is None else documents
+    across = across and documents is not None
+    fewest = int(np.bincount(of_one).max()) if across else 1
+    batch = n // max(fewest, batch_count(n, batch_size))
+    groups = jackknife_groups(of_one, groups_left_out(batch))
+    if across:
+        return Draw(distinct_batches(of_one, batch_size, seed, groups), groups, over)
+    return Draw(random_batches(n, batch_size, seed, groups), groups, over)
 
 
 def one_a_document(documents: Ints, seed: int) -> Ints:

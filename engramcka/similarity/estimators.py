@@ -76,34 +76,11 @@ class Settings:
     on_progress: Progress | None
     share: Share
 
-
-@dataclass(frozen=True)
-class Draw:
-    """Which samples are in which batch, and which of them are left out together."""
-
-    batches: list[Ints]
-    groups: Ints | None  # (samples,) jackknife group of each; None: batches are left out
-    over: str  # documents | samples | batches
-
-
-def draw(n: int, settings: Settings) -> Draw:
-    """The batches of a minibatch map over n samples."""
-    size, seed, documents = settings.batch_size, settings.seed, settings.documents
-    if not settings.random:
-        return Draw(grouping.in_order(n, size), None, "batches")
-    over = "samples" if documents is None else "documents"
-    if documents is None and grouping.batch_count(n, size) >= grouping.ENOUGH_BATCHES:
-        return Draw(grouping.random_batches(n, size, seed), None, "batches")
-    of_one = np.arange(n) if documents is None else documents
-    across = settings.across and documents is not None
-    fewest = int(np.bincount(of_one).max()) if across else 1
-    batch = n // max(fewest, grouping.batch_count(n, size))
-    groups = grouping.jackknife_groups(of_one, grouping.groups_left_out(batch))
-    if across:
-        batches = grouping.distinct_batches(of_one, size, seed, groups)
-    else:
-        batches = grouping.random_batches(n, size, seed, groups)
-    return Draw(batches, groups, over)
+    def draw(self, n: int) -> grouping.Draw:
+        """The batches of a minibatch map over n samples."""
+        return grouping.draw(
+            n, self.batch_size, self.seed, self.documents, random=self.random, across=self.across
+        )
 
 
 class MinibatchEstimator:
@@ -122,7 +99,7 @@ class MinibatchEstimator:
 
     def estimate(self) -> Estimate:
         """Over all samples, and without each group of them."""
-        drawn = draw(self._y.n_samples, self._settings)
+        drawn = self._settings.draw(self._y.n_samples)
         portions = self._portions(drawn, self._settings.on_progress)
         total = _total(portions)
         self._estimated = total
@@ -146,13 +123,13 @@ class MinibatchEstimator:
         settings, made = self._settings, self._estimated
         assert made is not None
         if settings.shuffled is None:
-            drawn = draw(self._y.n_samples, settings)
+            drawn = settings.draw(self._y.n_samples)
         else:
             rows = grouping.one_a_document(settings.shuffled, settings.seed)
             if len(rows) < MIN_BATCH:
                 return None
             batches = grouping.random_batches(len(rows), settings.batch_size, settings.seed)
-            drawn = Draw([rows[batch] for batch in batches], None, "documents")
+            drawn = grouping.Draw([rows[batch] for batch in batches], None, "documents")
         place = settings.like.double() if made.redone else settings.like
         shuffled = minibatch_null(
             self._y, self._x, drawn.batches, self._bandwidths, settings.shuffles, place,
@@ -162,7 +139,7 @@ class MinibatchEstimator:
             made = _total(self._portions(drawn, None))
         return Null(shuffled, made.values[0])
 
-    def _portions(self, drawn: Draw, on_progress: Progress | None) -> list[Batch]:
+    def _portions(self, drawn: grouping.Draw, on_progress: Progress | None) -> list[Batch]:
         """Sums over runs of neighbouring batches."""
         settings = self._settings
         portions = batch_portions(len(drawn.batches), grouping.MAX_GROUPS)

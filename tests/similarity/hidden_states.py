@@ -1,24 +1,16 @@
 """Hidden states that are hard on a CKA estimator, arrays like a Zarr store's, and drawn batches."""
 
-from types import SimpleNamespace
-
 import ml_dtypes
 import numpy as np
 
-from engramcka.similarity.documents import document_numbers
-from engramcka.similarity.estimators import draw
+from engramcka.similarity.documents import document_numbers, draw
 
 
 def drawn(n, batch_size, seed=0, groups=None, pairs="across-documents"):
     """The batches that a map over these samples is made from, and what it leaves out together."""
     documents = None if groups is None else document_numbers(groups)
     across = pairs == "across-documents"
-    return draw(
-        n,
-        SimpleNamespace(
-            batch_size=batch_size, random=True, documents=documents, across=across, seed=seed
-        ),
-    )
+    return draw(n, batch_size, seed, documents, random=True, across=across)
 
 
 def layers(rng, n, widths, dtype=np.float32, shared=None):

@@ -36,7 +36,7 @@ TEXTS = ("abcdef", "   ", "a b", "▀▀▀▀", "─│", "漢字", "e\u0301tud
 
 @pytest.mark.parametrize("seed", range(5))
 def test_what_is_sent_gives_the_same_screen(seed: int) -> None:
-    """Random frames, also with characters of two cells and of none, and between them the unknown."""
+    """Random frames, also with characters of two cells and of none; now and then all is unknown."""
     choose = random.Random(seed)
     sent, whole, less = SentCells(), Screen(), Screen()
     for _ in range(300):
