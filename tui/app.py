@@ -273,6 +273,11 @@ _COMMANDS = (
     ("Export as PNG", "Write the result into RUN/figures", "app.export"),
     ("Export as ..", "Choose format, venue, width and ground", "app.export_dialog"),
     ("Compare", "With another map, side by side or subtracted", "screen.compare"),
+    (
+        "Samples of the cell",
+        "That make its similarity what it is, with their text",
+        "screen.samples",
+    ),
     ("Copy the value", "To the terminal's clipboard", "app.copy('value')"),
     ("Copy the row", "As tab-separated text", "app.copy('row')"),
     ("Copy the table", "As tab-separated text", "app.copy('table')"),

@@ -206,7 +206,8 @@ def _usual(values: Float, biased: bool) -> Float:
     Of features that are centred, rows of the Gram matrix sum to 0, and without the diagonal to
     minus the diagonal.
     """
-    n, own = len(values), np.einsum("ij,ij->i", values, values)
+    n = len(values)
+    own: Float = np.square(values).sum(axis=1)
     if biased:
         return own
     levels: Float = own / (n - 2) - own.sum() / (2 * (n - 1) * (n - 2))
@@ -258,7 +259,8 @@ class _Side:
             values /= np.sqrt((values**2).mean(axis=1, keepdims=True) + RMS_EPSILON)
         if self.mean is not None and self.factor is not None:
             values = (values - self.mean) * self.factor
-        return values if self.kept is None else values[:, self.kept]
+        kept: Float = values if self.kept is None else values[:, self.kept]
+        return kept
 
     def standardized(self) -> _Side:
         """Every dimension divided by its standard deviation; one that does not vary is 0."""

@@ -299,6 +299,15 @@ class ContentScreen(Screen[None]):
         entry = replace(found.entry, kind="cka", name=view.name_shown)
         return Loaded(entry, view.map, found.signature)
 
+    async def action_samples(self) -> None:
+        """The samples that make the cell under the cursor what it is."""
+        shown = self._map_shown(self.found) if isinstance(self.found, Loaded) else None
+        if shown is not None and not self.pair_shown:
+            from engramcka.tui.screens.samples import SamplesScreen
+
+            cursor = self.view_of(self.found.entry.kind).cursor  # type: ignore[union-attr]
+            await self.app.push_screen(SamplesScreen(shown.entry, shown.value, *cursor))
+
     def action_leave_compare(self) -> None:
         """Back to the first map, the cursor where it is."""
         single = self.view_of(self.found.entry.kind) if self.found else self.map

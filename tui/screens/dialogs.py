@@ -150,6 +150,7 @@ KEYS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
             ("shift+arrows  H J K L", "by five layers; also w b, page keys, ctrl+u ctrl+d"),
             ("0 $  g G", "first and last column, top and bottom row"),
             ("m", "to the highest similarity of the column"),
+            ("enter", "the samples that make the cell what it is, with their text"),
             ("a", "soft alignment curve on and off"),
             (",  .", "fewer or more rows averaged by the alignment"),
             ("c", "next palette; the last is shades without colour"),

@@ -26,6 +26,7 @@ class MapView(PanelView, HeatmapsView):
     """The screen of one map."""
 
     BINDINGS = [
+        Shortcut("enter", "screen.samples", "Samples"),
         Shortcut("d", "screen.compare", "Compare"),
         Shortcut("m", "maximum", "Column max", show=False),
         Shortcut("right_square_bracket", "screen.series(1)", "Later", show=False),

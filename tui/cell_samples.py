@@ -1,0 +1,239 @@
+"""From a cell of a map to the samples that make it what it is, with their text; in a worker.
+
+Reads the hidden states of two layers from the run's stores, a batch at a time, and the documents of
+the samples shown from the files that the run's config names. No torch.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engramcka.errors import EngramckaError, StoreError
+from engramcka.own_files import open_regular
+from engramcka.plain_text import clean, first_line, without_controls
+from engramcka.stores import layout, nodes
+from engramcka.tui.catalog import Entry
+
+if TYPE_CHECKING:
+    from engramcka.results import CkaMap
+    from engramcka.stores import ActivationStore
+
+SHOWN = 40  # samples with the largest terms
+AROUND = 400  # characters of a document on either side of a sample, at most
+TEXT_COLUMNS = ("token", "entity")  # of a sample table: what to call a sample
+
+
+class Stopped(Exception):
+    """Nobody waits for the samples any more."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """A sample in its text."""
+
+    before: str
+    text: str
+    after: str
+
+
+@dataclass(frozen=True)
+class ShownSample:
+    """One sample with its part of the cell's similarity."""
+
+    name: str  # its token with the entity that it is of, or its number
+    token: str
+    document: str
+    term: float  # of HSIC
+    share: float  # of the whole, with its sign
+    partner: str  # the sample with which it gives most
+    partner_share: float  # of the whole, what that pair gives this sample
+    span: Span | None  # None where the text is not known
+
+
+@dataclass(frozen=True)
+class CellSamples:
+    """The samples of a cell, those with the largest terms first."""
+
+    n_samples: int
+    similarity: float
+    samples: tuple[ShownSample, ...]
+    half: int  # how many of the largest positive terms make half of the whole; 0 for none
+    negative: float  # share of the whole that negative terms take off
+    no_text: str  # why texts are not shown; "" where they are
+
+
+Progress = Callable[[int, int], None]
+
+
+def cell_samples(
+    entry: Entry, cka: CkaMap, row: int, column: int, on_progress: Progress
+) -> CellSamples:
+    """The samples whose terms of a cell are largest.
+
+    Args:
+        entry: the map's.
+        cka: the map.
+        row: of the cell, from 0.
+        column: of the cell, from 0.
+        on_progress: called with (samples done, samples in all); what it raises ends the work.
+
+    Raises:
+        EngramckaError: the run does not keep the hidden states that the map was made from, or the
+            map is no sum over samples; one sentence.
+    """
+    import numpy as np
+
+    from engramcka.similarity.terms import map_terms
+
+    if cka.where:
+        raise StoreError(
+            f"the map is of samples where {cka.where}; only whole maps are taken apart"
+        )
+    y, x = (_store(entry, side) for side in ("y", "x"))
+    y_rows, x_rows = _common_rows(y, x)
+    layers = [
+        _layer(store, layer, rows)
+        for store, layer, rows in (
+            (y, cka.y_layers[row], y_rows),
+            (x, cka.x_layers[column], x_rows),
+        )
+    ]
+    table = {name: values[y_rows] for name, values in y.samples.items()}
+    documents = table.get("document") if cka.n_documents is not None else None
+    found = map_terms(cka, row, column, layers[0], layers[1], documents, on_progress)
+    chosen = found.largest(SHOWN).tolist()
+    texts, no_text = _texts(entry.ref.run, table, chosen)
+    shares = found.shares
+    shown = tuple(
+        ShownSample(
+            name=_name(table, sample),
+            token=repr(_cell(table, "token", sample)) if "token" in table else "",
+            document=_cell(table, "document", sample),
+            term=float(found.terms[sample]),
+            share=float(shares[sample]),
+            partner=_name(table, int(found.partner[sample])),
+            partner_share=float(found.partner_terms[sample] / found.hsic),
+            span=texts.get(sample),
+        )
+        for sample in chosen
+    )
+    falling = np.cumsum(np.sort(shares)[::-1])
+    half = int(np.searchsorted(falling, 0.5)) + 1 if found.hsic > 0 else 0
+    return CellSamples(
+        len(shares), found.similarity, shown, half, float(shares[shares < 0].sum()), no_text
+    )
+
+
+def _store(entry: Entry, side: str) -> ActivationStore:
+    """The hidden states that one side of a map was made from.
+
+    Raises:
+        StoreError: the run does not keep them.
+    """
+    from engramcka.stores import open_activations
+
+    inputs = nodes.read_group(entry.path, entry.path).get(layout.INPUTS, {})
+    wanted = inputs.get(side) if isinstance(inputs, dict) else None
+    folder = entry.ref.run / layout.ACTIVATIONS
+    try:
+        names = sorted(name for name in os.listdir(folder) if name.endswith(".zarr"))
+    except OSError:
+        names = []
+    for name in names if wanted else ():
+        try:
+            if nodes.read_group(folder / name, folder).get(layout.INPUTS) == wanted:
+                return open_activations(folder / name)
+        except StoreError:
+            continue
+    what = {"y": "rows", "x": "columns"}[side]
+    raise StoreError(
+        f"{folder}: the hidden states of the map's {what} are not kept here"
+        + ("" if names else " (there are none)")
+    )
+
+
+def _layer(store: ActivationStore, layer: int, rows: Any) -> Any:
+    found = store.layers.get(layer)
+    if found is None:
+        raise StoreError(f"{store.path}: there is no layer {layer} any more")
+    return found.take(rows)
+
+
+def _common_rows(y: ActivationStore, x: ActivationStore) -> tuple[Any, Any]:
+    """Rows of both stores that are the same samples, in the order of y's, as the map has them."""
+    from engramcka.data.samples import common_rows
+
+    try:
+        return common_rows(y.samples, x.samples)
+    except KeyError as error:
+        raise StoreError(f"{y.path}: its samples have no column {error}") from error
+
+
+def _texts(run: Path, table: Mapping[str, Any], chosen: list[int]) -> tuple[dict[int, Span], str]:
+    """Sample -> its text, and why some or all have none."""
+    if not {"document", "start", "end", "passage_start", "passage_end"} <= table.keys():
+        return {}, "the samples were imported without places in a text"
+    wanted = {_cell(table, "document", sample) for sample in chosen}
+    try:
+        texts = _read_texts(run / layout.CONFIG, wanted)
+    except EngramckaError as error:
+        return {}, clean(error)
+    except Exception as error:  # a text that others wrote may fail in any way
+        return {}, clean(first_line(error))
+    spans, other = {}, 0
+    for sample in chosen:
+        text = texts.get(_cell(table, "document", sample))
+        span = None if text is None else _span(table, sample, text)
+        if span is None:
+            other += 1
+        else:
+            spans[sample] = span
+    problem = f"the text has changed since: {other} of {len(chosen)} samples are not in it"
+    return spans, problem if other else ""
+
+
+def _read_texts(config: Path, documents: set[str]) -> dict[str, str]:
+    """Of the run's config only what says which text it is about."""
+    from engramcka.config import DataTable
+    from engramcka.data.corpora import find_texts
+
+    with open_regular(config) as file:
+        values = tomllib.loads(file.read().decode())
+    table = DataTable.model_validate_json(json.dumps(values.get("data", {}), default=str))
+    return find_texts(table, documents)
+
+
+def _span(table: Mapping[str, Any], sample: int, text: str) -> Span | None:
+    """A sample in its passage; None where another text stands there."""
+    start, end, first, last = (
+        int(table[name][sample]) for name in ("start", "end", "passage_start", "passage_end")
+    )
+    known = str(table["entity"][sample]) if "entity" in table else ""
+    start = min(start, end - len(known))  # of positions "all" it is a token's last character
+    inside = 0 <= first <= start < end <= last <= len(text)
+    if not inside or (known and text[start:end] != known):
+        return None
+    first, last = max(first, start - AROUND), min(last, end + AROUND)
+    return Span(_line(text[first:start]), _line(text[start:end]), _line(text[end:last]))
+
+
+def _line(text: str) -> str:
+    """A part of a text on one line; a blank at its ends stays."""
+    return without_controls(re.sub(r"\s+", " ", text))
+
+
+def _name(table: Mapping[str, Any], sample: int) -> str:
+    """A sample's token, and the entity that it is of; its number where neither is known."""
+    known = [_cell(table, column, sample)[:40] for column in TEXT_COLUMNS if column in table]
+    return " of ".join(map(repr, dict.fromkeys(known))) or f"sample {sample + 1}"
+
+
+def _cell(table: Mapping[str, Any], column: str, sample: int) -> str:
+    return clean(table[column][sample]) if column in table else ""
