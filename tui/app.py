@@ -183,6 +183,7 @@ class BrowseApp(App[None]):
         if self._undrawn is not None:
             undrawn, self._undrawn = self._undrawn, None
             undrawn.close()
+            self.screen.refresh()  # what was laid out meanwhile counts as drawn; few cells are sent
 
     async def _act(self, action: str) -> None:
         focused = self.browser.focused
