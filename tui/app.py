@@ -279,6 +279,7 @@ _COMMANDS = (
         "That make its similarity what it is, with their text",
         "screen.samples",
     ),
+    ("In words", "What the map is over, what it rests on, why warnings matter", "about"),
     ("Copy the value", "To the terminal's clipboard", "app.copy('value')"),
     ("Copy the row", "As tab-separated text", "app.copy('row')"),
     ("Copy the table", "As tab-separated text", "app.copy('table')"),

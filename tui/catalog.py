@@ -79,6 +79,7 @@ class RunFacts:
     ref: RunRef
     entries: tuple[Entry, ...]
     state: str  # "", "running", "finished", "failed" or "silent"
+    made: float = 0.0  # when its config was written, else its results; seconds, 0 where unknown
 
 
 def find_runs(paths: Sequence[Path]) -> list[RunRef]:
@@ -154,7 +155,17 @@ def facts(ref: RunRef, now: float | None = None) -> RunFacts:
     ]
     if is_regular(ref.log):
         entries.append(Entry(ref, "log"))
-    return RunFacts(ref, tuple(entries), run_state(ref.log, now))
+    return RunFacts(ref, tuple(entries), run_state(ref.log, now), _made(ref))
+
+
+def _made(ref: RunRef) -> float:
+    """When the run was made; this does not change while a job writes."""
+    for path in (ref.run / layout.CONFIG, ref.results / nodes.ZARR_JSON):
+        try:
+            return os.stat(path).st_mtime
+        except OSError:
+            continue
+    return 0.0
 
 
 def _names(folder: Path) -> Iterator[str]:

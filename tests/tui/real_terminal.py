@@ -22,7 +22,7 @@ from rich.cells import cell_len
 
 BROWSE = (sys.executable, "-m", "engramcka", "browse")
 QUIET = 1.0  # without a byte: the app waits
-SECONDS = 20  # for what takes a few, on a busy machine
+SECONDS = 100  # for what takes a few, on a busy machine
 FIRST_CELLS = "▀"
 
 

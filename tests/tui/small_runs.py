@@ -197,7 +197,7 @@ def make_full_run(path: Path) -> Path:
 
 async def until(pilot: Pilot[None], condition: Callable[[], bool]) -> None:
     """Wait for something that a worker brings about."""
-    ends = monotonic() + 15
+    ends = monotonic() + 60
     while monotonic() < ends:
         if condition():
             await pilot.pause()

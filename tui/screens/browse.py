@@ -12,6 +12,7 @@ from textual.containers import Horizontal, Vertical
 from textual.widget import Widget
 from textual.widgets import ContentSwitcher, Input, Static
 
+from engramcka.tui import loading
 from engramcka.tui.catalog import Entry, chosen_entry, named
 from engramcka.tui.driver import TerminalApp
 from engramcka.tui.loading import load_at_once
@@ -54,6 +55,7 @@ class BrowseScreen(ContentScreen):
         Shortcut("B", "runs", "Runs", show=False),
         Shortcut(STEPS[0], "step(1)", "Next", show=False),
         Shortcut(",".join(STEPS[1:]), "step(-1)", "Previous", show=False),
+        Shortcut("o", "order", "Newest first", show=False),
         Shortcut("slash", "find", "Find"),
         Shortcut("e", "app.export", "Export"),
         Shortcut("E", "app.export_dialog", "Export as", show=False),
@@ -73,7 +75,7 @@ class BrowseScreen(ContentScreen):
         with Horizontal(id="body"):
             with Vertical(id="runs"):
                 yield RunTree(id="tree")
-                yield FindField(placeholder="find", id="find", compact=True)
+                yield FindField(placeholder="name kind: model: date:", id="find", compact=True)
             with Vertical(id="content"), ContentSwitcher(initial="message", id="views"):
                 yield Static("", id="message", markup=False)
                 yield self.map
@@ -171,6 +173,17 @@ class BrowseScreen(ContentScreen):
                 self.choose(entry)
 
     # Keys
+
+    def action_order(self) -> None:
+        """List the runs by name, or the newest first."""
+        self.newest_first = not self.newest_first
+        by_name = self.in_order(self.runs)
+        if not self.newest_first:
+            by_name = tuple(loading.poll(self.paths, self.runs))
+        self.runs = by_name
+        self.query_one(RunTree).set_facts(self.runs)
+        how = "the newest first" if self.newest_first else "by name"
+        self.notify(f"Runs: {how}", markup=False, timeout=2)
 
     def action_switch(self) -> None:
         """From the runs to the result and back."""

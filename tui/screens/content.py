@@ -17,7 +17,7 @@ from textual.widgets import ContentSwitcher, Input, Static
 
 from engramcka.plain_text import clean
 from engramcka.tui import loading, titles
-from engramcka.tui.catalog import Entry, facts, signature
+from engramcka.tui.catalog import Entry, RunFacts, facts, signature
 from engramcka.tui.exporting import Exportable, ExportPart
 from engramcka.tui.loading import PAUSE, Broken, Loaded
 from engramcka.tui.messages import (
@@ -92,6 +92,8 @@ class ContentScreen(Screen[None]):
         self._views: dict[str, Any] = {"cka": self.map}
         self._focus_next = False  # whether what is read next gets the keys
         self._untried: list[Entry] = []  # shown where the first result, not asked for, is broken
+        self.newest_first = False
+        self.marked: Entry | None = None  # a map of the tree that is to be compared with the next
         self._steps = 0  # screens to go on, when the last key that says so has come
         self._leaving = Event()
 
@@ -119,12 +121,16 @@ class ContentScreen(Screen[None]):
 
     def poll_once(self) -> None:
         """Compare the disk with the screen; in the watching thread."""
-        runs = loading.poll(self.paths, self.runs)
+        runs = self.in_order(loading.poll(self.paths, self.runs))
         if runs != self.runs:
             self.post_message(RunsChanged(runs))
         for found in (self.found, self.other):
             if found is not None and signature(found.entry) != found.signature:
                 self.post_message(EntryChanged(found.entry))
+
+    def in_order(self, runs: Sequence[RunFacts]) -> tuple[RunFacts, ...]:
+        """The runs as they are listed: by name, or the newest first."""
+        return tuple(sorted(runs, key=lambda run: -run.made) if self.newest_first else runs)
 
     # Views
 
@@ -159,10 +165,13 @@ class ContentScreen(Screen[None]):
 
     def on_entry_chosen(self, message: EntryChosen) -> None:
         """The tree's cursor is on an entry."""
+        if message.entry == self.entry and not message.focus:
+            return  # it was put there for what is on screen, or is about to be
         self.choose(message.entry, message.focus)
 
     async def on_entry_read(self, message: EntryRead) -> None:
         """Put what was read on the screen, unless the user has gone on."""
+        self.query_one(RunTree).mark(message.found.entry, isinstance(message.found, Broken))
         if message.found.entry == self.second:
             self.other = message.found
         elif message.found.entry == self.entry:
@@ -231,7 +240,10 @@ class ContentScreen(Screen[None]):
     def _title(self) -> None:
         entry = self.entry
         left = f"engramcka  {clean(entry.ref.run)}" if entry else "engramcka"
-        line = titles.header_line(left, titles.header_facts(self.found), self.size.width)
+        right = titles.header_facts(self.found)
+        if entry is not None and (self.has_class("-small") or self.has_class("-low")):
+            left, right = self._named(), "? keys"  # there is no border and no line of keys
+        line = titles.header_line(left, right, self.size.width)
         self.query_one("#header", Static).update(line)
         content = self.query_one("#content")
         content.border_title = titles.border_text(self._named()) if entry else None
@@ -248,12 +260,15 @@ class ContentScreen(Screen[None]):
         """The view on screen says something else."""
         message.stop()
         if self.entry is not None:
-            self.query_one("#content").border_title = titles.border_text(self._named())
+            self._title()
 
     # Two maps
 
     async def action_compare(self) -> None:
-        """Choose a second map, and show both."""
+        """Choose a second map, and show both; in the tree the one under the cursor."""
+        if isinstance(self.focused, RunTree):
+            self._mark_to_compare()
+            return
         others = [e for run in self.runs for e in by_step(run.entries) if e.kind == "cka"]
         shown = self._map_shown(self.found) if isinstance(self.found, Loaded) else None
         others = [entry for entry in others if shown is None or entry != shown.entry]
@@ -266,6 +281,22 @@ class ContentScreen(Screen[None]):
 
             await self.app.push_screen(ChooseScreen("compare with", others), self._compare_with)
 
+    def _mark_to_compare(self) -> None:
+        """The first of two maps, or the second, which is then shown with the first."""
+        node = self.query_one(RunTree).cursor_node
+        entry = node.data if node is not None and isinstance(node.data, Entry) else None
+        if entry is None or entry.kind != "cka":
+            self.notify("Two maps can be compared; this is none.", markup=False)
+        elif self.marked is None or self.marked == entry:
+            self.marked = entry
+            name = clean(f"{entry.ref.label}  {entry.name}")
+            self.notify(f"d on another map compares {name} with it", markup=False, timeout=4)
+        else:
+            first, self.marked = self.marked, None
+            self.action_content()  # what the tree's cursor passes on its way is not wanted
+            self.choose(first, focus=True)
+            self._compare_with(entry)
+
     def _compare_with(self, entry: Entry | None) -> None:
         if entry is not None:
             self.second = entry
@@ -275,6 +306,8 @@ class ContentScreen(Screen[None]):
         """Both maps, if there are two."""
         found, other = self.found, self.other
         if self.second is None or other is None or other.entry != self.second:
+            return
+        if found is not None and found.entry != self.entry:  # still that of before
             return
         if isinstance(other, Broken):
             self.notify(other.sentence, severity="error", markup=False)

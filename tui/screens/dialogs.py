@@ -15,6 +15,7 @@ from textual.widgets.option_list import Option
 
 from engramcka.plain_text import clean
 from engramcka.tui.catalog import Entry
+from engramcka.tui.titles import border_text
 from engramcka.tui.widgets.key_bar import Prompt, Shortcut
 
 SHOWN = 200  # entries at once; typing finds the rest
@@ -131,7 +132,9 @@ KEYS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
         (
             ("tab", "from the runs to the result and back"),
             ("n  N", "next and previous result"),
-            ("/", "find a result by parts of its name"),
+            ("/", "find by parts of names, kind:cka model:smol date:2026-11 state:failed"),
+            ("o", "runs by name, or the newest first"),
+            ("d  in the runs", "on one map, then on another: compare them"),
             ("B", "show or hide the runs"),
             ("e", "write the result as a PNG into RUN/figures"),
             ("E", "the same with what, format, width to choose, and a preview"),
@@ -150,6 +153,7 @@ KEYS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
             ("shift+arrows  H J K L", "by five layers; also w b, page keys, ctrl+u ctrl+d"),
             ("0 $  g G", "first and last column, top and bottom row"),
             ("m", "to the highest similarity of the column"),
+            ("i", "the map and the cell in words; why its warnings matter"),
             ("enter", "the samples that make the cell what it is, with their text"),
             ("a", "soft alignment curve on and off"),
             (",  .", "fewer or more rows averaged by the alignment"),
@@ -202,6 +206,27 @@ def keys_table() -> Table:
         for key, what in keys:
             table.add_row(Text(f"  {key}", "bold"), Text(what))
     return table
+
+
+class AboutScreen(ModalScreen[None]):
+    """Headings with sentences; what a result means in words."""
+
+    BINDINGS = [Shortcut("escape,q,i,enter", "dismiss", "Close")]
+
+    def __init__(self, title: str, page: Sequence[tuple[str, str]]) -> None:
+        super().__init__()
+        self._title, self._page = title, page
+
+    def compose(self) -> ComposeResult:
+        """The paragraphs in a box that scrolls."""
+        text = Text(end="")
+        for heading, sentences in self._page:
+            text.append(f"{heading}\n", "bold")
+            text.append(f"{sentences}\n\n")
+        with VerticalScroll(id="about") as box:
+            box.border_title = border_text(self._title)
+            box.border_subtitle = "esc closes"
+            yield Static(text, id="about-text")
 
 
 class HelpScreen(ModalScreen[None]):

@@ -5,22 +5,29 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from math import isfinite
 from typing import Any
 
+import numpy as np
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.containers import VerticalScroll
 from textual.widgets import Static
 
 from engramcka.plain_text import clean
+from engramcka.tui import readout
 from engramcka.tui.terminal import Capabilities, cut, fixed
 from engramcka.tui.widgets.key_bar import Shortcut
+from engramcka.tui.widgets.panel import SPARKS
 
 _BAR = 16  # characters of a progress bar
 _SHOWN_EVENTS = 400
+_FEWEST = 3  # losses that are drawn as a curve
+_LOSS = re.compile(r"\bloss (-?[0-9.]+(?:e[-+]?[0-9]+)?)\b")
 _MARKS = {"done": "✓", "failed": "✗", "progress": "▸", "start": "▸"}
 
 
@@ -37,6 +44,7 @@ class TaskState:
     seconds: float | None
     info: str
     rate: float = 0.0  # units a second since the first count of the task; 0 where unknown
+    losses: tuple[float, ...] = ()  # that its progress told, in order
 
     @property
     def share(self) -> float:
@@ -62,21 +70,26 @@ def task_states(events: Sequence[dict[str, Any]]) -> list[TaskState]:
     """Every task of the last run in the log, in the order of their starts."""
     latest: dict[tuple[str, str], TaskState] = {}
     begun: dict[tuple[str, str], tuple[float, float]] = {}  # time of the first count, and the count
+    losses: dict[tuple[str, str], list[float]] = {}
     for event in events:
         if event.get("event") == "run":
             latest.clear()
             begun.clear()
+            losses.clear()
         if "stage" in event and "name" in event and event.get("event") in _MARKS:
             key = (clean(event["stage"]), clean(event["name"]))
             found, at = _task_state(key, event), _seconds(event.get("time"))
             if event["event"] == "start":
                 begun.pop(key, None)
+                losses.pop(key, None)
+            if told := _LOSS.search(found.info):
+                losses.setdefault(key, []).append(float(told[1]))
             if "done" in event:  # a start does not say where a task that goes on begins
                 begun.setdefault(key, (at, found.done))
             first, done = begun.get(key, (at, found.done))
             if at > first and found.done > done:
                 found = replace(found, rate=(found.done - done) / (at - first))
-            latest[key] = found
+            latest[key] = replace(found, losses=tuple(losses.get(key, ())))
     return list(latest.values())
 
 
@@ -115,9 +128,20 @@ def task_line(task: TaskState, width: int, name_width: int = 34) -> str:
     left, speed = task.seconds_left, ""
     if left is not None:
         took, speed = f"{duration(left)} left", f"{task.rate:.3g} {task.unit}/s"
-    rest = "  ".join(part for part in (count, took, speed, task.info) if part)
+    curve = loss_curve(task.losses) if width >= 60 else ""
+    rest = "  ".join(part for part in (count, took, speed, curve, task.info) if part)
     name = fixed(f"{task.stage} {task.name}", name_width)
     return cut(f"{_MARKS[task.event]} {bar} {name} {rest}".rstrip(), width)
+
+
+def loss_curve(losses: Sequence[float]) -> str:
+    """Losses as a sparkline from lowest to highest; "" for fewer than three, or all alike."""
+    there = [loss for loss in losses if isfinite(loss)]
+    low, high = min(there, default=0.0), max(there, default=0.0)
+    if len(there) < _FEWEST or low == high:
+        return ""
+    heights = readout.spark_levels(np.array(losses) - low, _BAR, high - low)
+    return "".join("?" if h == readout.MISSING else SPARKS[max(h, 1)] for h in heights)
 
 
 def duration(seconds: float) -> str:

@@ -26,7 +26,8 @@ class MapView(PanelView, HeatmapsView):
     """The screen of one map."""
 
     BINDINGS = [
-        Shortcut("enter", "screen.samples", "Samples"),
+        Shortcut("enter", "screen.samples", "Samples", key_display="enter"),
+        Shortcut("i", "about", "In words"),
         Shortcut("d", "screen.compare", "Compare"),
         Shortcut("m", "maximum", "Column max", show=False),
         Shortcut("right_square_bracket", "screen.series(1)", "Later", show=False),
@@ -143,6 +144,15 @@ class MapView(PanelView, HeatmapsView):
         """Draw with colours from one value to another."""
         if ends is not None:
             self.heatmap.set_cell_style(replace(self.heatmap.cell_style, low=ends[0], high=ends[1]))
+
+    async def action_about(self) -> None:
+        """The map and the cell under the cursor in words."""
+        from engramcka.tui.explained import about
+        from engramcka.tui.screens.dialogs import AboutScreen
+
+        if self.map is not None:
+            page = about(self.map, *self.cursor)
+            await self.app.push_screen(AboutScreen(readout.place(self.map, *self.cursor), page))
 
     def action_neighbours(self, more: int) -> None:
         """Average the alignment over one row more or fewer."""

@@ -13,7 +13,7 @@ from engramcka.tui import readout
 from engramcka.tui.terminal import fixed
 from engramcka.tui.widgets.canvas import Canvas, Line
 
-_SPARKS = " ▁▂▃▄▅▆▇█"
+SPARKS = " ▁▂▃▄▅▆▇█"
 
 LABEL_WIDTH = 9
 SPARK_WIDTH = 12
@@ -80,7 +80,7 @@ class DetailsPanel(TextLines):
 
     def profile(self, label: str, heights: Sequence[int], ascii_only: bool) -> Line:
         """A sparkline of a row or a column."""
-        shades = palettes.ASCII_SHADES if ascii_only else _SPARKS
+        shades = palettes.ASCII_SHADES if ascii_only else SPARKS
         marks = {readout.NEGATIVE: "\N{MINUS SIGN}", readout.MISSING: "?"}
         return self.pair(label, "".join(marks.get(h) or shades[h] for h in heights))
 

@@ -12,6 +12,7 @@ from textual.widgets.tree import TreeNode
 
 from engramcka.plain_text import clean
 from engramcka.tui.catalog import Entry, RunFacts, series_of
+from engramcka.tui.filters import matching
 from engramcka.tui.messages import EntryChosen
 from engramcka.tui.terminal import shorten
 from engramcka.tui.widgets.key_bar import Shortcut
@@ -32,6 +33,7 @@ class RunTree(Tree[Data]):
         Shortcut("k", "cursor_up", show=False),
         Shortcut("l,right", "open", "Open", show=False),
         Shortcut("h,left", "close", "Close", show=False),
+        Shortcut("d", "screen.compare", "Compare"),
         Shortcut("g,home", "scroll_home", show=False),
         Shortcut("G,end", "scroll_end", show=False),
     ]
@@ -45,6 +47,7 @@ class RunTree(Tree[Data]):
         self._runs: dict[Path, RunFacts] = {}  # by the path of their results
         self.pattern = ""
         self._opened: set[Data | None] = set()
+        self._broken: set[Entry] = set()
 
     def set_facts(self, facts: Sequence[RunFacts]) -> None:
         """Show these runs; nodes that are still there keep their place, state and cursor."""
@@ -59,6 +62,21 @@ class RunTree(Tree[Data]):
         """Show only entries whose run and name have all words of the pattern."""
         self.pattern = pattern
         self._sync()
+
+    def mark(self, entry: Entry, broken: bool) -> None:
+        """Say at an entry whether it could be read."""
+        if broken == (entry in self._broken):
+            return
+        (self._broken.add if broken else self._broken.discard)(entry)
+        for node in _below(self.root):
+            if node.data == entry:
+                node.set_label(self._entry_label(entry, entry.name))
+
+    def _entry_label(self, entry: Entry, name: str) -> Text:
+        label = _label(name)
+        if entry in self._broken:
+            label.append(" [broken]", Style(italic=True, bold=True, color="red"))
+        return label
 
     def first_match(self) -> Entry | None:
         """The first entry that the filter leaves."""
@@ -131,7 +149,10 @@ class RunTree(Tree[Data]):
     def _run_label(self, run: RunFacts) -> Text:
         label = Text(clean(run.ref.label) or "?", end="", no_wrap=True)
         if run.state in ("running", "failed", "silent"):
-            label.append(f" [{run.state}]", Style(italic=True, bold=run.state == "running"))
+            colour = {"running": "green", "failed": "red"}.get(run.state)
+            label.append(
+                f" [{run.state}]", Style(italic=True, bold=colour is not None, color=colour)
+            )
         return label
 
     def _fill(self, node: TreeNode[Data]) -> None:
@@ -151,7 +172,7 @@ class RunTree(Tree[Data]):
                 )
             inside = series_of(entry) if entry.kind == "cka" else None
             if inside is None:
-                kinds[entry.kind].add_leaf(_label(entry.name), data=entry)
+                kinds[entry.kind].add_leaf(self._entry_label(entry, entry.name), data=entry)
                 continue
             name, step = inside
             if name not in series:
@@ -236,14 +257,3 @@ def _below(node: TreeNode[Data]) -> Iterable[TreeNode[Data]]:
     for child in node.children:
         yield child
         yield from _below(child)
-
-
-def matching(run: RunFacts, pattern: str) -> list[Entry]:
-    """The entries of a run whose names have all words of the pattern, in any case."""
-    words = pattern.lower().split()
-    label = clean(run.ref.label).lower()
-    return [
-        entry
-        for entry in run.entries
-        if all(word in f"{label} {entry.kind}/{clean(entry.name).lower()}" for word in words)
-    ]
