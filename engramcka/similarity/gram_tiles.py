@@ -331,6 +331,6 @@ def collect(columns: torch.Tensor, along: torch.Tensor, degrees: int) -> Moments
         along: (layers, samples) features along the leading directions.
         degrees: degrees of freedom that this block adds.
     """
-    totals = columns.to(torch.float64, copy=True)  # the memory may be used again
     lengths = along.square().sum(1).double()
-    return Moments(degrees, totals.cpu().numpy(), lengths.cpu().numpy())
+    whole = torch.cat([columns.double(), lengths]).cpu().numpy()  # a copy, and one for both
+    return Moments(degrees, whole[: len(columns)], whole[len(columns) :])

@@ -167,11 +167,11 @@ class Layers:
 
     def values(self, index: int, start: int, stop: int, like: torch.Tensor) -> torch.Tensor:
         """Samples start to stop of one layer, scaled, in the dtype and on the device of like."""
-        return self._changed(index, self.read(index, start, stop).to(like))
+        return self._changed(index, _sent(self.read(index, start, stop), like))
 
     def values_at(self, index: int, samples: Ints, like: torch.Tensor) -> torch.Tensor:
         """`read_at`, scaled, in the dtype and on the device of like."""
-        return self._changed(index, self.read_at(index, samples).to(like))
+        return self._changed(index, _sent(self.read_at(index, samples), like))
 
     def hold(self, samples: Ints) -> None:
         """Read these samples of every layer that is not in memory, for `gather`.
@@ -227,7 +227,7 @@ class Layers:
         if array.dtype == out.dtype and array.device == out.device and not self._alters(index):
             torch.index_select(array, 0, rows, out=out)
         else:
-            out.copy_(self._changed(index, array.index_select(0, rows).to(out)))
+            out.copy_(self._changed(index, _sent(array.index_select(0, rows), out)))
 
     def keep(self, samples: Ints) -> Self:
         """The same without every sample, of those kept so far, that is not named; in this order.
@@ -326,6 +326,16 @@ class Layers:
         return next((device for device in devices if device.type != "cpu"), None) or (
             devices[0] if devices else None
         )
+
+
+def _sent(block: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """A block of the dtype and on the device of like.
+
+    To a GPU it goes as it is, from pinned memory, and is widened there: the host does not wait.
+    """
+    if like.is_cuda and not block.is_cuda:
+        block = block.pin_memory().to(like.device, non_blocking=True)
+    return block.to(like)
 
 
 def _checked_dtype(array: Any, dtype: str, name: str) -> tuple[Any, str]:

@@ -18,6 +18,7 @@ import torch
 
 from engramcka.errors import ComparisonError
 from engramcka.ram import GIB, free_bytes
+from engramcka.results import Float
 from engramcka.similarity import hsic
 from engramcka.similarity.documents import Ints
 from engramcka.similarity.gram_strips import Filled, GramSums, Workspace, workspace_bytes
@@ -121,20 +122,27 @@ class Minibatch:
         counts = np.array([float(n), *(float(n - c) for c in np.diff(edges))][: len(sums.own)])
         with np.errstate(invalid="ignore", divide="ignore"):
             values = hsic.combine(pairs, hsic.unbiased(counts))
-        return Batch(values[place], moments, self._outliers(samples, filled, sums), redone=False)
+        outliers = self._outliers(samples, filled, sums, pairs.own[0])
+        return Batch(values[place], moments, outliers, redone=False)
 
-    def _outliers(self, samples: Ints, filled: Filled, sums: GramSums) -> Outliers:
-        """The samples far from their layer's centre; distances are from the batch's mean."""
+    def _outliers(self, samples: Ints, filled: Filled, sums: GramSums, own: Float) -> Outliers:
+        """The samples far from their layer's centre; distances are from the batch's mean.
+
+        Args:
+            samples: of the batch.
+            filled: of the batch.
+            sums: of the batch.
+            own: (layers,) inner product of each Gram matrix with itself.
+        """
         far = sums.lengths + 2 * sums.shifted + filled.shifts[:, None]
-        massive = far > self._limits.to(far)[:, None]
+        massive = (far > self._limits.to(far)[:, None]).cpu().numpy()
         distances, rows = filled.farthest.cpu().numpy()
-        linear = sums.own[0].cpu().numpy() if self.bandwidths is None else np.full(len(far), np.nan)
         return Outliers(
             distances,
             rows,
-            linear,
-            massive.sum(1).double().cpu().numpy(),
-            np.sort(samples[massive.any(0).cpu().numpy()]),
+            own.copy() if self.bandwidths is None else np.full(len(far), np.nan),
+            massive.sum(1).astype(np.float64),
+            np.sort(samples[massive.any(0)]),
             len(samples),
         )
 
@@ -142,7 +150,7 @@ class Minibatch:
     def _limits(self) -> torch.Tensor:
         """(layers,) squared distance from the centre from which a sample is massive."""
         distances = torch.tensor([*self.y.distances, *self.x.distances], dtype=torch.float64)
-        return (FAR * distances).square()
+        return (FAR * distances).square().to(self.like.device)
 
     def _edges(self, samples: Ints) -> tuple[tuple[int, ...], Ints]:
         """First sample of each group that a batch has, and which set of samples each group leaves.

@@ -206,3 +206,24 @@ def test_a_map_has_the_cpu_s_numbers(options: dict[str, Any]) -> None:
         found = cka_map(y, x, batch_size=100, device="cuda", **options)
     assert gpu.kernels > 100
     np.testing.assert_allclose(found.similarity, expected.similarity, atol=1e-6)
+
+
+def test_a_map_is_sent_16_bits_and_does_not_wait_for_each_layer() -> None:
+    """What a batch costs, by the difference between 12 batches and 6."""
+    generator = torch.Generator().manual_seed(0)
+    sides = [
+        [torch.randn(1200, 24, generator=generator).bfloat16() for _ in range(30)] for _ in range(2)
+    ]
+    found = []
+    with PretendedGpu() as gpu:
+        for count in (600, 1200):
+            gpu.reset()
+            cka_map(
+                *[[layer[:count] for layer in side] for side in sides],
+                batch_size=100, batches="in-order", device="cuda",
+            )  # fmt: skip
+            found.append((gpu.waits, gpu.kernels, gpu.copied["to gpu"]))
+    waits, kernels, sent = ((large - small) / 6 for small, large in zip(*found, strict=True))
+    assert waits <= 5, gpu.places
+    assert kernels <= 480
+    assert sent == 60 * 100 * 24 * 2  # each layer once, in its own dtype
