@@ -103,7 +103,7 @@ class HeatmapsView(Widget, can_focus=True):
         Shortcut("G", "row(0)", "Bottom row", show=False),
         Shortcut("a", "alignment", "Alignment"),
         Shortcut("c", "palette", "Colours"),
-        Shortcut("v", "numbers", "Values"),
+        Shortcut("v", "numbers", "Values", show=False),
         Shortcut("z,plus,equals_sign", "zoom(1)", "Zoom"),
         Shortcut("Z,minus", "zoom(-1)", "Zoom out", show=False),
     ]
