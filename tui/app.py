@@ -236,10 +236,14 @@ class BrowseApp(App[None]):
         if subject is None:
             self.notify(NO_FIGURE, severity="warning", markup=False)
             return
-        await self.push_screen(
-            ExportScreen(subject, self.capabilities),
-            lambda export: self.export(subject, export) if export else None,
-        )
+
+        def write(export: Export | None) -> None:
+            if export is not None:
+                self.browser.export_folder = export.folder
+                self.export(subject, export)
+
+        folder = self.browser.export_folder
+        await self.push_screen(ExportScreen(subject, self.capabilities, folder), write)
 
     def export(self, subject: Exportable | None, export: Export) -> None:
         """Write a subject, in a worker; a toast says where it went."""

@@ -33,6 +33,7 @@ class Export:
     venue: str = "plain"
     width: str = "column"
     dark: bool = False
+    folder: str = ""  # where it is written; "" for the run's figures
 
 
 @dataclass(frozen=True)
@@ -75,12 +76,14 @@ def free_path(folder: Path, stem: str, extension: str) -> Path:
 
 
 def write(subject: Exportable, export: Export) -> Path:
-    """Draw into a new file: of the run's figures, or where that cannot be written to (the run of
-    somebody else, a read-only disk) of the current folder.
+    """Draw into a new file of the folder asked for; else of the run's figures, or where that cannot
+    be written to (the run of somebody else, a read-only disk) of the current folder.
 
     Raises:
         EngramckaError: it cannot be drawn, or neither folder can be written to.
     """
+    if export.folder:
+        return _write_into(Path(export.folder).expanduser(), subject, export)
     folder = subject.entry.ref.figures
     try:
         return _write_into(folder, subject, export)

@@ -28,6 +28,7 @@ class Session:
     theme: str = ""
     row: int = 0
     column: int = 0
+    export_folder: str = ""  # where figures were written last, if asked for in the dialog
 
 
 def state_file(environ: Mapping[str, str] = os.environ) -> Path:

@@ -305,4 +305,5 @@ class BrowseScreen(ContentScreen):
             theme=self.app.theme,
             row=row,
             column=column,
+            export_folder=self.export_folder,
         )

@@ -93,6 +93,7 @@ class ContentScreen(Screen[None]):
         self._focus_next = False  # whether what is read next gets the keys
         self._untried: list[Entry] = []  # shown where the first result, not asked for, is broken
         self.newest_first = False
+        self.export_folder = session.export_folder
         self.marked: Entry | None = None  # a map of the tree that is to be compared with the next
         self._steps = 0  # screens to go on, when the last key that says so has come
         self._leaving = Event()

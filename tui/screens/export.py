@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from rich.text import Text
 from textual import events
 from textual.app import ComposeResult
-from textual.containers import Vertical
+from textual.containers import Horizontal, Vertical
 from textual.message import Message
 from textual.screen import ModalScreen
+from textual.suggester import Suggester
 from textual.timer import Timer
 from textual.widget import Widget
+from textual.widgets import Static
 
 from engramcka.figures.options import VENUES, WIDTHS
 from engramcka.plain_text import clean
 from engramcka.tui import exporting
 from engramcka.tui.exporting import Export, Exportable
 from engramcka.tui.terminal import Capabilities
-from engramcka.tui.widgets.key_bar import Shortcut
+from engramcka.tui.widgets.key_bar import Prompt, Shortcut
 from engramcka.tui.widgets.preview import Pixels, Preview, pixels_of
 
 LEAST = 4  # lines of a preview that is worth drawing
@@ -89,6 +93,38 @@ class Choice(Widget, can_focus=True):
             x += len(answer) + 2
 
 
+class Folders(Suggester):
+    """Completes the name of a folder that is there; the right arrow takes it."""
+
+    def __init__(self) -> None:
+        super().__init__(use_cache=False, case_sensitive=True)
+
+    async def get_suggestion(self, value: str) -> str | None:
+        """The first folder by name that begins so."""
+        above, _, begun = value.rpartition("/")
+        place = Path(f"{above}/" if "/" in value else ".").expanduser()
+        try:
+            with os.scandir(place) as found:
+                names = sorted(one.name for one in found if one.is_dir())
+        except (OSError, ValueError, RuntimeError):
+            return None
+        known = [name for name in names if name.startswith(begun) and name.isprintable()]
+        known = [name for name in known if begun or not name.startswith(".")]
+        head = f"{above}/" if "/" in value else ""
+        return f"{head}{known[0]}/" if known and value else None
+
+
+class FolderField(Prompt):
+    """Where the figure goes."""
+
+    DEFAULT_CSS = "FolderField { width: 1fr; }"
+
+    BINDINGS = [
+        Shortcut("up", "app.focus_previous", show=False),
+        Shortcut("down", "app.focus_next", show=False),
+    ]
+
+
 @dataclass
 class Previewed(Message):
     """A preview was drawn, or could not be."""
@@ -106,8 +142,9 @@ class ExportScreen(ModalScreen[Export | None]):
         Shortcut("escape,q", "dismiss", "Close"),
     ]
 
-    def __init__(self, subject: Exportable, capabilities: Capabilities) -> None:
+    def __init__(self, subject: Exportable, capabilities: Capabilities, folder: str = "") -> None:
         super().__init__()
+        self._folder = folder
         self.subject, self.capabilities = subject, capabilities
         self._timer: Timer | None = None
 
@@ -115,13 +152,19 @@ class ExportScreen(ModalScreen[Export | None]):
         """The questions in a box, the figure below them."""
         with Vertical(id="export") as box:
             box.border_title = "export a figure"
-            box.border_subtitle = "enter writes into the run's figures, esc closes"
+            box.border_subtitle = "enter writes, esc closes"
             if len(self.subject.parts) > 1:
                 yield Choice("figure", [part.name for part in self.subject.parts], id="part")
             yield Choice("format", self.subject.formats, id="format")
             yield Choice("venue", VENUES, id="venue")
             yield Choice("width", WIDTHS, id="width")
             yield Choice("ground", ("light", "dark"), id="ground")
+            with Horizontal(id="folder-line"):
+                yield Static(f"{'folder':<{_LABEL}}", id="folder-label")
+                yield FolderField(
+                    self._folder, placeholder="the run's figures", compact=True, id="folder",
+                    suggester=Folders(), select_on_focus=False,
+                )  # fmt: skip
             yield Preview(self.capabilities, id="preview")
 
     def on_mount(self) -> None:
@@ -134,8 +177,13 @@ class ExportScreen(ModalScreen[Export | None]):
         found = {str(choice.id): choice.answer for choice in self.query(Choice)}
         return Export(
             found.get("part", ""), found["format"], found["venue"], found["width"],
-            found["ground"] == "dark",
+            found["ground"] == "dark", self.query_one(FolderField).value.strip(),
         )  # fmt: skip
+
+    @property
+    def _figure(self) -> Export:
+        """What the preview shows, wherever it is to be written."""
+        return replace(self.answers, folder="")
 
     def on_choice_changed(self) -> None:
         """Draw again, when no other answer follows at once."""
@@ -144,14 +192,14 @@ class ExportScreen(ModalScreen[Export | None]):
         self._timer = self.set_timer(PAUSE, self._draw)
 
     def _draw(self) -> None:
-        preview, export = self.query_one(Preview), self.answers
+        preview, export = self.query_one(Preview), self._figure
         if preview.size.height >= LEAST:
             preview.say("drawing ..")
             self.run_worker(lambda: self._preview(export), thread=True, group="preview")
 
     def _preview(self, export: Export) -> None:
         """Draw the figure as a picture, in a thread of its own."""
-        if export != self.answers:
+        if export != self._figure:
             return
         try:
             pixels = pixels_of(exporting.preview(self.subject, export))
@@ -161,13 +209,14 @@ class ExportScreen(ModalScreen[Export | None]):
 
     def on_previewed(self, message: Previewed) -> None:
         """Show it, unless something else is asked for by now."""
-        if message.export != self.answers:
+        if message.export != self._figure:
             return
         if message.pixels is None:
             self.query_one(Preview).say(message.sentence)
         else:
             self.query_one(Preview).show(message.pixels)
 
-    def action_write(self) -> None:
+    async def action_write(self) -> None:
         """Close the dialog; its answers are written by whoever opened it."""
+        await self.query_one(FolderField).typed()
         self.dismiss(self.answers)
