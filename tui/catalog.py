@@ -17,7 +17,7 @@ from typing import Any
 
 from engramcka.errors import ConfigError, StoreError
 from engramcka.own_files import is_regular, open_regular
-from engramcka.results.kinds import KINDS
+from engramcka.results.kinds import KINDS, MAPS
 from engramcka.stores import layout, nodes
 
 SILENT_SECONDS = 120.0  # after so long without a word, a job that did not end is "silent"
@@ -68,7 +68,7 @@ class Entry:
         if self.kind == "log":
             return self.ref.log
         if self.kind == "series":
-            return self.ref.results / "cka"
+            return self.ref.results
         return self.ref.results / self.kind / self.name
 
 
@@ -245,7 +245,7 @@ def members(entry: Entry) -> list[Entry]:
     """The stored results that are shown for an entry: a series' maps by step, a plot's curves."""
     ref = entry.ref
     if entry.kind == "series":
-        maps = [Entry(ref, "cka", name) for name in _names(ref.results / "cka")]
+        maps = [Entry(ref, kind, name) for kind in MAPS for name in _names(ref.results / kind)]
         steps = [(series_of(one), one) for one in maps]
         inside = [(found[1], one) for found, one in steps if found and found[0] == entry.name]
         return [one for _, one in sorted(inside, key=lambda pair: (pair[0], pair[1].name))]

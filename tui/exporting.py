@@ -17,7 +17,7 @@ from engramcka.tui.catalog import Entry, members
 
 if TYPE_CHECKING:
     from engramcka.figures import Form, Style
-    from engramcka.results import CkaMap, TrainingCurve
+    from engramcka.results import SimilarityMap, TrainingCurve
 
 PREVIEW_DPI = 110
 
@@ -53,7 +53,7 @@ class Exportable:
 
     entry: Entry
     parts: tuple[ExportPart, ...]
-    maps: tuple[CkaMap, ...] = ()
+    maps: tuple[SimilarityMap, ...] = ()
 
     def part(self, name: str) -> ExportPart:
         """The part of that name, or the one on the screen."""

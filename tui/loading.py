@@ -17,6 +17,7 @@ from typing import Any
 from engramcka.errors import ConfigError, EngramckaError, StoreError
 from engramcka.own_files import is_regular
 from engramcka.plain_text import clean
+from engramcka.results.kinds import MAPS
 from engramcka.stores import nodes
 from engramcka.tui.catalog import (
     Entry,
@@ -66,7 +67,7 @@ class Broken:
 
 def load_at_once(entry: Entry) -> Loaded | None:
     """A map for the first frame, read at once; None where that takes time, or it cannot be read."""
-    if entry.kind != "cka":
+    if entry.kind not in MAPS:
         return None
     from engramcka.stores.results import read_result
 

@@ -20,7 +20,8 @@ from rich.text import Text
 
 from engramcka.errors import ConfigError, StoreError
 from engramcka.plain_text import clean, without_controls
-from engramcka.results import CkaMap, GateMap
+from engramcka.results import GateMap, SimilarityMap
+from engramcka.results.kinds import MAPS
 from engramcka.tui import readout
 from engramcka.tui.catalog import RunRef, chosen_entry, facts
 from engramcka.tui.charts import Plotted, plotted
@@ -96,7 +97,7 @@ def _wrapped(line: list[Segment], width: int) -> Lines:
 
 def result_lines(found: Loaded, width: int, known: Capabilities) -> Lines:
     """Any result as lines of text."""
-    if found.entry.kind == "cka":
+    if found.entry.kind in MAPS:
         return map_lines(found.value, width, known)
     if found.entry.kind == "series":
         return series_lines(found.value, width, known)
@@ -117,7 +118,7 @@ def _safe(line: list[Segment], ascii_text: bool) -> list[Segment]:
     return [Segment(to_ascii(text), style) for text, style, _ in shown]
 
 
-def map_lines(cka: CkaMap, width: int, known: Capabilities) -> Lines:
+def map_lines(cka: SimilarityMap, width: int, known: Capabilities) -> Lines:
     """A map with its axes, colour bar, alignment and warnings."""
     rows, columns = cka.similarity.shape
     gutter = max(len(str(layer)) for layer in cka.y_layers) + 1

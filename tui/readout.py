@@ -12,10 +12,10 @@ from math import isfinite
 import numpy as np
 
 from engramcka.results import (
-    CkaMap,
     DepthShift,
     Float,
     LayerDiagnostics,
+    SimilarityMap,
 )
 from engramcka.results.statistics import deviation
 from engramcka.tui.terminal import with_minus
@@ -37,7 +37,7 @@ def short_decimals(value: float) -> str:
     return text.replace("0.", ".", 1) if text.lstrip("−").startswith("0.") else text
 
 
-def interval(cka: CkaMap, row: int, column: int) -> str | None:
+def interval(cka: SimilarityMap, row: int, column: int) -> str | None:
     """The 95 % interval of a cell, None where the map has none."""
     if cka.ci_low is None or cka.ci_high is None:
         return None
@@ -49,7 +49,7 @@ def _dash(low: float, high: float) -> str:
     return " to " if low < 0 or high < 0 else "–"
 
 
-def null(cka: CkaMap, row: int, column: int) -> str | None:
+def null(cka: SimilarityMap, row: int, column: int) -> str | None:
     """The mean of the permutation null in a cell and the cell's p value; None without a null."""
     p_value = cka.p_value
     if cka.null is None or p_value is None or not len(cka.null):
@@ -63,13 +63,13 @@ def _mean(values: np.ndarray) -> float:
     return float(finite.mean()) if len(finite) else float("nan")
 
 
-def column_maximum(cka: CkaMap, column: int) -> int | None:
+def column_maximum(cka: SimilarityMap, column: int) -> int | None:
     """Index of the row with the highest similarity in a column; None where it has no number."""
     values = cka.similarity[:, column]
     return int(np.nanargmax(values)) if np.isfinite(values).any() else None
 
 
-def place(cka: CkaMap, row: int, column: int) -> str:
+def place(cka: SimilarityMap, row: int, column: int) -> str:
     """A cell by its layers."""
     return f"row {cka.y_layers[row]} column {cka.x_layers[column]}"
 
@@ -84,7 +84,7 @@ class Alignment:
     shift: DepthShift
 
 
-def alignment(cka: CkaMap, k: int) -> Alignment:
+def alignment(cka: SimilarityMap, k: int) -> Alignment:
     """Everything about the alignment of a map, computed once for all cells."""
     ends = cka.soft_alignment_interval(k)
     half_widths = None if ends is None else (ends[1] - ends[0]) / 2
@@ -99,10 +99,10 @@ def with_half_width(value: float, half_width: float, sign: str = "", places: int
     return f"{shown}±{half_width:.{places}f}" if half_width == half_width else shown
 
 
-def cell(cka: CkaMap, row: int, column: int, aligned: Alignment) -> list[tuple[str, str]]:
+def cell(cka: SimilarityMap, row: int, column: int, aligned: Alignment) -> list[tuple[str, str]]:
     """(label, value) of everything that is known about a cell, in reading order."""
     value = float(cka.similarity[row, column])
-    lines = [("CKA", decimals(value) if value == value else "no value")]
+    lines = [(cka.title, decimals(value) if value == value else "no value")]
     for label, text in (("95 %", interval(cka, row, column)), ("null", null(cka, row, column))):
         if text is not None:
             lines.append((label, text))
@@ -123,7 +123,7 @@ def shift(found: DepthShift) -> str:
     return f"{value} {found.n_determined}/{found.n_columns}"
 
 
-def diagnostics(cka: CkaMap, row: int, column: int) -> list[tuple[str, str]]:
+def diagnostics(cka: SimilarityMap, row: int, column: int) -> list[tuple[str, str]]:
     """Effective rank and share of the largest dimension of the cell's two layers: y, then x."""
     sides = ((cka.y_diagnostics, row), (cka.x_diagnostics, column))
     if any(side is None for side, _ in sides):
@@ -165,7 +165,7 @@ def spark_levels(values: np.ndarray, width: int, top: float = 1.0) -> list[int]:
     return heights
 
 
-def table(cka: CkaMap) -> str:
+def table(cka: SimilarityMap) -> str:
     """The whole map as tab-separated text: layer numbers in the first row and column."""
     lines = ["\t".join([f"{cka.y_label}\\{cka.x_label}", *map(str, cka.x_layers)])]
     for number, row in zip(cka.y_layers, cka.similarity, strict=True):
@@ -173,7 +173,7 @@ def table(cka: CkaMap) -> str:
     return "\n".join(lines) + "\n"
 
 
-def row_table(cka: CkaMap, row: int) -> str:
+def row_table(cka: SimilarityMap, row: int) -> str:
     """One row of the map as tab-separated text, under its layer numbers."""
     values = "\t".join(repr(float(value)) for value in cka.similarity[row])
     numbers = "\t".join(map(str, cka.x_layers))

@@ -8,6 +8,7 @@ from textual.content import Content
 
 from engramcka.plain_text import clean
 from engramcka.results.base import count
+from engramcka.results.kinds import MAPS
 from engramcka.tui.loading import Broken, Loaded, Several
 from engramcka.tui.terminal import fixed, shorten
 
@@ -35,7 +36,7 @@ def header_facts(found: Loaded | Broken | None) -> str:
 
 def sides(found: Loaded | Broken | None) -> Content | None:
     """Which model is on which side of a map."""
-    if not isinstance(found, Loaded) or found.entry.kind not in ("cka", "series"):
+    if not isinstance(found, Loaded) or found.entry.kind not in (*MAPS, "series"):
         return None
     value = found.value
     if isinstance(value, Several):

@@ -120,10 +120,11 @@ def _subtract(
     """One map less another, as a figure or as cells."""
     from engramcka import figures
     from engramcka.figures import subjects
+    from engramcka.results.kinds import MAPS
 
     other = subjects.choose(stored, minus)
     for subject in (chosen, other):
-        if not subject.name.startswith("cka/"):
+        if subject.kind not in MAPS or "/" not in subject.name:
             raise ConfigError(f"{subject.name}: only maps are subtracted, cka/A --minus cka/B")
     (first,), (second,) = subjects.read(stored, chosen), subjects.read(stored, other)
     if output.suffix.lower() == ".csv":

@@ -1,9 +1,11 @@
-from .analysis_tables import CkaTable as CkaTable
 from .analysis_tables import GatesTable as GatesTable
 from .analysis_tables import LensTable as LensTable
 from .data_table import DataTable as DataTable
 from .loading import dump_config as dump_config
 from .loading import load_config as load_config
+from .map_tables import CkaTable as CkaTable
+from .map_tables import ComparisonTable as ComparisonTable
+from .map_tables import MapTable as MapTable
 from .memory_tables import EngramConfig as EngramConfig
 from .model_tables import CapturedModel as CapturedModel
 from .model_tables import GraftedModel as GraftedModel

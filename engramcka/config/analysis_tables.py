@@ -1,4 +1,4 @@
-"""``[[cka]]``, ``[[lens]]`` and ``[[gates]]``: what is computed from models' hidden states."""
+"""``[[lens]]`` and ``[[gates]]``: what is computed from models' hidden states; and ``where``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field
 
 from engramcka.config.tables import Name, Place, Table
 
@@ -74,121 +74,6 @@ def _check_where(found: Any) -> Any:
 
 
 Where = Annotated[dict[str, Any], BeforeValidator(_check_where)]
-
-
-@dataclass(frozen=True)
-class MapOf:
-    """A map of two models: what it is called, and the models on its rows and columns."""
-
-    name: str
-    y: str
-    x: str
-
-
-class CkaTable(Table):
-    """``[[cka]]``: a map of each layer of ``y`` (rows) against each layer of ``x`` (columns)."""
-
-    name: Name | None = Field(
-        None,
-        description="name of the map, X-vs-Y if left out; where y or x is a list, makes the maps "
-        "X-vs-Y.NAME",
-    )
-    y: str | tuple[str, ...] | None = Field(
-        None,
-        description="model on the rows, or several: each of y with each of x, a pair once and no "
-        "model with itself; if left out, those of x with one another",
-    )
-    x: str | tuple[str, ...] = Field(description="model on the columns, or several")
-    estimator: Literal["minibatch", "debiased", "biased"] = Field(
-        "minibatch", description="minibatch is the paper's; debiased is exact over all samples"
-    )
-    batch_size: int = Field(
-        1024, ge=4, description="samples a batch of the minibatch estimator at most"
-    )
-    batches: Literal["random", "in-order"] = Field(
-        "random",
-        description="of the minibatch estimator: drawn from `run.seed`, or neighbouring samples as "
-        "other packages take them, which is right for shuffled samples only",
-    )
-    pairs: Literal["across-documents", "all"] = Field(
-        "across-documents",
-        description="pairs of samples that count: of different documents, or all; pairs of one "
-        "document are alike because the text is. biased counts all",
-    )
-    kernel: Literal["linear", "rbf"] = Field(
-        "linear", description="rbf takes the median distance as its width; minibatch only"
-    )
-    normalize: Literal["none", "rms"] = Field(
-        "none",
-        description="rms: each sample divided by its root mean square, which is what the next "
-        "block reads; before any standardisation",
-    )
-    standardize: Literal["none", "zscore", "drop-massive"] = Field(
-        "none", description="zscore every dimension, or drop those of massive activations"
-    )
-    nonfinite: Literal["error", "drop"] = Field(
-        "error", description="samples with NaN or infinity: an error, or dropped from both models"
-    )
-    massive: Literal["keep", "drop"] = Field(
-        "keep",
-        description="samples over 10 times as far from the centre of a layer as its median sample: "
-        "kept with a warning, or dropped from both models",
-    )
-    permutations: int = Field(
-        0,
-        ge=0,
-        description="shuffles of one side's documents for the null distribution; 0 for none",
-    )
-    where: Where = Field(
-        {},
-        description="which samples, by columns of the sample table: "
-        '`{ kind = "person" }`, `{ kind = ["art", "event"] }` for one of several, '
-        '`{ kind = { not = "other" } }`; several columns must all fit; all samples if empty',
-    )
-
-    @property
-    def maps(self) -> list[MapOf]:
-        """The maps of the table, in the order of y and then of x.
-
-        Of lists every pair is one map, with the model that comes first on the rows; a model of a
-        list is not compared with itself.
-        """
-        if isinstance(self.y, str) and isinstance(self.x, str):
-            return [MapOf(self.name or f"{self.x}-vs-{self.y}", self.y, self.x)]
-        suffix = f".{self.name}" if self.name else ""
-        pairs: dict[frozenset[str], MapOf] = {}
-        for y in self.models("y"):
-            for x in self.models("x"):
-                if y != x:
-                    pairs.setdefault(frozenset((y, x)), MapOf(f"{x}-vs-{y}{suffix}", y, x))
-        return list(pairs.values())
-
-    def models(self, side: Literal["y", "x"]) -> tuple[str, ...]:
-        """The models of one side, as a list in any case."""
-        found = self.x if side == "x" or self.y is None else self.y
-        return (found,) if isinstance(found, str) else found
-
-    @model_validator(mode="after")
-    def _has_pairs(self) -> CkaTable:
-        if self.y is None and isinstance(self.x, str):
-            raise ValueError(
-                f"y is missing, and x = {self.x!r} is one model; y is the model on the rows, or "
-                'left out where x lists several: x = ["a", "b", "c"] makes every pair of them'
-            )
-        if not self.maps:
-            raise ValueError(
-                f"y = {list(self.models('y'))} and x = {list(self.models('x'))} leave no pair of "
-                "two models"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _has_kernel(self) -> CkaTable:
-        if self.kernel == "rbf" and self.estimator != "minibatch":
-            raise ValueError(
-                f"kernel = 'rbf' needs estimator = 'minibatch', found {self.estimator!r}"
-            )
-        return self
 
 
 class LensTable(Table):

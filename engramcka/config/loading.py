@@ -101,21 +101,21 @@ def _check_names(config: Config) -> None:
 
 
 def _check_maps(config: Config) -> None:
-    """Models of ``[[cka]]`` are there, and their maps' names can be names, each of one map."""
-    taken: set[str] = set()
-    for index, cka in enumerate(config.cka):
+    """Models of maps are there, and the maps' names can be names, each of one map."""
+    taken: set[str] = set()  # by either table: series and figures go by the name alone
+    for table, index, cka in config.maps:
         for side in _SIDES if cka.y is not None else _SIDES[1:]:
-            _check_models(config, ("cka", index, side), cka.models(side))
+            _check_models(config, (table, index, side), cka.models(side))
         for one in cka.maps:
             key = "name" if cka.name else "x"
             try:
                 plain_name(one.name)
             except ValueError as error:
                 problem = f"a map would be called {one.name!r}"
-                raise config.error(("cka", index, key), problem, str(error)) from error
+                raise config.error((table, index, key), problem, str(error)) from error
             if one.name in taken:
-                problem = f"a second cka named {one.name!r}"
-                raise config.error(("cka", index, key), problem, "give this table another name")
+                problem = f"a second {cka.kind} named {one.name!r}"
+                raise config.error((table, index, key), problem, "give this table another name")
             taken.add(one.name)
 
 

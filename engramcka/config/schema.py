@@ -10,8 +10,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, PrivateAttr
 
-from engramcka.config.analysis_tables import CkaTable, GatesTable, LensTable
+from engramcka.config.analysis_tables import GatesTable, LensTable
 from engramcka.config.data_table import DataTable
+from engramcka.config.map_tables import CkaTable, ComparisonTable, MapTable
 from engramcka.config.model_tables import (
     ModelTable,
 )
@@ -58,7 +59,8 @@ class Config(Table):
     models: dict[Name, ModelTable] = Field({}, description="the models, a table each")
     data: DataTable = Field(DataTable(), description="the text and the positions in it")
     training: TrainingTable = Field(TrainingTable(), description="how models are trained")
-    cka: tuple[CkaTable, ...] = Field((), description="similarity maps")
+    cka: tuple[CkaTable, ...] = Field((), description="CKA maps")
+    map: tuple[MapTable, ...] = Field((), description="maps by any measure")
     lens: tuple[LensTable, ...] = Field((), description="LogitLens curves")
     gates: tuple[GatesTable, ...] = Field((), description="gates of Engram modules")
     sweep: tuple[SweepTable, ...] = Field((), description="layer sweeps")
@@ -80,6 +82,20 @@ class Config(Table):
             for index, table in enumerate(getattr(self, kind))
         ]
 
+    @property
+    def maps(self) -> list[tuple[str, int, ComparisonTable]]:
+        """All tables of maps: key of the table, index there, table."""
+        return [
+            (key, index, table)
+            for key in ("cka", "map")
+            for index, table in enumerate(getattr(self, key))
+        ]
+
+    def place_of(self, table: ComparisonTable) -> tuple[str, int]:
+        """Key and index of a table of maps."""
+        key = "map" if isinstance(table, MapTable) else "cka"
+        return key, getattr(self, key).index(table)
+
     def seeds(self, sweep: RetrainedTable) -> tuple[int, ...]:
         """The seeds of a sweep: its own, or the run's."""
         return sweep.seeds or (self.run.seed,)
@@ -87,7 +103,10 @@ class Config(Table):
     def to_dict(self) -> dict[str, Any]:
         """Plain values for TOML or JSON, defaults written out, keys without a value left out."""
         values = self.model_dump(mode="json", exclude_none=True)
-        for table in (*values["cka"], *values["lens"]):
+        for table, known in zip(values["map"], self.map, strict=True):
+            for key in known.foreign:
+                table.pop(key, None)
+        for table in (*values["cka"], *values["map"], *values["lens"]):
             if not table["where"]:
                 del table["where"]
         return values

@@ -25,7 +25,7 @@ from engramcka.figures.options import MOVIES, checked_extension, write_whole
 from engramcka.figures.panels import in_order, step_title
 from engramcka.figures.style import Style, as_style, compose, new_figure
 from engramcka.figures.training import plot_training
-from engramcka.results import CkaMap, TrainingCurve
+from engramcka.results import SimilarityMap, TrainingCurve
 
 Frame = npt.NDArray[np.uint8]  # (height, width, 3) RGB, both sides even
 
@@ -37,7 +37,7 @@ _HIGH = 0.75  # height of the loss curves over their width
 
 
 def series_frames(
-    maps: Sequence[CkaMap],
+    maps: Sequence[SimilarityMap],
     style: Style | str = "plain",
     *,
     training: Sequence[TrainingCurve] = (),
@@ -63,7 +63,7 @@ def series_frames(
         ratios = [1.0, _BESIDE] if training else [1.0]
         axes = figure.subplots(1, len(ratios), squeeze=False, width_ratios=ratios)[0]
 
-        def draw(cka: CkaMap) -> None:
+        def draw(cka: SimilarityMap) -> None:
             plot_cka_map(cka, axes[0], title=step_title(cka), **options)
             if training:
                 axes[1].set_box_aspect(_HIGH)
@@ -78,14 +78,16 @@ def series_frames(
             yield _pixels(figure, dpi)
 
 
-def curves_beside(maps: Sequence[CkaMap], curves: Iterable[TrainingCurve]) -> list[TrainingCurve]:
+def curves_beside(
+    maps: Sequence[SimilarityMap], curves: Iterable[TrainingCurve]
+) -> list[TrainingCurve]:
     """The training curves of the models that the maps compare, to stand beside them."""
     labels = {label for cka in maps for label in (cka.y_label, cka.x_label)}
     return [curve for curve in curves if curve.label in labels]
 
 
 def save_animation(
-    maps: Sequence[CkaMap],
+    maps: Sequence[SimilarityMap],
     path: str | os.PathLike[str],
     style: Style | str = "plain",
     *,

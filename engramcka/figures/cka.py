@@ -1,4 +1,4 @@
-"""What is said and tabled of CKA maps beside their heatmap.
+"""What is said and tabled of maps, CKA or another measure, beside their heatmap.
 
 A caption says only what the result says: what is unknown is called unknown.
 """
@@ -12,12 +12,13 @@ import numpy as np
 
 from engramcka.figures.draw import Drawing, Table, escaped, interval, number
 from engramcka.figures.heatmap import cka_figure, plot_cka_map
-from engramcka.figures.panels import told_apart
+from engramcka.figures.panels import bar_title, told_apart
+from engramcka.measures import MEASURES
 from engramcka.plain_text import one_line
-from engramcka.results import CkaMap
+from engramcka.results import CkaMap, SimilarityMap
 
 
-def cka_caption(cka: CkaMap, *, k: int = 5, first_layer: int = 1) -> str:
+def cka_caption(cka: SimilarityMap, *, k: int = 5, first_layer: int = 1) -> str:
     """All that a reader must know of a map, in a few sentences.
 
     Models, features, estimator, samples, curve, the layers that have no value, and every warning.
@@ -25,7 +26,7 @@ def cka_caption(cka: CkaMap, *, k: int = 5, first_layer: int = 1) -> str:
     return " ".join(caption_parts(cka, k=k, first_layer=first_layer))
 
 
-def caption_parts(cka: CkaMap, *, k: int = 5, first_layer: int = 1) -> list[str]:
+def caption_parts(cka: SimilarityMap, *, k: int = 5, first_layer: int = 1) -> list[str]:
     """The sentences of `cka_caption`."""
     parts = [
         _what_is_compared(cka),
@@ -40,12 +41,12 @@ def caption_parts(cka: CkaMap, *, k: int = 5, first_layer: int = 1) -> list[str]
     return parts + [f"Note: {one_line(warning)}." for warning in cka.warnings]
 
 
-def _what_is_compared(cka: CkaMap) -> str:
+def _what_is_compared(cka: SimilarityMap) -> str:
     y, x = one_line(cka.y_label), one_line(cka.x_label)
-    return f"CKA of the hidden states after each layer of {y} (rows) and {x} (columns)."
+    return f"{cka.title} of the hidden states after each layer of {y} (rows) and {x} (columns)."
 
 
-def _features(cka: CkaMap) -> str:
+def _features(cka: SimilarityMap) -> str:
     """How hidden states were changed, "" where they were not."""
     changes = {
         "rms": "each sample divided by its root mean square",
@@ -62,7 +63,9 @@ def _capital(sentence: str) -> str:
     return sentence[0].upper() + sentence[1:]
 
 
-def _estimator(cka: CkaMap) -> str:
+def _estimator(cka: SimilarityMap) -> str:
+    if not isinstance(cka, CkaMap):
+        return _measure(cka)
     text = f"{cka.kernel} kernel, {cka.estimator} estimator"
     if cka.batch_size:
         drawn = {"random": "drawn at random, ", "in-order": "of neighbours, "}.get(cka.batches, "")
@@ -75,7 +78,29 @@ def _estimator(cka: CkaMap) -> str:
     return text
 
 
-def _narrow(cka: CkaMap) -> str:
+def _measure(cka: SimilarityMap) -> str:
+    """What another measure than CKA is, its range and what it is by chance, where it is known."""
+    known = MEASURES.get(cka.measure)
+    if known is None:
+        return "an unknown measure"
+    text = f"{known.words}, from {known.range}"
+    if cka.neighbours is not None:
+        text += f", {cka.neighbours} neighbours"
+    if cka.chance is not None:
+        text += f", {cka.chance:.3f} by chance"
+    if cka.variance is not None:
+        text += f", of components with {cka.variance:.0%} of the variance"
+    for counts in (cka.y_components, cka.x_components):
+        there = [] if counts is None else counts[np.isfinite(counts)].astype(int).tolist()
+        if there:
+            span = f"{min(there)} to {max(there)}" if min(there) < max(there) else f"{there[0]}"
+            text += f" ({span} in {'rows' if counts is cka.y_components else 'columns'})"
+    if cka.pairs == "across-documents":
+        text += ", pairs of samples of different documents"
+    return text
+
+
+def _narrow(cka: SimilarityMap) -> str:
     """Which precision hidden states are in, where one is less than float32."""
     if "16" not in cka.dtype:
         return ""
@@ -84,7 +109,7 @@ def _narrow(cka: CkaMap) -> str:
     )
 
 
-def _samples(cka: CkaMap) -> str:
+def _samples(cka: SimilarityMap) -> str:
     if not cka.n_samples:
         return "an unknown number of samples"
     text = f"{cka.n_samples:,} samples"
@@ -92,11 +117,11 @@ def _samples(cka: CkaMap) -> str:
     return text + (f", those where {one_line(cka.where)}" if cka.where else "")
 
 
-def _over(cka: CkaMap) -> str:
+def _over(cka: SimilarityMap) -> str:
     return cka.interval_over or "groups of samples"
 
 
-def _counting(cka: CkaMap, first_layer: int) -> str:
+def _counting(cka: SimilarityMap, first_layer: int) -> str:
     """From where layers count, and what comes before the first block."""
     text = f"Blocks count from {first_layer}"
     if 0 in (*cka.y_layers, *cka.x_layers):
@@ -104,7 +129,7 @@ def _counting(cka: CkaMap, first_layer: int) -> str:
     return f"{text}."
 
 
-def series_caption(maps: Sequence[CkaMap], *, k: int = 5, first_layer: int = 1) -> str:
+def series_caption(maps: Sequence[SimilarityMap], *, k: int = 5, first_layer: int = 1) -> str:
     """The caption of one map, and which steps there are and which of them lack values."""
     steps = ", ".join(f"{cka.step:,}" for cka in maps if cka.step is not None)
     first = replace(maps[0], warnings=())
@@ -118,7 +143,7 @@ def series_caption(maps: Sequence[CkaMap], *, k: int = 5, first_layer: int = 1) 
     return " ".join(parts)
 
 
-def _missing(cka: CkaMap, first_layer: int) -> str:
+def _missing(cka: SimilarityMap, first_layer: int) -> str:
     """Rows and columns without any value by layer number, and how many cells beside them."""
     absent = ~np.isfinite(cka.similarity)
     rows, columns = absent.all(axis=1), absent.all(axis=0)
@@ -135,13 +160,13 @@ def _missing(cka: CkaMap, first_layer: int) -> str:
     return "; ".join(named)
 
 
-def cka_table(maps: Sequence[CkaMap], digits: int | None = None, k: int = 5) -> Table:
+def cka_table(maps: Sequence[SimilarityMap], digits: int | None = None, k: int = 5) -> Table:
     """The alignment of one map, a row a layer of x; of several, a row a checkpoint or a map."""
     digits = 3 if digits is None else digits
     return _alignment_table(maps[0], k, digits) if len(maps) == 1 else _series_table(maps, digits)
 
 
-def _alignment_table(cka: CkaMap, k: int, digits: int) -> Table:
+def _alignment_table(cka: SimilarityMap, k: int, digits: int) -> Table:
     aligned = cka.soft_alignment(k)
     ends = cka.soft_alignment_interval(k)
     y, x = escaped(cka.y_label), escaped(cka.x_label)
@@ -158,10 +183,10 @@ def _alignment_table(cka: CkaMap, k: int, digits: int) -> Table:
         else:
             row += ["--", "--"]
         rows.append(row)
-    return [*head, f"Nearest {y} layer", "CKA"], rows
+    return [*head, f"Nearest {y} layer", escaped(cka.title)], rows
 
 
-def _series_table(maps: Sequence[CkaMap], digits: int) -> Table:
+def _series_table(maps: Sequence[SimilarityMap], digits: int) -> Table:
     """A row a map: the shift in nearest depth and the mean CKA of equal layers.
 
     Named by its step in a series, else by its models, and how it was made where others are of the
@@ -193,7 +218,7 @@ def _series_table(maps: Sequence[CkaMap], digits: int) -> Table:
     unit = " and ".join(units)
     named = ["Step"] if is_series else ["Rows", "Columns", *(["Made with"] if told else [])]
     head = [*named, f"Nearest depth ({unit})", "95\\,\\% interval", "Determined"]
-    return [*head, "CKA of equal layers"], rows
+    return [*head, f"{bar_title(maps)} of equal layers"], rows
 
 
 DRAWING = Drawing(cka_figure, plot_cka_map, cka_caption, cka_table)

@@ -18,7 +18,7 @@ from engramcka.errors import ConfigError
 from engramcka.figures.draw import result_figure
 from engramcka.figures.options import FORMATS, checked_extension, write_whole
 from engramcka.figures.style import PNG_DPI, Style, settings_for
-from engramcka.results import CkaMap, LossSweep
+from engramcka.results import LossSweep, SimilarityMap
 
 _NOTEBOOK_DPI = 150
 
@@ -119,7 +119,7 @@ def save_result(
 
 
 def save_cka_map(
-    cka: CkaMap, path: str | os.PathLike[str], style: Style | str = "plain", **options: Any
+    cka: SimilarityMap, path: str | os.PathLike[str], style: Style | str = "plain", **options: Any
 ) -> Path:
     """Draw one map and write it; ``options`` are `plot_cka_map`'s. Raises as `save_figure`."""
     return save_result(cka, path, style, **options)

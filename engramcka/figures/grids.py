@@ -14,16 +14,16 @@ from engramcka.errors import ConfigError
 from engramcka.figures.cka import caption_parts
 from engramcka.figures.heatmap import finish_colour_bar, plot_cka_map
 from engramcka.figures.labels import size_in_points
-from engramcka.figures.panels import cka_panels, letters, told_apart
+from engramcka.figures.panels import bar_title, cka_panels, letters, told_apart
 from engramcka.figures.style import Style, as_style, compose, new_figure
-from engramcka.results import CkaMap
+from engramcka.results import SimilarityMap
 
 _COLUMNS = 3  # of maps that make no grid
 
-Places = dict[tuple[int, int], CkaMap]  # (row, column) -> its map, in reading order
+Places = dict[tuple[int, int], SimilarityMap]  # (row, column) -> its map, in reading order
 
 
-def map_grid(maps: Sequence[CkaMap], style: Style | str = "plain", **options: Any) -> Figure:
+def map_grid(maps: Sequence[SimilarityMap], style: Style | str = "plain", **options: Any) -> Figure:
     """All maps with one colour bar, named (a), (b), .. in reading order.
 
     Where no two are of the same models, each row is of one model y and each column of one model x,
@@ -63,13 +63,13 @@ def map_grid(maps: Sequence[CkaMap], style: Style | str = "plain", **options: An
     return figure
 
 
-def in_reading_order(maps: Sequence[CkaMap]) -> list[CkaMap]:
+def in_reading_order(maps: Sequence[SimilarityMap]) -> list[SimilarityMap]:
     """The maps as `map_grid` names them."""
     places = _places(maps)
     return list(maps if places is None else places.values())
 
 
-def map_grid_caption(maps: Sequence[CkaMap], *, k: int = 5, first_layer: int = 1) -> str:
+def map_grid_caption(maps: Sequence[SimilarityMap], *, k: int = 5, first_layer: int = 1) -> str:
     """What is said of each map, by its letter, and once what holds for all of them."""
     ordered = in_reading_order(maps)
     parts = [caption_parts(cka, k=k, first_layer=first_layer) for cka in ordered]
@@ -79,7 +79,7 @@ def map_grid_caption(maps: Sequence[CkaMap], *, k: int = 5, first_layer: int = 1
     return " ".join([*(" ".join([letter, *one]) for letter, one in said), *shared])
 
 
-def _places(maps: Sequence[CkaMap]) -> Places | None:
+def _places(maps: Sequence[SimilarityMap]) -> Places | None:
     """Where in a grid of models each map stands; None where they make no grid."""
     ys, xs = (
         list(
@@ -118,4 +118,6 @@ def _draw(grid: Any, places: Places, options: dict[str, Any]) -> None:
     bar = grid[0, 0].figure.colorbar(
         first.cells, ax=list(grid.ravel()), pad=0.02, fraction=0.03, aspect=40
     )
-    finish_colour_bar(bar, "CKA", sum(size_in_points(ax)[1] for ax in grid[:, -1]))
+    finish_colour_bar(
+        bar, bar_title(list(places.values())), sum(size_in_points(ax)[1] for ax in grid[:, -1])
+    )

@@ -32,7 +32,7 @@ from engramcka.figures.labels import (
     tick_size,
 )
 from engramcka.figures.style import Style, as_style, on_own_axes, one_axes_figure
-from engramcka.results import CkaMap
+from engramcka.results import SimilarityMap
 from engramcka.results.statistics import Float
 
 _CASING = "#000000c0"  # under white lines, which are seen on the brightest cells so
@@ -54,7 +54,7 @@ class CkaMapArtists:
 
 @on_own_axes(height=1.35)
 def plot_cka_map(
-    cka: CkaMap,
+    cka: SimilarityMap,
     ax: Axes | None = None,
     *,
     palette: str = palettes.PALETTES[0],
@@ -68,7 +68,7 @@ def plot_cka_map(
     low: float = 0.0,
     high: float = 1.0,
     halo: bool = True,
-    bar_label: str = "CKA",
+    bar_label: str | None = None,
 ) -> CkaMapArtists:
     """Draw a map on these axes, or on new ones of a figure of its own.
 
@@ -87,7 +87,7 @@ def plot_cka_map(
         high: similarity of the last colour.
         halo: thin outlines that keep the curve and its interval visible on the brightest cells,
             the diagonal on the darkest.
-        bar_label: plain text beside the colour bar.
+        bar_label: plain text beside the colour bar; the measure if left out.
 
     Returns:
         The artists.
@@ -108,11 +108,11 @@ def plot_cka_map(
     band = _draw_band(ax, ends, x, x_order, halo) if ends is not None else None
     curve = _draw_curve(ax, cka, x, x_order, k, first_layer, halo) if alignment else None
     _frame(ax, cka, x, y, x_edges, y_edges, title)
-    bar = draw_colour_bar(ax, cells, bar_label) if colour_bar else None
+    bar = draw_colour_bar(ax, cells, bar_label or cka.title) if colour_bar else None
     return CkaMapArtists(ax, cells, missing, line, curve, band, bar)
 
 
-def cka_figure(cka: CkaMap, style: Style | str = "plain", **options: Any) -> Figure:
+def cka_figure(cka: SimilarityMap, style: Style | str = "plain", **options: Any) -> Figure:
     """A figure with one map and its colour bar, as high as it needs to be.
 
     Args:
@@ -164,7 +164,7 @@ def _draw_diagonal(ax: Axes, x_edges: Float, y_edges: Float, halo: bool) -> Line
 
 def _draw_curve(
     ax: Axes,
-    cka: CkaMap,
+    cka: SimilarityMap,
     x: Float,
     x_order: npt.NDArray[np.intp],
     k: int,
@@ -194,7 +194,7 @@ def _draw_band(
 
 def _frame(
     ax: Axes,
-    cka: CkaMap,
+    cka: SimilarityMap,
     x: Float,
     y: Float,
     x_edges: Float,
@@ -224,7 +224,7 @@ def _frame(
         fit(ax.title, 0.97 * width)
 
 
-def map_shape(cka: CkaMap) -> float:
+def map_shape(cka: SimilarityMap) -> float:
     """Width over height of a map as it is drawn."""
     y, x = (
         np.ptp(edges(layer_numbers(layers, 1, name)[0]))

@@ -29,7 +29,7 @@ from engramcka.figures.style import (
     one_axes_figure,
 )
 from engramcka.plain_text import one_line
-from engramcka.results import CkaMap
+from engramcka.results import SimilarityMap
 
 _NARROWEST = 1.05  # inches a panel needs for its ticks and title
 
@@ -37,7 +37,7 @@ AxesGrid = npt.NDArray[np.object_]
 
 
 def cka_panels(
-    maps: Sequence[CkaMap],
+    maps: Sequence[SimilarityMap],
     style: Style | str = "plain",
     *,
     titles: Sequence[str] | None = None,
@@ -75,10 +75,10 @@ def cka_panels(
 
 
 def draw_panels(
-    grid: AxesGrid, maps: Sequence[CkaMap], titles: Sequence[str], **options: Any
+    grid: AxesGrid, maps: Sequence[SimilarityMap], titles: Sequence[str], **options: Any
 ) -> list[CkaMapArtists]:
     """Draw maps on a (rows, columns) array of axes, and one colour bar on the right of them all."""
-    bar_label = options.pop("bar_label", "CKA")
+    bar_label = options.pop("bar_label", None) or bar_title(maps)
     axes: list[Axes] = list(grid.ravel())
     drawn = [
         plot_cka_map(cka, ax, title=title, colour_bar=False, **options)
@@ -104,7 +104,13 @@ def draw_panels(
     return drawn
 
 
-def told_apart(maps: Sequence[CkaMap]) -> list[str]:
+def bar_title(maps: Sequence[SimilarityMap]) -> str:
+    """What the values of maps are that share one colour bar."""
+    titles = {cka.title for cka in maps}
+    return titles.pop() if len(titles) == 1 else "similarity"
+
+
+def told_apart(maps: Sequence[SimilarityMap]) -> list[str]:
     """What says which is which of several maps of the same models: how they were made; "" else."""
     said = []
     for cka in maps:
@@ -119,15 +125,14 @@ def told_apart(maps: Sequence[CkaMap]) -> list[str]:
     return said
 
 
-def _way(cka: CkaMap) -> tuple[str, ...]:
+def _way(cka: SimilarityMap) -> tuple[str, ...]:
     """What a map was made with, each "" for the usual."""
     massive = "without massive samples" if cka.n_massive_dropped else ""
     return (
         "" if cka.normalize == "none" else cka.normalize,
         "" if cka.standardize == "none" else cka.standardize,
         massive,
-        cka.estimator,
-        cka.kernel,
+        *cka.way,
         cka.where,
     )
 
@@ -137,7 +142,7 @@ def letters(count: int) -> list[str]:
     return [f"({chr(ord('a') + i)})" if i < 26 else f"({i + 1})" for i in range(count)]
 
 
-def _widths(maps: Sequence[CkaMap], columns: int) -> list[float]:
+def _widths(maps: Sequence[SimilarityMap], columns: int) -> list[float]:
     """Widths in proportion to the layers across, where one row then has one height."""
     if len(maps) > columns:
         return [1.0] * columns
@@ -149,7 +154,11 @@ MOST_PANELS = 12
 
 
 def series_figure(
-    maps: Sequence[CkaMap], style: Style | str = "plain", *, most: int = MOST_PANELS, **options: Any
+    maps: Sequence[SimilarityMap],
+    style: Style | str = "plain",
+    *,
+    most: int = MOST_PANELS,
+    **options: Any,
 ) -> Figure:
     """Small multiples of a series, earliest checkpoint first, the step above each.
 
@@ -168,7 +177,7 @@ def series_figure(
     return cka_panels(chosen, style, titles=[step_title(cka) for cka in chosen], **options)
 
 
-def in_order(maps: Sequence[CkaMap]) -> list[CkaMap]:
+def in_order(maps: Sequence[SimilarityMap]) -> list[SimilarityMap]:
     """The maps by step.
 
     Raises:
@@ -190,17 +199,17 @@ def in_order(maps: Sequence[CkaMap]) -> list[CkaMap]:
     return ordered
 
 
-def step_title(cka: CkaMap) -> str:
+def step_title(cka: SimilarityMap) -> str:
     """As it stands above a map."""
     return f"step {cka.step:,}"
 
 
 @on_own_axes(height=1.35)
 def plot_cka_difference(
-    first: CkaMap,
+    first: SimilarityMap,
     ax: Axes | None = None,
     *,
-    second: CkaMap,
+    second: SimilarityMap,
     limit: float | None = None,
     **options: Any,
 ) -> CkaMapArtists:
@@ -225,14 +234,14 @@ def plot_cka_difference(
     limit = _round_up(apart) if limit is None else limit
     if not limit > 0:
         raise ComparisonError(f"the limit of a difference map is above 0, found {limit}")
-    options = {"bar_label": "difference in CKA", **options}
+    options = {"bar_label": f"difference in {bar_title([first, second])}", **options}
     return plot_cka_map(
         apart, ax, alignment=False, palette="diverging", low=-limit, high=limit, **options
     )
 
 
 def difference_figure(
-    first: CkaMap, second: CkaMap, style: Style | str = "plain", **options: Any
+    first: SimilarityMap, second: SimilarityMap, style: Style | str = "plain", **options: Any
 ) -> Figure:
     """A figure of ``first`` minus ``second``; ``options`` are those of `plot_cka_difference`."""
     style = as_style(style)
@@ -244,7 +253,7 @@ def difference_figure(
     )
 
 
-def map_difference(first: CkaMap, second: CkaMap) -> CkaMap:
+def map_difference(first: SimilarityMap, second: SimilarityMap) -> SimilarityMap:
     """``first`` minus ``second`` cell by cell, both labels on an axis where they differ.
 
     Raises:
@@ -257,8 +266,9 @@ def map_difference(first: CkaMap, second: CkaMap) -> CkaMap:
                 f"two maps are subtracted layer by layer: {axis} are {_shown(one)} and "
                 f"{_shown(other)}; choose maps of the same layers"
             )
-    return CkaMap(
+    return SimilarityMap(
         first.similarity - second.similarity,
+        measure=first.measure if first.measure == second.measure else "unknown",
         y_label=_either(first.y_label, second.y_label),
         x_label=_either(first.x_label, second.x_label),
         y_layers=first.y_layers,
@@ -270,7 +280,7 @@ def _either(one: str, other: str) -> str:
     return one if one == other else f"{one} − {other}"
 
 
-def _round_up(apart: CkaMap) -> float:
+def _round_up(apart: SimilarityMap) -> float:
     """Largest difference, up to its first digit; 1 where there is none."""
     values = np.abs(apart.similarity[np.isfinite(apart.similarity)])
     largest = float(values.max()) if len(values) else 0.0

@@ -20,7 +20,7 @@ from engramcka.figures.lens import plot_lens
 from engramcka.figures.panels import draw_panels, letters, told_apart
 from engramcka.figures.style import PAD, SETTLED, Style, arrange, as_style, compose, new_figure
 from engramcka.figures.sweep import plot_sweep
-from engramcka.results import CkaMap, LensCurve, LossSweep
+from engramcka.results import LensCurve, LossSweep, SimilarityMap
 
 Panel = tuple[str, float]
 """lens, map or sweep, and its width over its height in a row with others, which are as high."""
@@ -32,7 +32,7 @@ _ALONE = 1.7, 2.4, 3.0  # width over height of a panel with its own row: column,
 
 
 def paper_figure(
-    maps: Sequence[CkaMap] = (),
+    maps: Sequence[SimilarityMap] = (),
     sweep: LossSweep | None = None,
     style: Style | str | None = None,
     *,

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engramcka.errors import ConfigError, StoreError
-from engramcka.results import CkaMap
-from engramcka.results.kinds import KINDS
+from engramcka.results import SimilarityMap
+from engramcka.results.kinds import KINDS, MAPS
 from engramcka.stores import Run, layout, nodes, open_run
 from engramcka.stores.results import read_attributes
 
@@ -75,15 +75,15 @@ def subjects(run: Run) -> dict[str, Subject]:
         names = _in_config_order(run, run.results(kind))
         if names:
             found.append(Subject(kind, tuple((kind, name) for name in names)))
-    for series, names in run.series.items():
-        found.append(Subject(f"series/{series}", tuple(("cka", name) for name in names)))
+    for series, maps in run.series.items():
+        found.append(Subject(f"series/{series}", tuple(maps)))
     for name in run.gates:
         if _has_texts(run, name):
             found.append(Subject(f"text/{name}", (("gates", name),)))
     of_paper = _paper_sources(run)
-    maps = tuple(source for source in of_paper if source[0] == "cka")
-    if len(maps) > 1:
-        found.append(Subject("maps", _by_models(run, maps)))
+    of_cka = tuple(source for source in of_paper if source[0] == "cka")
+    if len(of_cka) > 1:
+        found.append(Subject("maps", _by_models(run, of_cka)))
     if len(of_paper) > 1:
         found.append(Subject("paper", of_paper))
     return {subject.name: subject for subject in found}
@@ -95,7 +95,7 @@ def worth_drawing(run: Run) -> list[Subject]:
     The composed figure is among them where it has room for all of its kinds; where there are too
     many maps for it, they stand together in a figure of their own.
     """
-    in_series = {("cka", name) for names in run.series.values() for name in names}
+    in_series = {source for maps in run.series.values() for source in maps}
     kept = []
     for subject in subjects(run).values():
         kinds = [kind for kind, _ in subject.sources]
@@ -106,7 +106,7 @@ def worth_drawing(run: Run) -> list[Subject]:
             wanted = _MAPS_OF_PAPER < len(kinds) <= _MOST_MAPS
         elif subject.kind in KINDS and KINDS[subject.kind].is_one_figure:
             wanted = "/" not in subject.name
-        elif subject.kind == "cka":
+        elif subject.kind in MAPS:
             wanted = subject.sources[0] not in in_series
         else:
             wanted = "/" in subject.name
@@ -253,7 +253,7 @@ def _shown(results: Sequence[Any], how: DrawOptions) -> list[Any]:
     if how.options.get("map_interval", True):
         return list(results)
     return [
-        replace(result, jackknife=None) if isinstance(result, CkaMap) else result
+        replace(result, jackknife=None) if isinstance(result, SimilarityMap) else result
         for result in results
     ]
 
@@ -302,12 +302,12 @@ def _by_models(run: Run, maps: Sequence[tuple[str, str]]) -> tuple[tuple[str, st
 
 def _paper_sources(run: Run) -> tuple[tuple[str, str], ...]:
     """Everything of the paper's kinds but the maps of series."""
-    in_series = {name for names in run.series.values() for name in names}
+    in_series = {source for maps in run.series.values() for source in maps}
     return tuple(
         (kind, name)
         for kind in _COMPOSED
         for name in _in_config_order(run, run.results(kind))
-        if kind != "cka" or name not in in_series
+        if (kind, name) not in in_series
     )
 
 

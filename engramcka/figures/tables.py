@@ -19,7 +19,7 @@ import numpy as np
 from engramcka.errors import ConfigError, EngramckaError
 from engramcka.figures.draw import booktabs, drawing_of
 from engramcka.figures.options import TABLE_FORMATS, checked_extension, write_whole
-from engramcka.results import CkaMap, LossSweep, Result
+from engramcka.results import LossSweep, Result, SimilarityMap
 from engramcka.results.base import Row
 from engramcka.results.kinds import kind_of
 from engramcka.text_rows import guard_formula
@@ -74,7 +74,7 @@ def to_latex(results: Result | Sequence[Result], *, k: int = 5, digits: int | No
         ComparisonError: the results have no table in common.
     """
     several = _several(results)
-    options = {"k": k} if isinstance(several[0], CkaMap) else {}
+    options = {"k": k} if isinstance(several[0], SimilarityMap) else {}
     return booktabs(*drawing_of(kind_of(several[0]).name).table(several, digits, **options))
 
 

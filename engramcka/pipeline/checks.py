@@ -48,7 +48,7 @@ def _check_sweeps(spec: RunSpec) -> None:
 
 def _check_pairs(spec: RunSpec) -> None:
     """Both sides of a map must identify samples in the same way: by text, or by row."""
-    for index, cka in enumerate(spec.config.cka):
+    for key, index, cka in spec.config.maps:
         for one in cka.maps:
             known = {name: spec.models[name].identifies_samples() for name in (one.y, one.x)}
             if None in known.values() or known[one.y] == known[one.x]:
@@ -56,7 +56,7 @@ def _check_pairs(spec: RunSpec) -> None:
             side = "x" if known[one.y] or cka.y is None else "y"
             name = one.x if known[one.y] else one.y
             raise spec.config.error(
-                ("cka", index, side),
+                (key, index, side),
                 f"the rows of {name!r} do not say which samples they are",
                 f"give models.{name} a samples file with document, start and end",
             )

@@ -25,6 +25,7 @@ from engramcka.pipeline.stages.extract import reads_lens
 from engramcka.pipeline.tasks import Task
 from engramcka.ram import GIB, total_bytes
 
+_SVD = 22.0  # operations of a decomposition with vectors, over the cube of its size
 READINGS_KEPT = 4  # numbers that the lens keeps of a sample and block
 CHARACTERS_A_TOKEN = 3.5  # of code and English under a usual byte-level tokenizer
 _MOST_LAYERS = 1024  # of two models; batches that fit with so many need no look at the models
@@ -62,7 +63,11 @@ def estimate(config: Config, tasks: Sequence[Task], context: Context | None = No
     context = context or Context(config)
     spec = RunSpec(config, context)
     shapes = {name: source.shape(source.last) for name, source in spec.models.items()}
-    maps = {pair.name: (table, pair) for table in config.cka for pair in spec.pairs(table)}
+    maps = {
+        (table.kind, pair.name): (table, pair)
+        for _, _, table in config.maps
+        for pair in spec.pairs(table)
+    }
     by_store = {
         checkpoint.store: checkpoint
         for source in spec.models.values()
@@ -79,11 +84,15 @@ def estimate(config: Config, tasks: Sequence[Task], context: Context | None = No
             costs.append(
                 _extraction(task.total or text.samples, shape, text, reads_lens(checkpoint))
             )
-        elif task.stage == "cka":
-            table, pair = maps[task.name]
+        elif task.stage in ("cka", "map"):
+            table, pair = maps[task.stage, task.name]
             y, x = (shapes[name] for name in pair.models)
             samples = min(spec.drawn(pair.y), spec.drawn(pair.x)) or text.samples
-            batch = table.batch_size if table.estimator == "minibatch" else samples
+            if table.measured_by in ("procrustes", "svcca", "pwcca"):
+                costs.append(_decompositions(samples, y, x))
+                continue
+            is_minibatch = table.kind == "cka" and table.estimator == "minibatch"
+            batch = table.batch_size if is_minibatch else samples
             costs.append(_map(samples, min(batch, samples), y, x))
         elif task.stage == "lens":
             costs.append(_lens(spec, task, shapes, text))
@@ -195,6 +204,14 @@ def _map(samples: float, batch: float, y: Shape, x: Shape) -> Cost:
     return Cost(float(grams + pairs), 8.0 * y.layers * x.layers * 64)
 
 
+def _decompositions(samples: float, y: Shape, x: Shape) -> Cost:
+    """The cross-product of every pair of layers, and its singular value decomposition."""
+    small = min(samples, y.width, x.width)
+    product = 2.0 * samples * y.width * x.width
+    pairs = y.layers * x.layers
+    return Cost(pairs * (product + _SVD * small**3), 8.0 * pairs * 64)
+
+
 def shared_out(config: Config) -> Iterator[str]:
     """A line a model that ranks are to hold as one: how many may, and what each holds of it.
 
@@ -215,8 +232,8 @@ def check_room(config: Config, tasks: Sequence[Task]) -> None:
         ConfigError: names the map's batch size, and one that fits.
     """
     spec = RunSpec(config)
-    for index, table in enumerate(config.cka):
-        if table.estimator != "minibatch":
+    for key, index, table in config.maps:
+        if table.kind != "cka" or table.estimator != "minibatch":
             continue
         by_models: dict[tuple[str, str], list[CheckpointPair]] = {}
         for pair in spec.pairs(table):
@@ -227,10 +244,10 @@ def check_room(config: Config, tasks: Sequence[Task]) -> None:
             if any(t.stage == "cka" and t.name in names and not t.is_done() for t in tasks):
                 sizes = (t.total for t in tasks if t.stage == "extract" and t.name in stores)
                 samples = max(sizes, default=spec.samples) or table.batch_size
-                _check_table(spec, index, models, min(table.batch_size, samples))
+                _check_table(spec, (key, index), models, min(table.batch_size, samples))
 
 
-def _check_table(spec: RunSpec, index: int, models: tuple[str, str], n: int) -> None:
+def _check_table(spec: RunSpec, place: tuple[str, int], models: tuple[str, str], n: int) -> None:
     """Refuse batches of n samples of two models that no memory of this machine could hold."""
     from engramcka.similarity.gram_strips import workspace_bytes
 
@@ -246,7 +263,7 @@ def _check_table(spec: RunSpec, index: int, models: tuple[str, str], n: int) -> 
         None,
     )
     raise spec.config.error(
-        ("cka", index, "batch_size"),
+        (*place, "batch_size"),
         f"a batch of {n} samples of {len(y)} + {len(x)} layers needs "
         f"{workspace_bytes([*y, *x], _edges(n), like) / GIB:.1f} GiB of memory, there are "
         f"{total / GIB:.1f} GiB here",

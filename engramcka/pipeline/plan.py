@@ -12,11 +12,11 @@ from engramcka.config import Config
 from engramcka.pipeline.checks import check
 from engramcka.pipeline.context import Context
 from engramcka.pipeline.spec import RunSpec
-from engramcka.pipeline.stages.cka import cka_tasks
 from engramcka.pipeline.stages.extract import extract_tasks
 from engramcka.pipeline.stages.figures import figure_tasks
 from engramcka.pipeline.stages.gates import gates_tasks
 from engramcka.pipeline.stages.lens import lens_tasks
+from engramcka.pipeline.stages.maps import map_tasks
 from engramcka.pipeline.stages.sweeps import allocation_tasks, slots_tasks, sweep_tasks
 from engramcka.pipeline.stages.train import tokenizer_task, train_tasks
 from engramcka.pipeline.tasks import Task
@@ -45,8 +45,8 @@ def _tasks(spec: RunSpec) -> Iterator[Task]:
     yield from train_tasks(spec)
     for name in extracted_models(config):
         yield from extract_tasks(spec, name)
-    for cka in config.cka:
-        yield from cka_tasks(spec, cka)
+    for _, _, table in config.maps:
+        yield from map_tasks(spec, table)
     for lens in config.lens:
         yield from lens_tasks(spec, lens)
     for gates in config.gates:
@@ -86,5 +86,5 @@ def unnamed_models(config: Config) -> list[str]:
 
 
 def _compared(config: Config) -> set[str]:
-    names = {name for cka in config.cka for one in cka.maps for name in (one.y, one.x)}
+    names = {name for _, _, table in config.maps for one in table.maps for name in (one.y, one.x)}
     return names | {name for lens in config.lens for name in (*lens.models, *lens.memory_off)}

@@ -12,8 +12,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from engramcka.config import CkaTable, Config, LensTable
-from engramcka.config.analysis_tables import MapOf
+from engramcka.config import ComparisonTable, Config, LensTable
+from engramcka.config.map_tables import MapOf
 from engramcka.pipeline.context import Context, is_local
 from engramcka.pipeline.sources import Checkpoint, Source, make_source
 from engramcka.pipeline.sources.base import step_store
@@ -111,7 +111,7 @@ class RunSpec:
                 shown = names if len(names) <= _SHOWN else [*names[: _SHOWN - 1], "..", names[-1]]
                 yield f"models.{name}: {len(names)} checkpoints, by step: {', '.join(shown)}"
 
-    def pairs(self, cka: CkaTable) -> list[CheckpointPair]:
+    def pairs(self, cka: ComparisonTable) -> list[CheckpointPair]:
         """What the maps of a table compare: in a series, one pair a step, the last of them under
         the map's own name.
 
@@ -120,7 +120,7 @@ class RunSpec:
         """
         return [pair for one in cka.maps for pair in self._pairs(cka, one)]
 
-    def _pairs(self, cka: CkaTable, one: MapOf) -> list[CheckpointPair]:
+    def _pairs(self, cka: ComparisonTable, one: MapOf) -> list[CheckpointPair]:
         ys, xs = self.models[one.y].checkpoints, self.models[one.x].checkpoints
         if len(ys) == len(xs) == 1 and ys[0].step is None and xs[0].step is None:
             return [CheckpointPair(one.name, one.name, ys[0], xs[0])]
@@ -133,7 +133,7 @@ class RunSpec:
         steps = [step for step in y_steps if step in x_steps and step is not None]
         if not steps:
             raise self.config.error(
-                ("cka", self.config.cka.index(cka), "x"),
+                (*self.config.place_of(cka), "x"),
                 f"{one.y!r} has steps {_listed(y_steps)}, {one.x!r} has {_listed(x_steps)}",
                 "two series are paired by step and need one in common",
             )

@@ -94,9 +94,9 @@ def _is_unknown(column: Any) -> bool:
 
 
 def _conditions(config: Config) -> Iterator[_Condition]:
-    for index, cka in enumerate(config.cka):
-        for one in cka.maps if cka.where else ():
-            yield _Condition(("cka", index, "where"), cka.where, (one.y, one.x), FEWEST)
+    for key, index, table in config.maps:
+        for one in table.maps if table.where else ():
+            yield _Condition((key, index, "where"), table.where, (one.y, one.x), FEWEST)
     for index, lens in enumerate(config.lens):
         for name in dict.fromkeys((*lens.models, *lens.memory_off)) if lens.where else ():
             yield _Condition(("lens", index, "where"), lens.where, (name,), 1)

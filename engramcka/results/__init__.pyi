@@ -1,13 +1,14 @@
 from .allocation import AllocationSweep as AllocationSweep
 from .base import Result as Result
 from .cka import CkaMap as CkaMap
-from .cka import LayerDiagnostics as LayerDiagnostics
-from .cka import soft_alignment as soft_alignment
 from .depth import DepthShift as DepthShift
 from .gates import GateMap as GateMap
 from .gates import GateText as GateText
 from .lens import Direction as Direction
 from .lens import LensCurve as LensCurve
+from .map import LayerDiagnostics as LayerDiagnostics
+from .map import SimilarityMap as SimilarityMap
+from .map import soft_alignment as soft_alignment
 from .memory import MemoryAblation as MemoryAblation
 from .slots import SlotSweep as SlotSweep
 from .statistics import Float as Float

@@ -43,6 +43,7 @@ KINDS: Mapping[str, Kind] = {
     kind.name: kind
     for kind in (
         Kind("cka", "CkaMap"),
+        Kind("map", "SimilarityMap"),
         Kind("lens", "LensCurve", together=True, is_one_figure=True),
         Kind("gates", "GateMap"),
         Kind("memory", "MemoryAblation", together=True),
@@ -52,6 +53,11 @@ KINDS: Mapping[str, Kind] = {
         Kind("training", "TrainingCurve", together=True, is_one_figure=True, is_finding=False),
     )
 }
+
+
+MAPS = ("cka", "map")
+"""The kinds that are maps of layers against layers, which may stand beside and in place of one
+another: CKA, and every other measure."""
 
 
 def kind_of(result: Any) -> Kind:

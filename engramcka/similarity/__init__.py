@@ -1,4 +1,4 @@
-"""Similarity of hidden states: HSIC, CKA, their uncertainty, and diagnostics of the layers.
+"""Similarity of hidden states: HSIC, CKA, other measures, their uncertainty, and diagnostics.
 
 Tensors in, numbers out; no files. Names load on first use (PEP 562): what the terminal app needs of
 this package does without torch.

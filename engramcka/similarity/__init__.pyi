@@ -2,3 +2,4 @@ from .cka import cka_map as cka_map
 from .terms import SampleTerms as SampleTerms
 from .terms import map_terms as map_terms
 from .terms import sample_terms as sample_terms
+from .maps import similarity_map as similarity_map

@@ -142,9 +142,9 @@ def cka_map(
         permutations,
     )
     compared = Layers.from_arrays(y, "y", y_layers), Layers.from_arrays(x, "x", x_layers)
-    _check_pair(*compared, y_samples, x_samples)
+    check_pair(*compared, y_samples, x_samples)
     n = compared[0].n_samples
-    documents = _documents(groups, n)
+    documents = numbered_documents(groups, n)
     if names and len(names) != n:
         raise ComparisonError(f"names names {len(names)} samples, y has {n}")
     place = choose_device(*compared, device)  # before files are read, which then lie on the CPU
@@ -160,7 +160,7 @@ def cka_map(
         sides = pair.y, pair.x
         minibatch = estimator == "minibatch"
         random = batches == "random"
-        n_documents, shuffled = _documents_left(documents, pair.y)
+        n_documents, shuffled = documents_left(documents, pair.y)
         documents = None if minibatch and not random else shuffled
         settings = estimators.Settings(
             batch_size=batch_size,
@@ -240,7 +240,7 @@ def cka_map(
     return replace(result_map, warnings=(*messages, *map_warnings(result_map, options, names)))
 
 
-def _check_pair(
+def check_pair(
     y: Layers,
     x: Layers,
     y_samples: Sequence[Any] | None = None,
@@ -276,7 +276,7 @@ def _check_pair(
             )
 
 
-def _documents(groups: Sequence[Any] | None, n: int) -> Ints | None:
+def numbered_documents(groups: Sequence[Any] | None, n: int) -> Ints | None:
     """(samples,) document numbers; None where there are none."""
     if groups is None:
         return None
@@ -285,7 +285,7 @@ def _documents(groups: Sequence[Any] | None, n: int) -> Ints | None:
     return document_numbers(groups)
 
 
-def _documents_left(documents: Ints | None, side: Prepared) -> tuple[int | None, Ints | None]:
+def documents_left(documents: Ints | None, side: Prepared) -> tuple[int | None, Ints | None]:
     """How many documents the samples kept are of, and the number of each sample's.
 
     Args:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from engramcka.results import CkaMap, Float, LayerDiagnostics
+from engramcka.results import Float, LayerDiagnostics, SimilarityMap
 from engramcka.similarity.estimators import Estimate
 from engramcka.similarity.gram_tiles import Moments
 from engramcka.similarity.hsic import MAX_CONDITION, undefined
@@ -101,8 +101,7 @@ def layer_warnings(
             few = (found.top_samples_share >= DOMINANT) & ~constant
             few &= side.n_samples * TOP >= 1  # one of fewer samples is more than 1 %
             least = _STANDS_OUT * _isotropic(found.width, side.n_samples)
-            dimension = found.top_dimension_share >= np.maximum(DOMINANT, least)
-            dimension &= ~few & ~constant
+            dimension = _on_one_dimension(side, found) & ~few & ~constant
             on_one = _share_on_one(found, side.n_samples)
             direction = (on_one >= DOMINANT) & (found.top_component_share >= least)
             direction &= ~few & ~dimension & ~constant
@@ -112,11 +111,7 @@ def layer_warnings(
                 f"samples{_compare(options, massive='drop', normalize='rms')}"
             )
         if dimension.any():
-            messages.append(
-                f"{_named(side, dimension)} dominated by one dimension, which holds over half of "
-                "the variance: similarity is mostly about it"
-                + _compare(options, standardize="drop-massive")
-            )
+            messages.append(_dominated(side, dimension, options))
         if direction.any():
             messages.append(
                 f"{_resting(side, direction)} by {on_one[direction].max():.0%} on one direction"
@@ -127,7 +122,25 @@ def layer_warnings(
     return messages
 
 
-def map_warnings(cka: CkaMap, options: Mapping[str, str], names: Sequence[str] | None) -> list[str]:
+def dimension_warnings(
+    sides: Sequence[Prepared], diagnostics: Sequence[LayerDiagnostics], options: Mapping[str, str]
+) -> list[str]:
+    """Which layers are dominated by one dimension, for measures that know no HSIC.
+
+    Args:
+        sides: y and x.
+        diagnostics: of y's layers and of x's.
+        options: `massive`, `normalize` and `standardize` as they were asked for.
+    """
+    found = [
+        (side, _on_one_dimension(side, one)) for side, one in zip(sides, diagnostics, strict=True)
+    ]
+    return [_dominated(side, which, options) for side, which in found if which.any()]
+
+
+def map_warnings(
+    cka: SimilarityMap, options: Mapping[str, str], names: Sequence[str] | None
+) -> list[str]:
     """What is wrong with the map as a whole.
 
     Args:
@@ -167,6 +180,20 @@ def _compare(options: Mapping[str, str], **ways: str) -> str:
     return f": compare {' or '.join(open_)}" if open_ else ""
 
 
+def _on_one_dimension(side: Prepared, found: LayerDiagnostics) -> npt.NDArray[np.bool_]:
+    """(layers,) whether one dimension holds most of the variance, more than it could by chance."""
+    least = _STANDS_OUT * _isotropic(found.width, side.n_samples)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(found.top_dimension_share >= np.maximum(DOMINANT, least))
+
+
+def _dominated(side: Prepared, which: npt.NDArray[np.bool_], options: Mapping[str, str]) -> str:
+    return (
+        f"{_named(side, which)} dominated by one dimension, which holds over half of the variance: "
+        f"similarity is mostly about it{_compare(options, standardize='drop-massive')}"
+    )
+
+
 def _isotropic(width: Float, n: int) -> Float:
     """(layers,) share of the variance in the first component of layers alike in all directions.
 
@@ -185,7 +212,7 @@ def _share_on_one(found: LayerDiagnostics, n: int) -> Float:
     return np.minimum(share, 1.0)
 
 
-def _saturation(cka: CkaMap) -> list[str]:
+def _saturation(cka: SimilarityMap) -> list[str]:
     top = cka.similarity if cka.ci_high is None else np.maximum(cka.similarity, cka.ci_high)
     with np.errstate(invalid="ignore"):
         full = np.isfinite(cka.similarity) & (top >= _SATURATED) & (cka.similarity >= 0.95)
@@ -205,7 +232,7 @@ def _saturation(cka: CkaMap) -> list[str]:
     ]
 
 
-def _within_documents(cka: CkaMap) -> list[str]:
+def _within_documents(cka: SimilarityMap) -> list[str]:
     if cka.all_pairs is None or cka.ci_high is None:
         return []
     change = cka.all_pairs - cka.similarity
@@ -221,7 +248,7 @@ def _within_documents(cka: CkaMap) -> list[str]:
     ]
 
 
-def _massive_layers(cka: CkaMap) -> str:
+def _massive_layers(cka: SimilarityMap) -> str:
     parts = []
     for side, found, numbers in (
         ("y", cka.y_diagnostics, cka.y_layers),

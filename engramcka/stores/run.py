@@ -22,7 +22,7 @@ from engramcka.own_files import (
     read_regular,
 )
 from engramcka.plain_text import first_line
-from engramcka.results.kinds import KINDS
+from engramcka.results.kinds import KINDS, MAPS
 from engramcka.stores import layout, results
 from engramcka.stores.activations import ActivationStore
 from engramcka.stores.open import open_activations
@@ -73,18 +73,22 @@ class Run:
         return [*super().__dir__(), *KINDS]
 
     @property
-    def series(self) -> dict[str, list[str]]:
-        """Names of the maps of every series over training, by step; only attributes are read."""
-        found: dict[str, list[tuple[int, str]]] = {}
-        for name in self.cka:
+    def series(self) -> dict[str, list[tuple[str, str]]]:
+        """(kind, name) of the maps of every series over training, by step; of each map only its
+        attributes are read."""
+        found: dict[str, list[tuple[int, str, str]]] = {}
+        for kind, name in [(one, name) for one in MAPS for name in self.results(one)]:
             try:
-                attributes = results.read_attributes(self.path / layout.RESULTS, "cka", name)
+                attributes = results.read_attributes(self.path / layout.RESULTS, kind, name)
             except StoreError:  # whoever asks for that map hears of it
                 continue
             inside = layout.series_of(attributes)
             if inside:
-                found.setdefault(inside[0], []).append((inside[1], name))
-        return {series: [name for _, name in sorted(maps)] for series, maps in found.items()}
+                found.setdefault(inside[0], []).append((inside[1], kind, name))
+        return {
+            series: [(kind, name) for _, kind, name in sorted(maps)]
+            for series, maps in found.items()
+        }
 
     @property
     def config(self) -> dict[str, Any]:

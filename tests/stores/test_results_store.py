@@ -19,6 +19,7 @@ from engramcka.results import (
     LensCurve,
     LossSweep,
     MemoryAblation,
+    SimilarityMap,
     SlotSweep,
     TrainingCurve,
 )
@@ -210,6 +211,13 @@ def test_every_kind_of_result_comes_back_whole(results: Path) -> None:
             np.array([10.0, 99.0]), random.normal(size=(2, 1)), np.array([1.5]), (4,), (7, 8)
         ),
         CkaMap(random.uniform(size=(2, 3)), "a", "b", jackknife=random.uniform(size=(4, 2, 3))),
+        SimilarityMap(
+            random.uniform(size=(2, 3)),
+            measure="pwcca",
+            variance=0.9,
+            y_components=np.array([3.0, np.nan]),
+            x_components=np.array([4.0, 5.0, 6.0]),
+        ),
         LossSweep((1, 4), random.normal(size=(2, 1)), np.array([1.5]), variants={"x": 1.0}),
         TrainingCurve(*random.uniform(1, 9, (2, 5)), *random.uniform(1, 9, (2, 2)), label="MoE"),
         LensCurve((1, 2, 3), **curve, n_tokens=7, memory=False, warnings=("few tokens",)),

@@ -12,6 +12,7 @@ from textual.containers import Horizontal, Vertical
 from textual.widget import Widget
 from textual.widgets import ContentSwitcher, Input, Static
 
+from engramcka.results.kinds import MAPS
 from engramcka.tui import loading
 from engramcka.tui.catalog import Entry, chosen_entry, named
 from engramcka.tui.driver import TerminalApp
@@ -244,7 +245,7 @@ class BrowseScreen(ContentScreen):
     async def action_series(self, step: int) -> None:
         """From one map to the next of its series."""
         shown = self.map.map
-        if self.entry is not None and self.entry.kind == "cka" and shown and shown.series:
+        if self.entry is not None and self.entry.kind in MAPS and shown and shown.series:
             self.view_of("series").begin_at(self.entry.name, step)
             self.choose(Entry(self.entry.ref, "series", shown.series), focus=True)
             await self._arrival()

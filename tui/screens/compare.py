@@ -13,7 +13,7 @@ from textual.widgets import Static
 
 from engramcka import palettes
 from engramcka.plain_text import clean
-from engramcka.results import CkaMap
+from engramcka.results import SimilarityMap
 from engramcka.tui import readout
 from engramcka.tui.exporting import ExportPart
 from engramcka.tui.screens.views import HeatmapsView, usual_cell_style
@@ -30,8 +30,8 @@ APART = "A\N{MINUS SIGN}B"
 class MapPair:
     """Two maps and what they are called."""
 
-    first: CkaMap
-    second: CkaMap
+    first: SimilarityMap
+    second: SimilarityMap
     first_name: str
     second_name: str
 
@@ -49,11 +49,12 @@ class MapPair:
         return ""
 
     @property
-    def difference(self) -> CkaMap:
+    def difference(self) -> SimilarityMap:
         """The first minus the second, cell by cell; only where there is no `obstacle`."""
         first = self.first
-        return CkaMap(
+        return SimilarityMap(
             first.similarity - self.second.similarity,
+            measure=first.measure if first.measure == self.second.measure else "unknown",
             y_layers=first.y_layers,
             x_layers=first.x_layers,
             y_label=first.y_label,

@@ -16,6 +16,7 @@ from textual.widget import Widget
 from textual.widgets import ContentSwitcher, Input, Static
 
 from engramcka.plain_text import clean
+from engramcka.results.kinds import MAPS, kind_of
 from engramcka.tui import loading, titles
 from engramcka.tui.catalog import Entry, RunFacts, facts, signature
 from engramcka.tui.exporting import Exportable, ExportPart
@@ -89,7 +90,7 @@ class ContentScreen(Screen[None]):
         self.found: Loaded | Broken | None = None  # `entry` as it was read
         self.other: Loaded | Broken | None = None  # `second` as it was read
         self.map = MapView(capabilities, id="map")
-        self._views: dict[str, Any] = {"cka": self.map}
+        self._views: dict[str, Any] = dict.fromkeys(MAPS, self.map)
         self._focus_next = False  # whether what is read next gets the keys
         self._untried: list[Entry] = []  # shown where the first result, not asked for, is broken
         self.newest_first = False
@@ -229,7 +230,7 @@ class ContentScreen(Screen[None]):
         """Cursor and palette as they were left."""
         if self.session.palette:
             self.map.use_palette(self.session.palette)
-        if self.session.kind == "cka" and self.entry is not None and self.entry.kind == "cka":
+        if self.session.kind in MAPS and self.entry is not None and self.entry.kind in MAPS:
             self.map.put_cursor(self.session.row, self.session.column)
 
     def _show_message(self, sentence: str) -> None:
@@ -270,7 +271,7 @@ class ContentScreen(Screen[None]):
         if isinstance(self.focused, RunTree):
             self._mark_to_compare()
             return
-        others = [e for run in self.runs for e in by_step(run.entries) if e.kind == "cka"]
+        others = [e for run in self.runs for e in by_step(run.entries) if e.kind in MAPS]
         shown = self._map_shown(self.found) if isinstance(self.found, Loaded) else None
         others = [entry for entry in others if shown is None or entry != shown.entry]
         if not others:
@@ -325,12 +326,12 @@ class ContentScreen(Screen[None]):
 
     def _map_shown(self, found: Loaded) -> Loaded | None:
         """The map on screen: the one that was read, or that of a series which is shown."""
-        if found.entry.kind == "cka":
+        if found.entry.kind in MAPS:
             return found
         if found.entry.kind != "series":
             return None
         view = self.view_of("series")
-        entry = replace(found.entry, kind="cka", name=view.name_shown)
+        entry = replace(found.entry, kind=kind_of(view.map).name, name=view.name_shown)
         return Loaded(entry, view.map, found.signature)
 
     async def action_samples(self) -> None:

@@ -19,7 +19,7 @@ from engramcka.tui.widgets.key_bar import Shortcut
 from engramcka.tui.widgets.panel import LABEL_WIDTH, SPARK_WIDTH, DetailsPanel
 
 if TYPE_CHECKING:
-    from engramcka.results import CkaMap
+    from engramcka.results import SimilarityMap
 
 
 class MapView(PanelView, HeatmapsView):
@@ -40,7 +40,7 @@ class MapView(PanelView, HeatmapsView):
 
     def __init__(self, capabilities: Capabilities, *, id: str | None = None) -> None:
         super().__init__(capabilities, id=id)
-        self.map: CkaMap | None = None
+        self.map: SimilarityMap | None = None
         self.heatmap = Heatmap(id="heatmap")  # asked for its cursor also before it is mounted
         self.heatmap.cell_style = usual_cell_style(capabilities, palettes.PALETTES[0])
         self.k = 5
@@ -50,7 +50,7 @@ class MapView(PanelView, HeatmapsView):
         """The widget that draws the map."""
         yield self.heatmap
 
-    def show(self, cka: CkaMap) -> None:
+    def show(self, cka: SimilarityMap) -> None:
         """Show a map; the cursor stays on its cell if there is one."""
         self.map = cka
         self._align()
@@ -189,7 +189,7 @@ class MapView(PanelView, HeatmapsView):
 
 def cell_lines(
     panel: DetailsPanel,
-    cka: CkaMap,
+    cka: SimilarityMap,
     row: int,
     column: int,
     cell: list[tuple[str, str]],
@@ -217,11 +217,12 @@ def cell_lines(
     return lines
 
 
-def cell_line(cka: CkaMap, row: int, column: int, cell: list[tuple[str, str]]) -> Line:
+def cell_line(cka: SimilarityMap, row: int, column: int, cell: list[tuple[str, str]]) -> Line:
     """The same in one line: layers, value, interval, then what else fits."""
-    known = dict(cell)
+    (_, value), *others = cell
+    known = dict(others)
     layers = f"row {cka.y_layers[row]:>2} col {cka.x_layers[column]:>2}"
-    value, interval = known.pop("CKA"), known.pop("95 %", "")
+    interval = known.pop("95 %", "")
     aligned = next(text for label, text in known.items() if label.startswith("a_"))
     null = f"  null {known['null']}" if "null" in known else ""
     warned = f"  {len(cka.warnings)} warnings" if cka.warnings else ""

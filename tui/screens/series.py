@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from textual.timer import Timer
 
-from engramcka.results import CkaMap
+from engramcka.results import SimilarityMap
 from engramcka.tui.exporting import ExportPart
 from engramcka.tui.loading import Several
 from engramcka.tui.messages import TitleChanged
@@ -29,7 +29,7 @@ class SeriesView(MapView):
 
     def __init__(self, capabilities: Capabilities, *, id: str | None = None) -> None:
         super().__init__(capabilities, id=id)
-        self.maps: dict[str, CkaMap] = {}
+        self.maps: dict[str, SimilarityMap] = {}
         self.at = 0
         self._timer: Timer | None = None
         self._begin: tuple[str, int] | None = None
@@ -38,9 +38,9 @@ class SeriesView(MapView):
         """What is shown next begins so many checkpoints after this one."""
         self._begin = (name, step)
 
-    def show(self, value: CkaMap | Several) -> None:
+    def show(self, value: SimilarityMap | Several) -> None:
         """Show a series, at the checkpoint that was shown before where it is the same series."""
-        if isinstance(value, CkaMap):
+        if isinstance(value, SimilarityMap):
             super().show(value)
             return
         names = list(self.maps)

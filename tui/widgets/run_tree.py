@@ -11,6 +11,7 @@ from textual.widgets import Tree
 from textual.widgets.tree import TreeNode
 
 from engramcka.plain_text import clean
+from engramcka.results.kinds import MAPS
 from engramcka.tui.catalog import Entry, RunFacts, series_of
 from engramcka.tui.filters import matching
 from engramcka.tui.messages import EntryChosen
@@ -170,14 +171,14 @@ class RunTree(Tree[Data]):
                 kinds[entry.kind] = node.add(
                     entry.kind, data=f"{run.ref.results}:{entry.kind}", expand=True
                 )
-            inside = series_of(entry) if entry.kind == "cka" else None
+            inside = series_of(entry) if entry.kind in MAPS else None
             if inside is None:
                 kinds[entry.kind].add_leaf(self._entry_label(entry, entry.name), data=entry)
                 continue
             name, step = inside
             if name not in series:
                 whole = Entry(entry.ref, "series", name)
-                series[name] = kinds["cka"].add(
+                series[name] = kinds[entry.kind].add(
                     _label(name), data=whole, expand=whole in self._opened
                 )
             series[name].add_leaf(_label(f"step {step}"), data=entry)
@@ -228,7 +229,7 @@ def _label(name: str) -> Text:
 
 def stop_of(entry: Entry, run: RunFacts) -> Entry:
     """The entry itself, or that of all that is on the same screen: a series, a plot of curves."""
-    inside = series_of(entry) if entry.kind == "cka" else None
+    inside = series_of(entry) if entry.kind in MAPS else None
     if inside is not None:
         return Entry(entry.ref, "series", inside[0])
     if entry.is_together:
@@ -243,7 +244,7 @@ def stops(run: RunFacts) -> list[Entry]:
 
 def by_step(entries: Sequence[Entry]) -> list[Entry]:
     """The entries in their order, the maps of a series by training step where the first one is."""
-    found = {entry: series_of(entry) if entry.kind == "cka" else None for entry in entries}
+    found = {entry: series_of(entry) if entry.kind in MAPS else None for entry in entries}
     names = [inside[0] if inside else "" for inside in found.values()]
 
     def place(index: int) -> tuple[int, int, int]:

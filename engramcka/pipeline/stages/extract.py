@@ -198,11 +198,11 @@ def _require_documents(config: Config, passages: Any) -> None:
     documents, most = passages.samples.spread()
     if most and len(passages.samples) // most >= FEWEST_DOCUMENTS:
         return
-    for index, cka in enumerate(config.cka):
-        minibatch = cka.estimator == "minibatch" and cka.batches == "random"
+    for key, index, cka in config.maps:
+        minibatch = cka.kind == "cka" and cka.estimator == "minibatch" and cka.batches == "random"
         if cka.pairs == "across-documents" and minibatch and not cka.where:
             raise config.error(
-                ("cka", index, "pairs"),
+                (key, index, "pairs"),
                 f"{len(passages.samples):,} samples are of {documents:,} documents, {most:,} of "
                 f"one of them: no batches of {FEWEST_DOCUMENTS} different documents can be made",
                 "draw fewer of each (data.per_document), take more documents, or "

@@ -24,7 +24,7 @@ def figure_tasks(config: Config, run: Path) -> Iterator[Task]:
 
     None for a config that leaves no result, such as one that only extracts.
     """
-    analyses = (config.cka, config.lens, config.gates, config.sweeps)
+    analyses = (config.maps, config.lens, config.gates, config.sweeps)
     if not any(analyses) and not any(
         m.source in ("train", "graft") for m in config.models.values()
     ):

@@ -1,4 +1,4 @@
-"""Stage cka: one similarity map from two activation stores."""
+"""Stages cka and map: one similarity map from two activation stores."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-from engramcka.config import CkaTable, Config
+from engramcka.config import ComparisonTable, Config
 from engramcka.config.analysis_tables import where_text
 from engramcka.errors import ComparisonError
 from engramcka.pipeline.context import Context
@@ -25,27 +25,26 @@ from engramcka.stores import provenance, results
 _NAME = 20  # characters of a sample that a warning shows
 
 
-def cka_tasks(spec: RunSpec, cka: CkaTable) -> Iterator[Task]:
+def map_tasks(spec: RunSpec, table: ComparisonTable) -> Iterator[Task]:
     """The maps of a table, one a step of a series; computed again when their inputs change."""
     config = spec.config
-    for pair in spec.pairs(cka):
+    for pair in spec.pairs(table):
         inputs = {
             "y": pair.y.inputs,
             "x": pair.x.inputs,
-            **cka.model_dump(mode="json", exclude={"name", "y", "x"}),
-            "where": where_text(cka.where),
+            **table.inputs,
             "seed": config.run.seed,
             "labels": [config.label(name) for name in pair.models],
             **({} if pair.step is None else {"step": pair.step}),
         }
         yield Task(
-            stage="cka",
+            stage=table.kind,
             name=pair.name,
             total=1,
             unit="parts",
             inputs=inputs,
-            is_done=partial(spec.is_stored, "cka", pair.name, inputs),
-            work=partial(compute_map, cka=cka, pair=pair, inputs=inputs),
+            is_done=partial(spec.is_stored, table.kind, pair.name, inputs),
+            work=partial(compute_map, table=table, pair=pair, inputs=inputs),
             needs=(f"extract/{pair.y.store}", f"extract/{pair.x.store}"),
             ranks="all",
         )
@@ -55,22 +54,22 @@ def compute_map(
     context: Context,
     progress: TaskProgress,
     *,
-    cka: CkaTable,
+    table: ComparisonTable,
     pair: CheckpointPair,
     inputs: Mapping[str, Any],
 ) -> None:
-    """Compute one CKA map from two activation stores and store it."""
+    """Compute one map from two activation stores and store it."""
     from dataclasses import replace
 
     from engramcka.data import common_rows
-    from engramcka.similarity import cka_map
+    from engramcka.similarity import similarity_map
     from engramcka.similarity.parallel import Share
 
     y, x = finished_store(pair.y), finished_store(pair.x)
     stores = {"y": y, "x": x}
-    _require_same_samples(pair, y, x)
-    path = ("cka", context.config.cka.index(cka), "where")
-    chosen = rows_where(context.config, path, cka.where, (y.samples, x.samples))
+    _require_same_samples(table, pair, y, x)
+    path = (*context.config.place_of(table), "where")
+    chosen = rows_where(context.config, path, table.where, (y.samples, x.samples))
     tables = [
         {name: column[rows] for name, column in store.samples.items()}
         for store, rows in zip((y, x), chosen, strict=True)
@@ -78,22 +77,13 @@ def compute_map(
     y_rows, x_rows = common_rows(*tables)
     lost = max(map(len, chosen)) - len(y_rows)
     y_rows, x_rows = chosen[0][y_rows], chosen[1][x_rows]
-    _require_samples(cka, pair, len(y_rows))
-    with noticing_damage(y, x), _explaining_out_of_memory(pair):
-        result = cka_map(
+    _require_samples(table, pair, len(y_rows))
+    with noticing_damage(y, x), _explaining_out_of_memory(table, pair):
+        result = similarity_map(
             [layer.take(y_rows) for layer in y.layers.values()],
             [layer.take(x_rows) for layer in x.layers.values()],
-            estimator=cka.estimator,
-            batch_size=cka.batch_size,
-            batches=cka.batches,
+            **{"measure": table.measured_by, **table.options},
             groups=_documents(y, y_rows),
-            pairs=cka.pairs,
-            kernel=cka.kernel,
-            normalize=cka.normalize,
-            standardize=cka.standardize,
-            nonfinite=cka.nonfinite,
-            massive=cka.massive,
-            permutations=cka.permutations,
             seed=context.config.run.seed,
             device=context.device,
             y_label=context.config.label(pair.y.model),
@@ -126,7 +116,7 @@ def compute_map(
     result = replace(
         result,
         provenance=facts,
-        where=where_text(cka.where),
+        where=where_text(table.where),
         left_out=left_out,
         warnings=(
             *dict.fromkeys(notes),
@@ -187,20 +177,21 @@ def sample_names(samples: Mapping[str, Any], rows: Any) -> list[str]:
 
 
 @contextmanager
-def _explaining_out_of_memory(pair: CheckpointPair) -> Iterator[None]:
+def _explaining_out_of_memory(table: ComparisonTable, pair: CheckpointPair) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
+        less = "a smaller batch_size needs" if table.kind == "cka" else "fewer samples need"
         raise ComparisonError(
-            f"cka {pair.map}: out of memory ({first_line(error)}); a smaller batch_size needs less"
+            f"{table.kind} {pair.map}: out of memory ({first_line(error)}); {less} less"
         ) from error
 
 
-def _require_same_samples(pair: CheckpointPair, y: Any, x: Any) -> None:
+def _require_same_samples(table: ComparisonTable, pair: CheckpointPair, y: Any, x: Any) -> None:
     """Refuse stores whose rows cannot be known to stand for the same samples."""
-    sides = f"cka {pair.map}: {pair.y.model} and {pair.x.model}"
+    sides = f"{table.kind} {pair.map}: {pair.y.model} and {pair.x.model}"
     y_identity, x_identity = (store.attributes.get(IDENTITY, BY_SPAN) for store in (y, x))
     if y_identity != x_identity:
         raise ComparisonError(
@@ -216,11 +207,11 @@ def _require_same_samples(pair: CheckpointPair, y: Any, x: Any) -> None:
         raise ComparisonError(f"{sides} were extracted from other text")
 
 
-def _require_samples(cka: CkaTable, pair: CheckpointPair, found: int) -> None:
+def _require_samples(table: ComparisonTable, pair: CheckpointPair, found: int) -> None:
     """Refuse too few samples in the words of the config, before the maths does in its own."""
     if found < FEWEST:
-        where = f" where {where_text(cka.where)}" if cka.where else ""
+        where = f" where {where_text(table.where)}" if table.where else ""
         raise ComparisonError(
-            f"cka {pair.map}: {' and '.join(pair.models)} share {found} samples{where}; at least "
-            f"{FEWEST} are needed"
+            f"{table.kind} {pair.map}: {' and '.join(pair.models)} share {found} samples{where}; "
+            f"at least {FEWEST} are needed"
         )
