@@ -207,6 +207,17 @@ def test_equal_states_tie_and_are_told():
     assert not any("x layer 1 is tied" in message for message in found.warnings)
 
 
+def test_ranks_of_many_pairs_are_good_without_a_sort():
+    """Binned ones, and those of a layer whose distances crowd in few bins, which are sorted."""
+    rng = np.random.default_rng(6)
+    y, x = layers(rng, 320, (12, 9), dtype=np.float64)
+    crowded = x * 1e-4 + 1
+    crowded[0] = rng.standard_normal(9)
+    for other in (x, crowded):
+        found = similarity_map([y], [other], measure="rsa").similarity[0, 0]
+        assert found == pytest.approx(reference.rsa(y, other), abs=1e-6)
+
+
 def test_few_samples_for_the_dimensions_are_told():
     rng = np.random.default_rng(2)
     y, x = ([rng.standard_normal((100, 60))] for _ in range(2))
