@@ -162,7 +162,8 @@ def test_what_cannot_be_is_one_line(
 ) -> None:
     (tmp_path / "c.toml").write_text(HEAD + f'\n[[map]]\ny = "y"\nx = "x"\n{table}\n')
     done = here("run", "c.toml", cwd=tmp_path)
-    assert done.returncode == 2, done.stderr
+    # How many neighbours there are is known when the states are.
+    assert done.returncode == (1 if "k = 500" in table else 2), done.stderr
     lines = [line for line in done.stderr.splitlines() if line.startswith("engramcka: ")]
     assert len(lines) == 1, done.stderr
     assert says in lines[0], lines[0]
