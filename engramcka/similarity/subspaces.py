@@ -38,7 +38,8 @@ class Rotated:
     """One layer for Procrustes, in no more dimensions than samples."""
 
     features: torch.Tensor  # (samples, dimensions), centred
-    lengths: torch.Tensor  # (sets,) squared Frobenius norm of each set, less its own mean
+    lengths: torch.Tensor  # (sets,) squared Frobenius norm of each set, less its own mean; float64
+    sums: torch.Tensor  # (groups left out, dimensions) of each group's samples; float64
 
 
 class Procrustes:
@@ -47,28 +48,24 @@ class Procrustes:
     def __init__(self, compared: Compared, options: Options) -> None:
         self._compared = compared
         self._member = _membership(compared)
+        self._layers: list[Rotated | None] = []
 
     def estimate(self) -> Found:
         """Over all samples, and without each group of them."""
         compared = self._compared
-        n = compared.n
-        width = max(compared.y.widths + compared.x.widths)
-        constant = compared.each_layer(
-            lambda side, index: not bool(compared.centred(side, index).any()), 16 * n * width
-        )
+        n, width = compared.n, max(compared.y.widths + compared.x.widths)
+        self._layers = compared.each_layer(self._rotated, 24 * n * width)
 
         def row(number: int) -> Float:
             found = np.full((1 + compared.sets, len(compared.x)), np.nan)
-            if constant[number]:
-                return found
-            y = self._rotated(compared.y, number)
-            for column in range(len(compared.x)):
-                if not constant[len(compared.y) + column]:
-                    found[:, column] = self._pair(y, self._rotated(compared.x, column))
+            y = self._layers[number]
+            for column, x in enumerate(self._layers[len(compared.y) :]):
+                if y is not None and x is not None:
+                    found[:, column] = self._pair(y, x)
             return found
 
-        values = np.moveaxis(compared.each_row(row, 40 * n * width + 64 * width**2), 1, 0)
-        return Found(values, tuple(self._warnings(constant)))
+        values = np.moveaxis(compared.each_row(row, 8 * n * width + 64 * width**2), 1, 0)
+        return Found(values, tuple(self._warnings()))
 
     def shuffled(self, orders: Sequence[Ints]) -> Float:
         """(orders, y layers, x layers) with x's samples in each of these orders."""
@@ -76,32 +73,33 @@ class Procrustes:
 
         def row(number: int) -> Float:
             found = np.full((len(orders), len(compared.x)), np.nan)
-            y = self._rotated(compared.y, number)
-            for column in range(len(compared.x)):
-                x = self._rotated(compared.x, column)
+            y = self._layers[number]
+            for column, x in enumerate(self._layers[len(compared.y) :]):
+                if y is None or x is None:
+                    continue
                 norm = torch.sqrt(y.lengths[0] * x.lengths[0])
-                if norm > 0:
-                    for index, order in enumerate(orders):
-                        moved = x.features[torch.from_numpy(order).to(x.features.device)]
-                        singular = torch.linalg.svdvals(y.features.T @ moved)
-                        found[index, column] = float(singular.double().sum() / norm)
+                for index, order in enumerate(orders):
+                    moved = x.features[torch.from_numpy(order).to(x.features.device)]
+                    singular = torch.linalg.svdvals(y.features.T @ moved)
+                    found[index, column] = float(singular.double().sum() / norm)
             return found
 
         return np.moveaxis(compared.each_row(row), 1, 0)
 
-    def _rotated(self, side: Prepared, index: int) -> Rotated:
+    def _rotated(self, side: Prepared, index: int) -> Rotated | None:
+        """One layer; None if it is constant."""
         features = self._compared.centred(side, index)
+        if not bool(features.any()):
+            return None
         n, width = features.shape
         if width > n:  # X' = Q R, and Q leaves no singular value changed
             features = torch.linalg.qr(features.T, mode="r").R.T
-        features = features.to(self._compared.like)
-        squares = features.double().square().sum(1)
-        lengths = squares.sum()[None]
+        squares = features.square().sum(1)
+        lengths, sums = squares.sum()[None], self._member.T @ features
         if self._compared.sets:
-            own, sums = squares @ self._member, (self._member.T @ features.double())
-            left = self._left(features.device)
-            lengths = torch.cat([lengths, lengths - own - sums.square().sum(1) / left])
-        return Rotated(features, lengths)
+            means = sums.square().sum(1) / self._left(features.device)
+            lengths = torch.cat([lengths, lengths - squares @ self._member - means])
+        return Rotated(features.to(self._compared.like), lengths, sums)
 
     def _pair(self, y: Rotated, x: Rotated) -> Float:
         cross = y.features.T @ x.features
@@ -110,19 +108,17 @@ class Procrustes:
             whole = torch.linalg.svdvals(cross).double().sum()[None]
             return _array(whole / norms)
         left, singular, right = torch.linalg.svd(cross, full_matrices=False)
-        whole = singular.double().sum()[None]
-        turned = (y.features @ left) @ right
-        own = (turned * x.features).sum(1, dtype=torch.float64) @ self._member
-        sums = [self._member.T.to(turned.dtype) @ part for part in (turned, x.features)]
-        means = (sums[0].double() * sums[1].double()).sum(1) / self._left(turned.device)
+        whole, best = singular.double().sum()[None], left @ right
+        own = ((y.features @ best) * x.features).sum(1, dtype=torch.float64) @ self._member
+        means = ((y.sums @ best.double()) * x.sums).sum(1) / self._left(best.device)
         return _array(torch.cat([whole, whole - own - means]) / norms)
 
     def _left(self, device: torch.device) -> torch.Tensor:
         return torch.from_numpy(self._compared.left[1:]).to(device)
 
-    def _warnings(self, constant: list[bool]) -> list[str]:
+    def _warnings(self) -> list[str]:
         compared = self._compared
-        messages = _constant(compared, constant)
+        messages = _constant(compared, [layer is None for layer in self._layers])
         widths = compared.y.widths + compared.x.widths
         most = min(1.0, (min(max(widths), compared.n - 1) / (compared.n - 1)) ** 0.5)
         if most > _LIKELY:

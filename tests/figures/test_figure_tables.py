@@ -23,7 +23,7 @@ from engramcka.figures import (
     to_xarray,
 )
 from engramcka.figures.draw import drawing_of
-from engramcka.results import CkaMap, LensCurve, LossSweep, SlotSweep
+from engramcka.results import CkaMap, LensCurve, LossSweep, SimilarityMap, SlotSweep
 from engramcka.results.kinds import KINDS, kind_of
 
 
@@ -141,6 +141,7 @@ def test_every_kind_of_result_is_a_dataset():
     results = [
         made_allocation(), made_gates(), made_memory(), made_training(), made_map(), made_sweep(),
         LensCurve((1, 2), np.array([2.0, 0.0])), SlotSweep([10.0], [[1.0]], [2.0]),
+        SimilarityMap(np.eye(3), measure="rsa"),
     ]  # fmt: skip
     assert {kind_of(result).name for result in results} == set(KINDS)
     for result in results:

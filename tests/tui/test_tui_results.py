@@ -10,8 +10,9 @@ import pytest
 import zarr
 
 from engramcka.errors import StoreError
+from engramcka.results import SimilarityMap
 from engramcka.results.kinds import KINDS
-from engramcka.stores.results import read_result
+from engramcka.stores.results import read_result, write_result
 from engramcka.tui.catalog import facts, find_runs
 
 
@@ -22,6 +23,8 @@ def entries(full):
 
 def test_every_kind_is_as_zarr_reads_it(full):
     kinds = set()
+    other = SimilarityMap(np.eye(3), measure="rsa", y_components=np.ones(3))
+    write_result(full / "results.zarr", "other.rsa", other, {})
     for entry in entries(full):
         stored = read_result(entry.ref.results, entry.kind, entry.name)
         group = zarr.open_group(entry.path, mode="r")
