@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from engramcka.measures import MEASURES
 from engramcka.plain_text import clean
-from engramcka.results import CkaMap
+from engramcka.results import CkaMap, SimilarityMap
 from engramcka.tui import readout
 
 Paragraph = tuple[str, str]  # heading and sentences
@@ -88,7 +89,7 @@ def why(warning: str) -> str:
     return next((reason for words, reason in WHY if words in warning), "")
 
 
-def made_of(cka: CkaMap) -> str:
+def made_of(cka: SimilarityMap) -> str:
     """What the estimate is over, and how it is made."""
     parts = []
     if cka.n_samples is not None:
@@ -99,11 +100,15 @@ def made_of(cka: CkaMap) -> str:
         parts.append(f"{over}{where}.")
     if cka.left_out:
         parts.append(f"Left out: {clean(cka.left_out)}.")
-    if cka.n_batches and cka.batch_size:
+    if isinstance(cka, CkaMap) and cka.n_batches and cka.batch_size:
         how = "drawn at random" if cka.batches == "random" else "of neighbours"
         batches = f"{cka.n_batches:,} batch{'es' * (cka.n_batches != 1)}"
         parts.append(f"{batches}, {how}, of at most {cka.batch_size:,} samples.")
-    parts.append(_ESTIMATORS.get(cka.estimator, "How it was estimated is not known."))
+    if isinstance(cka, CkaMap):
+        parts.append(_ESTIMATORS.get(cka.estimator, "How it was estimated is not known."))
+    elif cka.measure in MEASURES:
+        words = MEASURES[cka.measure].words
+        parts.append(f"{words[0].upper()}{words[1:]}.")
     if cka.pairs == "across-documents" and cka.n_documents:
         parts.append("Only pairs of samples of different documents count.")
     if cka.interval_over in _OVER:
@@ -116,7 +121,7 @@ def count_of(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
-def cell_in_words(cka: CkaMap, row: int, column: int) -> str:
+def cell_in_words(cka: SimilarityMap, row: int, column: int) -> str:
     """What the cell under the cursor says."""
     value = float(cka.similarity[row, column])
     if value != value:
@@ -125,16 +130,23 @@ def cell_in_words(cka: CkaMap, row: int, column: int) -> str:
         f"layer {cka.y_layers[row]} of {clean(cka.y_label)}",
         (f"layer {cka.x_layers[column]} of {clean(cka.x_label)}"),
     )
-    text = f"{names[0]} and {names[1]}: CKA {readout.decimals(value)}"
+    text = f"{names[0]} and {names[1]}: {cka.title} {readout.decimals(value)}"
     if interval := readout.interval(cka, row, column):
         text += f", 95 % interval {interval}"
-    text += ". 1 means the same up to rotation and scale, 0 nothing in common that is linear."
+    if isinstance(cka, CkaMap):
+        text += ". 1 means the same up to rotation and scale, 0 nothing in common that is linear."
+    elif cka.measure in MEASURES:
+        known = MEASURES[cka.measure]
+        text += f". It goes from {known.range}; unchanged by {known.invariant}. Bias with few "
+        text += f"samples: {known.small_n}."
+    else:
+        text += "."
     if null := readout.null(cka, row, column):
         text += f" With samples shuffled it is {null.replace(' p ', ', p value ')}."
     return text[0].upper() + text[1:]
 
 
-def dominating(cka: CkaMap, row: int, column: int) -> str:
+def dominating(cka: SimilarityMap, row: int, column: int) -> str:
     """Which samples and directions the cell rests on, as far as the result knows."""
     parts = []
     sides = (("row", cka.y_diagnostics, row), ("column", cka.x_diagnostics, column))
@@ -159,7 +171,7 @@ def dominating(cka: CkaMap, row: int, column: int) -> str:
     return " ".join(parts) or "The result does not say."
 
 
-def about(cka: CkaMap, row: int, column: int) -> list[Paragraph]:
+def about(cka: SimilarityMap, row: int, column: int) -> list[Paragraph]:
     """The whole page about a map and the cell under the cursor."""
     page = [
         ("The cell", cell_in_words(cka, row, column)),

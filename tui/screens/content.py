@@ -16,6 +16,7 @@ from textual.widget import Widget
 from textual.widgets import ContentSwitcher, Input, Static
 
 from engramcka.plain_text import clean
+from engramcka.results import CkaMap
 from engramcka.results.kinds import MAPS, kind_of
 from engramcka.tui import loading, titles
 from engramcka.tui.catalog import Entry, RunFacts, facts, signature
@@ -287,7 +288,7 @@ class ContentScreen(Screen[None]):
         """The first of two maps, or the second, which is then shown with the first."""
         node = self.query_one(RunTree).cursor_node
         entry = node.data if node is not None and isinstance(node.data, Entry) else None
-        if entry is None or entry.kind != "cka":
+        if entry is None or entry.kind not in MAPS:
             self.notify("Two maps can be compared; this is none.", markup=False)
         elif self.marked is None or self.marked == entry:
             self.marked = entry
@@ -337,7 +338,9 @@ class ContentScreen(Screen[None]):
     async def action_samples(self) -> None:
         """The samples that make the cell under the cursor what it is."""
         shown = self._map_shown(self.found) if isinstance(self.found, Loaded) else None
-        if shown is not None and not self.pair_shown:
+        if shown is not None and not isinstance(shown.value, CkaMap):
+            self.notify("Only of CKA is a cell a sum over samples.", markup=False)
+        elif shown is not None and not self.pair_shown:
             from engramcka.tui.screens.samples import SamplesScreen
 
             cursor = self.view_of(self.found.entry.kind).cursor  # type: ignore[union-attr]
