@@ -75,7 +75,7 @@ async def test_the_dialog_shows_the_figure_that_is_written(run, make_app):
         assert {strip.cell_length for strip in lines} == {light.size.width}
         colours = {s.style.color for strip in lines for s in strip if "▀" in s.text}
         assert len(colours) > 50
-        await pilot.press("up", "right")  # the ground, the last question
+        await pilot.press("up", "up", "right")  # the ground, before the folder
         await until(pilot, lambda: light.pixels is not None and light.pixels.mean() < 128)
         await pilot.press("enter")
         written = run / "figures" / "cka-engram-vs-moe.png"

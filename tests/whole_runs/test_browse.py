@@ -68,7 +68,7 @@ def test_a_user_looks_at_a_real_run(finished: Path, tmux: Tmux):
     tmux.press("Escape")
     tmux.wait_for("95 %")
     tmux.press("/")
-    tmux.wait_for("find")
+    tmux.wait_for("name kind:")
     tmux.press(*"insertion", "Enter")
     sweep = run.sweep["insertion-layer"]
     tmux.wait_for("insertion layer;", f"loss     {sweep.mean[0]:.4f}")
