@@ -64,13 +64,15 @@ class SamplesScreen(ModalScreen[None]):
         self.entry, self.cka, self.cell = entry, cka, (row, column)
         self.found: CellSamples | None = None
         self._unwanted = Event()
+        # Written to also before it is mounted, and while the screen goes away.
+        self._text = Static("Reading the hidden states ..", id="samples-text", markup=False)
 
     def compose(self) -> ComposeResult:
         """One scrolling text in a box."""
         with VerticalScroll(id="samples") as box:
             box.border_title = f"samples of {readout.place(self.cka, *self.cell)}"
             box.border_subtitle = "y copies, esc closes"
-            yield Static("Reading the hidden states ..", id="samples-text", markup=False)
+            yield self._text
 
     def on_mount(self) -> None:
         """Compute the terms in a thread."""
@@ -117,13 +119,12 @@ class SamplesScreen(ModalScreen[None]):
             self.call_after_refresh(self._draw)
 
     def _say(self, sentence: str) -> None:
-        self.query_one("#samples-text", Static).update(sentence)
+        self._text.update(sentence)
 
     def _draw(self) -> None:
         assert self.found is not None
-        width = max(20, self.query_one("#samples-text").size.width)
-        text = samples_text(self.found, width)
-        self.query_one("#samples-text", Static).update(text)
+        width = max(20, self._text.size.width)
+        self._text.update(samples_text(self.found, width))
 
     def action_scroll(self, where: str) -> None:
         """Scroll the list."""
