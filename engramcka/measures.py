@@ -9,6 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Literal
+
+MeasureName = Literal[
+    "cka", "cka-rbf", "rsa", "procrustes", "mutual-knn", "cknna", "svcca", "pwcca"
+]
 
 ORTHOGONAL = "rotations and reflections, one factor for all samples, and a common offset"
 LINEAR = "any invertible linear map of the components kept, and a common offset"
@@ -19,7 +24,7 @@ COSINE = "rotations and reflections, and a factor of each sample; not a common o
 class Measure:
     """One measure of the similarity of two layers over the same samples."""
 
-    name: str
+    name: MeasureName
     """In configs, in Python and in a store."""
     title: str
     """On colour bars and in sentences."""

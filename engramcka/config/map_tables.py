@@ -9,9 +9,8 @@ from pydantic import Field, model_validator
 
 from engramcka.config.analysis_tables import Where, where_text
 from engramcka.config.tables import Name, Table
-from engramcka.measures import MEASURES, NEIGHBOURS, VARIANCE, takes
+from engramcka.measures import MEASURES, NEIGHBOURS, VARIANCE, MeasureName, takes
 
-Measure = Literal["cka", "cka-rbf", "rsa", "procrustes", "mutual-knn", "cknna", "svcca", "pwcca"]
 _KEYS = ("estimator", "batch_size", "batches", "pairs", "k", "variance")  # of some measures
 
 
@@ -170,7 +169,7 @@ class CkaTable(ComparisonTable):
 class MapTable(ComparisonTable):
     """``[[map]]``: a map by any measure; ``[[cka]]`` is the short form of ``measure = "cka"``."""
 
-    measure: Measure = Field(
+    measure: MeasureName = Field(
         description="what two layers are compared by (docs/measures.md). estimator, batch_size "
         "and batches are of cka and cka-rbf; pairs of these, rsa, mutual-knn and cknna"
     )

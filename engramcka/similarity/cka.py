@@ -7,35 +7,38 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
-import numpy as np
 import torch
 
 from engramcka.errors import ComparisonError
 from engramcka.results import CkaMap
 from engramcka.similarity import estimators
 from engramcka.similarity.across_documents import all_pairs
-from engramcka.similarity.diagnostics import layer_diagnostics, layer_warnings, map_warnings
-from engramcka.similarity.documents import MIN_BATCH, Ints, document_numbers, share_within
+from engramcka.similarity.diagnostics import layer_warnings, map_warnings
+from engramcka.similarity.documents import MIN_BATCH, share_within
 from engramcka.similarity.hsic import ratio, ratios
-from engramcka.similarity.layers import Layers, choose_device, load_if_it_fits
+from engramcka.similarity.inputs import (
+    Massive,
+    Nonfinite,
+    Normalize,
+    Pairs,
+    Standardize,
+    check_choices,
+    check_least,
+    documents_left,
+    known_of,
+    open_inputs,
+)
 from engramcka.similarity.parallel import Share, full_precision
 from engramcka.similarity.permutation import Shuffles
-from engramcka.similarity.prepare import Prepared, prepare
+from engramcka.similarity.prepare import prepare
 from engramcka.similarity.split_products import on_tensor_cores
 
 Estimator = Literal["minibatch", "debiased", "biased"]
 Kernel = Literal["linear", "rbf"]
-Standardize = Literal["none", "zscore", "drop-massive"]
-Nonfinite = Literal["error", "drop"]
-Massive = Literal["keep", "drop"]
-Normalize = Literal["none", "rms"]
 Precision = Literal["highest", "float32"]
 Batches = Literal["random", "in-order"]
-Pairs = Literal["across-documents", "all"]
-
-MOST_NAMED = 1000  # massive samples that a map names
 
 _ALL = Share()
 
@@ -141,26 +144,21 @@ def cka_map(
         batch_size,
         permutations,
     )
-    compared = Layers.from_arrays(y, "y", y_layers), Layers.from_arrays(x, "x", x_layers)
-    check_pair(*compared, y_samples, x_samples)
-    n = compared[0].n_samples
-    documents = numbered_documents(groups, n)
-    if names and len(names) != n:
-        raise ComparisonError(f"names names {len(names)} samples, y has {n}")
-    place = choose_device(*compared, device)  # before files are read, which then lie on the CPU
-    compared = load_if_it_fits(*compared, share.ranks)
-    dtype = torch.float64 if any(side.needs_float64 for side in compared) else torch.float32
-    like = torch.empty(0, dtype=dtype, device=place)
-    split = precision == "highest" and on_tensor_cores(place)
+    asked = open_inputs(
+        y, x, layers=(y_layers, x_layers), samples=(y_samples, x_samples), groups=groups,
+        names=names, device=device, ranks=share.ranks,
+    )  # fmt: skip
+    like = asked.like
+    split = precision == "highest" and on_tensor_cores(like.device)
     with full_precision():
         pair = prepare(
-            *compared, like, seed,
+            asked.y, asked.x, like, seed,
             nonfinite=nonfinite, normalize=normalize, massive=massive, standardize=standardize,
         )  # fmt: skip
         sides = pair.y, pair.x
         minibatch = estimator == "minibatch"
         random = batches == "random"
-        n_documents, shuffled = documents_left(documents, pair.y)
+        n_documents, shuffled = documents_left(asked.documents, pair.y)
         documents = None if minibatch and not random else shuffled
         settings = estimators.Settings(
             batch_size=batch_size,
@@ -182,11 +180,7 @@ def cka_map(
         found = made.estimate()
         null = made.null() if permutations else None
     result = ratios(found.whole, found.without)
-    outliers = found.outliers
-    y_found, x_found = layer_diagnostics(
-        found.moments, *sides, found.squared, outliers.massive, outliers.top_share
-    )
-    massive_samples = outliers.samples if sides[0].rows is None else sides[0].rows[outliers.samples]
+    known = known_of(pair, found.moments, found.squared, found.outliers)
     pairs_within, counted = 0.0, None
     if documents is not None and settings.across:
         pairs_within = share_within(documents)
@@ -205,8 +199,6 @@ def cka_map(
         jackknife=result.jackknife,
         null=None if null is None else ratio(null.shuffled, null.whole),
         null_similarity=None if null is None else ratio(null.whole.cross, null.whole),
-        y_diagnostics=y_found,
-        x_diagnostics=x_found,
         estimator=estimator,
         kernel=kernel,
         standardize=standardize,
@@ -219,14 +211,9 @@ def cka_map(
         n_documents=n_documents,
         seed=seed,
         interval_over=found.over if found.without is not None else "",
-        n_samples=sides[0].n_samples,
-        n_dropped=pair.n_nonfinite,
-        n_massive=len(massive_samples),
-        massive_samples=tuple(sorted(massive_samples.tolist())[:MOST_NAMED]),
-        n_massive_dropped=pair.n_massive,
         normalize=normalize,
-        dtype=" / ".join(dict.fromkeys(side.dtype for side in sides)),
         route=found.route,
+        **known,
     )
     options = {
         "estimator": estimator,
@@ -234,92 +221,20 @@ def cka_map(
         "normalize": normalize,
         "standardize": standardize,
     }
-    messages = layer_warnings(sides, (y_found, x_found), found, options)
+    diagnostics = known["y_diagnostics"], known["x_diagnostics"]
+    messages = layer_warnings(sides, diagnostics, found, options)
     if permutations and null is None:
         messages.append("no p values: fewer than 4 documents to shuffle")
     return replace(result_map, warnings=(*messages, *map_warnings(result_map, options, names)))
 
 
-def check_pair(
-    y: Layers,
-    x: Layers,
-    y_samples: Sequence[Any] | None = None,
-    x_samples: Sequence[Any] | None = None,
-) -> None:
-    """Raise ComparisonError unless y and x hold the same, sufficient number of samples.
-
-    Args:
-        y: one model.
-        x: the other.
-        y_samples: identities of y's samples; where both are given they must be the same.
-        x_samples: identities of x's samples.
-    """
-    if y.n_samples != x.n_samples:
-        raise ComparisonError(
-            f"y has {y.n_samples} samples, x {x.n_samples}; both need the same samples in the "
-            "same order"
-        )
-    if y.n_samples < 4:
-        raise ComparisonError(
-            f"{y.n_samples} samples; the unbiased estimator of HSIC needs at least 4"
-        )
-    if y_samples is None or x_samples is None:
-        return
-    for name, samples in (("y_samples", y_samples), ("x_samples", x_samples)):
-        if len(samples) != y.n_samples:
-            raise ComparisonError(f"{name} names {len(samples)} samples, y has {y.n_samples}")
-    for index, (a, b) in enumerate(zip(y_samples, x_samples, strict=True)):
-        if not np.array_equal(a, b):
-            raise ComparisonError(
-                f"sample {index} is {a!r} in y and {b!r} in x; both need the same samples in the "
-                "same order"
-            )
-
-
-def numbered_documents(groups: Sequence[Any] | None, n: int) -> Ints | None:
-    """(samples,) document numbers; None where there are none."""
-    if groups is None:
-        return None
-    if len(groups) != n:
-        raise ComparisonError(f"groups names {len(groups)} samples' documents, y has {n} samples")
-    return document_numbers(groups)
-
-
-def documents_left(documents: Ints | None, side: Prepared) -> tuple[int | None, Ints | None]:
-    """How many documents the samples kept are of, and the number of each sample's.
-
-    Args:
-        documents: (all samples,) numbers; None where there are none.
-        side: one of the models.
-
-    Returns:
-        The count, None where no documents are known; and (samples,) numbers, None where every
-        sample is a document of its own.
-    """
-    if documents is None:
-        return None, None
-    if side.rows is not None:
-        documents = document_numbers(documents[side.rows])
-    count = int(documents.max()) + 1
-    return count, None if count == side.n_samples else documents
-
-
 def _check_options(
     options: Mapping[str, tuple[str, Any]], batch_size: int, permutations: int
 ) -> None:
-    for name, (value, allowed) in options.items():
-        if value not in get_args(allowed):
-            raise ComparisonError(
-                f"{name} is {value!r}; it must be one of {', '.join(get_args(allowed))}"
-            )
+    check_choices(options)
     kernel, estimator = options["kernel"][0], options["estimator"][0]
     if kernel == "rbf" and estimator != "minibatch":
         raise ComparisonError(
             f'kernel "rbf" with estimator {estimator!r}; it needs estimator "minibatch"'
         )
-    for name, number, least in (
-        ("batch_size", batch_size, MIN_BATCH),
-        ("permutations", permutations, 0),
-    ):
-        if number < least:
-            raise ComparisonError(f"{name} is {number}; it must be at least {least}")
+    check_least(batch_size=(batch_size, MIN_BATCH), permutations=(permutations, 0))

@@ -12,10 +12,12 @@ from functools import cached_property
 from typing import Protocol, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from engramcka.errors import ComparisonError
 from engramcka.results import Float
+from engramcka.similarity.diagnostics import named
 from engramcka.similarity.documents import Ints
 from engramcka.similarity.layers import READ_SAMPLES
 from engramcka.similarity.parallel import Share, ordered_map, split_consecutive
@@ -25,6 +27,7 @@ GROUPS = 32  # of documents that are left out in turn
 _ZERO = 1e-14  # share of a sample's length below which what is left of it is rounding
 
 Result = TypeVar("Result")
+Layer = TypeVar("Layer")
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,12 @@ class Compared:
     def left(self) -> Float:
         """(1 + groups left out,) samples in all, and without each group."""
         return np.concatenate([[self.n], self.n - np.diff(self.edges)[: self.sets]]).astype(float)
+
+    @cached_property
+    def member(self) -> torch.Tensor:
+        """(samples, groups left out) 1 where a sample is in a group; float64, on the device."""
+        found = self.groups[:, None] == np.arange(self.sets)[None]
+        return torch.from_numpy(found.astype(np.float64)).to(self.like.device)
 
     def whole(self) -> Compared:
         """The same with no group to be left out."""
@@ -166,6 +175,33 @@ class Compared:
 
         return np.stack(self.share.ordered_gather([1.0] * count, split_consecutive, work))
 
+    def each_pair(
+        self,
+        y: Sequence[Layer | None],
+        x: Sequence[Layer | None],
+        size: int,
+        function: Callable[[Layer, Layer], Float],
+        bytes_: int = 0,
+    ) -> Float:
+        """(size, y layers, x layers) what function gives of every pair; rows are shared.
+
+        Args:
+            y: what is known of each of y's layers; None where there is nothing to compare.
+            x: the same of x's.
+            size: values that function gives, which are NaN where a layer is None.
+            function: of one layer of y and one of x, (size,).
+            bytes_: that one row in work needs.
+        """
+
+        def row(number: int) -> Float:
+            found, one = np.full((size, len(x)), np.nan), y[number]
+            for column, other in enumerate(x):
+                if one is not None and other is not None:
+                    found[:, column] = function(one, other)
+            return found
+
+        return np.moveaxis(self.each_row(row, bytes_), 1, 0)
+
 
 @dataclass(frozen=True)
 class Found:
@@ -198,17 +234,26 @@ class Options:
     variance: float  # share of it that the components compared hold
 
 
-def named(side: Prepared, which: Iterable[int]) -> str:
-    """ "y layer 3 is", or "y layers 1, 2 and 5 are"."""
-    numbers = [str(side.numbers[index]) for index in which]
-    if len(numbers) == 1:
-        return f"{side.side} layer {numbers[0]} is"
-    return f"{side.side} layers {', '.join(numbers[:-1])} and {numbers[-1]} are"
+def by_side(
+    compared: Compared, flags: Sequence[bool]
+) -> list[tuple[Prepared, npt.NDArray[np.bool_], int]]:
+    """The models with (layers,) which of theirs are flagged, and the place of their first layer.
 
+    Models without any are left out.
 
-def by_side(compared: Compared, flags: Sequence[bool]) -> list[tuple[Prepared, list[int]]]:
-    """The models with those of their layers that are flagged; a flag a layer, y's first."""
+    Args:
+        compared: both models.
+        flags: one a layer, y's first.
+    """
     count = len(compared.y)
-    split = (compared.y, flags[:count]), (compared.x, flags[count:])
-    parts = [(side, [i for i, flag in enumerate(which) if flag]) for side, which in split]
-    return [(side, which) for side, which in parts if which]
+    found = np.asarray(flags, dtype=bool)
+    parts = (compared.y, found[:count], 0), (compared.x, found[count:], count)
+    return [part for part in parts if part[1].any()]
+
+
+def absent(compared: Compared, flags: Sequence[bool], what: str) -> list[str]:
+    """Warnings of layers that have no value, and what they are."""
+    return [
+        f"{named(side, which)} {what}: {'row' if side is compared.y else 'column'} NaN"
+        for side, which, _ in by_side(compared, flags)
+    ]

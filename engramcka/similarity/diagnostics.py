@@ -94,7 +94,7 @@ def layer_warnings(
             messages += _constant(side, constant, line, estimate)
         if ill.any():
             messages.append(
-                f"{_named(side, ill)} ill conditioned (the sums cancel past 1 in "
+                f"{named(side, ill)} ill conditioned (the sums cancel past 1 in "
                 f"{MAX_CONDITION:.0e}, even in float64): {line} NaN"
             )
         with np.errstate(invalid="ignore"):
@@ -189,7 +189,7 @@ def _on_one_dimension(side: Prepared, found: LayerDiagnostics) -> npt.NDArray[np
 
 def _dominated(side: Prepared, which: npt.NDArray[np.bool_], options: Mapping[str, str]) -> str:
     return (
-        f"{_named(side, which)} dominated by one dimension, which holds over half of the variance: "
+        f"{named(side, which)} dominated by one dimension, which holds over half of the variance: "
         f"similarity is mostly about it{_compare(options, standardize='drop-massive')}"
     )
 
@@ -285,12 +285,12 @@ def _constant(
         np.array([not c or side.constant(i, everything) for i, c in enumerate(constant)])
     )
     messages = (
-        [f"{_named(side, whole)} constant over the samples: {line} NaN"] if whole.any() else []
+        [f"{named(side, whole)} constant over the samples: {line} NaN"] if whole.any() else []
     )
     within = constant & ~whole
     if within.any():
         messages.append(
-            f"{_named(side, within)} constant within each of {estimate.batches} batches: {line} "
+            f"{named(side, within)} constant within each of {estimate.batches} batches: {line} "
             'NaN; batches = "random" or estimator = "debiased" compares it'
         )
     return messages
@@ -309,13 +309,13 @@ def _bias(side: Prepared, found: LayerDiagnostics) -> list[str]:
     if not too_few.any():
         return []
     return [
-        f"{_named(side, too_few)} of effective rank up to {found.effective_rank[too_few].max():.0f}"
+        f"{named(side, too_few)} of effective rank up to {found.effective_rank[too_few].max():.0f}"
         f" with {side.n_samples} samples: biased similarities are too high; "
         'use estimator = "debiased"'
     ]
 
 
-def _named(side: Prepared, which: npt.NDArray[np.bool_]) -> str:
+def named(side: Prepared, which: npt.NDArray[np.bool_]) -> str:
     """ "y layer 3 is", or "y layers 1, 2, 5 are"."""
     numbers = [side.numbers[index] for index in np.flatnonzero(which)]
     plural = len(numbers) > 1

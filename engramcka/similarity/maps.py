@@ -9,37 +9,33 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import torch
 
 from engramcka.errors import ComparisonError
-from engramcka.measures import MEASURES, NEIGHBOURS, VARIANCE, takes
+from engramcka.measures import MEASURES, NEIGHBOURS, VARIANCE, MeasureName, takes
 from engramcka.plain_text import did_you_mean
 from engramcka.results import SimilarityMap, jackknife_interval
 from engramcka.similarity import documents as grouping
-from engramcka.similarity.cka import (
-    MOST_NAMED,
+from engramcka.similarity.cka import cka_map
+from engramcka.similarity.compared import GROUPS, Compared, Estimator, Found, Options
+from engramcka.similarity.diagnostics import dimension_warnings, map_warnings
+from engramcka.similarity.documents import MIN_BATCH, Ints
+from engramcka.similarity.exact import make_problem, row_pass
+from engramcka.similarity.inputs import (
     Massive,
     Nonfinite,
     Normalize,
     Pairs,
     Standardize,
-    check_pair,
-    cka_map,
+    check_choices,
+    check_least,
     documents_left,
-    numbered_documents,
+    known_of,
+    open_inputs,
 )
-from engramcka.similarity.compared import GROUPS, Compared, Estimator, Found, Options
-from engramcka.similarity.diagnostics import (
-    dimension_warnings,
-    layer_diagnostics,
-    map_warnings,
-)
-from engramcka.similarity.documents import MIN_BATCH, Ints
-from engramcka.similarity.exact import make_problem, row_pass
-from engramcka.similarity.layers import Layers, choose_device, load_if_it_fits
 from engramcka.similarity.massive import find_outliers
 from engramcka.similarity.neighbours import Cknna, MutualNeighbours, chance
 from engramcka.similarity.parallel import Share, full_precision
@@ -47,8 +43,6 @@ from engramcka.similarity.permutation import Shuffles
 from engramcka.similarity.prepare import Pair, prepare
 from engramcka.similarity.rank_distances import RankedDistances
 from engramcka.similarity.subspaces import MeanCorrelation, Procrustes, WeightedCorrelation
-
-Measure = Literal["cka", "cka-rbf", "rsa", "procrustes", "mutual-knn", "cknna", "svcca", "pwcca"]
 
 _ESTIMATORS: Mapping[str, type[Estimator]] = MappingProxyType(
     {
@@ -65,7 +59,7 @@ _ALONE = Share()
 
 
 def similarity_map(
-    y: Sequence[Any], x: Sequence[Any], *, measure: Measure = "cka", **options: Any
+    y: Sequence[Any], x: Sequence[Any], *, measure: MeasureName = "cka", **options: Any
 ) -> SimilarityMap:
     """Similarity of every layer of y (rows) with every layer of x (columns), with 95 % intervals.
 
@@ -182,23 +176,18 @@ def other_map(
         },
         k, variance, permutations,
     )  # fmt: skip
-    sides = Layers.from_arrays(y, "y", y_layers), Layers.from_arrays(x, "x", x_layers)
-    check_pair(*sides, y_samples, x_samples)
-    n = sides[0].n_samples
-    documents = numbered_documents(groups, n)
-    if names and len(names) != n:
-        raise ComparisonError(f"names names {len(names)} samples, y has {n}")
-    place = choose_device(*sides, device)
-    sides = load_if_it_fits(*sides, share.ranks)
-    wide = any(side.needs_float64 for side in sides)
-    like = torch.empty(0, dtype=torch.float64 if wide else torch.float32, device=place)
+    asked = open_inputs(
+        y, x, layers=(y_layers, x_layers), samples=(y_samples, x_samples), groups=groups,
+        names=names, device=device, ranks=share.ranks,
+    )  # fmt: skip
+    like = asked.like
     options = Options(k, 0.0 if variance is None else variance)
     with full_precision():
         pair = prepare(
-            *sides, like, seed,
+            asked.y, asked.x, like, seed,
             nonfinite=nonfinite, normalize=normalize, massive=massive, standardize=standardize,
         )  # fmt: skip
-        n_documents, several = documents_left(documents, pair.y)
+        n_documents, several = documents_left(asked.documents, pair.y)
         steps = _Steps(on_progress, 2 * len(pair.y) + len(pair.x))
         compared = _compared(pair, several, pairs, like, share, steps.advance, known.pairs)
         estimator = _ESTIMATORS[measure](compared, options)
@@ -212,10 +201,7 @@ def other_map(
         _, moments = row_pass(problem)
         layers = len(pair.y) + len(pair.x)
         outliers = find_outliers(problem, np.full(layers, np.nan))
-    y_found, x_found = layer_diagnostics(
-        moments, pair.y, pair.x, None, outliers.massive, outliers.top_share
-    )
-    rows = outliers.samples if pair.y.rows is None else pair.y.rows[outliers.samples]
+    facts = known_of(pair, moments, None, outliers)
     without = found.values[1:] if len(found.values) > 2 else None
     interval = None if without is None else jackknife_interval(found.values[0], without)
     split = _split_components(estimator, len(pair.y))
@@ -236,29 +222,23 @@ def other_map(
         jackknife=without,
         null=null,
         null_similarity=null_similarity,
-        y_diagnostics=y_found,
-        x_diagnostics=x_found,
         standardize=standardize,
         pairs="across-documents" if n_documents and compared.across else "all",
         pairs_within=0.0 if several is None else grouping.share_within(several),
         n_documents=n_documents,
         seed=seed,
         interval_over="" if without is None else ("documents" if n_documents else "samples"),
-        n_samples=pair.y.n_samples,
-        n_dropped=pair.n_nonfinite,
-        n_massive=len(rows),
-        massive_samples=tuple(sorted(rows.tolist())[:MOST_NAMED]),
-        n_massive_dropped=pair.n_massive,
         normalize=normalize,
-        dtype=" / ".join(dict.fromkeys(side.dtype for side in (pair.y, pair.x))),
+        **facts,
     )
-    asked = {"massive": massive, "normalize": normalize, "standardize": standardize}
+    changes = {"massive": massive, "normalize": normalize, "standardize": standardize}
+    diagnostics = facts["y_diagnostics"], facts["x_diagnostics"]
     messages = [
         *found.warnings,
-        *dimension_warnings((pair.y, pair.x), (y_found, x_found), asked),
+        *dimension_warnings((pair.y, pair.x), diagnostics, changes),
         *([no_null] if no_null else []),
     ]
-    return replace(result, warnings=(*messages, *map_warnings(result, asked, names)))
+    return replace(result, warnings=(*messages, *map_warnings(result, changes, names)))
 
 
 class _Steps:
@@ -342,13 +322,7 @@ def _names(names: Any) -> str:
 def _check_options(
     options: Mapping[str, tuple[str, Any]], k: int, variance: float | None, permutations: int
 ) -> None:
-    for name, (value, allowed) in options.items():
-        if value not in get_args(allowed):
-            raise ComparisonError(
-                f"{name} is {value!r}; it must be one of {_names(get_args(allowed))}"
-            )
-    for name, number, least in (("k", k, 1), ("permutations", permutations, 0)):
-        if number < least:
-            raise ComparisonError(f"{name} is {number}; it must be at least {least}")
+    check_choices(options)
+    check_least(k=(k, 1), permutations=(permutations, 0))
     if variance is not None and not 0 < variance <= 1:
         raise ComparisonError(f"variance is {variance}; it must be above 0 and at most 1")

@@ -24,7 +24,8 @@ import torch
 
 from engramcka.errors import ComparisonError
 from engramcka.results import Float
-from engramcka.similarity.compared import Compared, Found, Options, by_side, named
+from engramcka.similarity.compared import Compared, Found, Options, absent, by_side
+from engramcka.similarity.diagnostics import named
 from engramcka.similarity.documents import Ints
 from engramcka.similarity.prepare import Prepared
 
@@ -88,21 +89,21 @@ class MutualNeighbours:
         """(sets, y layers, x layers) of y's lists and these."""
         compared = self._compared
         y = self._lists[: len(compared.y)]
-        own = [self._own(lists, sets) for lists in (*y, *x)]
+        y_own, x_own = (
+            [None if one is None else (one, self._own(one, sets)) for one in side]
+            for side in (y, x)
+        )
 
-        def row(number: int) -> Float:
-            found, one = np.full((sets, len(x)), np.nan), y[number]
-            for column, other in enumerate(x):
-                if one is not None and other is not None:
-                    with np.errstate(invalid="ignore", divide="ignore"):
-                        norm = np.sqrt(own[number]) * np.sqrt(own[len(y) + column])
-                        found[:, column] = self._together(one, other, sets) / norm
+        def value(one: tuple[Lists, Float], other: tuple[Lists, Float]) -> Float:
+            with np.errstate(invalid="ignore", divide="ignore"):
+                norm = np.sqrt(one[1]) * np.sqrt(other[1])
+                found: Float = self._together(one[0], other[0], sets) / norm
             return found
 
-        rows = compared.each_row(row, 200 * compared.n * (self._k + _SPARE))
-        return np.moveaxis(rows, 1, 0)
+        bytes_ = 200 * compared.n * (self._k + _SPARE)
+        return compared.each_pair(y_own, x_own, sets, value, bytes_)
 
-    def _own(self, lists: Lists | None, sets: int) -> Float:
+    def _own(self, lists: Lists, sets: int) -> Float:
         """(sets,) what a layer has with itself: all of its neighbours."""
         return self._k * self._compared.left[:sets]
 
@@ -146,9 +147,6 @@ class MutualNeighbours:
         compared, n = self._compared, self._compared.n
         device = features.device
         documents = torch.from_numpy(compared.documents).to(device)
-        member = torch.from_numpy(compared.groups[:, None] == np.arange(compared.sets)[None]).to(
-            device, torch.float64
-        )
         scores, places, sums, counts = [], [], [], []
         for start, block in _score_blocks(features, squares):
             stop = start + len(block)
@@ -161,7 +159,7 @@ class MutualNeighbours:
             block[out] = 0
             exact = block.double()
             total = exact.sum(1, keepdim=True)
-            sums.append(torch.cat([total, total - exact @ member], dim=1))
+            sums.append(torch.cat([total, total - exact @ compared.member], dim=1))
             counts.append(n - out.sum(1))
             block[out] = -torch.inf
             best = block.topk(length, dim=1)
@@ -198,14 +196,11 @@ class MutualNeighbours:
 
     def _warnings(self) -> list[str]:
         compared = self._compared
-        messages = []
-        for side, which in by_side(compared, [lists is None for lists in self._lists]):
-            line = "row" if side is compared.y else "column"
-            messages.append(f"{named(side, which)} constant over the samples: {line} NaN")
+        none = [lists is None for lists in self._lists]
+        messages = absent(compared, none, "constant over the samples")
         tied = [0.0 if lists is None else lists.tied for lists in self._lists]
-        for side, which in by_side(compared, [share >= _MANY_TIED for share in tied]):
-            start = 0 if side is compared.y else len(compared.y)
-            most = max(tied[start + index] for index in which)
+        for side, which, start in by_side(compared, [share >= _MANY_TIED for share in tied]):
+            most = max(tied[start + index] for index in np.flatnonzero(which))
             messages.append(
                 f"{named(side, which)} tied: for up to {most:.0%} of the samples neighbours "
                 f"{self._k} and {self._k + 1} are equally near (equal hidden states, as of one "
@@ -217,8 +212,8 @@ class MutualNeighbours:
 class Cknna(MutualNeighbours):
     """CKA's sum over the pairs alone that are nearest neighbours in both layers."""
 
-    def _own(self, lists: Lists | None, sets: int) -> Float:
-        return np.full(sets, np.nan) if lists is None else self._together(lists, lists, sets)
+    def _own(self, lists: Lists, sets: int) -> Float:
+        return self._together(lists, lists, sets)
 
     def _sums(
         self, y: Lists, x: Lists, sample: Ints, place: Ints, other: Ints, near: Bits

@@ -23,7 +23,7 @@ import torch
 from engramcka.errors import ComparisonError
 from engramcka.ram import free_bytes
 from engramcka.results import Float
-from engramcka.similarity.compared import Compared, Found, Options, by_side, named
+from engramcka.similarity.compared import Compared, Found, Options, absent
 from engramcka.similarity.documents import Ints
 from engramcka.similarity.parallel import ordered_map
 from engramcka.similarity.prepare import Prepared
@@ -81,11 +81,8 @@ class RankedDistances:
         )
         cross, sums, squares, counts = self._sums_of_groups(counted)
         values = _correlations(cross, sums, squares, counts, len(compared.y))
-        messages = []
-        for side, which in by_side(compared, [codes is None for codes in self._codes]):
-            line = "row" if side is compared.y else "column"
-            messages.append(f"{named(side, which)} without distances that differ: {line} NaN")
-        return Found(values, tuple(messages))
+        none = [codes is None for codes in self._codes]
+        return Found(values, tuple(absent(compared, none, "without distances that differ")))
 
     def shuffled(self, orders: Sequence[Ints]) -> Float:
         """(orders, y layers, x layers) with x's samples in each of these orders.

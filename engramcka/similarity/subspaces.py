@@ -23,7 +23,8 @@ import torch
 
 from engramcka.errors import ComparisonError
 from engramcka.results import Float
-from engramcka.similarity.compared import Compared, Found, Options, by_side, named
+from engramcka.similarity.compared import Compared, Found, Options, absent, by_side
+from engramcka.similarity.diagnostics import named
 from engramcka.similarity.documents import Ints
 from engramcka.similarity.prepare import Prepared
 
@@ -47,7 +48,6 @@ class Procrustes:
 
     def __init__(self, compared: Compared, options: Options) -> None:
         self._compared = compared
-        self._member = _membership(compared)
         self._layers: list[Rotated | None] = []
 
     def estimate(self) -> Found:
@@ -56,35 +56,26 @@ class Procrustes:
         n, width = compared.n, max(compared.y.widths + compared.x.widths)
         self._layers = compared.each_layer(self._rotated, 24 * n * width)
 
-        def row(number: int) -> Float:
-            found = np.full((1 + compared.sets, len(compared.x)), np.nan)
-            y = self._layers[number]
-            for column, x in enumerate(self._layers[len(compared.y) :]):
-                if y is not None and x is not None:
-                    found[:, column] = self._pair(y, x)
-            return found
-
-        values = np.moveaxis(compared.each_row(row, 8 * n * width + 64 * width**2), 1, 0)
+        y, x = self._layers[: len(compared.y)], self._layers[len(compared.y) :]
+        bytes_ = 8 * n * width + 64 * width**2
+        values = compared.each_pair(y, x, 1 + compared.sets, self._pair, bytes_)
         return Found(values, tuple(self._warnings()))
 
     def shuffled(self, orders: Sequence[Ints]) -> Float:
         """(orders, y layers, x layers) with x's samples in each of these orders."""
         compared = self._compared
+        y, x = self._layers[: len(compared.y)], self._layers[len(compared.y) :]
 
-        def row(number: int) -> Float:
-            found = np.full((len(orders), len(compared.x)), np.nan)
-            y = self._layers[number]
-            for column, x in enumerate(self._layers[len(compared.y) :]):
-                if y is None or x is None:
-                    continue
-                norm = torch.sqrt(y.lengths[0] * x.lengths[0])
-                for index, order in enumerate(orders):
-                    moved = x.features[torch.from_numpy(order).to(x.features.device)]
-                    singular = torch.linalg.svdvals(y.features.T @ moved)
-                    found[index, column] = float(singular.double().sum() / norm)
+        def values(one: Rotated, other: Rotated) -> Float:
+            norm = torch.sqrt(one.lengths[0] * other.lengths[0])
+            found = np.empty(len(orders))
+            for index, order in enumerate(orders):
+                moved = other.features[torch.from_numpy(order).to(other.features.device)]
+                singular = torch.linalg.svdvals(one.features.T @ moved)
+                found[index] = float(singular.double().sum() / norm)
             return found
 
-        return np.moveaxis(compared.each_row(row), 1, 0)
+        return compared.each_pair(y, x, len(orders), values)
 
     def _rotated(self, side: Prepared, index: int) -> Rotated | None:
         """One layer; None if it is constant."""
@@ -95,10 +86,10 @@ class Procrustes:
         if width > n:  # X' = Q R, and Q leaves no singular value changed
             features = torch.linalg.qr(features.T, mode="r").R.T
         squares = features.square().sum(1)
-        lengths, sums = squares.sum()[None], self._member.T @ features
+        lengths, sums = squares.sum()[None], self._compared.member.T @ features
         if self._compared.sets:
             means = sums.square().sum(1) / self._left(features.device)
-            lengths = torch.cat([lengths, lengths - squares @ self._member - means])
+            lengths = torch.cat([lengths, lengths - squares @ self._compared.member - means])
         return Rotated(features.to(self._compared.like), lengths, sums)
 
     def _pair(self, y: Rotated, x: Rotated) -> Float:
@@ -109,7 +100,7 @@ class Procrustes:
             return _array(whole / norms)
         left, singular, right = torch.linalg.svd(cross, full_matrices=False)
         whole, best = singular.double().sum()[None], left @ right
-        own = ((y.features @ best) * x.features).sum(1, dtype=torch.float64) @ self._member
+        own = ((y.features @ best) * x.features).sum(1, dtype=torch.float64) @ self._compared.member
         means = ((y.sums @ best.double()) * x.sums).sum(1) / self._left(best.device)
         return _array(torch.cat([whole, whole - own - means]) / norms)
 
@@ -118,7 +109,9 @@ class Procrustes:
 
     def _warnings(self) -> list[str]:
         compared = self._compared
-        messages = _constant(compared, [layer is None for layer in self._layers])
+        messages = absent(
+            compared, [layer is None for layer in self._layers], "constant over the samples"
+        )
         widths = compared.y.widths + compared.x.widths
         most = min(1.0, (min(max(widths), compared.n - 1) / (compared.n - 1)) ** 0.5)
         if most > _LIKELY:
@@ -144,8 +137,6 @@ class Components:
 class MeanCorrelation:
     """The mean canonical correlation of the leading components."""
 
-    weighted = False
-
     def __init__(self, compared: Compared, options: Options) -> None:
         self._compared, self._variance = compared, options.variance
         if compared.n < _FEWEST:
@@ -153,13 +144,7 @@ class MeanCorrelation:
                 f"{compared.n} samples; canonical correlations need {SAMPLES_A_COMPONENT} for "
                 f"every component that is compared, and {_FEWEST} at least"
             )
-        self._member = _membership(compared)
         self._layers: list[Components | None] = []
-
-    @property
-    def _ranges(self) -> list[tuple[int, int]]:
-        """(start, stop) samples of each jackknife group."""
-        return list(pairwise(self._compared.edges.tolist()))
 
     @property
     def components(self) -> Float:
@@ -176,15 +161,7 @@ class MeanCorrelation:
         )
         y, x = self._layers[: len(compared.y)], self._layers[len(compared.y) :]
 
-        def row(number: int) -> Float:
-            found = np.full((1 + compared.sets, len(x)), np.nan)
-            one = y[number]
-            for column, other in enumerate(x):
-                if one is not None and other is not None:
-                    found[:, column] = self._pair(one, other)
-            return found
-
-        values = np.moveaxis(compared.each_row(row), 1, 0)
+        values = compared.each_pair(y, x, 1 + compared.sets, self._pair)
         return Found(values, tuple(self._warnings()))
 
     def shuffled(self, orders: Sequence[Ints]) -> Float:
@@ -192,18 +169,15 @@ class MeanCorrelation:
         compared = self._compared
         y, x = self._layers[: len(compared.y)], self._layers[len(compared.y) :]
 
-        def row(number: int) -> Float:
-            found = np.full((len(orders), len(x)), np.nan)
-            one = y[number]
-            for column, other in enumerate(x):
-                if one is not None and other is not None:
-                    for index, order in enumerate(orders):
-                        moved = other.scores[torch.from_numpy(order).to(other.scores.device)]
-                        whitened = one.scores.T @ moved
-                        found[index, column] = float(self._value(whitened[None], one, other)[0])
+        def values(one: Components, other: Components) -> Float:
+            found = np.empty(len(orders))
+            for index, order in enumerate(orders):
+                moved = other.scores[torch.from_numpy(order).to(other.scores.device)]
+                whitened = one.scores.T @ moved
+                found[index] = float(self._value(whitened[None], one, other)[0])
             return found
 
-        return np.moveaxis(compared.each_row(row), 1, 0)
+        return compared.each_pair(y, x, len(orders), values)
 
     def _components(self, side: Prepared, index: int) -> Components | None:
         """The components of one layer; None if it is constant."""
@@ -223,29 +197,33 @@ class MeanCorrelation:
         count = max(1, min(wanted, n // SAMPLES_A_COMPONENT))
         scores = vectors[:, :count] if width > n else features @ vectors[:, :count]
         scores, _ = torch.linalg.qr(scores)
-        # The products of the scores that are left without each group, about their own mean.
-        grams = torch.eye(count, dtype=scores.dtype, device=scores.device)[None]
-        if self._compared.sets:
-            own = torch.stack([scores[a:b].T @ scores[a:b] for a, b in self._ranges])
-            sums = self._member.T @ scores
-            left = torch.from_numpy(self._compared.left[1:]).to(scores)
-            outer = sums[:, :, None] * sums[:, None] / left[:, None, None]
-            grams = torch.cat([grams, grams - own - outer])
+        whole = torch.eye(count, dtype=scores.dtype, device=scores.device)
+        grams = self._products(whole, scores, scores)
         whitening, failed = torch.linalg.cholesky_ex(grams)
         whitening[failed != 0] = torch.nan
         return Components(
             scores, scores.T @ features, whitening.mT, float(share[count - 1]), wanted
         )
 
-    def _pair(self, y: Components, x: Components) -> Float:
+    def _products(self, whole: torch.Tensor, y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        """(sets, columns of y, columns of x) products, about the mean of the samples of each set.
+
+        Args:
+            whole: Y' X of all samples, whose mean is 0.
+            y: (samples, columns) Y.
+            x: (samples, columns) X.
+        """
         compared = self._compared
-        cross = (y.scores.T @ x.scores)[None]
-        if compared.sets:
-            own = torch.stack([y.scores[a:b].T @ x.scores[a:b] for a, b in self._ranges])
-            sums = [self._member.T @ part.scores for part in (y, x)]
-            left = torch.from_numpy(compared.left[1:]).to(cross)
-            outer = sums[0][:, :, None] * sums[1][:, None] / left[:, None, None]
-            cross = torch.cat([cross, cross - own - outer])
+        if not compared.sets:
+            return whole[None]
+        own = torch.stack([y[a:b].T @ x[a:b] for a, b in pairwise(compared.edges.tolist())])
+        sums = [compared.member.T @ part for part in (y, x)]
+        left = torch.from_numpy(compared.left[1:]).to(whole)
+        outer = sums[0][:, :, None] * sums[1][:, None] / left[:, None, None]
+        return torch.cat([whole[None], whole - own - outer])
+
+    def _pair(self, y: Components, x: Components) -> Float:
+        cross = self._products(y.scores.T @ x.scores, y.scores, x.scores)
         # R_y'^-1 C R_x^-1: its singular values are the canonical correlations.
         whitened = torch.linalg.solve_triangular(y.whitening.mT, cross, upper=False)
         whitened = torch.linalg.solve_triangular(x.whitening, whitened, upper=True, left=False)
@@ -270,11 +248,12 @@ class MeanCorrelation:
 
     def _warnings(self) -> list[str]:
         compared = self._compared
-        messages = _constant(compared, [layer is None for layer in self._layers])
+        messages = absent(
+            compared, [layer is None for layer in self._layers], "constant over the samples"
+        )
         cut = [layer is not None and layer.scores.shape[1] < layer.wanted for layer in self._layers]
-        for side, which in by_side(compared, cut):
-            start = 0 if side is compared.y else len(compared.y)
-            layers = [self._layers[start + index] for index in which]
+        for side, which, start in by_side(compared, cut):
+            layers = [self._layers[start + index] for index in np.flatnonzero(which)]
             least = min(layer.kept for layer in layers if layer is not None)
             most = max(layer.wanted for layer in layers if layer is not None)
             messages.append(
@@ -287,8 +266,6 @@ class MeanCorrelation:
 
 class WeightedCorrelation(MeanCorrelation):
     """The canonical correlations weighted by what their directions account for of a layer."""
-
-    weighted = True
 
     def _value(
         self,
@@ -317,17 +294,3 @@ class WeightedCorrelation(MeanCorrelation):
 def _array(values: torch.Tensor) -> Float:
     found: Float = values.cpu().numpy()
     return found
-
-
-def _membership(compared: Compared) -> torch.Tensor:
-    """(samples, groups left out) 1 where a sample is in a group; float64."""
-    member = compared.groups[:, None] == np.arange(compared.sets)[None]
-    return torch.from_numpy(member.astype(np.float64)).to(compared.like.device)
-
-
-def _constant(compared: Compared, flags: Sequence[bool]) -> list[str]:
-    return [
-        f"{named(side, which)} constant over the samples: "
-        f"{'row' if side is compared.y else 'column'} NaN"
-        for side, which in by_side(compared, flags)
-    ]
