@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 
 from engramcka.errors import ComparisonError
+from engramcka.similarity.constants import CONSTANT, RMS_EPSILON
 from engramcka.similarity.documents import MIN_BATCH, Ints
 from engramcka.similarity.gram_tiles import centre, overall_means
 from engramcka.similarity.layers import READ_SAMPLES, Change, HeldSamples, Layers
@@ -25,7 +26,6 @@ _Scaling = tuple[list[float], list[torch.Tensor], list[torch.Tensor], list[float
 FAR = 10.0  # times the layer's median distance from its centre: from there a sample is massive
 MEDIAN_SAMPLES = 1024  # samples whose distances decide the bandwidth of the RBF kernel
 MASSIVE = 100.0  # times the median variance: from there a dimension counts as massive
-RMS_EPSILON = 1e-6  # added to the mean square, as Llama's norm does
 _SAMPLES = 128  # looked at
 _EVERY = 8  # of them is enough for a centre, whose medians cost more than all the rest
 RUN = 16  # neighbouring samples, of those looked at, which a store has together
@@ -221,7 +221,7 @@ def _statistics(layers: Layers, like: torch.Tensor) -> list[tuple[torch.Tensor, 
             total += rest.square().sum(0)
         variance = total / layers.n_samples
         # What is left of a constant by rounding is no variance.
-        variance[variance.sqrt() <= 1e-14 * mean.abs()] = 0
+        variance[variance.sqrt() <= CONSTANT * mean.abs()] = 0
         return mean, variance
 
     return each_layer(statistics, len(layers), like.device)

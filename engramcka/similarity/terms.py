@@ -18,11 +18,11 @@ import numpy.typing as npt
 from engramcka.errors import ComparisonError
 from engramcka.results import CkaMap, Float
 from engramcka.similarity import documents as grouping
+from engramcka.similarity.constants import CONSTANT, RMS_EPSILON
 from engramcka.similarity.documents import Ints
 
 TILE = 1 << 22  # numbers of a part of a Gram matrix: 32 MiB
 HELD_BYTES = 1 << 30  # of the samples of a batch, both layers together, in float64
-RMS_EPSILON = 1e-6  # added to the mean square, as Llama's norm does
 CLOSE = 1e-3  # a similarity further from the map's is not that of the same hidden states
 _READ_SAMPLES = 1024
 
@@ -271,7 +271,7 @@ class _Side:
         mean = sum((self[rows].sum(axis=0) for rows in parts), np.zeros(1)) / len(self)
         squares = sum((((self[rows] - mean) ** 2).sum(axis=0) for rows in parts), np.zeros(1))
         deviation = np.sqrt(squares / len(self))
-        varies = deviation > 1e-14 * np.abs(mean)
+        varies = deviation > CONSTANT * np.abs(mean)
         factor = np.where(varies, 1 / np.where(varies, deviation, 1.0), 0.0)
         return replace(self, mean=mean, factor=factor)
 

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 from families import FAMILIES, tiny
+from made_samples import numbered_samples
 from transformers import AutoConfig, AutoModel
 
-from engramcka.data import Passages, Samples
-from engramcka.data.samples import SampleRow
+from engramcka.data import Passages
 from engramcka.errors import StoreError
 from engramcka.extraction import extract, read_passages
 from engramcka.extraction.causality import is_causal
@@ -34,12 +34,8 @@ def passages() -> Passages:
     number = np.arange(COUNT)
     passage = number.copy()
     passage[40], last[40] = 39, min(last[39] + 2, lengths[39] - 1)
-    names = {"document", "entity", "kind", "type"}
-    samples = Samples(
-        **{field: number.astype(str) if field in names else number for field in SampleRow._fields}
-    )
     ids = tuple(random.integers(3, 90, length) for length in lengths.tolist())
-    return Passages(ids, passage, np.maximum(last - number % 2, 0), last, samples)
+    return Passages(ids, passage, np.maximum(last - number % 2, 0), last, numbered_samples(COUNT))
 
 
 def run(model: Any, passages: Passages, path: Path, **attributes: object) -> ActivationStore:

@@ -10,10 +10,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from made_samples import numbered_samples
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from engramcka.data import Passages, Samples
-from engramcka.data.samples import SampleRow
+from engramcka.data import Passages
 from engramcka.distributed import World
 from engramcka.errors import DataError, StoreError
 from engramcka.extraction import extract
@@ -45,12 +45,8 @@ def passages() -> Passages:
     random = np.random.default_rng(0)
     lengths = random.integers(3, 20, COUNT)
     number = np.arange(COUNT)
-    names = {"document", "entity", "kind", "type"}
-    samples = Samples(
-        **{field: number.astype(str) if field in names else number for field in SampleRow._fields}
-    )
     ids = tuple(random.integers(0, 64, length) for length in lengths.tolist())
-    return Passages(ids, number, lengths - 1, lengths - 1, samples)
+    return Passages(ids, number, lengths - 1, lengths - 1, numbered_samples(COUNT))
 
 
 def run(model: LlamaForCausalLM, passages: Passages, path: Path, **options: object):

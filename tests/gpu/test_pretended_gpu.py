@@ -13,13 +13,12 @@ import numpy as np
 import pytest
 import torch
 from families import tiny
+from made_samples import numbered_samples
 from pretended import PretendedGpu, on_gpu
 from pretended_cuda import GPU
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from engramcka import cka_map
-from engramcka.data import Document, Passages, Samples, train_tokenizer
-from engramcka.data.samples import SampleRow
+from engramcka.data import Document, Passages, train_tokenizer
 from engramcka.extraction import extract
 from engramcka.extraction.forward import Chunk, ForwardPass
 from engramcka.extraction.residual_stream import ResidualStream
@@ -31,16 +30,7 @@ COUNT = 120
 
 
 def llama() -> Any:
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=300,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-    )
-    return LlamaForCausalLM(config).eval()
+    return tiny("llama", 300)
 
 
 @pytest.fixture(scope="module")
@@ -49,12 +39,8 @@ def passages() -> Passages:
     lengths = random.integers(4, 60, COUNT)
     last = (random.uniform(size=COUNT) * lengths).astype(np.int64)
     number = np.arange(COUNT)
-    names = {"document", "entity", "kind", "type"}
-    samples = Samples(
-        **{field: number.astype(str) if field in names else number for field in SampleRow._fields}
-    )
     ids = tuple(random.integers(3, 280, length) for length in lengths.tolist())
-    return Passages(ids, number, np.maximum(last - number % 2, 0), last, samples)
+    return Passages(ids, number, np.maximum(last - number % 2, 0), last, numbered_samples(COUNT))
 
 
 def test_what_is_on_two_devices_is_refused() -> None:
