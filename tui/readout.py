@@ -21,6 +21,7 @@ from engramcka.results.statistics import deviation
 from engramcka.tui.terminal import with_minus
 
 NONE = "–"
+LABEL_WIDTH = 9  # characters of a label in the panel
 NEGATIVE, MISSING = -1, -2  # heights of a profile where it is below 0, or has no value
 
 
@@ -102,7 +103,8 @@ def with_half_width(value: float, half_width: float, sign: str = "", places: int
 def cell(cka: SimilarityMap, row: int, column: int, aligned: Alignment) -> list[tuple[str, str]]:
     """(label, value) of everything that is known about a cell, in reading order."""
     value = float(cka.similarity[row, column])
-    lines = [(cka.title, decimals(value) if value == value else "no value")]
+    name = cka.title if len(cka.title) < LABEL_WIDTH else "value"  # the header has it whole
+    lines = [(name, decimals(value) if value == value else "no value")]
     for label, text in (("95 %", interval(cka, row, column)), ("null", null(cka, row, column))):
         if text is not None:
             lines.append((label, text))
@@ -129,9 +131,11 @@ def diagnostics(cka: SimilarityMap, row: int, column: int) -> list[tuple[str, st
     if any(side is None for side, _ in sides):
         return []
     known: list[tuple[LayerDiagnostics, int]] = [(s, i) for s, i in sides if s is not None]
-    rank = " / ".join(f"{side.effective_rank[i]:.3g}" for side, i in known)
+    ranks = [float(side.effective_rank[i]) for side, i in known]
     share = " / ".join(f"{side.top_dimension_share[i]:.0%}" for side, i in known)
-    return [("rank", rank), ("top dim", share)]
+    if not any(map(isfinite, ranks)):  # of kernels and measures that have none
+        return [("top dim", share)]
+    return [("rank", " / ".join(f"{rank:.3g}" for rank in ranks)), ("top dim", share)]
 
 
 def seeds_deviation(losses: Float) -> list[tuple[str, str]]:

@@ -151,7 +151,7 @@ async def test_the_place_is_kept_while_the_app_runs(run, make_app, monkeypatch):
     app = make_app(run)
     app = BrowseApp(app.browser.paths, [r.ref for r in app.browser.runs], app.capabilities,
                     pause=30.0, keep=kept.append)  # fmt: skip
-    async with app.run_test(size=(100, 30)) as pilot:
+    async with app.run_test(size=(100, 30), notifications=True) as pilot:
         await settle(pilot)
         await pilot.press("right", "up", "up")
         while not kept or (kept[-1].row, kept[-1].column) != (2, 1):

@@ -16,7 +16,7 @@ from engramcka.tui.terminal import Capabilities
 from engramcka.tui.widgets.canvas import Line
 from engramcka.tui.widgets.heatmap import Heatmap, matrix_of
 from engramcka.tui.widgets.key_bar import Shortcut
-from engramcka.tui.widgets.panel import LABEL_WIDTH, SPARK_WIDTH, DetailsPanel
+from engramcka.tui.widgets.panel import SPARK_WIDTH, DetailsPanel
 
 if TYPE_CHECKING:
     from engramcka.results import SimilarityMap
@@ -196,7 +196,7 @@ def cell_lines(
     ascii_only: bool,
 ) -> list[Line]:
     """The panel's lines for one cell."""
-    width = min(max(panel.size.width - LABEL_WIDTH, 1), SPARK_WIDTH)
+    width = min(max(panel.size.width - readout.LABEL_WIDTH, 1), SPARK_WIDTH)
     across = readout.spark_levels(cka.similarity[row], width)
     down = readout.spark_levels(cka.similarity[:, column], width)
     extra = readout.diagnostics(cka, row, column)

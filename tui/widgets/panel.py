@@ -10,12 +10,12 @@ from rich.segment import Segment
 
 from engramcka import palettes
 from engramcka.tui import readout
+from engramcka.tui.readout import LABEL_WIDTH
 from engramcka.tui.terminal import fixed
 from engramcka.tui.widgets.canvas import Canvas, Line
 
 SPARKS = " ▁▂▃▄▅▆▇█"
 
-LABEL_WIDTH = 9
 SPARK_WIDTH = 12
 
 
