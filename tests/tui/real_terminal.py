@@ -37,6 +37,7 @@ class Screen:
     def __init__(self) -> None:
         self.cells: dict[tuple[int, int], tuple[str, frozenset[str]]] = {}
         self.cursor = (1, 1)
+        self.sent: set[tuple[int, int]] = set()  # the cells written since it was emptied
         self._rest = ""
         self._look: dict[str, str] = {}
 
@@ -76,6 +77,7 @@ class Screen:
         seen = self._look
         if text == " " and not {"4", "7"} & set(seen):  # of a blank only the ground is seen
             seen = {key: value for key, value in seen.items() if key == "48"}
+        self.sent.add((y, x))
         self.cells[y, x] = text, frozenset(f"{key} {value}" for key, value in seen.items())
         self.cursor = y, x + cell_len(text)
 

@@ -106,26 +106,29 @@ def test_a_row_with_wide_characters_is_sent_whole() -> None:
 
 
 def test_help_sends_what_it_covers(run):
-    """Through a real terminal: less than the whole screen to open it, and to close it."""
+    """Through a real terminal: the cells of the box, to open it and to close it, and no others."""
     with terminal(run, COLORTERM="truecolor") as shown:
         shown.read_to(FIRST_CELLS)
         shown.read_all()
-        shown.type(b"\x0c")  # ctrl+l: everything, whatever is known
-        whole = len(shown.read_all())
-        before = len(shown.written)
+        before = dict(shown.screen.cells)
+        shown.screen.sent.clear()
         shown.type(b"?")
         shown.read_to("esc closes")
         shown.read_all()
         for part in ("from the runs to the result and back", "move the cursor by a layer"):
             assert part in shown.screen.text  # first and last of the sections that fit
-        opened = len(shown.written) - before
-        before = len(shown.written)
+        box = columns(shown.screen)
+        assert (min(box), max(box)) == (9, 92)  # of 100
+        shown.screen.sent.clear()
         shown.type(b"\x1b")
-        while "esc closes" in shown.screen.text:
-            shown.read_all()
-        closed = len(shown.written) - before
-        assert opened < whole / 2
-        assert closed < whole * 0.9
+        while shown.screen.cells != before:
+            assert shown.read_all()
+        assert columns(shown.screen) <= box
+
+
+def columns(screen: Screen) -> set[int]:
+    """The columns of the cells sent."""
+    return {x for _, x in screen.sent}
 
 
 def test_what_a_burst_of_keys_leads_to_is_drawn_once(run):
