@@ -96,6 +96,10 @@ class GraftedModel(CapturedModel):
                 "train = 'memory' without an engram table: nothing would learn; name the base "
                 "itself, or train = 'all' or 'lora'"
             )
+        if "lora_rank" in self.model_fields_set and self.train != "lora":
+            raise ValueError(
+                f"lora_rank is of train = 'lora', and train is {self.train!r}; leave it out"
+            )
         return self
 
 

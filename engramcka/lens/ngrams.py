@@ -6,7 +6,7 @@ classes of frequency.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -59,15 +59,17 @@ def frequencies(
     """How often the n-grams of passages stood in a text.
 
     Args:
-        memory: says which ids are hashed.
+        memory: says which ids its n-grams are made of.
         passages: token ids of each, (tokens,).
         training: token ids of the text's sequences.
 
     Returns:
-        None where it is not known which ids the memory hashes.
+        None where it is not known which ids those are.
     """
-    asked = _windows(memory, passages)
-    read = _windows(memory, training)
+    if not memory.orders:
+        return None
+    asked = _windows(memory.ngrams, passages)
+    read = _windows(memory.ngrams, training)
     if asked is None or read is None:
         return None
     orders = memory.orders
@@ -75,11 +77,11 @@ def frequencies(
     return Frequencies(np.stack(counts, axis=1), orders)
 
 
-def _windows(memory: MemoryModule, passages: Iterable[Ints]) -> Ints | None:
-    """What the rows of all tokens are a function of, (n, N); None where it is not known."""
+def _windows(of: Callable[[Ints], Ints | None], passages: Iterable[Ints]) -> Ints | None:
+    """The windows of ids that end at all tokens, (n, N); None where they are not known."""
     found = []
     for ids in passages:
-        windows = memory.hashed(ids) if memory.orders else None
+        windows = of(ids)
         if windows is None:
             return None
         found.append(windows)
@@ -122,7 +124,8 @@ def collision_shares(
     """
     found = []
     for place, memory in enumerate(memories.values()):
-        windows = _windows(memory, passages) if rows.shape[-1] else None
+        is_known = memory.orders and rows.shape[-1]
+        windows = _windows(memory.hashed, passages) if is_known else None
         if windows is None:
             return None
         heads = rows.shape[2] // len(memory.orders)

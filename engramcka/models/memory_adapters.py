@@ -70,10 +70,13 @@ class OwnMemory(MemoryModule):
         return self._own.value
 
     def hashed(self, ids: Ints) -> Ints | None:
+        """N-grams, where they are what the rows are looked up by."""
+        is_keyed = self.table is not None and self._hashing.control != "unkeyed-rows"
+        return self.ngrams(ids) if is_keyed else None
+
+    def ngrams(self, ids: Ints) -> Ints:
         """Canonical ids, the pad's before the start of a document."""
         hashing = self._hashing
-        if self.table is None or hashing.control == "unkeyed-rows":
-            return None
         tokens = torch.from_numpy(ids)[None].to(hashing.token_map.device)
         canonical = hashing.canonical(tokens, None, None)
         windows = hashing.windows(canonical, hashing.since(tokens))

@@ -120,6 +120,14 @@ class MemoryModule(ABC):
         """
         return None
 
+    def ngrams(self, ids: Ints) -> Ints | None:
+        """The ids that a token's n-grams are made of, as `hashed` gives them.
+
+        Known of our own modules also where a control looks rows up by something else, or by
+        nothing.
+        """
+        return self.hashed(ids)
+
     @property
     def table_parameters(self) -> int:
         """Parameters of its table; 0 where that is not known."""

@@ -26,11 +26,17 @@ TRAINING = [RNG.integers(3, 12, 60) for _ in range(8)]
 PASSAGES = [RNG.integers(3, 14, 25) for _ in range(4)]
 
 
+def grafted(control: str):
+    tokenizer = train_tokenizer([Document("a.py", "import os.path\n" * 20)], 260)
+    engram = EngramConfig(
+        layers=(1, 2), table_size=13, d_mem=12, heads=2, compression=False, control=control
+    )
+    return graft(tiny("llama", len(tokenizer)), engram, tokenizer).eval()
+
+
 @pytest.fixture(scope="module")
 def model():
-    tokenizer = train_tokenizer([Document("a.py", "import os.path\n" * 20)], 260)
-    engram = EngramConfig(layers=(1, 2), table_size=13, d_mem=12, heads=2, compression=False)
-    return graft(tiny("llama", len(tokenizer)), engram, tokenizer).eval()
+    return grafted("none")
 
 
 def grams(ids: np.ndarray, order: int, pad: int) -> list[tuple[int, ...]]:
@@ -62,6 +68,15 @@ def test_counts_are_those_of_a_dictionary(found, counted) -> None:
     assert found.classes[:, 0].tolist() == [
         0 if count == 0 else 1 if count < 10 else 2 for _, count in counted[2]
     ]
+
+
+@pytest.mark.parametrize("control", ["one-row", "unkeyed-rows", "random-rows", "no-table"])
+def test_a_control_has_the_ngrams_of_the_memory_it_is_compared_with(found, control) -> None:
+    """Whatever it looks up; the classes are of the text."""
+    memory = find_memories(grafted(control))[1]
+    of_control = frequencies(memory, PASSAGES, TRAINING)
+    assert np.array_equal(of_control.counts, found.counts)
+    assert of_control.names == found.names
 
 
 def test_collisions_by_class_are_those_of_its_ngrams(model, found, counted) -> None:

@@ -213,6 +213,7 @@ def test_a_model_is_trained_where_a_sweep_kept_only_its_loss(sources: Path, run:
         ),
         ("models.b.engram.layers=[4]", "found layer 4, the base 'a' has 3 blocks; allowed: 1 to 3"),
         ('models.b.train="lora"', "needs peft"),
+        ("models.b.lora_rank=4", "lora_rank is of train = 'lora', and train is 'memory'"),
         ('models.a.adapter="x"', "'a' is applied an adapter while it is loaded"),
         ("data.validation_share=1.0", "all documents are kept for samples"),
     ],
