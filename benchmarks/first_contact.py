@@ -31,8 +31,9 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from engramcka import cka_map
 from engramcka.extraction import extract
-from engramcka.extraction.forward import Chunk, ForwardPass
+from engramcka.extraction.forward import ForwardPass
 from engramcka.extraction.residual_stream import ResidualStream
+from engramcka.extraction.rows import Chunk
 from engramcka.lens import LensReadout
 from engramcka.models.blocks import capture_points
 from engramcka.similarity.split_products import on_tensor_cores
@@ -183,18 +184,17 @@ def run(forward: ForwardPass, count: int) -> int:
 
 
 def memory(small: bool) -> None:
-    """A budget of tokens that does not fit is halved until it does."""
+    """A batch that does not fit is halved until it does."""
     model = gpu.build("moe-tiny", DEVICE, False)
     passages = gpu.synthetic(16 if small else 2048, 4096)
     forward = ForwardPass(model, passages, ResidualStream(capture_points(model)), 0)
-    before = forward.budget
     if DEVICE == "cuda":
         torch.cuda.empty_cache()
         total = torch.cuda.get_device_properties(0).total_memory
         room = torch.cuda.memory_reserved() + (150 << 20)
         torch.cuda.set_per_process_memory_fraction(room / total)
     rows = run(forward, len(passages.ids))
-    print(f"memory: {rows} rows, budget {before} fell to {forward.budget} tokens")
+    print(f"memory: {rows} rows, of batches under {forward.too_large} tokens")
 
 
 def sizes(small: bool) -> None:

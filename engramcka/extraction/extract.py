@@ -29,9 +29,10 @@ from engramcka.data import Passages
 from engramcka.distributed import ALONE, World
 from engramcka.errors import DataError, StoreError
 from engramcka.extraction.agreement import require_agreement
-from engramcka.extraction.batching import BY_LENGTH, PLANS, Plan
-from engramcka.extraction.forward import Chunk, ForwardPass, Readout
+from engramcka.extraction.batching import BY_LENGTH, PACKED, PLANS, Plan
+from engramcka.extraction.forward import ForwardPass, Readout
 from engramcka.extraction.residual_stream import STREAMS, ResidualStream
+from engramcka.extraction.rows import Chunk
 from engramcka.models import find_blocks, require_stream
 from engramcka.models.blocks import capture_points
 from engramcka.models.hooks import CapturePoint
@@ -125,6 +126,7 @@ def extract(
             readout=readout,
             compression=compression,
             chunk_samples=chunk_samples,
+            most_samples=forward.chunk_samples(),
         )
         open_or_create(path, make)
     # The first rank decides: another might ask when a chunk has been written already.
@@ -133,6 +135,12 @@ def extract(
     )
     store = open_activations(path)
     forward.plan = _plan(store)
+    if forward.plan == PACKED and not forward.may_pack():
+        raise StoreError(
+            f"{path}: begun with passages packed in rows, which this model does not keep apart on "
+            "this device; finish it where it was begun, or delete it to make it again",
+            exit_code=2,
+        )
     done = store.n_samples - sum(stop - start for start, stop in missing)
     writes = world.first or not tensor_parallel
     with Writer() as writer:
@@ -217,6 +225,7 @@ def _create(
     readout: Readout | None,
     compression: Compression,
     chunk_samples: int | None,
+    most_samples: int,
 ) -> None:
     """Create the empty store; width and dtype are those of a hidden state at one token."""
     some = next(iter(probe().values()))
@@ -233,6 +242,7 @@ def _create(
         readouts=readout.columns if readout is not None else {},
         compression=compression,
         chunk_samples=chunk_samples,
+        most_samples=most_samples,
     )
 
 

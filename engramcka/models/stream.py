@@ -141,7 +141,11 @@ def _name(model: Any) -> str:
 
 
 def run_probe(
-    model: Any, hooks: AbstractContextManager[Any], ids: Tensor, mask: Tensor | None
+    model: Any,
+    hooks: AbstractContextManager[Any],
+    ids: Tensor,
+    mask: Tensor | None,
+    **given: Any,
 ) -> None:
     """One pass over a few tokens with hooks on it; what fails in it is one line.
 
@@ -150,6 +154,7 @@ def run_probe(
         hooks: entered for the pass.
         ids: (batch, tokens) int64.
         mask: (batch, tokens), 1 on real tokens; None to give none.
+        **given: what else the model is called with.
 
     Raises:
         ConfigError: the model cannot be run on token ids.
@@ -157,7 +162,7 @@ def run_probe(
     """
     try:
         with hooks:
-            model(input_ids=ids, attention_mask=mask, use_cache=False)
+            model(input_ids=ids, attention_mask=mask, use_cache=False, **given)
     except Exception as error:  # of whatever somebody's model does
         if out_of_memory(error):
             raise DataError(

@@ -71,7 +71,11 @@ _MAX_CHUNK_BYTES = 64 << 20  # of one layer; three chunks of all layers are in m
 
 
 def chunk_samples(
-    n_samples: int, row_bytes: int, chunk: int | None = None, part: int | None = None
+    n_samples: int,
+    row_bytes: int,
+    chunk: int | None = None,
+    part: int | None = None,
+    most: int | None = None,
 ) -> tuple[int, int]:
     """Rows of a chunk of activations, and of its parts.
 
@@ -82,11 +86,13 @@ def chunk_samples(
     Args:
         n_samples: of the store.
         row_bytes: of one sample of one layer.
-        chunk: rows of a chunk of at most `_MANY_SAMPLES` samples; left out, at most
-            `CHUNK_SAMPLES`, and at least half of that.
+        chunk: rows of a chunk of at most `_MANY_SAMPLES` samples; left out, at most ``most``, and
+            at least half of that.
         part: rows of a part; left out, at most `PART_SAMPLES`.
+        most: rows of a chunk at most, twice that where there are many samples; left out,
+            `CHUNK_SAMPLES`.
     """
-    most, part = chunk or CHUNK_SAMPLES, part or PART_SAMPLES
+    most, part = chunk or most or CHUNK_SAMPLES, part or PART_SAMPLES
     size = most if n_samples <= _MANY_SAMPLES else 2 * most
     while size > part and size * row_bytes > _MAX_CHUNK_BYTES:
         size //= 2

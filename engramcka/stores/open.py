@@ -129,6 +129,7 @@ def create_activations(
     compression: Compression = "none",
     chunk_samples: int | None = None,
     part_samples: int | None = None,
+    most_samples: int | None = None,
 ) -> ActivationStore:
     """Create an empty store for one model; it appears complete, with all metadata, or not at all.
 
@@ -144,13 +145,14 @@ def create_activations(
         compression: of the hidden states and read-outs; lossless.
         chunk_samples: samples of a chunk at most; left out, `layout.chunk_samples` chooses.
         part_samples: samples that are read at once at most; the same.
+        most_samples: of a chunk that `layout.chunk_samples` chooses.
     """
     import zarr
 
     n_samples = len(next(iter(samples.values())))
     words = "uint16" if dtype == "bfloat16" else dtype
     rows, part = layout.chunk_samples(
-        n_samples, width * np.dtype(words).itemsize, chunk_samples, part_samples
+        n_samples, width * np.dtype(words).itemsize, chunk_samples, part_samples, most_samples
     )
     names = [layout.layer_name(layer) for layer in layers]
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -18,7 +18,7 @@ from transformers import AutoConfig, AutoModel
 from engramcka.data import Passages
 from engramcka.errors import StoreError
 from engramcka.extraction import extract, read_passages
-from engramcka.extraction.causality import is_causal
+from engramcka.extraction.causality import is_causal, keeps_apart
 from engramcka.models.blocks import capture_points
 from engramcka.stores import ActivationStore, open_activations
 
@@ -91,6 +91,72 @@ def test_experts_in_16_bits_are_causal_too(family: str, passages: Passages) -> N
     assert is_causal(model, capture_points(model), passages.ids)
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_packed_passages_have_the_states_of_whole_ones(
+    family: str, passages: Passages, tmp_path: Path
+) -> None:
+    """In rows, one behind the other, as on a GPU; of gpt_oss it cannot be seen, and is refused."""
+    model = tiny(family, 90)
+    is_apart = keeps_apart(model, capture_points(model), passages.ids)
+    assert is_apart == (family != "gpt_oss")
+    if not is_apart:
+        with pytest.raises(StoreError, match="packed in rows, which this model does not keep"):
+            run(model, passages, tmp_path / "packed.zarr", batches="packed")
+        return
+    with batches_of(model) as packed:
+        store = run(model, passages, tmp_path / "packed.zarr", batches="packed")
+    expected = run(model, passages, tmp_path / "whole.zarr", batches="whole")
+    assert all(rows * length % 16 == 0 for rows, length in packed)
+    for number in expected.layers:
+        apart = np.abs(rows(store, number) - rows(expected, number)).max()
+        assert apart < 1e-5 * max(1.0, np.abs(rows(expected, number)).max())
+
+
+def test_a_model_that_looks_past_the_beginning_of_a_passage_is_not_packed(
+    passages: Passages,
+) -> None:
+    """A block takes a share of the token before, or positions go on through a row."""
+    model = tiny("llama", 90)
+    points = capture_points(model)
+
+    def share_before(_: Any, args: Any) -> Any:
+        return (args[0] + 0.01 * args[0].roll(1, dims=1), *args[1:])
+
+    def goes_on(_: Any, args: Any, given: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        count = given["input_ids"].shape[1]
+        return args, {**given, "position_ids": torch.arange(count)[None]}
+
+    assert keeps_apart(model, points, passages.ids)
+    with model.model.layers[2].register_forward_pre_hook(share_before):
+        assert not keeps_apart(model, points, passages.ids)
+    with model.model.register_forward_pre_hook(goes_on, with_kwargs=True):
+        assert not keeps_apart(model, points, passages.ids)
+    assert keeps_apart(model, points, passages.ids)
+
+
+def test_a_mixture_is_packed_where_every_block_is_given_a_mask_that_hides(
+    passages: Passages,
+) -> None:
+    """Its bits differ anyway, so that a small leak would not be seen in them."""
+    model = tiny("qwen3_moe", 90)
+    points = capture_points(model)
+
+    def unmasked(_: Any, args: Any, given: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        return args, {**given, "attention_mask": None}
+
+    def opened(_: Any, args: Any, given: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        mask = given["attention_mask"]
+        return args, given if mask is None else {
+            **given,
+            "attention_mask": mask.clone().fill_(True),
+        }
+
+    assert keeps_apart(model, points, passages.ids)
+    for spoil in (unmasked, opened):
+        with model.model.layers[2].register_forward_pre_hook(spoil, with_kwargs=True):
+            assert not keeps_apart(model, points, passages.ids)
+
+
 @pytest.mark.parametrize("kind", ["bert", "modernbert"])
 def test_an_encoder_is_run_whole(kind: str, passages: Passages, tmp_path: Path) -> None:
     """With weights as they are drawn its tokens hardly see each other, and yet they do."""
@@ -153,7 +219,7 @@ def begin(path: Path, store: ActivationStore, *, said: object = None) -> None:
     file.write_text(json.dumps(node))
 
 
-@pytest.mark.parametrize("plan", ["cut", "whole", "by-length"])
+@pytest.mark.parametrize("plan", ["packed", "cut", "whole", "by-length"])
 def test_a_store_is_finished_with_the_batches_it_was_begun_with(
     plan: str, passages: Passages, tmp_path: Path
 ) -> None:
@@ -174,6 +240,8 @@ def test_a_store_is_finished_with_the_batches_it_was_begun_with(
 def test_a_store_of_unknown_batches_is_not_filled_up(passages: Passages, tmp_path: Path) -> None:
     model, path = tiny("llama", 90), tmp_path / "m.zarr"
     run(model, passages, path)
-    begin(path, open_activations(path), said="packed")
-    with pytest.raises(StoreError, match=r"batches 'packed', allowed: cut, whole, by-length"):
+    begin(path, open_activations(path), said="sorted")
+    with pytest.raises(
+        StoreError, match=r"batches 'sorted', allowed: packed, cut, whole, by-length"
+    ):
         run(model, passages, path)

@@ -20,8 +20,10 @@ from pretended_cuda import GPU
 from engramcka import cka_map
 from engramcka.data import Document, Passages, train_tokenizer
 from engramcka.extraction import extract
-from engramcka.extraction.forward import Chunk, ForwardPass
+from engramcka.extraction.batching import CUT, PACKED, Plan
+from engramcka.extraction.forward import ForwardPass
 from engramcka.extraction.residual_stream import ResidualStream
+from engramcka.extraction.rows import Chunk, ToHost
 from engramcka.lens import LensReadout
 from engramcka.models import build_model, require_stream
 from engramcka.models.blocks import capture_points
@@ -76,13 +78,13 @@ def test_extraction_gives_the_cpu_s_numbers(passages: Passages, tmp_path: Path) 
     for number, layer in expected.layers.items():
         apart = np.abs(found.layers[number][0:COUNT] - layer[0:COUNT]).max()
         assert apart < 1e-5, number
-    assert gpu.attention["causal"]
-    assert found.attributes["batches"] == "cut"
+    assert gpu.attention["masked"]
+    assert found.attributes["batches"] == "packed"
 
 
 GRAFTED = "engram-tiny-hyper"
 KERNELS = {
-    "llama": 45,
+    "llama": 50,
     "qwen3_moe": 75,
     "deepseek_v3": 95,
     "engramcka_hyper_deepseek": 380,
@@ -100,10 +102,10 @@ def grafted() -> Any:
     return build_model(GRAFTED, None, tokenizer, seed=0).eval()
 
 
-@pytest.mark.parametrize("is_read", [False, True], ids=["states", "lens"])
+@pytest.mark.parametrize(("plan", "is_read"), [(PACKED, False), (PACKED, True), (CUT, False)])
 @pytest.mark.parametrize("family", KERNELS)
 def test_a_batch_of_extraction_waits_once_at_most(
-    family: str, is_read: bool, passages: Passages
+    family: str, plan: Plan, is_read: bool, passages: Passages
 ) -> None:
     """For the rows of the batch before, or where transformers looks at positions; not for both."""
     model: Any = grafted() if family == GRAFTED else tiny(family, 300)
@@ -114,6 +116,8 @@ def test_a_batch_of_extraction_waits_once_at_most(
         forward = ForwardPass(model, passages, ResidualStream(points), 0, readout)
         forward.budget = 512
         forward.choose_plan(points)
+        assert forward.plan == (CUT if family == GRAFTED else PACKED)  # its n-grams look back
+        forward.plan = CUT if family == GRAFTED else plan
         chunk, batches = Chunk(COUNT, sorted(points)), 0
         gpu.reset()
         for rows in forward.run(0, COUNT):
@@ -124,10 +128,42 @@ def test_a_batch_of_extraction_waits_once_at_most(
     assert gpu.waits <= batches + 1, gpu.places  # one more, for the last rows
     most = KERNELS[family] + is_read * LENS_KERNELS
     assert gpu.kernels <= most * len(points) * batches
-    assert gpu.attention == {"causal": len(points) * batches}
+    attention = "masked" if forward.plan == PACKED else "causal"
+    assert gpu.attention == {attention: len(points) * batches}
     assert not [way for way in gpu.copied if "pageable" in way]
     assert set(hidden) == set(points)
     assert bool(read) == is_read
+
+
+def test_pinned_memory_is_bounded_where_every_token_is_wanted() -> None:
+    """Rows that fit one buffer come in one copy, others in pieces, and all of them as they are."""
+    generator = torch.Generator().manual_seed(0)
+    batches = [
+        {layer: torch.randn(rows, 40, generator=generator) for layer in (1, 2, 5)}
+        for rows in (3, 500, 4, 5, 700, 6, 2)
+    ]
+    with PretendedGpu() as gpu:
+        to_host, found, before = ToHost(buffer_bytes=4096), [], None
+        for number, batch in enumerate(batches):
+            read = {"sums": batch[1].sum(1, keepdim=True), "first": batch[2][:, :2]}
+            there = [
+                {key: part.pin_memory().to(GPU) for key, part in parts.items()}
+                for parts in (batch, read)
+            ]
+            gpu.reset()
+            rows = to_host(torch.arange(len(batch[1])), *there)
+            small = len(batch[1]) < 10
+            assert (gpu.waits == 0) == small
+            if small:
+                assert gpu.copied["to host"] == 4 * len(batch[1]) * (3 * 40 + 3)
+            found += [torch.equal(*pair) for pair in (before or {}).values()]
+            before = {
+                (number, key): (rows.hidden[key], expected) for key, expected in batch.items()
+            } | {(number, key): (rows.readouts[key], read[key]) for key in read}
+        assert all(found)
+        assert len(found) == 5 * (len(batches) - 1)
+        pinned = sum(part.nbytes for part in gpu.pinned.values() if part.dtype == torch.uint8)
+    assert 0 < pinned <= 3 * 4096 + 3 * 2048  # of those that grew, the smaller ones before too
 
 
 def test_memory_of_a_failed_pass_is_let_go_before_the_cache_is_emptied(passages: Passages) -> None:
