@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import inspect
 import math
 import platform
 import time
@@ -27,6 +28,7 @@ from engramcka.errors import Interrupted, TrainingError
 from engramcka.plain_text import first_line
 from engramcka.training import ranks
 from engramcka.training.balancing import ExpertLoads
+from engramcka.training.experts import experts_in_autocast
 from engramcka.training.optimizer import make_optimizer
 from engramcka.training.record import Progress
 from engramcka.training.state import WorkFolder, save_weights
@@ -102,11 +104,17 @@ class _Trainer(Trainer):
     def __init__(self, loads: ExpertLoads, **arguments: Any) -> None:
         super().__init__(**arguments)
         self._loads = loads
+        self._takes_cache = "use_cache" in inspect.signature(arguments["model"].forward).parameters
         self.losses: list[Tensor] = []  # of this rank, since the callback took them
 
-    def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
-        """The model's loss, which is what is recorded, and what evens out the experts' loads."""
-        loss: Any = super().compute_loss(*args, **kwargs)
+    def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """The model's loss, which is what is recorded, and what evens out the experts' loads.
+
+        No cache is made, beside which transformers would not keep documents apart; Trainer sets
+        that in a model's config, but not in that of a model within it.
+        """
+        given = {**inputs, "use_cache": False} if self._takes_cache else inputs
+        loss: Any = super().compute_loss(model, given, *args, **kwargs)
         self.losses.append(loss.detach())
         extra = self._loads.auxiliary_loss()
         return loss if extra is None else loss + extra
@@ -264,7 +272,10 @@ def fit(
     if progress.step:
         loads.pending = progress.pending_loads
     try:
-        with freed_memory_kept() if device == "cpu" else nullcontext():
+        with (
+            experts_in_autocast(model),
+            freed_memory_kept() if device == "cpu" else nullcontext(),
+        ):
             trainer.train(resume_from_checkpoint=str(work.state) if progress.step else None)
     finally:
         loads.close()

@@ -27,14 +27,14 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 # Operations of aten that start no kernel: views, and memory of any content.
-_NO_KERNEL = {
+NO_KERNEL = {
     "view", "_unsafe_view", "t", "transpose", "permute", "expand", "slice", "select",
     "unsqueeze", "squeeze", "detach", "alias", "as_strided", "unbind", "split",
     "split_with_sizes", "diagonal", "empty", "empty_like", "new_empty", "narrow",
     "lift_fresh", "unfold", "empty_strided", "new_empty_strided", "_reshape_alias",
     "record_stream", "is_same_size", "squeeze_", "unsqueeze_", "transpose_", "t_", "detach_",
 }  # fmt: skip
-_WAITS = {
+WAITS = {
     "_local_scalar_dense", "nonzero", "masked_select", "equal", "_unique2", "unique_dim",
     "unique_consecutive",
 }  # fmt: skip
@@ -49,6 +49,14 @@ _NO_DRIVER = (
     "not linked with support for cuda",
     "Could not run",
 )  # C++ that asks before it dispatches
+
+
+def place_of(what: str) -> str:
+    """What happens, and where in our code or transformers'."""
+    frames = [frame for frame in traceback.extract_stack() if "tests/gpu" not in frame.filename]
+    own = [f for f in frames if "/engramcka/" in f.filename or "/transformers/" in f.filename]
+    last = own[-1] if own else frames[-1]
+    return f"{what} at {'/'.join(last.filename.split('/')[-2:])}:{last.lineno}"
 
 
 class PretendedGpu:
@@ -81,10 +89,7 @@ class PretendedGpu:
 
     def wait(self, what: str) -> None:
         """The host waits here."""
-        frames = [f for f in traceback.extract_stack() if "tests/gpu" not in f.filename]
-        own = [f for f in frames if "/engramcka/" in f.filename or "/transformers/" in f.filename]
-        last = own[-1] if own else frames[-1]
-        self.places[f"{what} at {'/'.join(last.filename.split('/')[-2:])}:{last.lineno}"] += 1
+        self.places[place_of(what)] += 1
 
     def copy(self, source: Tensor, direction: str, host: Tensor | None, *, blocks: bool) -> None:
         """A copy between host and device, with the tensor on the host where there is one."""
@@ -203,9 +208,9 @@ def _dispatch(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         _index(gpu, args)
     else:
         _require_one_device((args, kwargs), name)
-    if name in _WAITS or (name == "repeat_interleave" and kwargs.get("output_size") is None):
+    if name in WAITS or (name == "repeat_interleave" and kwargs.get("output_size") is None):
         gpu.wait(name)
-    gpu.kernels += name not in _NO_KERNEL
+    gpu.kernels += name not in NO_KERNEL
     if "device" in kwargs:
         kwargs = {**kwargs, "device": torch.device("cpu")}
     if name == "bmm" and func._overloadname.startswith("dtype"):  # 16-bit products, wider sums
@@ -305,7 +310,7 @@ class _Functions(TorchFunctionMode):
         except RuntimeError as error:
             if not any(words in str(error) for words in _NO_DRIVER):
                 raise
-            if name in _WAITS:
+            if name in WAITS:
                 gpu.wait(name)
             return self._computed(func, args, kwargs, name)
         if is_pinned:

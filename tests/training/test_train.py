@@ -172,3 +172,26 @@ def test_text_that_does_not_fit_is_one_line(tokenizer, tmp_path: Path, changes, 
             on_step=lambda step, info: None,
         )
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("preset", ["moe-tiny", "engram-tiny", "engram-tiny-hyper"])
+def test_a_step_s_loss_keeps_documents_apart_as_the_validation_loss_does(
+    tokenizer, tmp_path: Path, preset: str
+) -> None:
+    """With Engram modules and without: the loss before the first update, over the same text."""
+    ids = sequences(tokenizer, 2)
+    ids[:, 8] = tokenizer.eos_token_id
+    model = build_model(preset, None, tokenizer, seed=0)
+    for parameter in model.parameters():  # far from the start, where tokens hardly see each other
+        if parameter.dim() > 1:
+            parameter.data.mul_(4.0)
+    options = OPTIONS.model_copy(update={"steps": 1})
+    end_id = end_of_documents(model, tokenizer, options)
+    expected = validation_loss(model, ids, 2, end_id)
+    record = train_model(
+        model.train(), tokenizer, training=ids, validation=ids, options=options, seed=0,
+        device="cpu", folder=tmp_path / "trained", inputs={}, on_step=lambda step, info: None,
+    )  # fmt: skip
+    assert record.training_loss[0][1] == pytest.approx(expected, rel=1e-5)
+    joined = validation_loss(model, ids, 2, None)
+    assert abs(joined - expected) > 1e-3  # else the test could not fail
