@@ -16,6 +16,7 @@ import typer
 
 from engramcka import __version__, stopping
 from engramcka.cli import browse, check, export, importing, info, init, models, run, verify
+from engramcka.cli.requirements import out_of_bounds
 from engramcka.errors import EngramckaError, in_words
 from engramcka.plain_text import without_controls
 
@@ -82,7 +83,7 @@ def _flush() -> int:
 def _run() -> int | str | None:
     """Run a command; what goes wrong becomes a line and an exit code here.
 
-    The last three are for what nobody nearer could say better.
+    The last four are for what nobody nearer could say better.
     """
     try:
         app()
@@ -93,6 +94,11 @@ def _run() -> int | str | None:
     except BrokenPipeError:
         sys.stderr.close()
         return 1
+    except ImportError as error:
+        line = out_of_bounds(error)
+        if line is None:
+            raise
+        return _tell(line, 2)
     except OSError as error:
         return _tell(in_words(error), 2 if error.errno == errno.ENAMETOOLONG else 1)
     except MemoryError:

@@ -33,7 +33,8 @@ CACHE: Any = cache_name(v3.DeepseekV3Attention.forward)
 if CACHE is None:
     raise ImportError(
         "transformers' DeepSeek-V3 takes its cache under a name not known here; install a "
-        "transformers within engramcka's bounds"
+        "transformers within engramcka's bounds",
+        name="transformers",
     )
 
 

@@ -91,7 +91,7 @@ def load_checkpoint(
     said: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
     with described(path, quantization=quantization, device=device, **said) as found:
         tokenizer = found.tokenizer()
-        places = _places(found, parallel, quantization, dtype, device)
+        places = _places(found, parallel, quantization, tables, dtype, device)
         if quantization != "none":
             places["quantization_config"] = _bitsandbytes(quantization)
         look = found.looked_at if tables == "memory" else found.not_looked_at
@@ -141,7 +141,7 @@ def _cast(model: PreTrainedModel, dtype: torch.dtype) -> None:
 
 
 def _places(
-    found: Described, parallel: str, quantization: str, dtype: str, device: str
+    found: Described, parallel: str, quantization: str, tables: str, dtype: str, device: str
 ) -> dict[str, Any]:
     """Options of ``from_pretrained`` that say where a model goes.
 
@@ -159,11 +159,22 @@ def _places(
         return {"distributed_config": _tensor_parallel(found.name, found.empty, itemsize)}
     if parallel == "auto":
         return {"device_map": "auto"}
-    if not is_quantized:
+    if not is_quantized and (device == "cpu" or tables == "file" or not _goes_whole(found)):
         return {}
     if device == "cuda":  # without a number it would be the first, on every rank
         device = f"cuda:{torch.cuda.current_device()}"
-    return {"device_map": device}  # quantised ones cannot be moved
+    return {"device_map": device}  # tensor by tensor; quantised ones cannot be moved afterwards
+
+
+def _goes_whole(found: Described) -> bool:
+    """Whether all of a model may be read onto one device as it is.
+
+    Ranks that load it side by side do not hold it in host memory then, each a copy of its own.
+    """
+    has_own_code = found.trust_remote_code and getattr(found.config, "auto_map", None)
+    if "gguf_file" in found.shared or has_own_code:
+        return False
+    return not any(getattr(part, "on_host", False) for part in found.empty.modules())
 
 
 def weight_bytes(config: Any, dtype: str) -> int:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from families import tiny
 from safetensors.torch import load_file, save_file
-from transformers import T5Config, T5ForConditionalGeneration
+from transformers import PreTrainedModel, T5Config, T5ForConditionalGeneration
 
 from engramcka.config import EngramConfig
 from engramcka.errors import ConfigError, StoreError
@@ -228,3 +228,51 @@ def test_a_tokenizer_without_offsets():
     with pytest.raises(ConfigError) as error:
         require_offsets("m", Slow())
     assert "m: Slow is not a fast tokenizer and gives no character offsets" in one_line(error)
+
+
+class _Device:
+    """What `from_pretrained` is told of a device, with the CPU in its place."""
+
+    def __init__(self, monkeypatch) -> None:
+        self.maps = []
+        real = PreTrainedModel.from_pretrained.__func__
+
+        def read(cls, *args, device_map=None, **kwargs):
+            if device_map == "meta":  # a look at what is there
+                return real(cls, *args, device_map=device_map, **kwargs)
+            self.maps.append(device_map)
+            place = None if device_map is None else "cpu"
+            return real(cls, *args, device_map=place, **kwargs)
+
+        monkeypatch.setattr(PreTrainedModel, "from_pretrained", classmethod(read))
+        monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
+        monkeypatch.setattr(torch.nn.Module, "to", lambda self, *args, **kwargs: self)
+
+
+def test_a_rank_reads_a_model_onto_its_own_gpu_tensor_by_tensor(saved, monkeypatch):
+    """Eight ranks of one machine would else hold eight copies in its memory."""
+    expected, _ = load_model(str(saved))
+    seen = _Device(monkeypatch)
+    model, _ = load_model(str(saved), device="cuda")
+    assert seen.maps == ["cuda:3"]
+    for name, weight in expected.state_dict().items():
+        assert torch.equal(model.state_dict()[name], weight)
+    for name, buffer in expected.named_buffers():
+        assert torch.equal(model.get_buffer(name), buffer)
+
+
+def test_a_model_with_tables_in_host_memory_is_read_there(saved, tokenizer, tmp_path, monkeypatch):
+    engram = EngramConfig(layers=(2,), d_mem=8, heads=2, table_size=50)
+    for host, expected in ((True, None), (False, "cuda:3")):
+        backbone, _ = load_model(str(saved))
+        model = graft(backbone, engram.model_copy(update={"host_memory": host}), tokenizer)
+        folder = tmp_path / f"grafted-{host}"
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        with monkeypatch.context() as patched:
+            seen = _Device(patched)
+            loaded, _ = load_model(str(folder), device="cuda")
+            assert seen.maps == [expected]
+        ids = torch.randint(3, 300, (1, 9))
+        with torch.no_grad():
+            assert torch.equal(loaded(input_ids=ids).logits, model.eval()(input_ids=ids).logits)
