@@ -134,8 +134,8 @@ def extract(
         open_activations(path).missing() if world.first else None, lambda by_rank: by_rank[0]
     )
     store = open_activations(path)
-    forward.plan = _plan(store)
-    if forward.plan == PACKED and not forward.may_pack():
+    chosen, forward.plan = forward.plan, _plan(store)
+    if forward.plan == PACKED != chosen and not forward.may_pack():
         raise StoreError(
             f"{path}: begun with passages packed in rows, which this model does not keep apart on "
             "this device; finish it where it was begun, or delete it to make it again",
