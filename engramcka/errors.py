@@ -64,6 +64,19 @@ class ComparisonError(EngramckaError, ValueError):
     """Two sets of hidden states that must not be compared: sizes, samples or values forbid it."""
 
 
+class OptionError(ComparisonError):
+    """An option asks for what these hidden states have not: neighbours, components, documents.
+
+    Only the states show it, so it is found while a run is under way; what is wrong is the config.
+    """
+
+    exit_code = 2
+
+    def __init__(self, message: str, option: str) -> None:
+        super().__init__(message)
+        self.option = option  # name of the option that is to be changed, as in a config
+
+
 class TrainingError(EngramckaError):
     """Training went wrong: the loss is no longer a number, or nothing is left to train on."""
 

@@ -30,7 +30,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from engramcka.errors import ComparisonError
+from engramcka.errors import OptionError
 from engramcka.results import Float
 from engramcka.similarity import hsic
 from engramcka.similarity.documents import Ints, pairs_within, share_within
@@ -157,14 +157,16 @@ def make_problem_across(
         split: as in `make_problem`.
 
     Raises:
-        ComparisonError: fewer than 4 documents, or a value that is not finite.
+        OptionError: fewer than 4 documents.
+        ComparisonError: a value that is not finite.
     """
     count = int(documents[-1]) + 1
     if count < FEWEST:
-        raise ComparisonError(
+        raise OptionError(
             f"{len(documents)} samples are of {count} documents; pairs of different documents need "
             f"at least {FEWEST}; take more documents, or compare within documents too with "
-            'pairs = "all"'
+            'pairs = "all"',
+            "pairs",
         )
     of_documents = groups[np.unique(documents, return_index=True)[1]]
     blocks, group_of = grouped_blocks(groups)

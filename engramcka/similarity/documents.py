@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from engramcka.errors import ComparisonError
+from engramcka.errors import ComparisonError, OptionError
 
 Ints = npt.NDArray[np.int64]
 
@@ -109,17 +109,18 @@ def distinct_batches(documents: Ints, batch_size: int, seed: int, groups: Ints) 
         groups: (samples,) jackknife group of each sample, the same for all of a document.
 
     Raises:
-        ComparisonError: batches of 4 different documents cannot be made.
+        OptionError: batches of 4 different documents cannot be made.
     """
     sizes = np.bincount(documents)
     n, largest = len(documents), int(sizes.max())
     count = max(largest, batch_count(n, batch_size))
     if n // largest < MIN_BATCH:
-        raise ComparisonError(
+        raise OptionError(
             f"{n} samples are of {len(sizes)} documents, {largest} of one of them: batches of "
             f"{MIN_BATCH} different documents cannot be made; draw fewer samples a document "
             "(data.per_document), take more documents, or compare within documents too with "
-            'pairs = "all"'
+            'pairs = "all"',
+            "pairs",
         )
     random = np.random.default_rng(seed)
     rows = random.permutation(n)

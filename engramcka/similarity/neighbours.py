@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from engramcka.errors import ComparisonError
+from engramcka.errors import OptionError
 from engramcka.results import Float
 from engramcka.similarity.compared import Compared, Found, Options, absent, by_side
 from engramcka.similarity.diagnostics import named
@@ -57,13 +57,14 @@ class MutualNeighbours:
         self._compared, self._k = compared, options.neighbours
         fewest = fewest_candidates(compared)
         if self._k > fewest:
-            raise ComparisonError(
+            raise OptionError(
                 f"{self._k} neighbours of each sample, but some sample has {fewest} others of "
                 f"{'other documents' if compared.across else 'its model'} when one group is left "
                 f"out; take k = {fewest} or less, or more documents"
                 if fewest > 0
                 else f"{compared.n} samples of one document have no neighbours in another one; "
-                'take more documents, or compare within documents too with pairs = "all"'
+                'take more documents, or compare within documents too with pairs = "all"',
+                "k" if fewest > 0 else "pairs",
             )
         self._lists: list[Lists | None] = []
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from engramcka.errors import ComparisonError
+from engramcka.errors import OptionError
 from engramcka.similarity.constants import CONSTANT, RMS_EPSILON
 from engramcka.similarity.documents import MIN_BATCH, Ints
 from engramcka.similarity.gram_tiles import centre, overall_means
@@ -79,7 +79,8 @@ def prepare(
         standardize: "none", "zscore" or "drop-massive", see `standardize_features`.
 
     Raises:
-        ComparisonError: fewer than 4 samples are left, or a value that is not finite.
+        OptionError: fewer than 4 samples are left.
+        ComparisonError:  a value that is not finite.
     """
     n_nonfinite = n_massive = 0
     if nonfinite == "drop":
@@ -97,7 +98,7 @@ def drop_nonfinite(y: Layers, x: Layers) -> tuple[Layers, Layers, int]:
     """Both models without the samples that have a NaN or an infinity in any layer, and how many.
 
     Raises:
-        ComparisonError: fewer than 4 samples are left.
+        OptionError: fewer than 4 samples are left.
     """
     n = y.n_samples
     keep, checked = np.ones(n, dtype=bool), []
@@ -114,7 +115,7 @@ def drop_nonfinite(y: Layers, x: Layers) -> tuple[Layers, Layers, int]:
             keep &= finite
         checked.append(replace(side, nonfinite_share=tuple(shares)))
     y, x = checked
-    return _keep_only(y, x, keep, "are finite in every layer of both models")
+    return _keep_only(y, x, keep, "nonfinite", "are finite in every layer of both models")
 
 
 def drop_massive_samples(
@@ -123,14 +124,14 @@ def drop_massive_samples(
     """Both models without the samples that are massive in any layer of either, and how many.
 
     Raises:
-        ComparisonError: fewer than 4 samples are left.
+        OptionError: fewer than 4 samples are left.
     """
     keep = np.ones(y.n_samples, dtype=bool)
     for side in scale(y, x, like, seed):
         for massive in each_layer(partial(_is_massive, side, like), len(side), like.device):
             keep &= ~massive
     return _keep_only(
-        y, x, keep, "are massive in no layer", '; massive = "keep" compares all of them'
+        y, x, keep, "massive", "are massive in no layer", '; massive = "keep" compares all of them'
     )
 
 
@@ -145,7 +146,12 @@ def _is_massive(side: Prepared, like: torch.Tensor, index: int) -> npt.NDArray[n
 
 
 def _keep_only(
-    y: Layers, x: Layers, keep: npt.NDArray[np.bool_], which: str, instead: str = ""
+    y: Layers,
+    x: Layers,
+    keep: npt.NDArray[np.bool_],
+    option: str,
+    which: str,
+    instead: str = "",
 ) -> tuple[Layers, Layers, int]:
     """Both models with these samples only, and how many were left out.
 
@@ -153,18 +159,20 @@ def _keep_only(
         y: one model.
         x: the other.
         keep: (samples,).
+        option: that leaves the others out.
         which: samples these are, for the message.
         instead: what else could be done, for the message.
 
     Raises:
-        ComparisonError: fewer than 4 samples are left.
+        OptionError: fewer than 4 samples are left.
     """
     rows = np.flatnonzero(keep)
     if len(rows) == len(keep):
         return y, x, 0
     if len(rows) < MIN_BATCH:
-        raise ComparisonError(
-            f"{len(rows)} of {len(keep)} samples {which}; at least {MIN_BATCH} are needed{instead}"
+        raise OptionError(
+            f"{len(rows)} of {len(keep)} samples {which}; at least {MIN_BATCH} are needed{instead}",
+            option,
         )
     return y.keep(rows), x.keep(rows), len(keep) - len(rows)
 
@@ -339,7 +347,7 @@ def median_distances(layers: Layers, like: torch.Tensor, seed: int) -> torch.Ten
     """(layers,) median distance between two of up to `MEDIAN_SAMPLES` samples; float64.
 
     Raises:
-        ComparisonError: more than half of the pairs of some layer are at distance zero, but not
+        OptionError: more than half of the pairs of some layer are at distance zero, but not
             all of them: there is no bandwidth to be had from them.
     """
     samples = some_samples(layers.n_samples, MEDIAN_SAMPLES, seed)
@@ -350,9 +358,10 @@ def median_distances(layers: Layers, like: torch.Tensor, seed: int) -> torch.Ten
         distances = torch.pdist(rest)  # each pair once, and no sample with itself
         median = distances.median()
         if median == 0 and distances.max() > 0:
-            raise ComparisonError(
+            raise OptionError(
                 f"{layers.name(index)}: more than half of its samples are the same, so that the "
-                'RBF kernel has no bandwidth; use kernel = "linear"'
+                "RBF kernel has no bandwidth; the linear kernel needs none",
+                "kernel",
             )
         return median if median > 0 else torch.ones_like(median)
 

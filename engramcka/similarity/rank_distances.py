@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from engramcka.errors import ComparisonError
+from engramcka.errors import ComparisonError, OptionError
 from engramcka.ram import free_bytes
 from engramcka.results import Float
 from engramcka.similarity.compared import Compared, Found, Options, absent
@@ -52,9 +52,10 @@ class RankedDistances:
     def __init__(self, compared: Compared, options: Options) -> None:
         self._compared = compared
         if not _counted(compared).any():
-            raise ComparisonError(
+            raise OptionError(
                 f"{compared.n} samples of one document leave no pair of different documents; take "
-                'more documents, or compare within documents too with pairs = "all"'
+                'more documents, or compare within documents too with pairs = "all"',
+                "pairs",
             )
         needed = 2 * compared.n**2 * len(compared.layers) * compared.share.ranks
         if needed > free_bytes() * 0.7:

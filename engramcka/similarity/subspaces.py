@@ -21,7 +21,7 @@ from itertools import pairwise
 import numpy as np
 import torch
 
-from engramcka.errors import ComparisonError
+from engramcka.errors import OptionError
 from engramcka.results import Float
 from engramcka.similarity.compared import Compared, Found, Options, absent, by_side
 from engramcka.similarity.diagnostics import named
@@ -140,9 +140,11 @@ class MeanCorrelation:
     def __init__(self, compared: Compared, options: Options) -> None:
         self._compared, self._variance = compared, options.variance
         if compared.n < _FEWEST:
-            raise ComparisonError(
+            raise OptionError(
                 f"{compared.n} samples; canonical correlations need {SAMPLES_A_COMPONENT} for "
-                f"every component that is compared, and {_FEWEST} at least"
+                f"every component that is compared, and {_FEWEST} at least; take more samples, or "
+                "another measure",
+                "measure",
             )
         self._layers: list[Components | None] = []
 

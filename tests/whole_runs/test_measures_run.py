@@ -153,7 +153,35 @@ def test_cka_by_either_table_is_one_map(
         ('measure = "mutual-knn"\nbatch_size = 64', "batch_size with measure = 'mutual-knn'"),
         ('measure = "cka-rbf"\nestimator = "biased"', "'cka-rbf' needs estimator = 'minibatch'"),
         ('measure = "svcca"\nvariance = 2.0', "variance"),
-        ('measure = "mutual-knn"\nk = 500', "500 neighbours of each sample, but some sample has"),
+        # The next ones are known when the states are.
+        (
+            'measure = "mutual-knn"\nk = 500',
+            "c.toml, line 22, map[0].k: map x-vs-y.mutual-knn: 500 neighbours of each sample, but "
+            "some sample has 112 others of other documents when one group is left out; take "
+            "k = 112 or less",
+        ),
+        (
+            'measure = "svcca"\nwhere = { start = 0, end = [1, 2], document = ["d1", "d2", "d3", '
+            '"d4", "d5"] }',
+            "line 21, map[0].measure: map x-vs-y.svcca: 5 samples; canonical correlations need 10 "
+            "for every component that is compared, and 20 at least; take more samples",
+        ),
+        (
+            'measure = "rsa"\nwhere = { document = "d1" }',
+            "pairs: map x-vs-y.rsa: 4 samples of one document leave no pair",
+        ),
+        (
+            'measure = "mutual-knn"\nwhere = { document = "d1" }',
+            "pairs: map x-vs-y.mutual-knn: 4 samples of one document have no neighbours",
+        ),
+        (
+            'measure = "cka"\nestimator = "debiased"\nwhere = { document = ["d1", "d2", "d3"] }',
+            "pairs: cka x-vs-y: 12 samples are of 3 documents; pairs of different documents need",
+        ),
+        (
+            'measure = "cka"\nwhere = { document = ["d1", "d2", "d3"] }',
+            "pairs: cka x-vs-y: 12 samples are of 3 documents, 4 of one of them: batches of 4",
+        ),
         ('measure = "rsa"\nname = "twice"\n[[cka]]\nname = "twice"\ny = "y"\nx = "x"', "a second"),
     ],
 )
@@ -162,8 +190,7 @@ def test_what_cannot_be_is_one_line(
 ) -> None:
     (tmp_path / "c.toml").write_text(HEAD + f'\n[[map]]\ny = "y"\nx = "x"\n{table}\n')
     done = here("run", "c.toml", cwd=tmp_path)
-    # How many neighbours there are is known when the states are.
-    assert done.returncode == (1 if "k = 500" in table else 2), done.stderr
+    assert done.returncode == 2, done.stderr
     lines = [line for line in done.stderr.splitlines() if line.startswith("engramcka: ")]
     assert len(lines) == 1, done.stderr
     assert says in lines[0], lines[0]

@@ -9,7 +9,7 @@ from typing import Any
 
 from engramcka.config import ComparisonTable, Config
 from engramcka.config.analysis_tables import where_text
-from engramcka.errors import ComparisonError
+from engramcka.errors import ComparisonError, ConfigError, OptionError
 from engramcka.pipeline.context import Context
 from engramcka.pipeline.spec import CheckpointPair, RunSpec
 from engramcka.pipeline.stages.extract import finished_store, left_out_words, noticing_damage
@@ -67,9 +67,9 @@ def compute_map(
 
     y, x = finished_store(pair.y), finished_store(pair.x)
     stores = {"y": y, "x": x}
-    _require_same_samples(table, pair, y, x)
-    path = (*context.config.place_of(table), "where")
-    chosen = rows_where(context.config, path, table.where, (y.samples, x.samples))
+    _require_same_samples(context.config, table, pair, y, x)
+    place = context.config.place_of(table)
+    chosen = rows_where(context.config, (*place, "where"), table.where, (y.samples, x.samples))
     tables = [
         {name: column[rows] for name, column in store.samples.items()}
         for store, rows in zip((y, x), chosen, strict=True)
@@ -77,8 +77,8 @@ def compute_map(
     y_rows, x_rows = common_rows(*tables)
     lost = max(map(len, chosen)) - len(y_rows)
     y_rows, x_rows = chosen[0][y_rows], chosen[1][x_rows]
-    _require_samples(table, pair, len(y_rows))
-    with noticing_damage(y, x), _explaining_out_of_memory(table, pair):
+    _require_samples(context.config, table, pair, len(y_rows))
+    with noticing_damage(y, x), _in_words_of_the_config(context.config, table, pair):
         result = similarity_map(
             [layer.take(y_rows) for layer in y.layers.values()],
             [layer.take(x_rows) for layer in x.layers.values()],
@@ -177,9 +177,19 @@ def sample_names(samples: Mapping[str, Any], rows: Any) -> list[str]:
 
 
 @contextmanager
-def _explaining_out_of_memory(table: ComparisonTable, pair: CheckpointPair) -> Iterator[None]:
+def _in_words_of_the_config(
+    config: Config, table: ComparisonTable, pair: CheckpointPair
+) -> Iterator[None]:
+    """What hidden states have not for an option is told at its key; out of memory, what needs less.
+
+    Raises:
+        ConfigError: an option that these hidden states do not allow.
+        ComparisonError: there is not enough memory.
+    """
     try:
         yield
+    except OptionError as error:
+        raise _refusal(config, table, pair, error.option, str(error)) from error
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
@@ -189,29 +199,42 @@ def _explaining_out_of_memory(table: ComparisonTable, pair: CheckpointPair) -> I
         ) from error
 
 
-def _require_same_samples(table: ComparisonTable, pair: CheckpointPair, y: Any, x: Any) -> None:
+def _refusal(
+    config: Config, table: ComparisonTable, pair: CheckpointPair, option: str, problem: str
+) -> ConfigError:
+    """A map that cannot be, at the key of its table that is to be changed."""
+    key = option if hasattr(table, option) else "measure"
+    return config.error((*config.place_of(table), key), f"{table.kind} {pair.map}: {problem}")
+
+
+def _require_same_samples(
+    config: Config, table: ComparisonTable, pair: CheckpointPair, y: Any, x: Any
+) -> None:
     """Refuse stores whose rows cannot be known to stand for the same samples."""
-    sides = f"{table.kind} {pair.map}: {pair.y.model} and {pair.x.model}"
+    sides = f"{pair.y.model} and {pair.x.model}"
     y_identity, x_identity = (store.attributes.get(IDENTITY, BY_SPAN) for store in (y, x))
+    problem = ""
     if y_identity != x_identity:
-        raise ComparisonError(
+        problem = (
             f"{sides} tell samples apart by {y_identity} and by {x_identity}; give the imported "
             "one a samples file with document, start and end"
         )
-    if y_identity == BY_ROW and y.n_samples != x.n_samples:
-        raise ComparisonError(
-            f"{sides} are compared row by row and have {y.n_samples} and {x.n_samples} rows"
-        )
-    corpora = {store.attributes["corpus"] for store in (y, x)} - {None}
-    if len(corpora) > 1:
-        raise ComparisonError(f"{sides} were extracted from other text")
+    elif y_identity == BY_ROW and y.n_samples != x.n_samples:
+        problem = f"{sides} are compared row by row and have {y.n_samples} and {x.n_samples} rows"
+    elif len({store.attributes["corpus"] for store in (y, x)} - {None}) > 1:
+        problem = f"{sides} were extracted from other text"
+    if problem:
+        raise _refusal(config, table, pair, "x", problem)
 
 
-def _require_samples(table: ComparisonTable, pair: CheckpointPair, found: int) -> None:
+def _require_samples(
+    config: Config, table: ComparisonTable, pair: CheckpointPair, found: int
+) -> None:
     """Refuse too few samples in the words of the config, before the maths does in its own."""
     if found < FEWEST:
         where = f" where {where_text(table.where)}" if table.where else ""
-        raise ComparisonError(
-            f"{table.kind} {pair.map}: {' and '.join(pair.models)} share {found} samples{where}; "
+        problem = (
+            f"{' and '.join(pair.models)} share {found} samples{where}; "
             f"at least {FEWEST} are needed"
         )
+        raise _refusal(config, table, pair, "where" if where else "x", problem)
