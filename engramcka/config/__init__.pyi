@@ -13,6 +13,8 @@ from .model_tables import ImportedModel as ImportedModel
 from .model_tables import LoadedModel as LoadedModel
 from .model_tables import PythonModel as PythonModel
 from .model_tables import TrainedModel as TrainedModel
+from .robustness_table import RobustnessTable as RobustnessTable
+from .robustness_table import Way as Way
 from .schema import Config as Config
 from .training_tables import AllocationTable as AllocationTable
 from .training_tables import SlotsTable as SlotsTable

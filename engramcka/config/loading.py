@@ -80,8 +80,9 @@ def dump_config(config: Config) -> str:
 
 def _check_names(config: Config) -> None:
     """What only the whole file shows: references, and names that are used twice."""
-    for table in ("sweep", "allocation", "slots"):
-        names = [entry.name for entry in getattr(config, table)]
+    for table in ("sweep", "allocation", "slots", "robustness"):
+        entries = getattr(config, table)
+        names = [getattr(entry, "result_name", entry.name) for entry in entries]
         for index, name in enumerate(names):
             if name in names[:index]:
                 raise config.error((table, index, "name"), f"a second {table} named {name!r}")

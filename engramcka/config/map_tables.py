@@ -87,6 +87,11 @@ class ComparisonTable(Table):
         raise NotImplementedError
 
     @property
+    def way_of(self) -> str:
+        """Name of the robustness result that its map is a way of; "" for a map of its own."""
+        return ""
+
+    @property
     def kind(self) -> Literal["cka", "map"]:
         """The kind of result that it makes."""
         return "cka" if MEASURES[self.measured_by].is_cka else "map"

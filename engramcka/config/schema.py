@@ -6,6 +6,7 @@ here is an error. `engramcka.config.loading` reads the file and says where in it
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, PrivateAttr
@@ -16,6 +17,7 @@ from engramcka.config.map_tables import CkaTable, ComparisonTable, MapTable
 from engramcka.config.model_tables import (
     ModelTable,
 )
+from engramcka.config.robustness_table import RobustnessTable, Way
 from engramcka.config.tables import ConfigSource, KeyPath, Name, Place, Seed, Table
 from engramcka.config.training_tables import (
     AllocationTable,
@@ -25,6 +27,15 @@ from engramcka.config.training_tables import (
     TrainingTable,
 )
 from engramcka.errors import ConfigError
+
+
+def _made(table: ComparisonTable) -> dict[str, Any]:
+    """All that decides a map of two models but its shuffles."""
+    shuffles, batches = ("permutations",), ("batch_size", "batches")
+    is_batched = table.inputs.get("estimator") == "minibatch"
+    left_out = shuffles if is_batched else (*shuffles, *batches)
+    inputs = {key: value for key, value in table.inputs.items() if key not in left_out}
+    return {**inputs, "measure": table.measured_by}
 
 
 def _no_url(place: str) -> str:
@@ -61,6 +72,9 @@ class Config(Table):
     training: TrainingTable = Field(TrainingTable(), description="how models are trained")
     cka: tuple[CkaTable, ...] = Field((), description="CKA maps")
     map: tuple[MapTable, ...] = Field((), description="maps by any measure")
+    robustness: tuple[RobustnessTable, ...] = Field(
+        (), description="one pair of models by several measures, estimators and samples"
+    )
     lens: tuple[LensTable, ...] = Field((), description="LogitLens curves")
     gates: tuple[GatesTable, ...] = Field((), description="gates of Engram modules")
     sweep: tuple[SweepTable, ...] = Field((), description="layer sweeps")
@@ -84,15 +98,44 @@ class Config(Table):
 
     @property
     def maps(self) -> list[tuple[str, int, ComparisonTable]]:
-        """All tables of maps: key of the table, index there, table."""
+        """All tables of maps: key of the table, index there, table.
+
+        Of a robustness table every way that is not the map of a table of its own.
+        """
+        found = self._own_maps
+        for index, robustness in enumerate(self.robustness):
+            ways = self.ways(robustness)
+            found += [("robustness", index, way.table) for way in ways if way.table.way_of]
+        return found
+
+    @property
+    def _own_maps(self) -> list[tuple[str, int, ComparisonTable]]:
         return [
             (key, index, table)
             for key in ("cka", "map")
             for index, table in enumerate(getattr(self, key))
         ]
 
+    def ways(self, robustness: RobustnessTable) -> list[Way]:
+        """The ways of a robustness table, each with the table of its map.
+
+        That is the one of ``[[cka]]`` or ``[[map]]`` which makes the same map, where there is one:
+        shuffles for a null are nothing that a map differs by.
+        """
+        return [replace(way, **self._same_map(way)) for way in robustness.ways]
+
+    def _same_map(self, way: Way) -> dict[str, Any]:
+        for _, _, table in self._own_maps:
+            if _made(table) == _made(way.table):
+                for one in table.maps:
+                    if (one.y, one.x) == (way.table.y, way.table.x):
+                        return {"table": table, "map": one.name}
+        return {}
+
     def place_of(self, table: ComparisonTable) -> tuple[str, int]:
         """Key and index of a table of maps."""
+        if table.way_of:
+            return "robustness", [one.result_name for one in self.robustness].index(table.way_of)
         key = "map" if isinstance(table, MapTable) else "cka"
         return key, getattr(self, key).index(table)
 
@@ -106,7 +149,7 @@ class Config(Table):
         for table, known in zip(values["map"], self.map, strict=True):
             for key in known.foreign:
                 table.pop(key, None)
-        for table in (*values["cka"], *values["map"], *values["lens"]):
+        for table in (*values["cka"], *values["map"], *values["robustness"], *values["lens"]):
             if not table["where"]:
                 del table["where"]
         return values

@@ -52,6 +52,12 @@ from .panels import map_difference as map_difference
 from .panels import plot_cka_difference as plot_cka_difference
 from .panels import series_figure as series_figure
 from .paper import paper_figure as paper_figure
+from .robustness import RobustnessArtists as RobustnessArtists
+from .robustness import ShiftArtists as ShiftArtists
+from .robustness import plot_robustness as plot_robustness
+from .robustness import plot_shifts as plot_shifts
+from .robustness import robustness_caption as robustness_caption
+from .robustness import robustness_figure as robustness_figure
 from .slots import plot_slots as plot_slots
 from .slots import slots_caption as slots_caption
 from .slots import slots_figure as slots_figure

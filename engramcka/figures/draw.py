@@ -65,8 +65,8 @@ def interval(low: float, high: float, digits: int) -> str:
 
 
 def number(value: float, digits: int) -> str:
-    """With so many digits after the point; a dash where it is unknown."""
-    return f"{value:.{digits}f}" if np.isfinite(value) else "--"
+    """With so many digits after the point; a dash where it is unknown, and no negative zero."""
+    return f"{round(float(value), digits) + 0.0:.{digits}f}" if np.isfinite(value) else "--"
 
 
 def booktabs(head: list[str], rows: list[list[str]]) -> str:

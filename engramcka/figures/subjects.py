@@ -90,12 +90,13 @@ def subjects(run: Run) -> dict[str, Subject]:
 
 
 def worth_drawing(run: Run) -> list[Subject]:
-    """What a run draws by itself: each result once, curves together, maps of a series as one.
+    """What a run draws by itself: each result once, curves together, maps of a series as one, of
+    robustness what its maps say together.
 
     The composed figure is among them where it has room for all of its kinds; where there are too
     many maps for it, they stand together in a figure of their own.
     """
-    in_series = {source for maps in run.series.values() for source in maps}
+    elsewhere = _of_several(run)
     kept = []
     for subject in subjects(run).values():
         kinds = [kind for kind, _ in subject.sources]
@@ -107,7 +108,7 @@ def worth_drawing(run: Run) -> list[Subject]:
         elif subject.kind in KINDS and KINDS[subject.kind].is_one_figure:
             wanted = "/" not in subject.name
         elif subject.kind in MAPS:
-            wanted = subject.sources[0] not in in_series
+            wanted = subject.sources[0] not in elsewhere
         else:
             wanted = "/" in subject.name
         if wanted:
@@ -301,14 +302,19 @@ def _by_models(run: Run, maps: Sequence[tuple[str, str]]) -> tuple[tuple[str, st
 
 
 def _paper_sources(run: Run) -> tuple[tuple[str, str], ...]:
-    """Everything of the paper's kinds but the maps of series."""
-    in_series = {source for maps in run.series.values() for source in maps}
+    """Everything of the paper's kinds but maps that another result is made of."""
+    elsewhere = _of_several(run)
     return tuple(
         (kind, name)
         for kind in _COMPOSED
         for name in _in_config_order(run, run.results(kind))
-        if (kind, name) not in in_series
+        if (kind, name) not in elsewhere
     )
+
+
+def _of_several(run: Run) -> set[tuple[str, str]]:
+    """The maps that are drawn as one with others: those of series, and ways of robustness."""
+    return {source for maps in run.series.values() for source in maps} | run.ways
 
 
 def _in_config_order(run: Run, names: Iterable[str]) -> list[str]:
@@ -354,12 +360,20 @@ class Finding:
     warnings: tuple[str, ...] = ()
 
 
-def findings(run: Path) -> Iterator[Finding]:
-    """Every stored result of a run that answers its config, read from disk."""
+def findings(run: Path, *, ways: bool = True) -> Iterator[Finding]:
+    """Every stored result of a run that answers its config, read from disk.
+
+    Args:
+        run: the run directory.
+        ways: also the maps that a robustness result is made of, which it sums up.
+    """
     stored = open_run(run)
+    summed_up = set() if ways else stored.ways
     for kind in KINDS.values():
         if kind.is_finding:
             for name, result in stored.results(kind.name).items():
+                if (kind.name, name) in summed_up:
+                    continue
                 figure = _figure(run, f"{kind.name}-{name}", kind.name if kind.together else "")
                 yield Finding(f"{kind.name}/{name}", result.summary(), figure, result.doubts)
 

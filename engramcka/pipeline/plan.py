@@ -17,6 +17,7 @@ from engramcka.pipeline.stages.figures import figure_tasks
 from engramcka.pipeline.stages.gates import gates_tasks
 from engramcka.pipeline.stages.lens import lens_tasks
 from engramcka.pipeline.stages.maps import map_tasks
+from engramcka.pipeline.stages.robustness import robustness_task
 from engramcka.pipeline.stages.sweeps import allocation_tasks, slots_tasks, sweep_tasks
 from engramcka.pipeline.stages.train import tokenizer_task, train_tasks
 from engramcka.pipeline.tasks import Task
@@ -47,6 +48,8 @@ def _tasks(spec: RunSpec) -> Iterator[Task]:
         yield from extract_tasks(spec, name)
     for _, _, table in config.maps:
         yield from map_tasks(spec, table)
+    for robustness in config.robustness:
+        yield robustness_task(spec, robustness)
     for lens in config.lens:
         yield from lens_tasks(spec, lens)
     for gates in config.gates:

@@ -23,7 +23,17 @@ if TYPE_CHECKING:
 
 Ranks = Literal["first", "all", "each", "as one"]
 Stage = Literal[
-    "tokenizer", "train", "extract", "cka", "map", "lens", "sweep", "allocation", "slots", "figures"
+    "tokenizer",
+    "train",
+    "extract",
+    "cka",
+    "map",
+    "robustness",
+    "lens",
+    "sweep",
+    "allocation",
+    "slots",
+    "figures",
 ]
 STAGES: tuple[Stage, ...] = get_args(Stage)
 

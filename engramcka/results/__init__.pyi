@@ -10,6 +10,7 @@ from .map import LayerDiagnostics as LayerDiagnostics
 from .map import SimilarityMap as SimilarityMap
 from .map import soft_alignment as soft_alignment
 from .memory import MemoryAblation as MemoryAblation
+from .robustness import Robustness as Robustness
 from .slots import SlotSweep as SlotSweep
 from .statistics import Float as Float
 from .statistics import jackknife_interval as jackknife_interval

@@ -77,11 +77,7 @@ class Run:
         """(kind, name) of the maps of every series over training, by step; of each map only its
         attributes are read."""
         found: dict[str, list[tuple[int, str, str]]] = {}
-        for kind, name in [(one, name) for one in MAPS for name in self.results(one)]:
-            try:
-                attributes = results.read_attributes(self.path / layout.RESULTS, kind, name)
-            except StoreError:  # whoever asks for that map hears of it
-                continue
+        for kind, name, attributes in self._maps():
             inside = layout.series_of(attributes)
             if inside:
                 found.setdefault(inside[0], []).append((inside[1], kind, name))
@@ -89,6 +85,20 @@ class Run:
             series: [(kind, name) for _, kind, name in sorted(maps)]
             for series, maps in found.items()
         }
+
+    @property
+    def ways(self) -> set[tuple[str, str]]:
+        """(kind, name) of the maps that were made for a robustness result alone."""
+        return {(kind, name) for kind, name, found in self._maps() if found.get("way_of")}
+
+    def _maps(self) -> Iterator[tuple[str, str, dict[str, Any]]]:
+        """Kind, name and attributes of every map that can be read."""
+        for kind, name in [(one, name) for one in MAPS for name in self.results(one)]:
+            try:
+                found = results.read_attributes(self.path / layout.RESULTS, kind, name)
+            except StoreError:  # whoever asks for that map hears of it
+                continue
+            yield kind, name, found
 
     @property
     def config(self) -> dict[str, Any]:

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from made_robustness import made_robustness
 from small_runs import allocation, lens_curve, training_curve
 
 from engramcka.results import SlotSweep
 from engramcka.tui.charts.allocation import AllocationPlot
 from engramcka.tui.charts.lens import LensPlot
+from engramcka.tui.charts.robustness import RobustnessPlot
 from engramcka.tui.charts.slots import SlotsPlot
 from engramcka.tui.charts.training import TrainingPlot
 from engramcka.tui.loading import Several
@@ -161,3 +163,29 @@ def test_slots_stand_on_a_logarithmic_axis_with_the_loss_without_memory():
     }  # fmt: skip
     assert shown.best(0) == 5
     assert shown.table().splitlines()[1] == "1000.0\t2.3"
+
+
+def test_robustness_says_at_a_layer_what_every_way_says():
+    found = made_robustness()
+    shown = RobustnessPlot(found)
+    chart = shown.chart(0)
+    assert [curve.name for curve in chart.curves] == list(found.ways)
+    np.testing.assert_array_equal(chart.curves[1].y, found.alignment[1])
+    np.testing.assert_array_equal(chart.curves[0].low, found.alignment_low[0])
+    assert chart.curves[1].low is None
+    nearest = shown.chart(1).curves
+    assert np.isnan(nearest[4].y).all()  # Procrustes determines no layer
+    assert nearest[2].y[2] == found.depth[2, 2] == pytest.approx(5, abs=0.02)
+    lines = shown.details(0, 3.0)
+    assert lines[:3] == [("layer", "3"), ("deeper", "4 ways"), ("nothing", "1 way")]
+    of_way = lines.index(("▲ CKA, z-scored", None))
+    assert lines[of_way + 1] == ("nearest", "5")
+    assert ("nearest", "not determined") in lines[lines.index(("○ Procrustes", None)) :]
+    assert shown.summary(1, 3.0) == ["layer 3", "nearest layer", "4.0", "4.0 to 5.0 over 4 ways"]
+    assert shown.summary(0, 3.0)[1:3] == ["soft alignment", f"{found.alignment[0, 2]:.1f}"]
+    assert shown.value(1, 3.0) == found.depth[0, 2]
+    spread = np.ptp(found.alignment, axis=0)
+    assert shown.best(0) == found.x_layers[int(np.argmax(spread))]
+    assert shown.figure_input(1) == (found, {"curve": "depth"})
+    assert len(shown.table().splitlines()) == 1 + 5 * 9
+    assert shown.warnings == list(found.warnings)

@@ -103,6 +103,7 @@ async def test_a_second_comparison_begins_where_the_cursor_is(two, make_app):
         ("sweep/insertion-layer", ("end",), "loss without gating"),
         ("allocation/u", ("m",), "mean loss at rho 0.8"),
         ("slots/tables", (), "mean loss at slots"),
+        ("robustness/engram-vs-moe", ("right",), "soft alignment by CKA at layer 2"),
         ("gates/engram", ("right",), "gate of token 2 Alexander"),
         ("gates/engram", ("t", "down"), "outside"),
         ("memory/engram", ("down",), "inside an entity"),

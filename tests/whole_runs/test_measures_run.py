@@ -2,60 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import reference_measures as reference
 from command import here
+from imported_models import HEAD, PER_DOCUMENT, N, write_states
 
 from engramcka import MEASURES, open_run
 
-N, PER_DOCUMENT = 120, 4
 OTHERS = [name for name, measure in MEASURES.items() if not measure.is_cka]
-HEAD = """
-[run]
-dir = "run"
-device = "cpu"
-
-[models.y]
-source = "activations"
-path = "y.npz"
-samples = "samples.jsonl"
-label = "Model Y"
-
-[models.x]
-source = "activations"
-path = "x.npz"
-samples = "samples.jsonl"
-label = "Model X"
-"""
 
 
 @pytest.fixture
 def states(tmp_path: Path) -> dict[str, list[np.ndarray]]:
-    """Hidden states of two models, and the documents that their samples are of, as files."""
-    rng = np.random.default_rng(0)
-    shared = rng.standard_normal((N, 6))
-    found = {}
-    for name in "yx":
-        found[name] = [
-            shared @ rng.standard_normal((6, width)) + rng.standard_normal((N, width))
-            for width in (9, 9)
-        ]
-        arrays = {f"layer_{number + 1}": a for number, a in enumerate(found[name])}
-        np.savez(tmp_path / f"{name}.npz", **arrays)
-    rows = [
-        {
-            "document": f"d{i // PER_DOCUMENT}",
-            "start": i % PER_DOCUMENT,
-            "end": i % PER_DOCUMENT + 1,
-        }
-        for i in range(N)
-    ]
-    (tmp_path / "samples.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    return found
+    return write_states(tmp_path)
 
 
 def tables(names: list[str], more: str = "") -> str:

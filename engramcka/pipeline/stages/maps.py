@@ -27,16 +27,8 @@ _NAME = 20  # characters of a sample that a warning shows
 
 def map_tasks(spec: RunSpec, table: ComparisonTable) -> Iterator[Task]:
     """The maps of a table, one a step of a series; computed again when their inputs change."""
-    config = spec.config
     for pair in spec.pairs(table):
-        inputs = {
-            "y": pair.y.inputs,
-            "x": pair.x.inputs,
-            **table.inputs,
-            "seed": config.run.seed,
-            "labels": [config.label(name) for name in pair.models],
-            **({} if pair.step is None else {"step": pair.step}),
-        }
+        inputs = map_inputs(spec, table, pair)
         yield Task(
             stage=table.kind,
             name=pair.name,
@@ -48,6 +40,19 @@ def map_tasks(spec: RunSpec, table: ComparisonTable) -> Iterator[Task]:
             needs=(f"extract/{pair.y.store}", f"extract/{pair.x.store}"),
             ranks="all",
         )
+
+
+def map_inputs(spec: RunSpec, table: ComparisonTable, pair: CheckpointPair) -> dict[str, Any]:
+    """All that decides what a map says, as JSON."""
+    return {
+        "y": pair.y.inputs,
+        "x": pair.x.inputs,
+        **table.inputs,
+        "seed": spec.config.run.seed,
+        "labels": [spec.config.label(name) for name in pair.models],
+        **({} if pair.step is None else {"step": pair.step}),
+        **({"way_of": table.way_of} if table.way_of else {}),
+    }
 
 
 def compute_map(
@@ -118,13 +123,14 @@ def compute_map(
         provenance=facts,
         where=where_text(table.where),
         left_out=left_out,
+        way_of=table.way_of,
         warnings=(
             *dict.fromkeys(notes),
             *_guessed(context.config, pair, stores),
             *result.warnings,
         ),
     )
-    if pair.step is not None:
+    if pair.step is not None and not table.way_of:
         result = replace(result, series=pair.map, step=pair.step)
     results.write_result(context.results, pair.name, result, inputs)
     info = f"n = {result.n_samples:,}{', left out: ' + left_out if left_out else ''}"
