@@ -149,6 +149,9 @@ class Config(Table):
         for table, known in zip(values["map"], self.map, strict=True):
             for key in known.foreign:
                 table.pop(key, None)
+        for model in values["models"].values():
+            if model.get("train", "lora") != "lora":  # lora_rank is refused there
+                model.pop("lora_rank", None)
         for table in (*values["cka"], *values["map"], *values["robustness"], *values["lens"]):
             if not table["where"]:
                 del table["where"]
