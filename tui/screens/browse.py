@@ -48,6 +48,7 @@ class BrowseScreen(ContentScreen):
         (80, "-medium"),
         (100, "-wide"),
         (140, "-huge"),
+        (180, "-vast"),
     ]
     VERTICAL_BREAKPOINTS = [(0, "-flat"), (SMALLEST[1], "-low"), (20, "-high")]
 

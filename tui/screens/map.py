@@ -41,7 +41,9 @@ class MapView(PanelView, HeatmapsView):
     def __init__(self, capabilities: Capabilities, *, id: str | None = None) -> None:
         super().__init__(capabilities, id=id)
         self.map: SimilarityMap | None = None
-        self.heatmap = Heatmap(id="heatmap")  # asked for its cursor also before it is mounted
+        self.heatmap = Heatmap(
+            profiles_wanted=True, id="heatmap"
+        )  # asked for its cursor also before it is mounted
         self.heatmap.cell_style = usual_cell_style(capabilities, palettes.PALETTES[0])
         self.k = 5
         self._aligned: readout.Alignment | None = None
@@ -211,10 +213,26 @@ def cell_lines(
         panel.profile("row", across, ascii_only),
         panel.profile("column", down, ascii_only),
     ]
+    if panel.is_wide:
+        return [*lines, *in_words(panel, cka, panel.size.height - len(lines))]
     if cka.warnings:
         lines += [[], panel.pair("warnings", "")]
         lines += panel.sentences([clean(warning) for warning in cka.warnings])
     return lines
+
+
+def in_words(panel: DetailsPanel, cka: SimilarityMap, room: int) -> list[Line]:
+    """What the map is over, its warnings, and, where so many lines hold it, why they matter."""
+    from engramcka.tui.explained import made_of, why
+
+    over: list[Line] = [[], *panel.sentences([made_of(cka)], "label")]
+    short, whole = list(over), list(over)
+    for warning in cka.warnings:
+        sentence: list[Line] = [[], *panel.sentences([clean(warning)])]
+        short += sentence
+        reason = why(warning)
+        whole += [*sentence, *panel.sentences([reason] if reason else [], "label")]
+    return whole if len(whole) <= room else short
 
 
 def cell_line(cka: SimilarityMap, row: int, column: int, cell: list[tuple[str, str]]) -> Line:

@@ -21,6 +21,7 @@ from engramcka.tui.widgets.cells import (
 )
 from engramcka.tui.widgets.geometry import Geometry
 
+_LARGE = 30  # lines of a map on a large terminal, where every row has its number
 _STEPS = (1, 2, 5, 10, 20, 25, 50, 100)
 
 
@@ -45,7 +46,9 @@ def tick_indices(numbers: Sequence[int], spacing: float, least: int) -> list[int
 def y_labels(numbers: Sequence[int], geometry: Geometry) -> dict[int, str]:
     """Line -> layer number, for the rows shown."""
     shown = numbers[geometry.first_row : geometry.first_row + geometry.shown_rows]
-    ticks = tick_indices(shown, geometry.cell_height / geometry.sub, 2 if geometry.sub == 2 else 1)
+    spacing = geometry.cell_height / geometry.sub
+    dense = geometry.sub == 1 or (spacing >= 1 and geometry.lines >= _LARGE)
+    ticks = tick_indices(shown, spacing, 1 if dense else 2)
     return {geometry.middle_line(geometry.first_row + i): str(shown[i]) for i in ticks}
 
 

@@ -13,7 +13,7 @@ from textual import events
 
 from engramcka.tui.messages import CellMoved
 from engramcka.tui.terminal import with_minus
-from engramcka.tui.widgets import axes
+from engramcka.tui.widgets import axes, profiles
 from engramcka.tui.widgets.canvas import Canvas
 from engramcka.tui.widgets.cells import CellStyle, Field, curve_heights, digits_width, levels
 from engramcka.tui.widgets.geometry import Geometry, block_curve, block_means, factor_that_fits, fit
@@ -42,17 +42,19 @@ class Matrix:
 class Heatmap(Canvas):
     """A matrix as colours; `cell_style` says how to draw it, `cursor` is a cell of it."""
 
-    COMPONENT_CLASSES = {"heatmap--axis", "heatmap--cursor"}
+    COMPONENT_CLASSES = {"heatmap--axis", "heatmap--cursor", "heatmap--bar"}
 
     PARTS = ((6, 6),) * 4
 
     DEFAULT_CSS = """
     Heatmap > .heatmap--axis { color: $foreground 60%; }
     Heatmap > .heatmap--cursor { color: $accent; }
+    Heatmap > .heatmap--bar { color: $foreground 45%; }
     """
 
-    def __init__(self, *, id: str | None = None) -> None:
+    def __init__(self, *, profiles_wanted: bool = False, id: str | None = None) -> None:
         super().__init__(id=id)
+        self.profiles_wanted = profiles_wanted
         self.matrix: Matrix | None = None
         self.cell_style = CellStyle()
         self.curve_shown = True
@@ -112,8 +114,8 @@ class Heatmap(Canvas):
 
         def fitted(rows: int, columns: int) -> Geometry:
             return fit(
-                rows, columns, self.size.width - self._gutter - 1,
-                self.size.height - _AXIS_LINES - self._bar_lines,
+                rows, columns, self.size.width - self._gutter - 1 - self._beside,
+                self.size.height - _AXIS_LINES - self._bar_lines - self._above,
                 sub=self.cell_style.sub, zoom=max(0, self.zoom),
                 digits=needed if self.cell_style.mode == "digits" else 0,
             )  # fmt: skip
@@ -140,10 +142,10 @@ class Heatmap(Canvas):
 
     def _place(self, geometry: Geometry) -> None:
         assert self.shown is not None
-        used = geometry.used_width + self._gutter
+        used = geometry.used_width + self._gutter + self._beside
         self._left = max(0, (self.size.width - used) // 2)
-        below = _AXIS_LINES + self._bar_lines
-        self._top = max(0, (self.size.height - geometry.used_lines - below) // 2)
+        around = self._above + _AXIS_LINES + self._bar_lines
+        self._top = self._above + max(0, (self.size.height - geometry.used_lines - around) // 2)
         self._labels = axes.y_labels(self.shown.y_numbers, geometry)
         self._numbers_line = axes.x_labels(self.shown.x_numbers, geometry)
         found = levels(self.shown.values, self.cell_style.low, self.cell_style.high)
@@ -160,6 +162,20 @@ class Heatmap(Canvas):
     @property
     def _bar_lines(self) -> int:
         return 2 if self.size.height > 13 else 0
+
+    @property
+    def _has_profiles(self) -> bool:
+        return self.profiles_wanted and profiles.fits(self.size.width, self.size.height)
+
+    @property
+    def _above(self) -> int:
+        """Lines above the map."""
+        return profiles.ABOVE_LINES if self._has_profiles else 0
+
+    @property
+    def _beside(self) -> int:
+        """Characters right of the map."""
+        return profiles.BESIDE_WIDTH if self._has_profiles else 0
 
     def _ground(self) -> str:
         colour = self.base_style.bgcolor
@@ -178,6 +194,8 @@ class Heatmap(Canvas):
             super().change()
             return
         lines = {*geometry.lines_of(old[0]), *geometry.lines_of(new[0])}
+        if self._has_profiles:
+            lines = set(range(-self._above, geometry.used_lines))
         for line in sorted(lines):
             self.change_line(self._top + line)
         self.change_line(self._top + geometry.used_lines)
@@ -188,8 +206,11 @@ class Heatmap(Canvas):
             return []
         geometry = self._field.geometry
         line = y - self._top
+        if self._has_profiles and -self._above <= line < 0:
+            return self._row_profile(line + self._above)
         if 0 <= line < geometry.used_lines:
-            return [*self._y_axis(line), *self._field.line(line, self._block(self.cursor))]
+            cells = self._field.line(line, self._block(self.cursor))
+            return [*self._y_axis(line), *cells, *self._column_profile(line)]
         below = line - geometry.used_lines
         if below == 0:
             return [self._x_mark(geometry)]
@@ -204,6 +225,41 @@ class Heatmap(Canvas):
             room = self.size.width - self._left - self._gutter
             return [indent, *axes.colour_bar(self.cell_style, ground, room, axis, self._beyond)]
         return []
+
+    def _row_profile(self, line: int) -> list[Segment]:
+        """A line above the map: which row and column the bars are of, then the row's bars."""
+        assert self._field is not None
+        assert self.matrix is not None
+        geometry, style = self._field.geometry, self.part_style("heatmap--cursor")
+        indent = Segment(" " * (self._left + self._gutter))
+        if line == 0:
+            row, column = self.cursor
+            width = geometry.used_width + 1
+            text = f"row {self.matrix.y_numbers[row]}"
+            beside = f"column {self.matrix.x_numbers[column]}"
+            return [indent, Segment(f"{text:<{width}}{beside}", style)]
+        row, column = self._block(self.cursor)
+        values = self._field.values[row]
+        low, high = self.cell_style.low, self.cell_style.high
+        bars = profiles.row_lines(values, geometry, low, high, column)[line - 1]
+        return [indent, *self._marked(bars)]
+
+    def _column_profile(self, line: int) -> list[Segment]:
+        """The bars right of a line of the map; none where there is no room."""
+        if not self._has_profiles:
+            return []
+        assert self._field is not None
+        row, column = self._block(self.cursor)
+        values, style = self._field.values[:, column], self.cell_style
+        geometry = self._field.geometry
+        bars = profiles.column_line(values, geometry, style.low, style.high, row, line)
+        return [Segment(" "), *self._marked(bars)]
+
+    def _marked(self, line: profiles.Marked) -> list[Segment]:
+        return [
+            Segment(text, self.part_style("heatmap--cursor" if mine else "heatmap--bar"))
+            for text, mine in line
+        ]
 
     def _zoom_text(self) -> str:
         """What part of the map is shown and how large; "" for the whole map as it fits."""

@@ -17,6 +17,7 @@ from engramcka.tui.widgets.canvas import Canvas, Line
 SPARKS = " ▁▂▃▄▅▆▇█"
 
 SPARK_WIDTH = 12
+WIDE = 36  # characters of a panel that has room for whole sentences
 
 
 class TextLines(Canvas):
@@ -84,12 +85,17 @@ class DetailsPanel(TextLines):
         marks = {readout.NEGATIVE: "\N{MINUS SIGN}", readout.MISSING: "?"}
         return self.pair(label, "".join(marks.get(h) or shades[h] for h in heights))
 
-    def sentences(self, sentences: Sequence[str]) -> list[Line]:
-        """Warnings, wrapped to the panel."""
+    @property
+    def is_wide(self) -> bool:
+        """Whether there is room for whole sentences."""
+        return self.size.width >= WIDE
+
+    def sentences(self, sentences: Iterable[str], part: str = "warning") -> list[Line]:
+        """Warnings or other sentences, wrapped to the panel."""
         width = max(8, self.size.width)
         lines = [
             line
             for sentence in sentences
             for line in textwrap.wrap(sentence, width, subsequent_indent=" ") or [""]
         ]
-        return [[(line, "warning")] for line in lines]
+        return [[(line, part)] for line in lines]
