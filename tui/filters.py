@@ -6,9 +6,10 @@ is read once, when a filter first asks for models.
 
 from __future__ import annotations
 
-import re
 import time
+import tomllib
 from functools import lru_cache
+from pathlib import Path
 
 from engramcka.own_files import open_regular
 from engramcka.plain_text import clean
@@ -17,8 +18,7 @@ from engramcka.tui.catalog import Entry, RunFacts
 
 KEYS = ("kind", "model", "date", "state")
 _CONFIG_BYTES = 256_000  # of a config that are looked at
-_MODEL = re.compile(r"^\s*\[models\.([^\].]+)", re.MULTILINE)
-_NAMED = re.compile(r"^\s*(?:label|path|preset)\s*=\s*[\"']([^\"'\n]+)", re.MULTILINE)
+_NAMED = ("label", "path", "preset")  # keys of a model's table that say which it is
 
 
 def matching(run: RunFacts, pattern: str) -> list[Entry]:
@@ -62,11 +62,14 @@ def models(run: RunFacts) -> str:
 
 @lru_cache(maxsize=8192)
 def _models(folder: str, made: float) -> str:
-    from pathlib import Path
-
     try:
         with open_regular(Path(folder) / layout.CONFIG) as file:
-            text = file.read(_CONFIG_BYTES).decode("utf-8", "replace")
-    except OSError:
+            tables = tomllib.loads(file.read(_CONFIG_BYTES).decode("utf-8", "replace"))
+    except (OSError, ValueError, RecursionError):
         return ""
-    return "\n".join(_MODEL.findall(text) + _NAMED.findall(text)).lower()
+    models = tables.get("models")
+    known = []
+    for name, table in models.items() if isinstance(models, dict) else ():
+        found = table if isinstance(table, dict) else {}
+        known += [name, *(str(found[key]) for key in _NAMED if key in found)]
+    return "\n".join(known).lower()

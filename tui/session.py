@@ -28,6 +28,7 @@ class Session:
     theme: str = ""
     row: int = 0
     column: int = 0
+    newest_first: bool = False  # how the runs are listed
     export_folder: str = ""  # where figures were written last, if asked for in the dialog
 
 

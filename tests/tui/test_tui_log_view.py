@@ -7,6 +7,7 @@ from engramcka.tui.screens.log import (
     duration,
     event_line,
     events_text,
+    loss_curve,
     pinned,
     task_line,
     task_states,
@@ -70,6 +71,28 @@ def test_rate_and_time_left_are_from_the_first_count_on():
     assert ended.seconds_left is None
     assert "30.0 s" in task_line(ended, 100)
     assert task_states(events[:2])[0].seconds_left is None  # one count is no rate
+
+
+def test_losses_are_a_sparkline_from_the_lowest_to_the_highest():
+    """Eight steps between the two; what is no number leaves a question mark."""
+    assert loss_curve([4.0, 3.0, 2.0, 1.0]) == "█▅▃▁"
+    assert loss_curve([1.0, 2.0, 3.0, 1.0]) == "▁▄█▁"
+    assert loss_curve([5.0, 4.0]) == ""
+    assert loss_curve([2.0, 2.0, 2.0]) == ""
+    assert loss_curve([3.0, float("nan"), 2.0, 1.0]) == "█?▄▁"
+
+
+@pytest.mark.parametrize("size", [(100, 30), (200, 50)])
+async def test_the_losses_of_a_training_stand_beside_its_bar(run, make_app, size):
+    told = [{**going(n * 20, n), "info": f"loss {5 - n:.2f}"} for n in range(5)]
+    write_log(run, tuple(told))
+    app = make_app(run)
+    async with app.run_test(size=size) as pilot:
+        await settle(pilot)
+        await pilot.press("n", "n", "n")
+        await settle(pilot)
+        (line,) = (one for one in screen_text(app) if "▸ " in one and "train moe" in one)
+        assert "█▆▄▂▁" in line
 
 
 def test_progress_said_again_and_again_is_one_line():

@@ -16,9 +16,10 @@ from engramcka.tui.widgets.run_tree import RunTree
 
 DAYS = {"run1": "2026-10-03", "run2": "2026-11-20", "run10": "2026-11-28"}
 CONFIGS = {
-    "run1": '[models.smol]\nlabel = "Small"\npath = "HuggingFaceTB/SmolLM2-135M"\n',
+    "run1": '[data]\npath = "pythia.jsonl"\n'
+    '[models.smol]\nlabel = "Small"\npath = "HuggingFaceTB/SmolLM2-135M"\n',
     "run2": '[models.moe]\npreset = "moe-tiny"\n\n[models.moe.engram]\nlayers = [2]\n',
-    "run10": '[models."odd\x1b name"]\nlabel = "Pythia [b]"\n',
+    "run10": '[models."odd\\u001b name"]\nlabel = "Pythia [b]"\n',
 }
 
 
@@ -98,6 +99,21 @@ async def test_o_lists_the_newest_first_and_by_name_again(folder, make_app):
         await until(pilot, lambda: listed(app) == ["run1", "run2", "run10"])
 
 
+async def test_the_order_is_remembered(folder, make_app):
+    """The next start lists the runs as they were left, on the same result."""
+    app = make_app(folder)
+    async with app.run_test(size=(100, 30)) as pilot:
+        await settle(pilot)
+        await pilot.press("o")
+        await until(pilot, lambda: listed(app) == ["run10", "run2", "run1"])
+        await pilot.press("q")
+    again = make_app(folder, session=app.last_session)
+    async with again.run_test(size=(100, 30)) as pilot:
+        await settle(pilot)
+        assert listed(again) == ["run10", "run2", "run1"]
+        assert again.browser.entry.ref.label == "run1"
+
+
 async def test_two_maps_of_two_runs_are_compared_from_the_tree(folder, make_app):
     """`d` on one, `d` on another: the first is A."""
     app = make_app(folder)
@@ -125,6 +141,26 @@ async def test_a_result_that_cannot_be_read_is_marked_until_it_can(run, make_app
         await until(pilot, lambda: "later [broken]" in "\n".join(screen_text(app)))
         broken.write_bytes(whole)
         await until(pilot, lambda: "[broken]" not in "\n".join(screen_text(app)))
+
+
+def test_models_are_those_of_model_tables_however_toml_writes_them(folder):
+    """Not what other tables call a path or a label; quotes, dots and inline tables are TOML's."""
+    config = folder / "run2" / "config.toml"
+    config.write_text(
+        "[data]\npath = 'smol.txt'\nlabel = 'smol'\n[models]\n"
+        "a = { preset = 'moe-tiny' }\nb.path = 'EleutherAI/gpt-neo'\n"
+        'c.label = """Long\nname"""\n# path = "bloom"\n'
+    )
+    (run,) = (found for ref in find_runs([folder / "run2"]) for found in [facts(ref)])
+    for word in ("moe-tiny", "gpt-neo", "long", "eleuther"):
+        assert matching(run, f"model:{word}"), word
+    for word in ("smol", "bloom", "data"):
+        assert not matching(run, f"model:{word}"), word
+    for broken in ("[models.moe", 'models = "moe"\n', "models = [1]\n"):
+        config.write_text(broken)
+        os.utime(config, (1, hash(broken) % 1_000_000))
+        (run,) = (facts(ref) for ref in find_runs([folder / "run2"]))
+        assert not matching(run, "model:moe"), broken
 
 
 def test_a_config_that_is_gone_or_no_text_has_no_models(folder):

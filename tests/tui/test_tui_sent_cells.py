@@ -126,6 +126,24 @@ def test_help_sends_what_it_covers(run):
         assert columns(shown.screen) <= box
 
 
+def test_the_commands_send_what_they_cover(run):
+    """Through a real terminal: the cells of the list, and no others."""
+    with terminal(run, COLORTERM="truecolor") as shown:
+        shown.read_to(FIRST_CELLS)
+        shown.read_all()
+        before = dict(shown.screen.cells)
+        shown.screen.sent.clear()
+        shown.type(b"\x10")  # ctrl+p
+        shown.read_to("The next palette")
+        box = columns(shown.screen)
+        assert max(box) - min(box) < 64  # of 100
+        shown.screen.sent.clear()
+        shown.type(b"\x1b")
+        while shown.screen.cells != before:
+            shown.read_to(b"m")
+        assert columns(shown.screen) <= set(range(min(box), min(box) + 64))
+
+
 def columns(screen: Screen) -> set[int]:
     """The columns of the cells sent."""
     return {x for _, x in screen.sent}

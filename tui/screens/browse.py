@@ -307,5 +307,6 @@ class BrowseScreen(ContentScreen):
             theme=self.app.theme,
             row=row,
             column=column,
+            newest_first=self.newest_first,
             export_folder=self.export_folder,
         )

@@ -84,7 +84,8 @@ class ContentScreen(Screen[None]):
         super().__init__()
         self.paths, self.pause = list(paths), pause
         self.capabilities, self.session = capabilities, session
-        self.runs = tuple(facts(ref) for ref in refs)
+        self.newest_first = session.newest_first
+        self.runs = self.in_order([facts(ref) for ref in refs])
         self.entry: Entry | None = None  # what the user wants to see
         self.shown: Entry | None = None  # what is on screen, or was before it was read again
         self.second: Entry | None = None  # what it is to be compared with
@@ -94,7 +95,6 @@ class ContentScreen(Screen[None]):
         self._views: dict[str, Any] = dict.fromkeys(MAPS, self.map)
         self._focus_next = False  # whether what is read next gets the keys
         self._untried: list[Entry] = []  # shown where the first result, not asked for, is broken
-        self.newest_first = False
         self.export_folder = session.export_folder
         self.marked: Entry | None = None  # a map of the tree that is to be compared with the next
         self._steps = 0  # screens to go on, when the last key that says so has come

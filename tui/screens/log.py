@@ -13,6 +13,7 @@ from math import isfinite
 from typing import Any
 
 import numpy as np
+from rich.cells import cell_len
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.containers import VerticalScroll
@@ -20,7 +21,7 @@ from textual.widgets import Static
 
 from engramcka.plain_text import clean
 from engramcka.tui import readout
-from engramcka.tui.terminal import Capabilities, cut, fixed
+from engramcka.tui.terminal import Capabilities, cut, fitting, fixed
 from engramcka.tui.widgets.key_bar import Shortcut
 from engramcka.tui.widgets.panel import SPARKS
 
@@ -129,9 +130,10 @@ def task_line(task: TaskState, width: int, name_width: int = 34) -> str:
     if left is not None:
         took, speed = f"{duration(left)} left", f"{task.rate:.3g} {task.unit}/s"
     curve = loss_curve(task.losses) if width >= 60 else ""
-    rest = "  ".join(part for part in (count, took, speed, curve, task.info) if part)
     name = fixed(f"{task.stage} {task.name}", name_width)
-    return cut(f"{_MARKS[task.event]} {bar} {name} {rest}".rstrip(), width)
+    first = f"{_MARKS[task.event]} {bar} {name} "
+    rest = fitting(filter(None, (count, took, curve, speed)), width - cell_len(first))
+    return cut(f"{first}{rest}  {task.info}".rstrip(), width)
 
 
 def loss_curve(losses: Sequence[float]) -> str:
