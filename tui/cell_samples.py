@@ -23,6 +23,7 @@ from engramcka.tui.catalog import Entry
 
 if TYPE_CHECKING:
     from engramcka.results import CkaMap
+    from engramcka.similarity import SampleTerms
     from engramcka.stores import ActivationStore
 
 SHOWN = 40  # samples with the largest terms
@@ -52,7 +53,7 @@ class ShownSample:
     document: str
     term: float  # of HSIC
     share: float  # of the whole, with its sign
-    partner: str  # the sample with which it gives most
+    partner: str  # the sample with which it gives most; "" where it is no sum over pairs
     partner_share: float  # of the whole, what that pair gives this sample
     span: Span | None  # None where the text is not known
 
@@ -70,6 +71,16 @@ class CellSamples:
 
 
 Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class CellTerms:
+    """A cell taken apart: the samples that its map is over, and the term of each."""
+
+    run: Path
+    table: Mapping[str, Any]  # (samples,) a column
+    found: SampleTerms
+    corpus: object  # of the hidden states; None where it is not known
 
 
 def cell_samples(
@@ -90,14 +101,52 @@ def cell_samples(
     """
     import numpy as np
 
+    cell = cell_terms(entry, cka, row, column, on_progress)
+    table, found = cell.table, cell.found
+    chosen = found.largest(SHOWN).tolist()
+    texts, no_text = texts_of(cell.run, table, chosen)
+    shares = found.shares
+    partners = [-1] * len(shares) if found.partner is None else found.partner.tolist()
+    shown = tuple(
+        ShownSample(
+            name=sample_name(table, sample),
+            token=repr(column_text(table, "token", sample)) if "token" in table else "",
+            document=column_text(table, "document", sample),
+            term=float(found.terms[sample]),
+            share=float(shares[sample]),
+            partner="" if partners[sample] < 0 else sample_name(table, partners[sample]),
+            partner_share=(
+                float(found.partner_terms[sample] / found.hsic)
+                if found.partner_terms is not None
+                else float("nan")
+            ),
+            span=texts.get(sample),
+        )
+        for sample in chosen
+    )
+    falling = np.cumsum(np.sort(shares)[::-1])
+    half = int(np.searchsorted(falling, 0.5)) + 1 if found.hsic > 0 else 0
+    return CellSamples(
+        len(shares), found.similarity, shown, half, float(shares[shares < 0].sum()), no_text
+    )
+
+
+def cell_terms(
+    entry: Entry, cka: CkaMap, row: int, column: int, on_progress: Progress
+) -> CellTerms:
+    """Every sample of a map with its term of a cell; arguments and errors as of `cell_samples`."""
+    from engramcka.similarity.kept_samples import kept_samples
     from engramcka.similarity.terms import map_terms
 
-    if cka.where:
-        raise StoreError(
-            f"the map is of samples where {cka.where}; only whole maps are taken apart"
-        )
     y, x = (_store(entry, side) for side in ("y", "x"))
-    y_rows, x_rows = _common_rows(y, x)
+    y_rows, x_rows = _common_rows(y, x, cka.where)
+    if cka.n_dropped or cka.n_massive_dropped:
+        sides = [
+            [layer.take(rows) for layer in store.layers.values()]
+            for store, rows in ((y, y_rows), (x, x_rows))
+        ]
+        kept = kept_samples(cka, sides[0], sides[1], on_progress)
+        y_rows, x_rows = y_rows[kept], x_rows[kept]
     layers = [
         _layer(store, layer, rows)
         for store, layer, rows in (
@@ -108,27 +157,7 @@ def cell_samples(
     table = {name: values[y_rows] for name, values in y.samples.items()}
     documents = table.get("document") if cka.n_documents is not None else None
     found = map_terms(cka, row, column, layers[0], layers[1], documents, on_progress)
-    chosen = found.largest(SHOWN).tolist()
-    texts, no_text = _texts(entry.ref.run, table, chosen)
-    shares = found.shares
-    shown = tuple(
-        ShownSample(
-            name=_name(table, sample),
-            token=repr(_cell(table, "token", sample)) if "token" in table else "",
-            document=_cell(table, "document", sample),
-            term=float(found.terms[sample]),
-            share=float(shares[sample]),
-            partner=_name(table, int(found.partner[sample])),
-            partner_share=float(found.partner_terms[sample] / found.hsic),
-            span=texts.get(sample),
-        )
-        for sample in chosen
-    )
-    falling = np.cumsum(np.sort(shares)[::-1])
-    half = int(np.searchsorted(falling, 0.5)) + 1 if found.hsic > 0 else 0
-    return CellSamples(
-        len(shares), found.similarity, shown, half, float(shares[shares < 0].sum()), no_text
-    )
+    return CellTerms(entry.ref.run, table, found, y.attributes.get("corpus"))
 
 
 def _store(entry: Entry, side: str) -> ActivationStore:
@@ -166,21 +195,31 @@ def _layer(store: ActivationStore, layer: int, rows: Any) -> Any:
     return found.take(rows)
 
 
-def _common_rows(y: ActivationStore, x: ActivationStore) -> tuple[Any, Any]:
+def _common_rows(y: ActivationStore, x: ActivationStore, where: str) -> tuple[Any, Any]:
     """Rows of both stores that are the same samples, in the order of y's, as the map has them."""
-    from engramcka.data.samples import common_rows
+    from engramcka.config.analysis_tables import conditions_of
+    from engramcka.data.samples import common_rows, rows_that_fit
 
     try:
-        return common_rows(y.samples, x.samples)
+        tests = conditions_of(where)
+        chosen = [rows_that_fit(tests, store.samples) for store in (y, x)]
+        tables = [
+            {name: values[rows] for name, values in store.samples.items()}
+            for store, rows in zip((y, x), chosen, strict=True)
+        ]
+        found = common_rows(*tables)
     except KeyError as error:
         raise StoreError(f"{y.path}: its samples have no column {error}") from error
+    except ValueError as error:
+        raise StoreError(f"which samples the map is of is not known: {error}") from error
+    return chosen[0][found[0]], chosen[1][found[1]]
 
 
-def _texts(run: Path, table: Mapping[str, Any], chosen: list[int]) -> tuple[dict[int, Span], str]:
+def texts_of(run: Path, table: Mapping[str, Any], chosen: list[int]) -> tuple[dict[int, Span], str]:
     """Sample -> its text, and why some or all have none."""
     if not {"document", "start", "end", "passage_start", "passage_end"} <= table.keys():
         return {}, "the samples were imported without places in a text"
-    wanted = {_cell(table, "document", sample) for sample in chosen}
+    wanted = {column_text(table, "document", sample) for sample in chosen}
     try:
         texts = _read_texts(run / layout.CONFIG, wanted)
     except EngramckaError as error:
@@ -189,7 +228,7 @@ def _texts(run: Path, table: Mapping[str, Any], chosen: list[int]) -> tuple[dict
         return {}, clean(first_line(error))
     spans, other = {}, 0
     for sample in chosen:
-        text = texts.get(_cell(table, "document", sample))
+        text = texts.get(column_text(table, "document", sample))
         span = None if text is None else _span(table, sample, text)
         if span is None:
             other += 1
@@ -200,12 +239,14 @@ def _texts(run: Path, table: Mapping[str, Any], chosen: list[int]) -> tuple[dict
 
 
 def _read_texts(config: Path, documents: set[str]) -> dict[str, str]:
-    """Of the run's config only what says which text it is about."""
+    """Of the run's config only what says which text it is about. No hub is asked: a data set that
+    a run has fetched is in the cache."""
     from engramcka.config import DataTable
     from engramcka.data.corpora import find_texts
 
     with open_regular(config) as file:
         values = tomllib.loads(file.read().decode())
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read when `datasets` is first imported
     table = DataTable.model_validate_json(json.dumps(values.get("data", {}), default=str))
     return find_texts(table, documents)
 
@@ -229,11 +270,12 @@ def _line(text: str) -> str:
     return without_controls(re.sub(r"\s+", " ", text))
 
 
-def _name(table: Mapping[str, Any], sample: int) -> str:
+def sample_name(table: Mapping[str, Any], sample: int) -> str:
     """A sample's token, and the entity that it is of; its number where neither is known."""
-    known = [_cell(table, column, sample)[:40] for column in TEXT_COLUMNS if column in table]
+    known = [column_text(table, column, sample)[:40] for column in TEXT_COLUMNS if column in table]
     return " of ".join(map(repr, dict.fromkeys(known))) or f"sample {sample + 1}"
 
 
-def _cell(table: Mapping[str, Any], column: str, sample: int) -> str:
+def column_text(table: Mapping[str, Any], column: str, sample: int) -> str:
+    """What a column says of a sample, made safe to show; "" where there is no such column."""
     return clean(table[column][sample]) if column in table else ""

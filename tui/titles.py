@@ -9,8 +9,12 @@ from textual.content import Content
 from engramcka.plain_text import clean
 from engramcka.results.base import count
 from engramcka.results.kinds import MAPS
+from engramcka.tui.catalog import Entry
 from engramcka.tui.loading import Broken, Loaded, Several
 from engramcka.tui.terminal import fixed, shorten
+
+APART = "A\N{MINUS SIGN}B"
+"""What the difference of two maps is called."""
 
 
 def header_line(left: str, right: str, width: int) -> str:
@@ -51,3 +55,14 @@ def result_facts(value: Any) -> str:
     if isinstance(value, Several):
         parts = [count(len(values), values[0].noun), *parts]
     return "  ".join(clean(part) for part in parts if part)
+
+
+def names_apart(first: Entry, second: Entry) -> tuple[str, str]:
+    """Names of two maps; with their runs where these differ, and the runs with their folders where
+    these are called the same."""
+    if first.ref == second.ref:
+        return first.name, second.name
+    runs = [one.ref.label for one in (first, second)]
+    if runs[0] == runs[1]:
+        runs = [str(one.ref.run) for one in (first, second)]
+    return f"{runs[0]}  {first.name}", f"{runs[1]}  {second.name}"

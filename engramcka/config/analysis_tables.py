@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -41,6 +42,34 @@ def where_text(where: Mapping[str, Any]) -> str:
     order of the keys says nothing, so columns stand by name.
     """
     return " and ".join(map(str, sorted(column_tests(where), key=lambda test: test.column)))
+
+
+def conditions_of(text: str) -> list[ColumnTest]:
+    """The conditions of a text that `where_text` made.
+
+    Raises:
+        ValueError: it made no such text.
+    """
+    found, rest = [], text
+    while rest:
+        match = _TEST.match(rest)
+        if match is None:
+            raise ValueError(f"found where {text!r}, which is no condition")
+        values = ast.literal_eval(match["values"])
+        values = values if isinstance(values, tuple) else (values,)
+        found.append(ColumnTest(match["column"], values, match["how"] in ("!=", "not in")))
+        rest = rest[match.end() :]
+    if " and ".join(map(str, found)) != text:
+        raise ValueError(f"found where {text!r}, which is no condition")
+    return found
+
+
+_STRING = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
+_ONE = rf"(?:{_STRING}|-?\d+(?:\.\d+)?(?:e[-+]?\d+)?)"
+_TEST = re.compile(
+    rf"(?P<column>[A-Za-z_]\w*) (?P<how>=|!=|in|not in) "
+    rf"(?P<values>{_ONE}|\({_ONE}(?:, {_ONE})+\))(?: and |$)"
+)
 
 
 def _column_test(column: str, condition: Any) -> ColumnTest:

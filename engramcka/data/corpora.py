@@ -88,17 +88,19 @@ def load_corpus(table: DataTable) -> Corpus:
 
 
 def find_texts(table: DataTable, ids: Collection[str]) -> dict[str, str]:
-    """Texts of some documents by their ids, of files on this machine, read one after another.
+    """Texts of some documents by their ids, of files read one after another, or rows of a data set.
 
     Args:
         table: which text.
         ids: of the documents; those that are not there are left out.
 
     Raises:
-        DataKeyError: the text is no local file, is not there, or not what the config says it is.
+        DataKeyError: the text is not there, or not what the config says it is.
     """
     if table.source in ("few-nerd", "hf"):
-        raise DataKeyError("source", f"texts of {table.source!r} are read by a run only")
+        from engramcka.data import hub
+
+        return hub.texts(table, ids)
     found: dict[str, str] = {}
     for document in islice(_read(table), table.documents):
         if document.id in ids:

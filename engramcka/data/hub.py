@@ -6,7 +6,7 @@ A local folder is one that `save_to_disk` wrote, or of Parquet, Arrow, JSON line
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,29 @@ def few_nerd(table: DataTable) -> Iterator[Document]:
         if text.strip():
             entities = tuple(entities_of_tags(words, tags, kinds))
             yield Document(f"{table.chosen_split}:{number}", text, entities)
+
+
+def texts(table: DataTable, ids: Collection[str]) -> dict[str, str]:
+    """Texts of some rows by their documents' ids; no other row is read.
+
+    Args:
+        table: a data set.
+        ids: of documents as `rows` and `few_nerd` name them; those that are not there are left out.
+
+    Raises:
+        DataKeyError: see `load_split`; a column that is not there.
+    """
+    data = load_split(table)
+    column = WORDS if table.source == "few-nerd" else columns_of(table)[0]
+    if column not in data.column_names:
+        raise missing_column("text_column", column, data.column_names, table.place)
+    found = {}
+    for one in ids:
+        split, _, number = one.rpartition(":")
+        if split == table.chosen_split and number.isdecimal() and int(number) < len(data):
+            value = data[int(number)][column]
+            found[one] = value if isinstance(value, str) else " ".join(value)
+    return found
 
 
 def load_split(table: DataTable) -> Any:

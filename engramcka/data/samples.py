@@ -15,13 +15,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from engramcka.config.analysis_tables import ColumnTest
 from engramcka.data.documents import DataKeyError, Document, Entity, entities_between
 
 Ints = npt.NDArray[np.int64]
@@ -306,6 +307,23 @@ def _mixed(numbers: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     numbers = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     numbers = (numbers ^ (numbers >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return numbers ^ (numbers >> np.uint64(31))
+
+
+def rows_that_fit(
+    tests: Iterable[ColumnTest], table: Mapping[str, npt.NDArray[Any]]
+) -> npt.NDArray[np.int64]:
+    """Rows of a sample table that satisfy all conditions.
+
+    Args:
+        tests: of columns that the table has.
+        table: column name -> (samples,) array.
+    """
+    rows = np.ones(len(next(iter(table.values()))), dtype=bool)
+    for test in tests:
+        column = table[test.column]
+        found = np.logical_or.reduce([column == value for value in test.values])
+        rows &= ~found if test.is_negated else found
+    return np.flatnonzero(rows)
 
 
 def common_rows(

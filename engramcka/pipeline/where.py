@@ -16,7 +16,7 @@ import numpy.typing as npt
 from engramcka.config import Config
 from engramcka.config.analysis_tables import ColumnTest, column_tests, where_text
 from engramcka.config.tables import KeyPath
-from engramcka.data.samples import SampleRow
+from engramcka.data.samples import SampleRow, rows_that_fit
 from engramcka.errors import DataError, StoreError
 from engramcka.pipeline.context import Context, is_local
 from engramcka.pipeline.sources import Source
@@ -48,14 +48,10 @@ def rows_where(
     Raises:
         ConfigError: a column that a table has not got, or a value that is in none of them.
     """
-    rows = [np.ones(len(next(iter(table.values()))), dtype=bool) for table in tables]
-    for test in column_tests(where):
+    tests = column_tests(where)
+    for test in tests:
         _check(config, (*path, test.column), test, tables)
-        for chosen, table in zip(rows, tables, strict=True):
-            column = table[test.column]
-            found = np.logical_or.reduce([column == value for value in test.values])
-            chosen &= ~found if test.is_negated else found
-    return [np.flatnonzero(chosen) for chosen in rows]
+    return [rows_that_fit(tests, table) for table in tables]
 
 
 @dataclass(frozen=True)

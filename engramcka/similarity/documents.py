@@ -21,6 +21,7 @@ MIN_BATCH = 4  # samples of a batch: HSIC_1 divides by n (n - 3)
 MAX_GROUPS = 64  # of the jackknife, so that it stays small enough to be stored with a map
 _LEFT_OUT = (8, 32)  # fewest and most groups that are left out of every batch
 _GROUP_SAMPLES = 32  # of a batch that a group has, between these: narrower ones cost more calls
+RUN = 16  # neighbouring samples, of those looked at, which a store has together
 ENOUGH_BATCHES = 16  # as many independent batches are groups of the jackknife themselves
 
 
@@ -174,6 +175,14 @@ def one_a_document(documents: Ints, seed: int) -> Ints:
     """(documents,) one sample of each, at random, in increasing order."""
     rows = np.random.default_rng(seed).permutation(len(documents))
     return np.sort(rows[np.unique(documents[rows], return_index=True)[1]])
+
+
+def some_samples(n: int, count: int, seed: int) -> Ints:
+    """(count,) samples, increasing: runs of neighbours at random places; all there are of few."""
+    if n <= count:
+        return np.arange(n)
+    runs = np.random.default_rng(seed).permutation(n // RUN)[: count // RUN]
+    return (np.sort(runs)[:, None] * RUN + np.arange(RUN)).ravel()
 
 
 def share_within(documents: Ints) -> float:

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 
 from engramcka.results import Float
+from engramcka.similarity.constants import FAR
 from engramcka.similarity.documents import Ints
 from engramcka.similarity.exact import Problem
-from engramcka.similarity.prepare import FAR
 
 TOP = 0.01  # share of the samples that a layer should not rest on
 _MOST_TOP = 256  # samples of them that are followed over all samples

@@ -20,12 +20,13 @@ from engramcka.errors import ComparisonError
 from engramcka.ram import GIB, free_bytes
 from engramcka.results import Float
 from engramcka.similarity import hsic
+from engramcka.similarity.constants import FAR
 from engramcka.similarity.documents import Ints
 from engramcka.similarity.gram_strips import Filled, GramSums, Workspace, workspace_bytes
 from engramcka.similarity.gram_tiles import Moments, collect, pair_sums
 from engramcka.similarity.massive import Outliers
 from engramcka.similarity.parallel import Scratch, ordered_map
-from engramcka.similarity.prepare import FAR, Prepared
+from engramcka.similarity.prepare import Prepared
 
 CHECKED_BYTES = 256 * 2**20  # bytes from which a batch is compared with the memory that is free
 _CREATING = threading.Lock()  # two threads that only create views would wait for each other

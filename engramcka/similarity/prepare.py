@@ -15,24 +15,26 @@ import numpy.typing as npt
 import torch
 
 from engramcka.errors import OptionError
-from engramcka.similarity.constants import CONSTANT, RMS_EPSILON
-from engramcka.similarity.documents import MIN_BATCH, Ints
+from engramcka.similarity.constants import (
+    CENTRE_EVERY,
+    CENTRE_FEWEST,
+    CENTRE_SAMPLES,
+    CONSTANT,
+    FAR,
+    MEDIAN_SAMPLES,
+    RMS_EPSILON,
+)
+from engramcka.similarity.documents import MIN_BATCH, Ints, some_samples
 from engramcka.similarity.gram_tiles import centre, overall_means
 from engramcka.similarity.layers import READ_SAMPLES, Change, HeldSamples, Layers
 from engramcka.similarity.parallel import each_layer
 
 _Scaling = tuple[list[float], list[torch.Tensor], list[torch.Tensor], list[float]]
 
-FAR = 10.0  # times the layer's median distance from its centre: from there a sample is massive
-MEDIAN_SAMPLES = 1024  # samples whose distances decide the bandwidth of the RBF kernel
 MASSIVE = 100.0  # times the median variance: from there a dimension counts as massive
-_SAMPLES = 128  # looked at
-_EVERY = 8  # of them is enough for a centre, whose medians cost more than all the rest
-RUN = 16  # neighbouring samples, of those looked at, which a store has together
 _PART_BYTES = 2**21  # of features looked at at once
 _POWER_STEPS = 3
 _TINY = 1e-30
-_FEW = 16  # samples below which their median distance says little
 _SCALE_FROM = 2.0**12  # a layer larger than this, or smaller than its inverse, is scaled
 
 
@@ -252,14 +254,6 @@ def _ranges(n: int) -> list[tuple[int, int]]:
     return [(start, min(start + READ_SAMPLES, n)) for start in range(0, n, READ_SAMPLES)]
 
 
-def some_samples(n: int, count: int, seed: int) -> Ints:
-    """(count,) samples, increasing: runs of neighbours at random places; all there are of few."""
-    if n <= count:
-        return np.arange(n)
-    runs = np.random.default_rng(seed).permutation(n // RUN)[: count // RUN]
-    return (np.sort(runs)[:, None] * RUN + np.arange(RUN)).ravel()
-
-
 def scale(y: Layers, x: Layers, like: torch.Tensor, seed: int) -> tuple[Prepared, Prepared]:
     """Both models with one power of two, one direction, one centre and one distance a layer.
 
@@ -279,13 +273,14 @@ def scale(y: Layers, x: Layers, like: torch.Tensor, seed: int) -> tuple[Prepared
         like: a tensor of the dtype and on the device to compute with.
         seed: of the samples looked at.
     """
-    samples = some_samples(y.n_samples, _SAMPLES, seed)
+    samples = some_samples(y.n_samples, CENTRE_SAMPLES, seed)
     return _scaled(y, samples, like), _scaled(x, samples, like)
 
 
 def _scaled(layers: Layers, samples: Ints, like: torch.Tensor) -> Prepared:
     parts = [
-        _scaling(layers, part, samples, like) for part in layers.parts(_SAMPLES * 4, _PART_BYTES)
+        _scaling(layers, part, samples, like)
+        for part in layers.parts(CENTRE_SAMPLES * 4, _PART_BYTES)
     ]
     scales, directions, centres, distances = (
         tuple(value for values in column for value in values) for column in zip(*parts, strict=True)
@@ -298,7 +293,7 @@ def _scaled(layers: Layers, samples: Ints, like: torch.Tensor) -> Prepared:
 def _scaling(layers: Layers, part: range, samples: Ints, like: torch.Tensor) -> _Scaling:
     """Scale, direction, centre and distance of a few equally wide layers."""
     features = torch.stack([layers.values_at(index, samples, like) for index in part])
-    step = _EVERY if len(samples) == _SAMPLES else 1
+    step = CENTRE_EVERY if len(samples) == CENTRE_SAMPLES else 1
     centres = features[:, ::step].median(1, keepdim=True).values
     means = features.mean(1, keepdim=True)
     features -= centres
@@ -312,7 +307,7 @@ def _scaling(layers: Layers, part: range, samples: Ints, like: torch.Tensor) -> 
         squares = features.square().sum(1)
     centred = [centre[0] * scale for centre, scale in zip(centres.unbind(), scales, strict=True)]
     far = [one * scale or math.inf for one, scale in zip(distances.tolist(), scales, strict=True)]
-    if len(samples) < _FEW:
+    if len(samples) < CENTRE_FEWEST:
         far = [math.inf] * len(part)
     return scales, _directions(features, squares), centred, far
 

@@ -18,8 +18,9 @@ import numpy.typing as npt
 from engramcka.errors import ComparisonError
 from engramcka.results import CkaMap, Float
 from engramcka.similarity import documents as grouping
-from engramcka.similarity.constants import CONSTANT, RMS_EPSILON
+from engramcka.similarity.constants import CONSTANT, MEDIAN_SAMPLES, RMS_EPSILON
 from engramcka.similarity.documents import Ints
+from engramcka.similarity.terms_across import across_terms
 
 TILE = 1 << 22  # numbers of a part of a Gram matrix: 32 MiB
 HELD_BYTES = 1 << 30  # of the samples of a batch, both layers together, in float64
@@ -34,8 +35,10 @@ class SampleTerms:
     """HSIC of two layers as one term a sample, and CKA as it follows; float64."""
 
     terms: Float  # (samples,) of HSIC, which is their sum
-    partner: Ints  # (samples,) the other sample of the pair that gives a sample most, by size
-    partner_terms: Float  # (samples,) what that pair gives the sample
+    # (samples,) the other sample of the pair that gives a sample most, by size, and what that pair
+    # gives it; None where HSIC is no sum over pairs
+    partner: Ints | None
+    partner_terms: Float | None
     hsic: float  # of the two layers, summed over batches
     similarity: float  # CKA
 
@@ -99,9 +102,16 @@ def map_terms(
         sides = [side.standardized() for side in sides]
     elif cka.standardize == "drop-massive":
         sides = [side.without(gone) for side, gone in zip(sides, dropped, strict=True)]
-    found = sample_terms(
-        sides[0], sides[1], batches, biased=cka.estimator == "biased", on_progress=on_progress
-    )
+    across = cka.pairs == "across-documents" and cka.estimator == "debiased"
+    if across and documents is not None:
+        found = _across(sides[0], sides[1], documents, on_progress)
+    else:
+        rbf = cka.kernel == "rbf"
+        found = sample_terms(
+            sides[0], sides[1], batches, biased=cka.estimator == "biased",
+            bandwidths=[bandwidth(side, cka.seed or 0) for side in sides] if rbf else None,
+            on_progress=on_progress,
+        )  # fmt: skip
     value = float(cka.similarity[row, column])
     if not abs(found.similarity - value) <= CLOSE:
         raise ComparisonError(
@@ -117,6 +127,7 @@ def sample_terms(
     batches: Sequence[Ints],
     *,
     biased: bool = False,
+    bandwidths: Sequence[float] | None = None,
     on_progress: Progress | None = None,
 ) -> SampleTerms:
     """HSIC, summed over batches, as one term a sample.
@@ -130,6 +141,7 @@ def sample_terms(
         x: the same samples of the other layer.
         batches: the samples of each; a sample is in one batch at most.
         biased: HSIC_0 instead of HSIC_1.
+        bandwidths: of y's and x's RBF kernel, unbiased; None for the linear kernel.
         on_progress: called with (samples done, samples in all).
 
     Raises:
@@ -141,16 +153,15 @@ def sample_terms(
     partner = np.zeros(n, dtype=np.int64)
     own, done, total = np.zeros(2), 0, sum(map(len, batches))
     for rows in batches:
-        held = [_centred(side, rows) for side in (y, x)]
-        usual = [_usual(values, biased) for values in held]
+        held = [
+            _kernel(_centred(side, rows), biased, None if bandwidths is None else bandwidths[index])
+            for index, side in enumerate((y, x))
+        ]
         scale = 1 / (len(rows) - 1) ** 2 if biased else 1 / (len(rows) * (len(rows) - 3))
         step = max(1, TILE // len(rows))
         for start in range(0, len(rows), step):
             part = slice(start, start + step)
-            a, b = (
-                _gram(values, levels, part, biased)
-                for values, levels in zip(held, usual, strict=True)
-            )
+            a, b = (kernel.centred(part) for kernel in held)
             own += scale * np.array([np.vdot(a, a), np.vdot(b, b)])
             a *= b
             a *= scale
@@ -175,43 +186,85 @@ def _require_terms(cka: CkaMap, n: int) -> None:
     problem = ""
     if cka.estimator not in ("minibatch", "debiased", "biased"):
         problem = f"it was not made here (estimator {cka.estimator})"
-    elif cka.kernel != "linear":
-        problem = f"its kernel is {cka.kernel}; terms are given for the linear one"
-    elif cka.estimator == "debiased" and cka.pairs == "across-documents" and cka.pairs_within > 0:
-        problem = (
-            "its debiased estimator leaves out pairs of one document, so that it is no sum over "
-            'pairs; estimator = "minibatch" or pairs = "all" is'
-        )
-    elif dropped:
-        problem = f"{dropped} samples were left out of it for their values, and it keeps not which"
+    elif cka.kernel not in ("linear", "rbf") or (cka.kernel, cka.estimator) == ("rbf", "biased"):
+        problem = f"its kernel is {cka.kernel}; terms are given for the linear one and rbf"
     elif cka.n_samples != n:
         problem = f"it is over {cka.n_samples} samples, and the hidden states there are of {n}"
+        problem += f"; {dropped} were left out for their values (see kept_samples)" * (dropped > 0)
     if problem:
         raise ComparisonError(f"the map cannot be taken apart: {problem}")
 
 
-def _gram(values: Float, levels: Float, part: slice, biased: bool) -> Float:
-    """Rows of a centred Gram matrix: double-centred, or U-centred with a diagonal of zeros."""
-    gram: Float = values[part] @ values.T
-    if not biased:
-        gram += levels[part, None]
-        gram += levels
-        np.fill_diagonal(gram[:, part.start :], 0.0)
-    return gram
+@dataclass(frozen=True)
+class _Kernel:
+    """A Gram matrix of some samples, made a part at a time."""
+
+    values: Float  # (n, width), centred
+    lengths: Float  # (n,) squared
+    bandwidth: float | None  # None for the linear kernel
+    biased: bool
+    levels: Float | None = None  # (n,) what U-centring adds to each row and column
+
+    def raw(self, part: slice) -> Float:
+        """Some of its rows."""
+        gram: Float = self.values[part] @ self.values.T
+        if self.bandwidth is not None:
+            gram *= -2
+            gram += self.lengths[part, None]
+            gram += self.lengths
+            np.maximum(gram, 0, out=gram)
+            gram /= -2 * self.bandwidth**2
+            np.exp(gram, out=gram)
+        return gram
+
+    def centred(self, part: slice) -> Float:
+        """The same double-centred, or U-centred with a diagonal of zeros."""
+        gram = self.raw(part)
+        if not self.biased:
+            assert self.levels is not None
+            gram += self.levels[part, None]
+            gram += self.levels
+            np.fill_diagonal(gram[:, part.start :], 0.0)
+        return gram
 
 
-def _usual(values: Float, biased: bool) -> Float:
-    """(n,) what U-centring adds to each row and column.
+def _kernel(values: Float, biased: bool, width: float | None) -> _Kernel:
+    """With what U-centring adds: -r_i / (n - 2) + t / (2 (n - 1) (n - 2)), r the sums of rows
+    without the diagonal and t of all.
 
-    Of features that are centred, rows of the Gram matrix sum to 0, and without the diagonal to
-    minus the diagonal.
+    Of linear features that are centred, r_i is minus the diagonal.
     """
     n = len(values)
-    own: Float = np.square(values).sum(axis=1)
+    kernel = _Kernel(values, np.square(values).sum(axis=1), width, biased)
     if biased:
-        return own
-    levels: Float = own / (n - 2) - own.sum() / (2 * (n - 1) * (n - 2))
-    return levels
+        return kernel
+    rows = -kernel.lengths
+    if width is not None:
+        step = max(1, TILE // n)
+        parts = (kernel.raw(slice(at, at + step)).sum(axis=1) for at in range(0, n, step))
+        rows = np.concatenate(list(parts)) - 1
+    return replace(kernel, levels=-rows / (n - 2) + rows.sum() / (2 * (n - 1) * (n - 2)))
+
+
+def bandwidth(side: Any, seed: int) -> float:
+    """Of the RBF kernel: the median distance between two of up to `MEDIAN_SAMPLES` samples."""
+    values = picked(side, grouping.some_samples(len(side), MEDIAN_SAMPLES, seed))
+    values -= values.mean(axis=0)
+    lengths = np.square(values).sum(axis=1)
+    squared = lengths[:, None] + lengths - 2 * values @ values.T
+    pairs = np.sqrt(np.maximum(squared[np.triu_indices(len(values), 1)], 0))
+    median = float(np.partition(pairs, (len(pairs) - 1) // 2)[(len(pairs) - 1) // 2])
+    return median or 1.0
+
+
+def _across(y: Any, x: Any, documents: Ints, on_progress: Progress | None) -> SampleTerms:
+    """The terms of the estimator over all samples that leaves out pairs of one document."""
+    held = [_centred(side, np.arange(len(documents))) for side in (y, x)]
+    terms, own = across_terms(held[0], held[1], documents, TILE, on_progress)
+    if not (own > 0).all():
+        raise ComparisonError("a layer does not vary over the samples: no term can be given")
+    hsic = float(terms.sum())
+    return SampleTerms(terms, None, None, hsic, hsic / float(np.sqrt(own.prod())))
 
 
 def _centred(side: Any, rows: Ints) -> Float:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engramcka.config import Config, dump_config, load_config
-from engramcka.config.analysis_tables import column_tests, where_text
+from engramcka.config.analysis_tables import column_tests, conditions_of, where_text
 from engramcka.errors import ConfigError
 from engramcka.pipeline.where import rows_where
 
@@ -58,7 +58,36 @@ def test_the_rows_chosen_and_the_text_they_are_stored_under(
     where: str, expected: list[int], text: str
 ) -> None:
     assert rows(where) == expected
-    assert where_text(tomllib.loads(f"where = {where}")["where"]) == text
+    table = tomllib.loads(f"where = {where}")["where"]
+    assert where_text(table) == text
+    assert conditions_of(text) == sorted(column_tests(table), key=lambda test: test.column)
+
+
+values = st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8)
+
+
+@given(
+    st.dictionaries(
+        st.from_regex(r"[A-Za-z_]\w{0,5}", fullmatch=True),
+        values | st.lists(values, min_size=1, max_size=3),
+        max_size=3,
+    ),
+    st.booleans(),
+)
+def test_the_text_gives_the_conditions_again(where: dict[str, Any], negated: bool) -> None:
+    if negated:
+        where = {column: {"not": value} for column, value in where.items()}
+    found = sorted(column_tests(where), key=lambda test: test.column)
+    assert conditions_of(where_text(where)) == found
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["kind", "kind = ", "kind = a b", "kind in ('a')", "kind = x()", "a = 1.2.3", "a = 1 and "],
+)
+def test_a_text_that_no_conditions_made_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="which is no condition"):
+        conditions_of(text)
 
 
 def test_rows_of_a_store_s_own_strings() -> None:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from small_runs import screen_text, settle, until
+from small_runs import screen_text, settle, toasts, until
 
+from engramcka.errors import EngramckaError
+from engramcka.results import CkaMap
 from engramcka.similarity import cka_map, map_terms
 from engramcka.stores import create_activations, write_cka
-from engramcka.stores.results import open_root
-from engramcka.tui.catalog import facts, find_runs
-from engramcka.tui.cell_samples import Stopped, cell_samples
+from engramcka.stores.results import open_root, read_result
+from engramcka.tui.catalog import Entry, facts, find_runs
+from engramcka.tui.cell_samples import Stopped, cell_samples, texts_of
 from engramcka.tui.screens.samples import SamplesScreen
 
 WORDS = ("horse", "river", "king", "stone", "wine", "sun")
@@ -53,11 +56,15 @@ def sample_table() -> dict[str, np.ndarray]:
     }
 
 
-def states(seed: int, outlier: int = 5) -> dict[int, np.ndarray]:
+OUTLIERS = {5: 6.0}  # samples that are far from the others, and how far
+
+
+def states(seed: int) -> dict[int, np.ndarray]:
     """Two layers of hidden states with something in common; one sample far from the others."""
     random = np.random.default_rng(7)
     common = random.normal(size=(N, 3))
-    common[outlier] += 6.0
+    for sample, far in OUTLIERS.items():
+        common[sample] += far
     random = np.random.default_rng(seed)
     return {
         layer: (common @ random.normal(size=(3, 8)) + 0.2 * random.normal(size=(N, 8))).astype(
@@ -67,11 +74,13 @@ def states(seed: int, outlier: int = 5) -> dict[int, np.ndarray]:
     }
 
 
-def write_store(path: Path, layers: dict[int, np.ndarray], inputs: dict[str, str]) -> None:
+def write_store(
+    path: Path, layers: dict[int, np.ndarray], inputs: dict[str, str], corpus: str = "c"
+) -> None:
     """A finished store of these hidden states."""
     store = create_activations(
         path, layers=tuple(layers), width=8, dtype="float32", samples=sample_table(),
-        attributes={"corpus": "c", "label": path.stem}, inputs=inputs,
+        attributes={"corpus": corpus, "label": path.stem}, inputs=inputs,
     )  # fmt: skip
     store.write(0, layers)
     store.finalize()
@@ -89,13 +98,23 @@ def told(tmp_path: Path) -> Path:
     (run / "config.toml").write_text(
         '[data]\nsource = "jsonl"\npath = "text.jsonl"\npositions = "random"\n'
     )
-    cka = cka_map(
-        list(y.values()), list(x.values()), batch_size=12, groups=sample_table()["document"],
-        y_label="MoE", x_label="Engram", device="cpu",
-    )  # fmt: skip
     open_root(run / "results.zarr")
-    write_cka(run / "results.zarr", "engram-vs-moe", cka, {"y": {"made": "y"}, "x": {"made": "x"}})
+    write_map(run, "engram-vs-moe")
     return run
+
+
+def write_map(run: Path, name: str, rows: np.ndarray | None = None, **options) -> CkaMap:
+    """A map of the two models of a run, of some of its samples."""
+    rows = np.arange(N) if rows is None else rows
+    where = options.pop("where", "")
+    chosen = {
+        "batch_size": 12, "groups": sample_table()["document"][rows], "y_label": "MoE",
+        "x_label": "Engram", "device": "cpu", **options,
+    }  # fmt: skip
+    sides = [[layer[rows] for layer in states(seed).values()] for seed in (1, 2)]
+    cka = replace(cka_map(*sides, **chosen), where=where)
+    write_cka(run / "results.zarr", name, cka, {"y": {"made": "y"}, "x": {"made": "x"}})
+    return cka
 
 
 async def opened(pilot, app) -> SamplesScreen:
@@ -176,8 +195,8 @@ def other_text(run: Path) -> None:
 
 
 def text_elsewhere(run: Path) -> None:
-    """A text that only a run can get."""
-    (run / "config.toml").write_text('[data]\nsource = "hf"\npath = "a/b"\n')
+    """A data set that no run has fetched here."""
+    (run / "config.toml").write_text('[data]\nsource = "hf"\npath = "./gone"\n')
 
 
 @pytest.mark.parametrize(
@@ -186,7 +205,7 @@ def text_elsewhere(run: Path) -> None:
         (lambda run: Path("text.jsonl").unlink(), "No text: data.path: no file in"),
         (lambda run: (run / "config.toml").unlink(), "No text:"),
         (other_text, "the text has changed since: 4 of 24 samples are not in it"),
-        (text_elsewhere, "texts of 'hf' are read by a run only"),
+        (text_elsewhere, "No text: data.path: no folder './gone'"),
     ],
 )
 async def test_without_the_text_the_samples_are_still_listed(told, make_app, change, words):
@@ -199,29 +218,189 @@ async def test_without_the_text_the_samples_are_still_listed(told, make_app, cha
         assert len(screen.found.samples) == 24
 
 
-def test_a_map_of_other_hidden_states_or_of_some_samples_is_refused(told):
+def entry_of(run: Path, name: str) -> Entry:
+    (ref,) = find_runs([run])
+    return next(one for one in facts(ref).entries if (one.kind, one.name) == ("cka", name))
+
+
+def quietly(done: int, total: int) -> None:
+    """Nobody looks on."""
+
+
+def test_a_map_of_other_hidden_states_is_refused(told):
     """Numbers are right or refused."""
-    from dataclasses import replace
-
-    from engramcka.errors import EngramckaError
-    from engramcka.stores.results import read_result
-
-    (ref,) = find_runs([told])
-    (entry,) = (one for one in facts(ref).entries if one.kind == "cka")
-    cka = read_result(ref.results, "cka", "engram-vs-moe")
-    moved = replace(cka, similarity=cka.similarity - 0.1)
+    cka = write_map(told, "m")
+    entry = entry_of(told, "m")
     for changed, words in (
-        (moved, "not those that it was made from"),
-        (replace(cka, where="kind = 'person'"), "only whole maps are taken apart"),
+        (replace(cka, similarity=cka.similarity - 0.1), "not those that it was made from"),
+        (replace(cka, where="entity = 'king'"), "is over 24 samples, and the hidden"),
+        (replace(cka, where="genus = 'king'"), "its samples have no column 'genus'"),
+        (replace(cka, where="the king"), "which samples the map is of is not known"),
+        (replace(cka, n_massive_dropped=3), "left out 3 samples for their values, of the hidden"),
     ):
         with pytest.raises(EngramckaError, match=words):
-            cell_samples(entry, changed, 0, 0, lambda done, total: None)
+            cell_samples(entry, changed, 0, 0, quietly)
+
+
+WORDS_OF = sample_table()["entity"]
+CHOSEN = np.flatnonzero((WORDS_OF != "king") & (WORDS_OF != "sun"))
+
+
+@pytest.mark.parametrize(
+    ("options", "rows"),
+    [
+        ({"where": "entity not in ('king', 'sun')"}, CHOSEN),
+        ({"kernel": "rbf"}, np.arange(N)),
+        ({"estimator": "debiased"}, np.arange(N)),
+        ({"estimator": "debiased", "where": "entity not in ('king', 'sun')"}, CHOSEN),
+        ({"massive": "drop"}, np.delete(np.arange(N), 5)),
+        ({"massive": "drop", "kernel": "rbf"}, np.delete(np.arange(N), 5)),
+    ],
+    ids=str,
+)
+def test_other_maps_are_taken_apart_too(told, monkeypatch, options, rows):
+    """Each sample by its name, with the term that the samples of the map alone give it."""
+    monkeypatch.setitem(OUTLIERS, 5, 600.0)
+    for name, seed in (("moe", 1), ("engram", 2)):
+        shutil.rmtree(told / "activations" / f"{name}.zarr")
+        made = {"made": {"moe": "y", "engram": "x"}[name]}
+        write_store(told / "activations" / f"{name}.zarr", states(seed), made)
+    asked = CHOSEN if "where" in options else None
+    cka = write_map(told, "m", asked, **options)
+    assert cka.n_samples == len(rows)
+    found = cell_samples(entry_of(told, "m"), cka, 1, 0, quietly)
+    groups = sample_table()["document"][rows]
+    terms = map_terms(cka, 1, 0, states(1)[2][rows], states(2)[1][rows], groups)
+    expected = [f"{WORDS_OF[rows[i]]}" for i in terms.largest(40)]
+    assert [one.span.text for one in found.samples] == expected
+    np.testing.assert_allclose([one.term for one in found.samples], terms.terms[terms.largest(40)])
+    assert sum(one.share for one in found.samples) == pytest.approx(1.0)
+    no_pairs = options.get("estimator") == "debiased"
+    assert all(bool(one.partner) != no_pairs for one in found.samples)
+
+
+async def test_of_a_map_that_is_no_sum_over_pairs_no_partner_is_named(told, make_app):
+    write_map(told, "engram-vs-moe", estimator="debiased")
+    app = make_app(told)
+    async with app.run_test(size=(100, 30)) as pilot:
+        await opened(pilot, app)
+        shown = "\n".join(screen_text(app))
+        assert "is a sum over 24 samples" in shown
+        assert " with " not in shown
+
+
+def brute(cka, row, column, rows):
+    """(samples,) what each gives to CKA, of all samples; 0 of those that are not in the map."""
+    groups = sample_table()["document"][rows]
+    y, x = states(1)[row + 1][rows], states(2)[column + 1][rows]
+    found = map_terms(cka, row, column, y, x, groups)
+    given = np.zeros(N)
+    given[rows] = found.terms / found.hsic * cka.similarity[row, column]
+    return given
+
+
+@pytest.mark.parametrize("size", [(200, 50), (100, 30), (80, 24), (60, 20)])
+async def test_of_two_maps_the_samples_that_differ_most_are_listed(told, make_app, size):
+    """`enter` on the difference; the numbers sum to it. Side by side those that give most."""
+    second = write_map(told, "other", CHOSEN, where="entity not in ('king', 'sun')")
+    app = make_app(told)
+    async with app.run_test(size=size) as pilot:
+        await settle(pilot)
+        await pilot.press("d")
+        await settle(pilot)
+        first = app.browser.compare.pair.first
+        given = brute(first, 1, 1, np.arange(N)), brute(second, 1, 1, CHOSEN)
+        for keys, order in (
+            (("up", "right", "enter"), np.maximum(*map(np.abs, given))),
+            (("d", "enter"), np.abs(given[0] - given[1])),
+        ):
+            await pilot.press(*keys)
+            await until(pilot, lambda: isinstance(app.screen, SamplesScreen))
+            await until(pilot, lambda: "Reading" not in "\n".join(screen_text(app)))
+            found = app.screen.found
+            best = np.argsort(-order, kind="stable")
+            assert [one.span.text for one in found.samples[:5]] == [WORDS_OF[i] for i in best[:5]]
+            for values, attribute in zip(given, ("first", "second"), strict=True):
+                shown = [getattr(one, attribute) for one in found.samples]
+                np.testing.assert_allclose(shown, values[best], atol=1e-6)
+            apart = float(first.similarity[1, 1] - second.similarity[1, 1])
+            assert sum(one.apart for one in found.samples) == pytest.approx(apart, abs=1e-6)
+            text = " ".join(" ".join(screen_text(app)).replace("│", " ").split())
+            assert f"{24 - len(CHOSEN)} samples are in A only" in text
+            line = re.search(r" 1 ([+−][\d.]+) ([+−][\d.]+) ([+−][\d.]+) ", text)
+            numbers = [float(n.replace("−", "-")) for n in line.groups()]
+            top = best[0]
+            expected = [given[0][top], given[1][top], given[0][top] - given[1][top]]
+            np.testing.assert_allclose(numbers, expected, atol=6e-5)
+            await pilot.press("y")
+            await until(pilot, lambda: app.clipboard.startswith("A\tB\tA−B\tsample"))
+            assert len(app.clipboard.splitlines()) == 25
+            await pilot.press("escape")
+            await until(pilot, lambda: app.screen is app.browser)
+            assert app.browser.pair_shown
+
+
+async def test_maps_of_other_text_have_no_samples_in_common(told, make_app):
+    other = Path(shutil.copytree(told, "other"))
+    for name, seed in (("moe", 1), ("engram", 2)):
+        shutil.rmtree(other / "activations" / f"{name}.zarr")
+        made = {"made": {"moe": "y", "engram": "x"}[name]}
+        write_store(other / "activations" / f"{name}.zarr", states(seed), made, corpus="d")
+    app = make_app(told, other)
+    async with app.run_test(size=(100, 30)) as pilot:
+        await settle(pilot)
+        await pilot.press("d")
+        await settle(pilot)
+        await pilot.press("enter")
+        await until(pilot, lambda: "maps are of other text" in "\n".join(screen_text(app)))
+
+
+async def test_layers_that_only_one_map_has_are_not_compared(told, make_app):
+    cka = read_result(told / "results.zarr", "cka", "engram-vs-moe")
+    write_cka(told / "results.zarr", "other", replace(cka, y_layers=(5, 6)), {})
+    app = make_app(told)
+    async with app.run_test(size=(100, 30), notifications=True) as pilot:
+        await settle(pilot)
+        await pilot.press("d")
+        await settle(pilot)
+        await pilot.press("enter")
+        await until(pilot, lambda: "B has no such layers." in "\n".join(toasts(app)))
+
+
+@pytest.mark.parametrize("source", ["few-nerd", "hf"])
+def test_texts_of_data_sets_are_read_by_their_rows(told, monkeypatch, source):
+    """A folder of `datasets`, as runs read it; nothing is fetched."""
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    texts = [text_of(d) for d in range(N // 4)]
+    words = [text.split() for text in texts]
+    columns = {"tokens": words, "fine_ner_tags": [[0] * len(one) for one in words]}
+    if source == "hf":
+        columns = {"text": texts}
+    rows = datasets.Dataset.from_dict(columns)
+    datasets.DatasetDict({"test": rows}).save_to_disk("set")
+    (told / "config.toml").write_text(
+        f'[data]\nsource = "{source}"\npath = "./set"\nsplit = "test"\npositions = "random"\n'
+    )
+    table = sample_table()
+    table["document"] = np.array([f"test:{int(one[11:]) - 1}" for one in table["document"]])
+    if source == "few-nerd":  # words joined by single spaces
+        texts = [" ".join(one) for one in words]
+        numbers = [int(one[5:]) for one in table["document"]]
+        starts = [texts[d].index(w) for d, w in zip(numbers, table["entity"], strict=True)]
+        table["start"] = np.array(starts)
+        table["end"] = table["start"] + np.char.str_len(table["entity"])
+        table["passage_end"] = np.array([len(texts[d]) for d in numbers])
+    found, problem = texts_of(told, table, [0, 9, 23])
+    assert problem == ""
+    assert {row: span.text for row, span in found.items()} == {
+        row: str(table["entity"][row]) for row in (0, 9, 23)
+    }
+    assert found[0].before.endswith("The ")
 
 
 def test_nothing_more_is_read_when_the_list_is_closed(told):
     """What the progress raises ends the work."""
-    from engramcka.stores.results import read_result
-
     (ref,) = find_runs([told])
     (entry,) = (one for one in facts(ref).entries if one.kind == "cka")
     cka = read_result(ref.results, "cka", "engram-vs-moe")

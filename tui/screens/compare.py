@@ -18,12 +18,11 @@ from engramcka.tui import readout
 from engramcka.tui.exporting import ExportPart
 from engramcka.tui.screens.views import HeatmapsView, usual_cell_style
 from engramcka.tui.terminal import Capabilities
+from engramcka.tui.titles import APART
 from engramcka.tui.widgets.cells import CellStyle
 from engramcka.tui.widgets.heatmap import Heatmap, matrix_of
 from engramcka.tui.widgets.key_bar import Shortcut
 from engramcka.tui.widgets.panel import TextLines
-
-APART = "A\N{MINUS SIGN}B"
 
 
 @dataclass(frozen=True)
@@ -85,6 +84,7 @@ class CompareView(HeatmapsView):
     """
 
     BINDINGS = [
+        Shortcut("enter", "screen.samples", "Samples", key_display="enter"),
         Shortcut("d", "difference", "Difference"),
         Shortcut("escape", "screen.leave_compare", "One map"),
     ]
@@ -163,6 +163,12 @@ class CompareView(HeatmapsView):
         if not self.pair.obstacle:
             self.heatmap("apart").move(row, column)
         self.refresh_panel()
+
+    @property
+    def cells(self) -> tuple[tuple[int, int], tuple[int, int]] | None:
+        """(row, column) of the cell in either map; None where the second has no such layers."""
+        second_row, second_column, there = self._in_second(*self.cursor)
+        return (self.cursor, (second_row, second_column)) if there else None
 
     def _in_second(self, row: int, column: int) -> tuple[int, int, bool]:
         """(row, column, whether it has these layers) of the second map."""

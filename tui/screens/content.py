@@ -59,17 +59,6 @@ def new_view(kind: str, capabilities: Capabilities) -> Any:
     return view(capabilities, id=kind)
 
 
-def _names_apart(first: Entry, second: Entry) -> tuple[str, str]:
-    """Names of two maps; with their runs where these differ, and the runs with their folders where
-    these are called the same."""
-    if first.ref == second.ref:
-        return first.name, second.name
-    runs = [one.ref.label for one in (first, second)]
-    if runs[0] == runs[1]:
-        runs = [str(one.ref.run) for one in (first, second)]
-    return f"{runs[0]}  {first.name}", f"{runs[1]}  {second.name}"
-
-
 class ContentScreen(Screen[None]):
     """Shows what is chosen; `BrowseScreen` lays it out."""
 
@@ -319,7 +308,7 @@ class ContentScreen(Screen[None]):
             from engramcka.tui.screens.compare import MapPair
 
             view, single = self.compare, self.view_of(found.entry.kind)
-            pair = MapPair(first.value, other.value, *_names_apart(first.entry, other.entry))
+            pair = MapPair(first.value, other.value, *titles.names_apart(first.entry, other.entry))
             cursor = view.cursor if self.pair_shown else single.cursor
             await self._mounted(view)
             view.show(pair, single.heatmap.cell_style, cursor)
@@ -336,15 +325,27 @@ class ContentScreen(Screen[None]):
         return Loaded(entry, view.map, found.signature)
 
     async def action_samples(self) -> None:
-        """The samples that make the cell under the cursor what it is."""
+        """The samples that make the cell under the cursor what it is, or the two maps differ."""
         shown = self._map_shown(self.found) if isinstance(self.found, Loaded) else None
-        if shown is not None and not isinstance(shown.value, CkaMap):
+        pair = self.compare.pair if self.pair_shown else None
+        if shown is None:
+            return
+        maps = [shown.value] if pair is None else [pair.first, pair.second]
+        if not all(isinstance(one, CkaMap) for one in maps):
             self.notify("Only of CKA is a cell a sum over samples.", markup=False)
-        elif shown is not None and not self.pair_shown:
-            from engramcka.tui.screens.samples import SamplesScreen
+            return
+        from engramcka.tui.screens.samples import SamplesScreen, of_cell, of_two
 
+        if pair is None or self.second is None:
             cursor = self.view_of(self.found.entry.kind).cursor  # type: ignore[union-attr]
-            await self.app.push_screen(SamplesScreen(shown.entry, shown.value, *cursor))
+            await self.app.push_screen(SamplesScreen(*of_cell(shown.entry, shown.value, *cursor)))
+        elif (cells := self.compare.cells) is None:
+            self.notify("B has no such layers.", markup=False)
+        else:
+            entries = (shown.entry, self.second)
+            await self.app.push_screen(
+                SamplesScreen(*of_two(entries, pair, cells, self.compare.subtracted))
+            )
 
     def action_leave_compare(self) -> None:
         """Back to the first map, the cursor where it is."""

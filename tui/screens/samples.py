@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Event
 
@@ -17,9 +18,27 @@ from engramcka.plain_text import clean
 from engramcka.results import CkaMap
 from engramcka.tui import readout
 from engramcka.tui.catalog import Entry
-from engramcka.tui.cell_samples import CellSamples, ShownSample, Span, Stopped, cell_samples
+from engramcka.tui.cell_samples import (
+    CellSamples,
+    Progress,
+    ShownSample,
+    Span,
+    Stopped,
+    cell_samples,
+)
+from engramcka.tui.compared_samples import (
+    Cell,
+    ComparedSample,
+    ComparedSamples,
+    compared_samples,
+)
+from engramcka.tui.screens.compare import MapPair
 from engramcka.tui.terminal import cut, fixed, shorten, with_minus
+from engramcka.tui.titles import APART
 from engramcka.tui.widgets.key_bar import Shortcut
+
+Found = CellSamples | ComparedSamples
+Compute = Callable[[Progress], Found]
 
 _SHARE = 9  # characters of a share
 _INDENT = 4
@@ -29,7 +48,7 @@ _INDENT = 4
 class SamplesRead(Message):
     """The terms were computed, or cannot be."""
 
-    found: CellSamples | None
+    found: Found | None
     sentence: str = ""
 
 
@@ -46,7 +65,7 @@ class SamplesProgress(Message):
 
 
 class SamplesScreen(ModalScreen[None]):
-    """The list; closing it ends the reading."""
+    """The list, which is computed in a thread; closing it ends the reading."""
 
     BINDINGS = [
         Shortcut("escape,q,enter", "dismiss", "Close"),
@@ -59,10 +78,10 @@ class SamplesScreen(ModalScreen[None]):
         Shortcut("y,Y,ctrl+y", "copy", "Copy"),
     ]
 
-    def __init__(self, entry: Entry, cka: CkaMap, row: int, column: int) -> None:
+    def __init__(self, title: str, compute: Compute) -> None:
         super().__init__()
-        self.entry, self.cka, self.cell = entry, cka, (row, column)
-        self.found: CellSamples | None = None
+        self._title, self._compute = title, compute
+        self.found: Found | None = None
         self._unwanted = Event()
         # Written to also before it is mounted, and while the screen goes away.
         self._text = Static("Reading the hidden states ..", id="samples-text", markup=False)
@@ -70,7 +89,7 @@ class SamplesScreen(ModalScreen[None]):
     def compose(self) -> ComposeResult:
         """One scrolling text in a box."""
         with VerticalScroll(id="samples") as box:
-            box.border_title = f"samples of {readout.place(self.cka, *self.cell)}"
+            box.border_title = f"samples of {self._title}"
             box.border_subtitle = "y copies, esc closes"
             yield self._text
 
@@ -84,8 +103,7 @@ class SamplesScreen(ModalScreen[None]):
 
     def _read(self) -> None:
         try:
-            found = cell_samples(self.entry, self.cka, *self.cell, self._tell)
-            self.post_message(SamplesRead(found))
+            self.post_message(SamplesRead(self._compute(self._tell)))
         except Stopped:
             return
         except EngramckaError as error:
@@ -137,19 +155,89 @@ class SamplesScreen(ModalScreen[None]):
             self.notify(f"Copied {len(self.found.samples)} samples", markup=False, timeout=2)
 
 
-def samples_text(found: CellSamples, width: int) -> Text:
+def of_cell(entry: Entry, cka: CkaMap, row: int, column: int) -> tuple[str, Compute]:
+    """What to call a cell, and how to find its samples."""
+    title = readout.place(cka, row, column)
+    return title, lambda tell: cell_samples(entry, cka, row, column, tell)
+
+
+def of_two(
+    entries: tuple[Entry, Entry],
+    pair: MapPair,
+    cells: tuple[tuple[int, int], tuple[int, int]],
+    subtracted: bool,
+) -> tuple[str, Compute]:
+    """The same of a cell of two maps."""
+    maps = (pair.first, pair.second)
+    first, second = (
+        Cell(entry, cka, *cell)
+        for entry, cka, cell in zip(entries, maps, cells, strict=True)
+        if isinstance(cka, CkaMap)
+    )
+    title = f"{APART if subtracted else 'A and B'} {readout.place(pair.first, *cells[0])}"
+    return title, lambda tell: compared_samples(first, second, subtracted, tell)
+
+
+def samples_text(found: Found, width: int) -> Text:
     """What is known of the samples as lines at most so wide."""
     text = Text(end="")
-    text.append(f"{summary(found)}\n")
+    lines: list[tuple[Text, Span | None]]
+    if isinstance(found, ComparedSamples):
+        text.append(f"{compared_summary(found)}\n")
+        lines = [
+            (_compared_line(n, one, width), one.span) for n, one in enumerate(found.samples, 1)
+        ]
+    else:
+        text.append(f"{summary(found)}\n")
+        lines = [(_sample_line(n, one, width), one.span) for n, one in enumerate(found.samples, 1)]
     if found.no_text:
         text.append(f"No text: {found.no_text}.\n".replace("..", "."), "italic")
-    for number, sample in enumerate(found.samples, start=1):
+    if isinstance(found, ComparedSamples):
+        labels = "".join(f"{label:>{_SHARE}}" for label in ("A", "B", APART))
+        text.append(f"\n{' ' * _INDENT}{labels}", "dim")
+    for line, span in lines:
         text.append("\n")
-        text.append_text(_sample_line(number, sample, width))
-        if sample.span is not None:
+        text.append_text(line)
+        if span is not None:
             text.append("\n")
-            text.append_text(_span_line(sample.span, width))
+            text.append_text(_span_line(span, width))
     return text
+
+
+def compared_summary(found: ComparedSamples) -> str:
+    """How the difference is spread over the samples."""
+    values = [with_minus(f"{value:.3f}") for value in (found.first, found.second)]
+    apart = readout.signed(found.first - found.second, 3)
+    order = "that differ most" if found.subtracted else "that give most to either"
+    parts = [
+        f"A {values[0]}, B {values[1]}, {APART} {apart}: sums over samples of the numbers below; "
+        f"those {order} come first."
+    ]
+    total = found.both + sum(found.alone)
+    if found.half:
+        parts.append(
+            f"{found.half:,} of {total:,} samples ({found.half / total:.1%}) make half of all that "
+            "differs, up or down."
+        )
+    for name, count in zip("AB", found.alone, strict=True):
+        if count:
+            parts.append(f"{count:,} samples are in {name} only.")
+    return " ".join(parts)
+
+
+def _compared_line(number: int, sample: ComparedSample, width: int) -> Text:
+    line = Text(f"{number:>{_INDENT - 1}} ", end="")
+    for value in (sample.first, sample.second):
+        line.append(f"{readout.signed(value):>{_SHARE}}")
+    line.append(
+        f"{readout.signed(sample.apart):>{_SHARE}}",
+        "bold" if sample.apart >= 0 else "bold reverse",
+    )
+    known = sample.name if sample.span is None else sample.token
+    room = max(0, width - line.cell_len)
+    line.append(cut(f"  {fixed(known, 12) if room > 40 and sample.span else known}", room))
+    line.append(cut(f"  {sample.document}", max(0, width - line.cell_len)), "dim")
+    return line
 
 
 def summary(found: CellSamples) -> str:
@@ -172,7 +260,7 @@ def _sample_line(number: int, sample: ShownSample, width: int) -> Text:
     room = width - _INDENT - _SHARE - 2
     known = sample.name if sample.span is None else sample.token  # the entity is in the text
     name = shorten(known, max(8, room // 2))
-    partner = f"with {sample.partner} {percent(sample.partner_share)}"
+    partner = f"with {sample.partner} {percent(sample.partner_share)}" if sample.partner else ""
     rest = f"  {sample.document}  {partner}"
     line.append(f"  {fixed(name, 12) if room > 60 and sample.span else name}")
     line.append(cut(rest, max(0, width - line.cell_len)), "dim")
@@ -198,14 +286,25 @@ def percent(share: float) -> str:
     return with_minus(f"{share:+.2%}")
 
 
-def samples_table(found: CellSamples) -> str:
+def samples_table(found: Found) -> str:
     """The samples as tab-separated text, a line each."""
+    if isinstance(found, ComparedSamples):
+        lines = [f"A\tB\t{APART}\tsample\tdocument\ttext"]
+        lines += [
+            f"{one.first!r}\t{one.second!r}\t{one.apart!r}\t{one.name}\t{one.document}\t"
+            f"{_span_text(one.span)}"
+            for one in found.samples
+        ]
+        return "\n".join(lines) + "\n"
     lines = ["share\tterm\tsample\tdocument\twith\tshare with it\ttext"]
     for one in found.samples:
-        span = one.span
-        text = "" if span is None else f"{span.before}[{span.text}]{span.after}"
+        text = _span_text(one.span)
         lines.append(
             f"{one.share!r}\t{one.term!r}\t{one.name}\t{one.document}\t{one.partner}\t"
             f"{one.partner_share!r}\t{text}"
         )
     return "\n".join(lines) + "\n"
+
+
+def _span_text(span: Span | None) -> str:
+    return "" if span is None else f"{span.before}[{span.text}]{span.after}"
