@@ -53,6 +53,7 @@ THEMES = (
 
 KEEP_EVERY = 5.0  # seconds; a power cut or kill -9 forgets no more of where the user was
 LONGEST_BURST = 0.15  # seconds; keys that go on for longer are drawn in between
+UNSEEN = ("q", "ctrl+c", "ctrl+z", "ctrl+l")  # keys that act where nothing can be shown
 NO_FIGURE = "Only a result can be exported, not a log or a sentence."
 
 
@@ -170,6 +171,8 @@ class BrowseApp(App[None]):
             self.terminal.sent.forget()
         elif isinstance(event, events.Key):
             self.terminal.reach(event)
+            if self.browser.is_too_small and event.key not in UNSEEN:
+                return
             if self.terminal.keys and self._undrawn is None:
                 self._undrawn = ExitStack()
                 self._undrawn.enter_context(self.batch_update())

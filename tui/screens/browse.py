@@ -141,6 +141,11 @@ class BrowseScreen(ContentScreen):
         )
         self.call_after_refresh(self._settle)
 
+    @property
+    def is_too_small(self) -> bool:
+        """Whether only a sentence is shown, so that no key may do what is not seen."""
+        return self.is_current and (self.has_class("-tiny") or self.has_class("-flat"))
+
     def _settle(self) -> None:
         """Borders for the new size; what was too small to be shown gets the keys back."""
         self.highlight()

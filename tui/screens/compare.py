@@ -22,7 +22,9 @@ from engramcka.tui.titles import APART
 from engramcka.tui.widgets.cells import CellStyle
 from engramcka.tui.widgets.heatmap import Heatmap, matrix_of
 from engramcka.tui.widgets.key_bar import Shortcut
-from engramcka.tui.widgets.panel import TextLines
+from engramcka.tui.widgets.panel import TextLines, whole
+
+_NARROW = 44  # characters below which the line has single blanks
 
 
 @dataclass(frozen=True)
@@ -195,19 +197,20 @@ class CompareView(HeatmapsView):
         intervals.append(readout.interval(second, second_row, second_column) or "" if there else "")
         layers = f"row {first.y_layers[row]:>2} col {first.x_layers[column]:>2}"
         apart = readout.signed(float(one - other), 3)
-        line.set_lines(
-            [
-                [
-                    (f"{layers}  A ", "label"),
-                    (f"{readout.decimals(float(one)):<7}", "value"),
-                    ("B ", "label"),
-                    (f"{readout.decimals(float(other)):<7}", "value"),
-                    (f"{APART} ", "label"),
-                    (f"{apart:<8}", "mark"),
-                    ("  ".join(intervals), "label"),
-                ]
-            ]
-        )
+        width = line.size.width or self.app.size.width
+        gap = " " if width < _NARROW else "  "
+        groups = [
+            [(f"{layers}{gap}", "label")],
+            [("A ", "label"), (f"{readout.decimals(float(one)):<5}{gap}", "value")],
+            [("B ", "label"), (f"{readout.decimals(float(other)):<5}{gap}", "value")],
+            [(f"{APART} ", "label"), (f"{apart:<8}", "mark")],
+            *([(f"{interval}  ", "label")] for interval in intervals),
+        ]
+        line.set_lines([whole(groups, width)])
+
+    def on_resize(self) -> None:
+        """The line depends on the width."""
+        self.call_after_refresh(self.refresh_panel)
 
     def copied(self, what: str) -> tuple[str, str]:
         """(text, what it is) of the difference, or of both maps side by side."""

@@ -16,7 +16,7 @@ from engramcka.tui.terminal import Capabilities
 from engramcka.tui.widgets.canvas import Line
 from engramcka.tui.widgets.heatmap import Heatmap, matrix_of
 from engramcka.tui.widgets.key_bar import Shortcut
-from engramcka.tui.widgets.panel import SPARK_WIDTH, DetailsPanel
+from engramcka.tui.widgets.panel import SPARK_WIDTH, DetailsPanel, whole
 
 if TYPE_CHECKING:
     from engramcka.results import SimilarityMap
@@ -81,7 +81,7 @@ class MapView(PanelView, HeatmapsView):
             return []
         row, column = self.cursor
         cell = readout.cell(self.map, row, column, self._aligned)
-        return cell_line(self.map, row, column, cell)
+        return cell_line(self.map, row, column, cell, width)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -235,19 +235,24 @@ def in_words(panel: DetailsPanel, cka: SimilarityMap, room: int) -> list[Line]:
     return whole if len(whole) <= room else short
 
 
-def cell_line(cka: SimilarityMap, row: int, column: int, cell: list[tuple[str, str]]) -> Line:
-    """The same in one line: layers, value, interval, then what else fits."""
+def cell_line(
+    cka: SimilarityMap, row: int, column: int, cell: list[tuple[str, str]], width: int
+) -> Line:
+    """The same in one line: layers, value, interval, then what else fits whole."""
     (_, value), *others = cell
     known = dict(others)
     layers = f"row {cka.y_layers[row]:>2} col {cka.x_layers[column]:>2}"
     interval = known.pop("95 %", "")
     aligned = next(text for label, text in known.items() if label.startswith("a_"))
-    null = f"  null {known['null']}" if "null" in known else ""
-    warned = f"  {len(cka.warnings)} warnings" if cka.warnings else ""
-    return [
-        (f"{layers}  ", "label"),
-        (f"{value:<6} ", "value"),
-        (f"{interval:<10}  " if interval else "", "label"),
-        (f"a {aligned:<15}{null}", "label"),
-        (warned, "warning"),
-    ]
+    groups: list[Line] = [[(f"{layers}  ", "label"), (f"{value:<6} ", "value")]]
+    if interval:
+        groups.append([(f"{interval:<10}  ", "label")])
+    layer, _, highest = aligned.partition("max")
+    groups.append([(f"a {layer:<9}", "label")])
+    if highest:
+        groups.append([(f"max{highest:<3}", "label")])
+    if "null" in known:
+        groups.append([(f"  null {known['null']}", "label")])
+    if cka.warnings:
+        groups.append([(f"  {len(cka.warnings)} warnings", "warning")])
+    return whole(groups, width)

@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 
+from rich.cells import cell_len
 from rich.segment import Segment
 
 from engramcka import palettes
@@ -18,6 +19,19 @@ SPARKS = " ▁▂▃▄▅▆▇█"
 
 SPARK_WIDTH = 12
 WIDE = 36  # characters of a panel that has room for whole sentences
+
+
+def whole(groups: Iterable[Line], width: int) -> Line:
+    """Of groups of texts those that fit into so many characters: a number cut off would be read as
+    another."""
+    line: Line = []
+    used = 0
+    for group in groups:
+        text = "".join(part for part, _ in group)
+        if used + cell_len(text.rstrip()) <= width:
+            line += group
+            used += cell_len(text)
+    return line
 
 
 class TextLines(Canvas):
