@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from small_runs import full_map, make_run, settle, toasts
+from small_runs import full_map, make_run, settle, toasts, until
 
 from engramcka.stores import write_cka
 
@@ -28,6 +28,11 @@ async def press(pilot, *keys):
         await settle(pilot)
 
 
+async def said(pilot, words):
+    """What the app says at the edge of the screen comes to be there."""
+    await until(pilot, lambda: any(words in toast for toast in toasts(pilot.app)))
+
+
 @pytest.mark.parametrize("size", SIZES)
 async def test_a_comparison_copies_both_values_then_their_difference(two, make_app, size):
     app = make_app(two)
@@ -35,14 +40,12 @@ async def test_a_comparison_copies_both_values_then_their_difference(two, make_a
         await settle(pilot)
         await press(pilot, "d", "right", "right", "up", "y")
         assert [float(text) for text in app.clipboard.split("\t")] == [A[1, 2], B[1, 2]]
-        assert (
-            f"Copied A and B row 2 column 3: {float(A[1, 2])!r}  {float(B[1, 2])!r}"
-            in toasts(app)[-1]
-        )
+        values = f"{float(A[1, 2])!r}  {float(B[1, 2])!r}"
+        await said(pilot, f"Copied A and B row 2 column 3: {values}")
         await press(pilot, "d", "right", "y")
         difference = float(A[1, 3] - B[1, 3])
         assert float(app.clipboard) == difference
-        assert f"Copied A−B row 2 column 4: {difference!r}" in toasts(app)[-1]
+        await said(pilot, f"Copied A−B row 2 column 4: {difference!r}")
         await press(pilot, "Y")
         numbers, values = app.clipboard.splitlines()
         assert numbers.split("\t")[1:] == [str(n) for n in range(1, 13)]
@@ -52,7 +55,7 @@ async def test_a_comparison_copies_both_values_then_their_difference(two, make_a
         assert np.array_equal(np.array(rows, dtype=float), A - B)
         await press(pilot, "escape", "y")
         assert float(app.clipboard) == A[1, 3]
-        assert "Copied row 2 column 4" in toasts(app)[-1]
+        await said(pilot, "Copied row 2 column 4")
 
 
 async def test_rows_and_tables_of_both_maps(two, make_app):
