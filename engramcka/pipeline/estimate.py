@@ -249,7 +249,7 @@ def check_room(config: Config, tasks: Sequence[Task]) -> None:
 
 def _check_table(spec: RunSpec, place: tuple[str, int], models: tuple[str, str], n: int) -> None:
     """Refuse batches of n samples of two models that no memory of this machine could hold."""
-    from engramcka.similarity.gram_strips import workspace_bytes
+    from engramcka.similarity.minibatch import workspace_bytes
 
     like = _empty_tensor(spec.config)
     total = total_bytes(like.device)

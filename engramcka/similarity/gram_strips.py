@@ -12,25 +12,33 @@ again for every batch.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 
 import torch
 
-from engramcka.similarity.gram_tiles import centre, pair_products, rbf_, row_blocks, sides, squares
+from engramcka.similarity.batch_sums import BatchSums
+from engramcka.similarity.gram_tiles import (
+    centre,
+    collect,
+    pair_products,
+    pair_sums,
+    rbf_,
+    row_blocks,
+    sides,
+    squares,
+)
 from engramcka.similarity.massive import candidates, farthest_samples
 from engramcka.similarity.parallel import Scratch
 from engramcka.similarity.prepare import Prepared
 from engramcka.similarity.split_products import PARTS, split, split_product
 
-STRIP = 32  # columns on a CPU
-_CUDA_STRIP = 256  # on a GPU, where a small product costs as much as its launch
+STRIP = 32  # columns
 
 Product = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
-_CPU_BYTES = 2**22  # of features worked on at once
-_CUDA_BYTES = 2**28
+_MOST_BYTES = 2**22  # of features worked on at once, unless one layer has more
 
 
 @dataclass(frozen=True)
@@ -51,10 +59,10 @@ def extra_rows(edges: Sequence[int]) -> int:
     return len(edges) + 1
 
 
-def gram_strips_size(edges: Sequence[int], device: torch.device) -> int:
+def gram_strips_size(edges: Sequence[int]) -> int:
     """Numbers that the strips of one layer hold, whose samples are in groups with these edges."""
     extra = extra_rows(edges)
-    return sum((edges[-1] - start + extra) * width for start, width in _columns(edges, device))
+    return sum((edges[-1] - start + extra) * width for start, width in _columns(edges))
 
 
 class GramStrips:
@@ -78,9 +86,9 @@ class GramStrips:
     ) -> None:
         layers = y_layers + x_layers  # y's first
         n, extra = edges[-1], extra_rows(edges)
-        memory = scratch.empty("strips", (layers * gram_strips_size(edges, like.device),), like)
+        memory = scratch.empty("strips", (layers * gram_strips_size(edges),), like)
         self._edges, self._y_layers = tuple(edges), y_layers
-        self._columns = _columns(edges, like.device)
+        self._columns = _columns(edges)
         self._strips: list[torch.Tensor] = []  # each (layers, rows, columns) and contiguous
         first = 0
         for start, width in self._columns:
@@ -199,12 +207,11 @@ def _counts(groups: int) -> torch.Tensor:
     return counts
 
 
-def _columns(edges: Sequence[int], device: torch.device) -> list[tuple[int, int]]:
+def _columns(edges: Sequence[int]) -> list[tuple[int, int]]:
     """(first sample, columns) of each strip: a group's where there are several."""
     if len(edges) > 2:
         return [(start, stop - start) for start, stop in pairwise(edges)]
-    width = STRIP if device.type == "cpu" else _CUDA_STRIP
-    return [(start, min(width, edges[-1] - start)) for start in range(0, edges[-1], width)]
+    return [(start, min(STRIP, edges[-1] - start)) for start in range(0, edges[-1], STRIP)]
 
 
 @dataclass(frozen=True)
@@ -244,8 +251,10 @@ class Workspace:
         y: one model.
         x: the other.
         edges: first sample of each group, and how many samples there are: (0, n) for one group.
+        limits: (layers,) squared distance from the centre from which a sample is massive.
         scratch: memory to take.
         like: a tensor of the dtype and on the device to compute with.
+        bandwidths: (layers,) float64 of the RBF kernel; None for the linear one.
         split: whether products are made in three bfloat16 parts.
     """
 
@@ -254,17 +263,20 @@ class Workspace:
         y: Prepared,
         x: Prepared,
         edges: Sequence[int],
+        limits: torch.Tensor,
         scratch: Scratch,
         like: torch.Tensor,
         *,
+        bandwidths: torch.Tensor | None = None,
         split: bool = False,
     ) -> None:
         self.gram = GramStrips(edges, len(y), len(x), scratch, like)
+        self._limits, self._bandwidths = limits, bandwidths
         self._edges, self._like, self._scratch = tuple(edges), like, scratch
         self._splits = split
         self._n, self._rows = edges[-1], edges[-1] + extra_rows(edges)
-        dimension, most = self._rows * like.element_size(), _most_bytes(like)
-        parts = [(side, layers) for side in (y, x) for layers in side.parts(dimension, most)]
+        dimension = self._rows * like.element_size()
+        parts = [(side, layers) for side in (y, x) for layers in side.parts(dimension, _MOST_BYTES)]
         sizes = [len(layers) * side.widths[layers[0]] for side, layers in parts]
         self._columns = like.new_empty(sum(sizes))
         places = zip(parts, self._columns.split_with_sizes(sizes), strict=True)
@@ -301,7 +313,26 @@ class Workspace:
             products=self.gram.products(rows if split is None else split, where),
         )
 
-    def fill(self, samples: torch.Tensor) -> Filled:
+    def start(self, samples: torch.Tensor) -> Callable[[], BatchSums]:
+        """What a batch of these samples gives, computed here and now.
+
+        Args:
+            samples: (n,) which ones, those of a group together.
+        """
+        filled = self._fill(samples)
+        if self._bandwidths is None:
+            sums = self.gram.linear_sums()
+        else:
+            sums = self.gram.rbf_sums(self._bandwidths)
+        moments = collect(filled.columns, sums.along, 0)
+        far = sums.lengths + 2 * sums.shifted + filled.shifts[:, None]
+        massive = (far > self._limits.to(far)[:, None]).numpy()
+        distances, added = filled.farthest.numpy()
+        pairs = pair_sums(sums.cross, sums.own, sums.rows)
+        found = BatchSums(pairs, moments.columns, moments.along, distances, added, massive)
+        return lambda: found
+
+    def _fill(self, samples: torch.Tensor) -> Filled:
         """Fill the strips of all layers with these samples.
 
         Args:
@@ -331,16 +362,11 @@ class Workspace:
         return Filled(self._columns, torch.cat(farthest, dim=1), torch.stack(shifts))
 
 
-def workspace_bytes(
+def strips_bytes(
     widths: Sequence[int], edges: Sequence[int], like: torch.Tensor, *, split: bool = False
 ) -> int:
     """Memory that a `Workspace` takes, for layers of these widths, y's and x's."""
-    strips = len(widths) * gram_strips_size(edges, like.device)
+    strips = len(widths) * gram_strips_size(edges)
     widest = (edges[-1] + extra_rows(edges)) * max(widths) * like.element_size()
     held = 2.0 + split * PARTS * torch.bfloat16.itemsize / like.element_size()
-    return strips * like.element_size() + int(held * max(widest, _most_bytes(like)))
-
-
-def _most_bytes(like: torch.Tensor) -> int:
-    """Features that are worked on at once, unless one layer has more."""
-    return _CPU_BYTES if like.device.type == "cpu" else _CUDA_BYTES
+    return strips * like.element_size() + int(held * max(widest, _MOST_BYTES))

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 
 from engramcka.results import Float
+from engramcka.similarity import device_layers
 from engramcka.similarity.hsic import PairSums
 from engramcka.similarity.layers import Layers
 from engramcka.similarity.parallel import Scratch, each_layer
@@ -54,9 +55,13 @@ def centred(
     blocks = []
     for first, last, width in layers.runs():
         out = like.new_empty((last - first, stop - start, width))
-        for index, place in zip(range(first, last), out.unbind(), strict=True):
-            block = layers.values(index, start, stop, like)
-            centre(block, place, None if means is None else means[index])
+        if out.is_cuda:
+            device_layers.read(layers, range(first, last), start, stop, out)
+            centre_all(out, None if means is None else torch.stack(list(means[first:last])))
+        else:
+            for index, place in zip(range(first, last), out.unbind(), strict=True):
+                block = layers.values(index, start, stop, like)
+                centre(block, place, None if means is None else means[index])
         blocks.append(out)
     return blocks
 
@@ -93,6 +98,23 @@ def centre(
     return mean
 
 
+def centre_all(features: torch.Tensor, means: torch.Tensor | None = None) -> torch.Tensor:
+    """`centre` of several equally wide layers at once, in place.
+
+    Args:
+        features: (layers, samples, width).
+        means: (layers, width); those over these samples if left out.
+
+    Returns:
+        The means.
+    """
+    means = features.mean(1) if means is None else means
+    features -= means[:, None]
+    if features.dtype == torch.float64:
+        features *= features.abs().amax(1, keepdim=True) > _ROUNDING * means.abs()[:, None]
+    return means
+
+
 def centred_layer(
     layers: Layers,
     index: int,
@@ -111,6 +133,9 @@ def centred_layer(
 def overall_means(layers: Layers, like: torch.Tensor, block: int) -> list[torch.Tensor]:
     """(width,) mean over all samples of every layer, added up in float64, rounded to like."""
 
+    if like.device.type != "cpu":
+        return _means_together(layers, like, block)
+
     def mean(index: int) -> torch.Tensor:
         total = like.new_zeros(layers.widths[index], dtype=torch.float64)
         for start in range(0, layers.n_samples, block):
@@ -119,6 +144,20 @@ def overall_means(layers: Layers, like: torch.Tensor, block: int) -> list[torch.
         return (total / layers.n_samples).to(like)
 
     return each_layer(mean, len(layers), like.device)
+
+
+def _means_together(layers: Layers, like: torch.Tensor, block: int) -> list[torch.Tensor]:
+    """`overall_means`, of all equally wide layers at once."""
+    means: list[torch.Tensor] = []
+    for first, last, width in layers.runs():
+        total = like.new_zeros((last - first, width), dtype=torch.float64)
+        for start in range(0, layers.n_samples, block):
+            stop = min(start + block, layers.n_samples)
+            out = like.new_empty((last - first, stop - start, width))
+            device_layers.read(layers, range(first, last), start, stop, out)
+            total += out.sum(1)
+        means += (total / layers.n_samples).to(like).unbind()
+    return means
 
 
 def tile_size(n: int) -> int:

@@ -14,6 +14,7 @@ import torch
 
 from engramcka.errors import ComparisonError
 from engramcka.results import Float
+from engramcka.similarity.device_layers import send_if_it_fits
 from engramcka.similarity.diagnostics import layer_diagnostics
 from engramcka.similarity.documents import Ints, document_numbers
 from engramcka.similarity.gram_tiles import Moments
@@ -51,7 +52,7 @@ def open_inputs(
     device: str | torch.device,
     ranks: int,
 ) -> Inputs:
-    """Two models as `cka_map` takes them, checked, and in memory where they fit.
+    """Two models as `cka_map` takes them, checked, and on the GPU or in memory where they fit.
 
     Args:
         y: one array a layer of one model.
@@ -73,7 +74,7 @@ def open_inputs(
     if names and len(names) != n:
         raise ComparisonError(f"names names {len(names)} samples, y has {n}")
     place = choose_device(*sides, device)  # before files are read, which then lie on the CPU
-    sides = load_if_it_fits(*sides, ranks)
+    sides = send_if_it_fits(*sides, place) or load_if_it_fits(*sides, ranks)
     dtype = torch.float64 if any(side.needs_float64 for side in sides) else torch.float32
     return Inputs(*sides, documents, torch.empty(0, dtype=dtype, device=place))
 

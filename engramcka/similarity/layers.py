@@ -18,6 +18,7 @@ from engramcka.errors import ComparisonError
 from engramcka.ram import free_bytes
 from engramcka.similarity.arrays import Rows, as_tensor, dense, in_memory
 from engramcka.similarity.documents import Ints
+from engramcka.similarity.pinned import PinnedRing, sent
 
 READ_SAMPLES = 1024  # samples read at once
 HELD_BLOCK_BYTES = 64 * 2**20  # bytes of an array that are read at once to be held
@@ -61,6 +62,9 @@ class Layers:
     nonfinite_share: tuple[float, ...]  # of the samples, where they were looked for
     dropped: tuple[tuple[int, ...], ...]  # dimensions of each layer that are left out
     held: HeldSamples = field(default_factory=HeldSamples, compare=False)
+    stacks: tuple[tuple[int, torch.Tensor], ...] = ()  # (first layer, (layers, samples, width)):
+    # what the arrays of neighbouring layers are parts of, where they lie together on a GPU
+    ring: PinnedRing = field(default_factory=PinnedRing, compare=False)
     _tensors: dict[int, torch.Tensor] = field(default_factory=dict, compare=False)
 
     @classmethod
@@ -154,7 +158,7 @@ class Layers:
         if high - low > _NEAR * len(rows) and not in_memory(self.arrays[index]):
             return self._runs(index, rows)
         block = self._slice(index, low, high)
-        return block[torch.from_numpy(rows - low).to(block.device)]
+        return block[sent(torch.from_numpy(rows - low), block.device)]
 
     def read_at(self, index: int, samples: Ints) -> torch.Tensor:
         """These samples of one layer, of those kept, in the dtype they came in.
@@ -217,17 +221,32 @@ class Layers:
             samples: (n,) which ones, of those last given to `hold`.
             out: (n, width), of the dtype and on the device to compute with.
         """
-        array = self.held.tensors.get(index)
-        if array is not None:
-            rows = torch.from_numpy(self.held.places)[samples]
-        else:
-            array = self._in_memory_tensor(index)
-            rows = samples if self.rows is None else torch.from_numpy(self.rows)[samples]
-        rows = rows.to(array.device)
+        array, rows = self._source(index, samples)
         if array.dtype == out.dtype and array.device == out.device and not self._alters(index):
             torch.index_select(array, 0, rows, out=out)
         else:
             out.copy_(self._changed(index, _sent(array.index_select(0, rows), out)))
+
+    def pick(self, index: int, samples: torch.Tensor, out: torch.Tensor) -> None:
+        """Write these samples of one layer, as they came in, to out; else as `gather`."""
+        array, rows = self._source(index, samples)
+        torch.index_select(array, 0, rows, out=out)
+
+    def _source(self, index: int, samples: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Where these samples of one layer are: a tensor, and rows of it on its device."""
+        array = self.held.tensors.get(index)
+        if array is not None:
+            return array, torch.from_numpy(self.held.places)[samples]
+        array = self._in_memory_tensor(index)
+        rows = samples if self.rows is None else torch.from_numpy(self.rows)[samples]
+        return array, sent(rows, array.device)
+
+    def stack(self, layers: range) -> torch.Tensor | None:
+        """(layers, all samples, width) some layers as they are stored, if they lie together."""
+        for first, stack in self.stacks:
+            if first <= layers.start and layers.stop <= first + len(stack):
+                return stack[layers.start - first : layers.stop - first]
+        return None
 
     def keep(self, samples: Ints) -> Self:
         """The same without every sample, of those kept so far, that is not named; in this order.
@@ -288,7 +307,7 @@ class Layers:
         """Rows of one array, neighbours at once."""
         if in_memory(self.arrays[index]):
             array = self._in_memory_tensor(index)
-            return array.index_select(0, torch.from_numpy(rows).to(array.device))
+            return array.index_select(0, sent(torch.from_numpy(rows), array.device))
         array = self.arrays[index]
         if isinstance(array, Rows) and array.picks_rows:
             return as_tensor(array.pick(rows))
@@ -333,9 +352,7 @@ def _sent(block: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
 
     To a GPU it goes as it is, from pinned memory, and is widened there: the host does not wait.
     """
-    if like.is_cuda and not block.is_cuda:
-        block = block.pin_memory().to(like.device, non_blocking=True)
-    return block.to(like)
+    return sent(block, like.device).to(like)
 
 
 def _checked_dtype(array: Any, dtype: str, name: str) -> tuple[Any, str]:

@@ -70,10 +70,20 @@ def farthest_samples(features: torch.Tensor, lengths: torch.Tensor, count: int) 
     """
     longest, where = lengths.topk(count, dim=1)
     rows = features.gather(1, where[:, :, None].expand(-1, -1, features.shape[2]))
-    squares = torch.bmm(rows, features.mT).square_()
+    return torch.stack([longest.double(), added_by(torch.bmm(rows, features.mT), where)])
+
+
+def added_by(products: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
+    """What each of the farthest samples adds to sum K~_ij^2, (layers, count) float64.
+
+    Args:
+        products: (layers, count, samples) of theirs with all, the farthest's first; overwritten.
+        where: (layers, count) which they are.
+    """
+    squares = products.square_()
     squares.scatter_(2, where[:, :, None], 0)
-    among = squares.gather(2, where[:, None].expand(-1, count, -1))
-    return torch.stack([longest.double(), _added(squares.sum(2, dtype=torch.float64), among)])
+    among = squares.gather(2, where[:, None].expand(-1, where.shape[1], -1))
+    return _added(squares.sum(2, dtype=torch.float64), among)
 
 
 def _added(sums: torch.Tensor, among: torch.Tensor) -> torch.Tensor:

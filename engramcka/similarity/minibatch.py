@@ -8,24 +8,27 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
 
 from engramcka.errors import ComparisonError
 from engramcka.ram import GIB, free_bytes
-from engramcka.results import Float
 from engramcka.similarity import hsic
+from engramcka.similarity.batch_sums import BatchSums
 from engramcka.similarity.constants import FAR
+from engramcka.similarity.device_batches import DeviceWorkspace, device_bytes
 from engramcka.similarity.documents import Ints
-from engramcka.similarity.gram_strips import Filled, GramSums, Workspace, workspace_bytes
-from engramcka.similarity.gram_tiles import Moments, collect, pair_sums
+from engramcka.similarity.gram_strips import Workspace, strips_bytes
+from engramcka.similarity.gram_tiles import Moments
 from engramcka.similarity.massive import Outliers
 from engramcka.similarity.parallel import Scratch, ordered_map
+from engramcka.similarity.pinned import sent
 from engramcka.similarity.prepare import Prepared
 
 CHECKED_BYTES = 256 * 2**20  # bytes from which a batch is compared with the memory that is free
@@ -83,75 +86,77 @@ class Minibatch:
         """
         size = max(map(len, self.batches))
         for window in held_windows(self.y, self.x, self.batches, numbers, ranks):
-            yield from ordered_map(
-                self.batch,
-                (self.batches[number] for number in window),
-                count=len(self.batches),
-                part_bytes=workspace_bytes(
-                    self._widths, (0, size), self.like, split=self._splits(self.like)
-                ),
-                device=self.like.device,
-            )
+            batches = [self.batches[number] for number in window]
+            if self.like.is_cuda:
+                yield from self._ahead(batches)
+            else:
+                yield from ordered_map(
+                    self.batch,
+                    batches,
+                    count=len(self.batches),
+                    part_bytes=self._bytes((0, size), self.like),
+                    device=self.like.device,
+                )
+
+    def _ahead(self, batches: Sequence[Ints]) -> Iterator[Batch]:
+        """`batch` of each: a GPU begins one before the host looks at what the one before gave."""
+        begun = self._begin(batches[0], self._first(batches[0]))
+        for number, samples in enumerate(batches):
+            finish = begun
+            for after in batches[number + 1 : number + 2]:
+                begun = self._begin(after, self._first(after))
+            yield self._checked(samples, finish())
 
     def batch(self, samples: Ints) -> Batch:
         """HSIC_1 over some samples, in float64 where float32 would not do."""
-        wide = self.like.double()
-        first = wide if len(samples) < _FLOAT64_BELOW else self.like
-        result = self._estimate(samples, first)
+        return self._checked(samples, self._begin(samples, self._first(samples))())
+
+    def _first(self, samples: Ints) -> torch.Tensor:
+        """Of the dtype that is tried first."""
+        return self.like.double() if len(samples) < _FLOAT64_BELOW else self.like
+
+    def _checked(self, samples: Ints, result: Batch) -> Batch:
         imprecise = np.asarray(hsic.imprecise(result.values).any(axis=0))
         if not imprecise.any():
             return result
         for side in (self.y, self.x):
             side.raise_if_nonfinite(samples)
-        if first.dtype == wide.dtype:
+        wide = self.like.double()
+        if self._first(samples).dtype == wide.dtype:
             return result
         if all_constant(self.y, self.x, samples, imprecise):
             return replace(result, values=hsic.zeroed(result.values, imprecise))
-        return replace(self._estimate(samples, wide), redone=True)
+        return replace(self._begin(samples, wide)(), redone=True)
 
-    def _estimate(self, samples: Ints, like: torch.Tensor) -> Batch:
+    def _begin(self, samples: Ints, like: torch.Tensor) -> Callable[[], Batch]:
+        """Begin a batch; what is given waits for its results."""
         edges, place = self._edges(samples)
         space = self.scratch.kept((edges, like.dtype), lambda: self._workspace(edges, like))
-        filled = space.fill(torch.from_numpy(samples))
-        if self.bandwidths is None:
-            sums = space.gram.linear_sums()
-        else:
-            sums = space.gram.rbf_sums(self.bandwidths)
+        sums = space.start(torch.from_numpy(samples))
+        return lambda: self._result(samples, edges, place, sums())
+
+    def _result(self, samples: Ints, edges: tuple[int, ...], place: Ints, sums: BatchSums) -> Batch:
         n = len(samples)
-        moments = collect(filled.columns, sums.along, n - 1)
-        pairs = pair_sums(sums.cross, sums.own, sums.rows)
-        counts = np.array([float(n), *(float(n - c) for c in np.diff(edges))][: len(sums.own)])
+        counts = np.array([float(n), *(float(n - c) for c in np.diff(edges))])
         with np.errstate(invalid="ignore", divide="ignore"):
-            values = hsic.combine(pairs, hsic.unbiased(counts))
-        outliers = self._outliers(samples, filled, sums, pairs.own[0])
-        return Batch(values[place], moments, outliers, redone=False)
-
-    def _outliers(self, samples: Ints, filled: Filled, sums: GramSums, own: Float) -> Outliers:
-        """The samples far from their layer's centre; distances are from the batch's mean.
-
-        Args:
-            samples: of the batch.
-            filled: of the batch.
-            sums: of the batch.
-            own: (layers,) inner product of each Gram matrix with itself.
-        """
-        far = sums.lengths + 2 * sums.shifted + filled.shifts[:, None]
-        massive = (far > self._limits.to(far)[:, None]).cpu().numpy()
-        distances, rows = filled.farthest.cpu().numpy()
-        return Outliers(
-            distances,
-            rows,
-            own.copy() if self.bandwidths is None else np.full(len(far), np.nan),
-            massive.sum(1).astype(np.float64),
-            np.sort(samples[massive.any(0)]),
-            len(samples),
+            values = hsic.combine(sums.pairs, hsic.unbiased(counts[: len(sums.pairs.own)]))
+        own = sums.pairs.own[0]
+        outliers = Outliers(
+            sums.distances,
+            sums.added,
+            own.copy() if self.bandwidths is None else np.full(len(own), np.nan),
+            sums.massive.sum(1).astype(np.float64),
+            np.sort(samples[sums.massive.any(0)]),
+            n,
         )
+        moments = Moments(n - 1, sums.columns, sums.along)
+        return Batch(values[place], moments, outliers, redone=False)
 
     @cached_property
     def _limits(self) -> torch.Tensor:
         """(layers,) squared distance from the centre from which a sample is massive."""
         distances = torch.tensor([*self.y.distances, *self.x.distances], dtype=torch.float64)
-        return (FAR * distances).square().to(self.like.device)
+        return sent((FAR * distances).square(), self.like.device)
 
     def _edges(self, samples: Ints) -> tuple[tuple[int, ...], Ints]:
         """First sample of each group that a batch has, and which set of samples each group leaves.
@@ -172,8 +177,8 @@ class Minibatch:
     def _widths(self) -> tuple[int, ...]:
         return self.y.widths + self.x.widths
 
-    def _workspace(self, edges: tuple[int, ...], like: torch.Tensor) -> Workspace:
-        needed = workspace_bytes(self._widths, edges, like, split=self._splits(like))
+    def _workspace(self, edges: tuple[int, ...], like: torch.Tensor) -> Workspace | DeviceWorkspace:
+        needed = self._bytes(edges, like)
         free = free_bytes(like.device) if needed > CHECKED_BYTES else math.inf
         if needed > free:
             raise ComparisonError(
@@ -181,12 +186,40 @@ class Minibatch:
                 f"{needed / GIB:.1f} GiB of memory, {free / GIB:.1f} GiB are "
                 "free; a smaller batch_size needs less"
             )
+        options: Any = {"bandwidths": self.bandwidths, "split": self._splits(like)}
+        if like.is_cuda:
+            return DeviceWorkspace(self.y, self.x, edges, self._limits, like, **options)
         with _CREATING:
-            split = self._splits(like)
-            return Workspace(self.y, self.x, edges, self.scratch, like, split=split)
+            return Workspace(self.y, self.x, edges, self._limits, self.scratch, like, **options)
+
+    def _bytes(self, edges: tuple[int, ...], like: torch.Tensor) -> int:
+        rbf, split = self.bandwidths is not None, self._splits(like)
+        return workspace_bytes(self._widths, edges, like, split=split, rbf=rbf)
 
     def _splits(self, like: torch.Tensor) -> bool:
         return self.split and like.dtype == torch.float32
+
+
+def workspace_bytes(
+    widths: Sequence[int],
+    edges: Sequence[int],
+    like: torch.Tensor,
+    *,
+    split: bool = False,
+    rbf: bool = False,
+) -> int:
+    """Memory that a batch takes beside its samples.
+
+    Args:
+        widths: of the layers, y's and x's.
+        edges: first sample of each group, and how many samples there are: (0, n) for one group.
+        like: a tensor of the dtype and on the device to compute with.
+        split: whether products are made in three bfloat16 parts.
+        rbf: whether the kernel is RBF.
+    """
+    if like.is_cuda:
+        return device_bytes(widths, edges, like, split=split, rbf=rbf)
+    return strips_bytes(widths, edges, like, split=split)
 
 
 def held_windows(

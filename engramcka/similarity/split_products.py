@@ -11,6 +11,7 @@ first, sum up all of them.
 from __future__ import annotations
 
 from functools import cache
+from itertools import pairwise
 
 import torch
 
@@ -76,12 +77,21 @@ def split(features: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tens
     if out is None:
         shape = (layers, samples, PARTS * width)
         out = torch.empty(shape, dtype=torch.bfloat16, device=features.device)
-    places = out.view(layers, samples, PARTS, width).unbind(2)
-    for part, values in enumerate(_parts(features)):
-        for place, which in zip(places, ORDER, strict=True):
-            if which == part:
-                place.copy_(values)
+    places, left = out.view(layers, samples, PARTS, width), features
+    runs = _runs(ORDER)
+    for part in range(max(ORDER) + 1):
+        where = [(first, last) for first, last in runs if ORDER[first] == part]
+        for first, last in where:  # places that lie together are written at once
+            places[:, :, first:last].copy_(left[:, :, None])
+        if part < max(ORDER):
+            left = left - places[:, :, where[0][0]]
     return out
+
+
+def _runs(order: tuple[int, ...]) -> list[tuple[int, int]]:
+    """(first, last + 1) of each run of equal neighbours."""
+    edges = [n for n in range(1, len(order)) if order[n] != order[n - 1]]
+    return list(pairwise([0, *edges, len(order)]))
 
 
 def is_split(features: torch.Tensor) -> bool:

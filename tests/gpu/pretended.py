@@ -8,9 +8,8 @@
 A tensor there wraps one on the CPU, which computes. Where a CPU tensor meets it, other than one
 number, it raises as torch does. What is counted: kernels (operations that are no views), places
 where the host waits for the device (a number read, `nonzero`, an index of booleans, a copy that
-blocks), and bytes that are copied. Time, streams and the caching allocator are not pretended: an
-event has always passed. Since such tensors cannot be inference tensors, `torch.inference_mode` only
-turns gradients off inside.
+blocks), and bytes that are copied. Time, streams and the caching allocator are not pretended. Since
+such tensors cannot be inference tensors, `torch.inference_mode` only turns gradients off inside.
 """
 
 from __future__ import annotations
@@ -68,11 +67,14 @@ class PretendedGpu:
         copied: bytes, by "to gpu", "to host", with "pageable" where the memory was not pinned.
         attention: fused attention products, by "masked" and "causal".
         emptied: times that the allocator's cache was emptied.
+        recorded: events so far.
+        passed: of them, the number of the last that the host has waited for.
     """
 
     def __init__(self, total_bytes: int = 80 << 30) -> None:
         self.total_bytes = total_bytes
         self.pinned: dict[int, Tensor] = {}  # by address, kept so that none is used again
+        self.recorded = self.passed = 0
         self.reset()
 
     def reset(self) -> None:
@@ -87,8 +89,9 @@ class PretendedGpu:
         """Times that the host waited."""
         return sum(self.places.values())
 
-    def wait(self, what: str) -> None:
-        """The host waits here."""
+    def wait(self, what: str, event: int | None = None) -> None:
+        """The host waits here, for an event or for all that was begun."""
+        self.passed = max(self.passed, self.recorded if event is None else event)
         self.places[place_of(what)] += 1
 
     def copy(self, source: Tensor, direction: str, host: Tensor | None, *, blocks: bool) -> None:
@@ -245,7 +248,7 @@ def _copy_into(target: Tensor, source: Tensor, non_blocking: bool = False) -> Te
         gpu.kernels += 1
     elif isinstance(target, GpuTensor):
         gpu.copy(source, "to gpu", source, blocks=not non_blocking)
-    else:
+    elif isinstance(source, GpuTensor):
         gpu.copy(unwrap(source), "to host", target, blocks=not non_blocking)
     unwrap(target).copy_(unwrap(source))
     return target

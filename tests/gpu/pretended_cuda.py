@@ -18,11 +18,10 @@ class Counting(Protocol):
 
     total_bytes: int
     emptied: int
+    recorded: int
+    passed: int
 
-    @property
-    def waits(self) -> int: ...
-
-    def wait(self, what: str) -> None: ...
+    def wait(self, what: str, event: int | None = None) -> None: ...
 
 
 class _Stream:
@@ -60,20 +59,21 @@ def pretended_cuda(gpu: Counting) -> Iterator[None]:
     """`torch.cuda` as on a machine with one GPU of this memory, whose waits are counted."""
 
     class Event:
-        """Has passed once the host has waited for anything that began after it was recorded."""
+        """Has passed once the host has waited for it, or for anything that came after it."""
 
         def __init__(self, **_: object) -> None:
             self.record()
 
         def record(self, stream: object = None) -> None:
-            self._waits = gpu.waits
+            gpu.recorded += 1
+            self._number = gpu.recorded
 
         def query(self) -> bool:
-            return gpu.waits > self._waits
+            return gpu.passed >= self._number
 
         def synchronize(self) -> None:
             if not self.query():
-                gpu.wait("event")
+                gpu.wait("event", self._number)
 
     def empty_cache() -> None:
         gpu.emptied += 1

@@ -17,7 +17,6 @@ from made_samples import numbered_samples
 from pretended import PretendedGpu, on_gpu
 from pretended_cuda import GPU
 
-from engramcka import cka_map
 from engramcka.data import Document, Passages, train_tokenizer
 from engramcka.extraction import extract
 from engramcka.extraction.batching import CUT, PACKED, Plan
@@ -206,46 +205,3 @@ def test_a_bandwidth_is_of_pairs_of_different_samples() -> None:
         layers = Layers.from_arrays([values], "y")
         found = median_distances(layers, torch.empty(0, device=GPU), seed=0)
     assert float(found.inner[0]) == pytest.approx(float(distances.median()), rel=1e-12)
-
-
-OPTIONS = [
-    {},
-    {"precision": "float32"},
-    {"estimator": "debiased"},
-    {"kernel": "rbf"},
-    {"standardize": "zscore"},
-]
-
-
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
-def test_a_map_has_the_cpu_s_numbers(options: dict[str, Any]) -> None:
-    generator = torch.Generator().manual_seed(0)
-    base = torch.randn(600, 24, generator=generator)
-    y = [base + step * torch.randn(600, 24, generator=generator) for step in (0.3, 0.6, 0.9)]
-    x = [base[:, :16] + step * torch.randn(600, 16, generator=generator) for step in (0.5, 1.0)]
-    expected = cka_map(y, x, batch_size=100, **options)
-    with PretendedGpu() as gpu:
-        found = cka_map(y, x, batch_size=100, device="cuda", **options)
-    assert gpu.kernels > 100
-    np.testing.assert_allclose(found.similarity, expected.similarity, atol=1e-6)
-
-
-def test_a_map_is_sent_16_bits_and_does_not_wait_for_each_layer() -> None:
-    """What a batch costs, by the difference between 12 batches and 6."""
-    generator = torch.Generator().manual_seed(0)
-    sides = [
-        [torch.randn(1200, 24, generator=generator).bfloat16() for _ in range(30)] for _ in range(2)
-    ]
-    found = []
-    with PretendedGpu() as gpu:
-        for count in (600, 1200):
-            gpu.reset()
-            cka_map(
-                *[[layer[:count] for layer in side] for side in sides],
-                batch_size=100, batches="in-order", device="cuda",
-            )  # fmt: skip
-            found.append((gpu.waits, gpu.kernels, gpu.copied["to gpu"]))
-    waits, kernels, sent = ((large - small) / 6 for small, large in zip(*found, strict=True))
-    assert waits <= 5, gpu.places
-    assert kernels <= 480
-    assert sent == 60 * 100 * 24 * 2  # each layer once, in its own dtype
