@@ -39,11 +39,13 @@ from engramcka.similarity.exact import (
     Problem,
     all_and_without,
     block_moments,
+    block_size,
     finite_means,
     grouped_blocks,
 )
-from engramcka.similarity.gram_tiles import Moments
+from engramcka.similarity.gram_tiles import Moments, collect
 from engramcka.similarity.hsic import Hsic, ratio
+from engramcka.similarity.pinned import sent
 from engramcka.similarity.prepare import Prepared
 
 FEWEST = 4  # documents
@@ -101,7 +103,7 @@ class ProblemAcross(Problem):
     def sums(self, start: int, stop: int) -> list[torch.Tensor]:
         """(layers, documents, width) sums over the samples of documents start to stop."""
         first, last = int(self.first[start]), int(self.first[stop])
-        which = torch.from_numpy(self.documents[first:last] - start).to(self.like.device)
+        which = sent(torch.from_numpy(self.documents[first:last] - start), self.like.device)
         return [
             # A product, which unlike index_add gives the same bits on a GPU each time.
             torch.matmul(
@@ -135,7 +137,7 @@ class ProblemAcross(Problem):
     @staticmethod
     def to(values: npt.NDArray[Any], like: torch.Tensor) -> torch.Tensor:
         """Values as a tensor of like's dtype, on its device."""
-        return torch.from_numpy(values).to(like)
+        return sent(torch.from_numpy(values), like.device).to(like)
 
 
 def make_problem_across(
@@ -169,8 +171,9 @@ def make_problem_across(
             "pairs",
         )
     of_documents = groups[np.unique(documents, return_index=True)[1]]
-    blocks, group_of = grouped_blocks(groups)
-    more, more_groups = grouped_blocks(of_documents, start=len(documents))
+    size = block_size(like.device)
+    blocks, group_of = grouped_blocks(groups, size)
+    more, more_groups = grouped_blocks(of_documents, size, start=len(documents))
     return ProblemAcross(
         y,
         x,
@@ -230,24 +233,23 @@ class _Rows:
 def _row_terms(problem: ProblemAcross) -> tuple[_Rows, Moments]:
     totals, moments = _totals(problem)
     sets = 1 + problem.groups
-    y_count = len(problem.y)
-    cross = np.zeros((sets, y_count, len(problem.x)))
-    own = np.zeros((sets, problem.layers))
-    total = np.zeros((sets, problem.layers))
-    n = torch.from_numpy(problem.sets[0]).to(problem.like.device)
+    y_count, layers = len(problem.y), problem.layers
+    n = sent(torch.from_numpy(problem.sets[0]), problem.like.device)
 
-    def terms(block: int) -> tuple[Float, Float, Float]:
+    def terms(block: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         r, v, factor = _block_rows(problem, block, totals, n)
         y, x = slice(None, y_count), slice(y_count, None)
         pair = factor * (torch.bmm(r[:, y], v[:, x].mT) + torch.bmm(v[:, y], r[:, x].mT))
         whole = r.sum(2) if factor == -2 else torch.zeros_like(r[:, :, 0])
-        self_ = 2 * factor * (r * v).sum(2)
-        return pair.cpu().numpy(), self_.cpu().numpy(), whole.cpu().numpy()
+        return pair, 2 * factor * (r * v).sum(2), whole
 
-    for pair, self_, whole in problem.each_block(terms):
-        cross += pair
-        own += self_
-        total += whole
+    sums = [
+        n.new_zeros((sets, *shape)) for shape in ((y_count, len(problem.x)), (layers,), (layers,))
+    ]
+    for part in problem.each_block(terms):
+        for whole, more in zip(sums, part, strict=True):
+            whole += more
+    cross, own, total = (whole.cpu().numpy() for whole in sums)
     cross += total[:, :y_count, None] * total[:, None, y_count:]
     return _Rows(cross, own + total**2), moments
 
@@ -266,7 +268,7 @@ def _block_rows(
         sums = features
     else:
         low, high = int(of[0]), int(of[-1]) + 1
-        which = torch.from_numpy(of - low).to(problem.like.device)
+        which = sent(torch.from_numpy(of - low), problem.like.device)
         sums = [run[:, which] for run in problem.sums(low, high)]
     own = torch.cat(
         [(a * b).sum(2, dtype=torch.float64) for a, b in zip(features, sums, strict=True)]
@@ -292,7 +294,7 @@ def _totals(
     """(layers, width, sets) sums of the features, and of s times them, a run; and moments."""
     moments_of = block_moments(problem)
 
-    def block_sums(block: int) -> tuple[list[torch.Tensor], Moments]:
+    def block_sums(block: int) -> tuple[list[torch.Tensor], torch.Tensor]:
         features = problem.read(*problem.blocks[block])
         of, _ = problem.documents_of(block)
         sizes = problem.to(problem.sizes[of].astype(np.float64), features[0])
@@ -302,7 +304,7 @@ def _totals(
 
     of_samples = [block for block, (start, _) in enumerate(problem.blocks) if start < problem.n]
     parts = problem.each_block(block_sums, of_samples)
-    found: Moments | None = None
+    found: torch.Tensor | None = None
     groups: list[torch.Tensor] = []  # (layers, 2, width, groups) a run
     for block, (sums, more) in zip(of_samples, parts, strict=True):
         groups = groups or [one.new_zeros((*one.shape, problem.groups)) for one in sums]
@@ -316,7 +318,7 @@ def _totals(
         both = torch.cat([whole, whole - part], dim=-1).to(problem.like)
         plain.append(both[:, 0])
         by_size.append(both[:, 1])
-    return (plain, by_size), Moments(problem.n - 1, found.columns, found.along)
+    return (plain, by_size), collect(found, problem.layers, problem.n - 1)
 
 
 def all_pairs(

@@ -17,11 +17,11 @@ from engramcka.ram import free_bytes
 from engramcka.similarity.arrays import as_tensor
 from engramcka.similarity.layers import HELD_BLOCK_BYTES, READ_SAMPLES, HeldSamples, Layers
 from engramcka.similarity.pinned import sent
+from engramcka.similarity.reading import fits
 
 READERS = 4  # threads that read at once
 PIECE_BYTES = 2**28  # sent at once: a piece of pinned memory
 _THREADED_BYTES = 2**22  # of a piece, below which one thread is enough
-RESIDENT_SHARE = 0.5  # of a GPU's free memory, which all layers as they are stored may take
 
 Fill = Callable[[int, torch.Tensor], object]  # (layer, (samples, width) to be overwritten)
 
@@ -33,11 +33,6 @@ def stored_bytes(y: Layers, x: Layers) -> int:
         for side in (y, x)
         for array, dtype in zip(side.arrays, side.dtypes, strict=True)
     )
-
-
-def fits(n: int, sample_bytes: int, free: float) -> bool:
-    """Whether n samples of all layers, so many bytes each, may stay on a GPU with so much free."""
-    return n * sample_bytes <= RESIDENT_SHARE * free
 
 
 def send_if_it_fits(y: Layers, x: Layers, device: torch.device) -> tuple[Layers, Layers] | None:

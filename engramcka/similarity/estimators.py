@@ -209,8 +209,9 @@ class FullEstimator:
                 return None
             y, x = y.keep(rows), x.keep(rows)
         problem = make_problem(
-            y, x, like, hollow=settings.hollow, max_groups=1, min_blocks=1, split=settings.split
-        )
+            y, x, like, hollow=settings.hollow, max_groups=1, min_blocks=1, split=settings.split,
+            shuffles=True,
+        )  # fmt: skip
         shuffled = full_null(problem, settings.shuffles, settings.share)
         if settings.documents is not None:
             single = replace(settings, documents=None, on_progress=None)

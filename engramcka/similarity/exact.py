@@ -23,6 +23,7 @@ from engramcka.similarity.gram_tiles import (
     Moments,
     centred,
     collect,
+    moment_sums,
     overall_means,
     row_blocks,
     row_sums,
@@ -30,8 +31,10 @@ from engramcka.similarity.gram_tiles import (
 )
 from engramcka.similarity.parallel import Scratch, ordered_map
 from engramcka.similarity.prepare import Prepared
+from engramcka.similarity.split_products import PARTS
 
 BLOCK = 256  # samples a block; a tile is a block against a block
+_GPU_BLOCK = 1024  # at most, on a GPU: neighbours of one group are one block there
 CALL_OPERATIONS = 5e6  # that a CPU does in the time in which a small product is set up
 _MIN_BLOCKS = 32  # blocks where there are few samples, for the jackknife
 
@@ -105,6 +108,13 @@ class Problem:
         """Memory of one sample of all layers."""
         return sum(self.y.widths + self.x.widths) * self.like.element_size()
 
+    @property
+    def held_bytes(self) -> int:
+        """The same where products are made of it: of its parts where it is split."""
+        if not self.splits:
+            return self.sample_bytes
+        return sum(self.y.widths + self.x.widths) * PARTS * torch.bfloat16.itemsize
+
     def read(self, start: int, stop: int) -> list[torch.Tensor]:
         """All layers' centred features, (layers, samples, width) a run of layers, y's first."""
         y_count = len(self.y)
@@ -141,11 +151,6 @@ class GroupProducts:
     own_against: Float  # (groups, kinds, layers)
     removed: Float  # (layers,): what had to be taken off the sum of own_against, see `Hsic` terms
 
-    def __iadd__(self, other: GroupProducts) -> GroupProducts:
-        for name, value in vars(other).items():
-            getattr(self, name)[...] += value
-        return self
-
     @classmethod
     def zeros(cls, problem: Problem) -> GroupProducts:
         """Products of no sample, to add to."""
@@ -153,6 +158,14 @@ class GroupProducts:
         leading = (problem.groups, problem.kinds)
         shapes = [(*leading, *pair)] * 2 + [(*leading, *layers)] * 2
         return cls(*(np.zeros(shape) for shape in [*shapes, layers]))
+
+    @classmethod
+    def of(cls, problem: Problem, sums: Float) -> GroupProducts:
+        """From (2, groups, kinds, pairs of layers and then layers): within groups, and against."""
+        pairs = len(problem.y) * len(problem.x)
+        cross = sums[..., :pairs].reshape(*sums.shape[:3], len(problem.y), len(problem.x))
+        own = sums[..., pairs:]
+        return cls(cross[0], cross[1], own[0], own[1], np.zeros(problem.layers))
 
 
 @dataclass(frozen=True)
@@ -176,6 +189,7 @@ def make_problem(
     min_blocks: int = _MIN_BLOCKS,
     groups: Ints | None = None,
     split: bool = False,
+    shuffles: bool = False,
 ) -> Problem:
     """Cut the samples into blocks and groups, and find the mean of every feature.
 
@@ -188,6 +202,7 @@ def make_problem(
         min_blocks: fewest blocks, where there are so many samples.
         groups: (samples,) the group of each, those of one together; runs of blocks if left out.
         split: whether float32 products are made in three bfloat16 parts, see `split_products`.
+        shuffles: whether samples are shuffled within blocks, which are then the same on any device.
 
     Raises:
         ComparisonError: a value is NaN or infinite.
@@ -198,24 +213,34 @@ def make_problem(
         blocks = [(start, min(start + size, n)) for start in range(0, n, size)]
         count = min(max_groups, len(blocks))
         group_of = [block * count // len(blocks) for block in range(len(blocks))]
-    else:
-        blocks, group_of = grouped_blocks(groups)
+        if not shuffles:
+            groups = np.repeat(group_of, [stop - start for start, stop in blocks])
+    if groups is not None:
+        blocks, group_of = grouped_blocks(groups, block_size(like.device))
     means = finite_means(y, x, like)
     return Problem(y, x, means, blocks, group_of, hollow, like, split=split)
 
 
-def grouped_blocks(groups: Ints, start: int = 0) -> tuple[list[tuple[int, int]], list[int]]:
-    """(start, stop) of blocks of at most `BLOCK` that each lie in one group, and their groups.
+def block_size(device: torch.device) -> int:
+    """Most samples of a block where it is for the device to choose."""
+    return BLOCK if device.type == "cpu" else _GPU_BLOCK
+
+
+def grouped_blocks(
+    groups: Ints, size: int = BLOCK, start: int = 0
+) -> tuple[list[tuple[int, int]], list[int]]:
+    """(start, stop) of blocks that each lie in one group, and their groups.
 
     Args:
         groups: (places,) the group of each, those of one together.
+        size: most places of a block.
         start: number of the first place.
     """
     edges = [0, *(np.flatnonzero(np.diff(groups)) + 1).tolist(), len(groups)]
     blocks = [
-        (low, min(low + BLOCK, last))
+        (low, min(low + size, last))
         for first, last in pairwise(edges)
-        for low in range(first, last, BLOCK)
+        for low in range(first, last, size)
     ]
     return [(low + start, high + start) for low, high in blocks], [
         int(groups[low]) for low, _ in blocks
@@ -224,8 +249,9 @@ def grouped_blocks(groups: Ints, start: int = 0) -> tuple[list[tuple[int, int]],
 
 def finite_means(y: Prepared, x: Prepared, like: torch.Tensor) -> list[torch.Tensor]:
     """(width,) mean of every layer, y's first; raises ComparisonError if one is not finite."""
-    means = overall_means(y, like, BLOCK) + overall_means(x, like, BLOCK)
-    if not all(bool(mean.isfinite().all()) for mean in means):
+    size = block_size(like.device)
+    means = overall_means(y, like, size) + overall_means(x, like, size)
+    if not bool(torch.cat(means).isfinite().all()):
         for side in (y, x):
             for start in range(0, y.n_samples, BLOCK):
                 side.raise_if_nonfinite(np.arange(start, min(start + BLOCK, y.n_samples)))
@@ -266,8 +292,8 @@ def row_pass(problem: Problem) -> tuple[RowSums, Moments]:
     return RowSums(np.array(counts, dtype=np.float64), *arrays), found
 
 
-def block_moments(problem: Problem) -> Callable[[list[torch.Tensor]], Moments]:
-    """What gives the moments, without degrees of freedom, of one block's features of all runs."""
+def block_moments(problem: Problem) -> Callable[[list[torch.Tensor]], torch.Tensor]:
+    """What gives the `moment_sums` of one block's features of all runs."""
     directions = [
         torch.stack(side.directions[first:last])
         for side in (problem.y, problem.x)
@@ -275,13 +301,13 @@ def block_moments(problem: Problem) -> Callable[[list[torch.Tensor]], Moments]:
     ]
     scratch = Scratch()
 
-    def moments(features: list[torch.Tensor]) -> Moments:
+    def moments(features: list[torch.Tensor]) -> torch.Tensor:
         along = [
             torch.bmm(run, direction.to(run)[:, :, None])[:, :, 0]
             for run, direction in zip(features, directions, strict=True)
         ]
         columns = torch.cat([squares(row_blocks(run, scratch)).flatten() for run in features])
-        return collect(columns, torch.cat(along), 0)
+        return moment_sums(columns, torch.cat(along))
 
     return moments
 
@@ -299,11 +325,11 @@ def _column_totals(problem: Problem) -> tuple[list[torch.Tensor], Moments]:
     """X' 1 as (layers, width, 1 + groups) a run: over all samples, and without each group."""
     moments_of = block_moments(problem)
 
-    def block_sums(block: int) -> tuple[list[torch.Tensor], Moments]:
+    def block_sums(block: int) -> tuple[list[torch.Tensor], torch.Tensor]:
         features = problem.read(*problem.blocks[block])
         return [run.sum(1).double() for run in features], moments_of(features)
 
-    found: Moments | None = None
+    found: torch.Tensor | None = None
     groups: list[torch.Tensor] = []  # (layers, width, groups) a run
     for block, (sums, more) in enumerate(problem.each_block(block_sums)):
         groups = groups or [part.new_zeros((*part.shape, problem.groups)) for part in sums]
@@ -315,7 +341,7 @@ def _column_totals(problem: Problem) -> tuple[list[torch.Tensor], Moments]:
     for part in groups:
         whole = part.sum(-1, keepdim=True)
         totals.append(torch.cat([whole, whole - part], dim=-1).to(problem.like))
-    return totals, Moments(problem.n - 1, found.columns, found.along)
+    return totals, collect(found, problem.layers, problem.n - 1)
 
 
 def _row_terms(problem: Problem, block: int, totals: list[torch.Tensor]) -> list[torch.Tensor]:

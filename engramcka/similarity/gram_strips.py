@@ -23,6 +23,7 @@ from engramcka.similarity.batch_sums import BatchSums
 from engramcka.similarity.gram_tiles import (
     centre,
     collect,
+    moment_sums,
     pair_products,
     pair_sums,
     rbf_,
@@ -324,7 +325,7 @@ class Workspace:
             sums = self.gram.linear_sums()
         else:
             sums = self.gram.rbf_sums(self._bandwidths)
-        moments = collect(filled.columns, sums.along, 0)
+        moments = collect(moment_sums(filled.columns, sums.along), len(sums.along), 0)
         far = sums.lengths + 2 * sums.shifted + filled.shifts[:, None]
         massive = (far > self._limits.to(far)[:, None]).numpy()
         distances, added = filled.farthest.numpy()

@@ -362,14 +362,23 @@ def squares(
     return torch.sum(memory, 1, out=out)
 
 
-def collect(columns: torch.Tensor, along: torch.Tensor, degrees: int) -> Moments:
-    """Moments of one block.
+def moment_sums(columns: torch.Tensor, along: torch.Tensor) -> torch.Tensor:
+    """(sum of widths + layers,) float64: `Moments` of one block, to be added up where they are.
 
     Args:
         columns: (sum of widths,) sums of squares of each dimension of each layer, y's first.
         along: (layers, samples) features along the leading directions.
-        degrees: degrees of freedom that this block adds.
     """
-    lengths = along.square().sum(1).double()
-    whole = torch.cat([columns.double(), lengths]).cpu().numpy()  # a copy, and one for both
-    return Moments(degrees, whole[: len(columns)], whole[len(columns) :])
+    return torch.cat([columns.double(), along.square().sum(1).double()])
+
+
+def collect(sums: torch.Tensor, layers: int, degrees: int) -> Moments:
+    """Moments from what `moment_sums` gave for one block, or for several together.
+
+    Args:
+        sums: (sum of widths + layers,).
+        layers: how many.
+        degrees: degrees of freedom.
+    """
+    whole = sums.cpu().numpy()  # a copy, and one for both
+    return Moments(degrees, whole[:-layers], whole[-layers:])

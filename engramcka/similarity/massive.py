@@ -16,6 +16,7 @@ from engramcka.results import Float
 from engramcka.similarity.constants import FAR
 from engramcka.similarity.documents import Ints
 from engramcka.similarity.exact import Problem
+from engramcka.similarity.pinned import sent
 
 TOP = 0.01  # share of the samples that a layer should not rest on
 _MOST_TOP = 256  # samples of them that are followed over all samples
@@ -127,7 +128,7 @@ def find_outliers(problem: Problem, own: Float) -> Outliers:
     count = min(_MOST_TOP, max(1, math.ceil(TOP * problem.n)))
     longest, where = lengths.topk(count, dim=1)
     rows = _rows_at(problem, where)
-    pair_group = torch.from_numpy(problem.pair_group).to(problem.like.device)
+    pair_group = sent(torch.from_numpy(problem.pair_group), problem.like.device)
 
     def squares(block: int) -> torch.Tensor:
         start, stop = problem.blocks[block]
@@ -168,7 +169,7 @@ def shifts_of(problem: Problem) -> list[torch.Tensor]:
 def _typical(problem: Problem) -> torch.Tensor:
     """(layers,) typical distance from the centre."""
     values = [*problem.y.distances, *problem.x.distances]
-    return torch.tensor(values, dtype=torch.float64, device=problem.like.device)
+    return sent(torch.tensor(values, dtype=torch.float64), problem.like.device)
 
 
 def _rows_at(problem: Problem, where: torch.Tensor) -> list[torch.Tensor]:
@@ -182,7 +183,8 @@ def _rows_at(problem: Problem, where: torch.Tensor) -> list[torch.Tensor]:
                 samples = places[first]
                 order = np.argsort(samples)
                 block = side.values_at(index, samples[order], problem.like)
-                layers.append((block - problem.means[first])[torch.from_numpy(np.argsort(order))])
+                back = sent(torch.from_numpy(np.argsort(order)), block.device)
+                layers.append((block - problem.means[first])[back])
                 first += 1
             runs.append(torch.stack(layers))
     return runs

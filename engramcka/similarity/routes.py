@@ -9,7 +9,8 @@ groups g and h of samples <X_g' Y_g, X_h' Y_h>. Samples are read a group at a ti
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+import math
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -33,14 +34,20 @@ from engramcka.similarity.gram_tiles import (
     sides,
 )
 from engramcka.similarity.parallel import Share, ordered_map, split_balanced, split_consecutive
+from engramcka.similarity.pinned import sent
+from engramcka.similarity.reading import (
+    held_layers,
+    layer_bytes,
+    panel_blocks,
+    panel_bytes,
+    product_bytes,
+)
 from engramcka.similarity.split_products import split, split_product_over
 
 _MAX_PORTIONS = 96  # of the work: every number of processes up to 8 gets nearly equal shares
 _MIN_PORTIONS = 8
 _PORTIONS_BYTES = 2**27  # for the sums of all portions
-PANEL_BYTES = 256 * 2**20  # of centred features held at once; up to three panels are
-PRODUCT_BYTES = 192 * 2**20  # of X_g' Y_g held for all groups; wide layers are cut into columns
-LAYER_BYTES = 256 * 2**20  # a layer up to this size is held while its pairs are made
+_HELD_STEP = 8192  # samples of a layer that are read at once to be held
 _STEP = 1024  # samples in one product: longer sums lose digits in float32
 
 
@@ -72,26 +79,25 @@ def gram_products(
 ) -> GroupProducts:
     """All inner products, a jackknife group at a time."""
     cells = len(problem.y) * len(problem.x) + problem.layers
-    groups_bytes = 16 * problem.groups * problem.kinds * cells
-    portions = row_portions(problem, groups_bytes)
+    shape = (2 * problem.groups, problem.kinds * cells)  # within groups, and then against all
+    portions = row_portions(problem, 8 * math.prod(shape))
 
-    def work(mine: list[int]) -> list[GroupProducts]:
-        sums = {number: GroupProducts.zeros(problem) for number in mine}
+    def work(mine: list[int]) -> Iterable[Float]:
+        wide = torch.float64
+        sums = {number: problem.like.new_zeros(shape, dtype=wide) for number in mine}
         owner = {block: number for number in mine for block in portions[number]}
         total = sum(row_counts(problem, owner))
-        rows = each_row(problem, lambda row: _row_products(problem, row), owner)
-        for done, (row, cross, own) in enumerate(rows, start=1):
-            result = sums[owner[row.block]]
-            _add(problem, row, result.within, result.against, cross)
-            _add(problem, row, result.own_within, result.own_against, own)
+        rows = each_row(problem, lambda row: (row, _row_products(problem, row)), owner)
+        for done, (row, values) in enumerate(rows, start=1):
+            weights = sent(torch.from_numpy(_row_weights(problem, row)), values.device)
+            sums[owner[row.block]].addmm_(weights, values)
             if on_progress is not None:
                 on_progress(done, total)
-        return list(sums.values())
+        return torch.stack(list(sums.values())).cpu().numpy()  # from a GPU in one copy
 
-    result = GroupProducts.zeros(problem)
-    for part in share.ordered_gather(row_costs(problem, portions), split_balanced, work):
-        result += part
-    return result
+    found = share.ordered_gather(row_costs(problem, portions), split_balanced, work)
+    result = sum(found[1:], start=found[0])
+    return GroupProducts.of(problem, result.reshape(2, problem.groups, problem.kinds, cells))
 
 
 def portions_held(portion_bytes: int) -> int:
@@ -139,7 +145,8 @@ def each_row(
 
 def _panels(problem: Problem) -> Iterator[tuple[range, range]]:
     """Pairs of panels, ranges of blocks, that cover the upper half of the matrix."""
-    size = max(1, PANEL_BYTES // (BLOCK * problem.sample_bytes))
+    largest = max(stop - start for start, stop in problem.blocks)
+    size = panel_blocks(panel_bytes(problem.like.device), largest, problem.held_bytes)
     count = len(problem.blocks)
     ranges = [range(start, min(start + size, count)) for start in range(0, count, size)]
     for i, left in enumerate(ranges):
@@ -177,27 +184,36 @@ def tiles(problem: Problem, row: TileRow) -> Iterator[tuple[int, torch.Tensor]]:
         yield other, linear_tile(row.left, [run[:, a:b] for run in row.panel], out)
 
 
-def _row_products(problem: Problem, row: TileRow) -> tuple[TileRow, Float, Float]:
-    """Inner products of a row of tiles: (tiles, kinds, y layers, x layers), (.., layers)."""
+def _row_products(problem: Problem, row: TileRow) -> torch.Tensor:
+    """Inner products of a row of tiles, (tiles, kinds times pairs of layers and layers) float64."""
+    y_count, x_count = len(problem.y), len(problem.x)
     leading = (len(row.others), problem.kinds)
-    wide = torch.float64
-    cross = problem.like.new_zeros((*leading, len(problem.y), len(problem.x)), dtype=wide)
-    own = problem.like.new_zeros((*leading, problem.layers), dtype=wide)
+    cells = y_count * x_count
+    values = problem.like.new_zeros((*leading, cells + problem.layers), dtype=torch.float64)
+    cross = values[..., :cells].view(*leading, y_count, x_count)
+    own = values[..., cells:]
     for number, (other, tile) in enumerate(tiles(problem, row)):
         for kind, part in problem.weighted(row.block, other, tile):
-            cross[number, kind], own[number, kind] = pair_products(sides(part, len(problem.y)))
-    return row, cross.cpu().numpy(), own.cpu().numpy()
+            if part.is_cuda:  # one product for all: a kernel costs more than what is not wanted
+                both = all_products(part)
+                cross[number, kind] = both[:y_count, y_count:]
+                own[number, kind] = both.diagonal()
+            else:
+                cross[number, kind], own[number, kind] = pair_products(sides(part, y_count))
+    return values.flatten(1)
 
 
-def _add(problem: Problem, row: TileRow, within: Float, against: Float, values: Float) -> None:
-    """Add a row of tiles to the sums of the groups that its blocks belong to."""
+def _row_weights(problem: Problem, row: TileRow) -> Float:
+    """(2 groups, tiles) how often each tile counts within each group, and against all, float64."""
     group = problem.group_of[row.block]
-    others = np.array([problem.group_of[other] for other in row.others])
-    mirrored = np.array([other != row.block for other in row.others])
-    against[group] += values.sum(axis=0)
-    np.add.at(against, others[mirrored], values[mirrored])
-    same = others == group
-    within[group] += np.tensordot(np.where(mirrored, 2.0, 1.0)[same], values[same], axes=1)
+    weights = np.zeros((2, problem.groups, len(row.others)))
+    weights[1, group] = 1
+    for number, other in enumerate(row.others):
+        mirrored = other != row.block
+        weights[1, problem.group_of[other], number] += mirrored
+        if problem.group_of[other] == group:
+            weights[0, group, number] = 1 + mirrored
+    return weights.reshape(2 * problem.groups, -1)
 
 
 @dataclass(frozen=True)
@@ -224,26 +240,30 @@ def feature_products(
     problem: Problem, share: Share, on_progress: Progress | None = None
 ) -> GroupProducts:
     """All inner products, a jackknife group at a time."""
-    y_count, widths = len(problem.y), problem.y.widths + problem.x.widths
-    pairs = [
-        (number, other)
-        for number in range(problem.layers)
-        for other in (number, *(range(y_count, problem.layers) if number < y_count else ()))
-    ]
+    widths = problem.y.widths + problem.x.widths
+    pairs = _pairs(problem)
 
-    def work(mine: list[int]) -> Iterator[tuple[Float, Float]]:
-        held, layer = None, None
+    def work(mine: list[int]) -> Iterable[Float]:
+        left: dict[int, _Layer] = {}
+        right: dict[int, _Layer] = {}
+        sums = []
         for done, (number, other) in enumerate((pairs[pair] for pair in mine), start=1):
-            if layer is None or number != held:
-                held, layer = number, _layer(problem, number, hold=True)
-            partner = layer if other == number else _layer(problem, other, hold=False)
-            yield _pair(problem, layer, partner)
+            left = {one: layer for one, layer in left.items() if number in _beside(problem, one)}
+            if number not in left:
+                left[number] = _layer(problem, number, hold=True)
+            if other != number and other not in right:
+                hold = len(_beside(problem, number)) > 1
+                right = {other: _layer(problem, other, hold=hold)}
+            sums.append(
+                _pair(problem, left[number], left[number] if other == number else right[other])
+            )
             if on_progress is not None:
                 on_progress(done, len(mine))
+        return torch.stack(sums).cpu().numpy()  # from a GPU in one copy
 
     costs = [float(widths[number] * widths[other]) for number, other in pairs]
     found = share.ordered_gather(costs, split_consecutive, work)
-    result = GroupProducts.zeros(problem)
+    result, y_count = GroupProducts.zeros(problem), len(problem.y)
     for (number, other), (within, against) in zip(pairs, found, strict=True):
         if other == number:
             result.own_within[:, 0, number], result.own_against[:, 0, number] = within, against
@@ -255,6 +275,28 @@ def feature_products(
     return result
 
 
+def _beside(problem: Problem, number: int) -> range:
+    """The layers that are held together with this one while their pairs are made."""
+    y_count, like = len(problem.y), problem.like
+    if number >= y_count:
+        return range(number, number + 1)
+    layer = problem.n * max(problem.y.widths) * like.element_size()
+    count = held_layers(layer_bytes(like.device), layer)
+    first = number // count * count
+    return range(first, min(first + count, y_count))
+
+
+def _pairs(problem: Problem) -> list[tuple[int, int]]:
+    """All pairs of layers, and each with itself, so that layers held together are neighbours."""
+    y_count, layers, pairs, first = len(problem.y), problem.layers, [], 0
+    while first < y_count:
+        held = _beside(problem, first)
+        pairs += [(number, number) for number in held]
+        pairs += [(number, other) for other in range(y_count, layers) for number in held]
+        first = held.stop
+    return pairs + [(number, number) for number in range(y_count, layers)]
+
+
 def _layer(problem: Problem, number: int, hold: bool) -> _Layer:
     """One layer, y's first; kept in memory if that is asked for and it is small enough."""
     y_count = len(problem.y)
@@ -264,23 +306,26 @@ def _layer(problem: Problem, number: int, hold: bool) -> _Layer:
     def read(start: int, stop: int) -> torch.Tensor:
         return centred_layer(side, index, start, stop, like, mean)
 
-    if not hold or side.n_samples * width * like.element_size() > LAYER_BYTES:
+    if not hold or side.n_samples * width * like.element_size() > layer_bytes(like.device):
         return _Layer(width, read)
     whole = like.new_empty((side.n_samples, width))
     for start, stop in problem.group_ranges:
-        whole[start:stop] = read(start, stop)
+        for low in range(start, stop, _HELD_STEP):
+            high = min(low + _HELD_STEP, stop)
+            whole[low:high] = read(low, high)
     return _Layer(width, lambda start, stop: whole[start:stop])
 
 
-def _pair(problem: Problem, left: _Layer, right: _Layer) -> tuple[Float, Float]:
-    """(groups,) products within each group, and of each group with all."""
-    step = PRODUCT_BYTES // (problem.groups * left.width * problem.like.element_size())
-    products = np.zeros((problem.groups, problem.groups))
-    for first in range(0, right.width, max(step, 1)):
-        columns = slice(first, first + max(step, 1))
-        parts = torch.stack(_group_products(problem, left, right, columns))
-        products += all_products(parts).cpu().numpy()
-    return np.diagonal(products), products.sum(axis=1)
+def _pair(problem: Problem, left: _Layer, right: _Layer) -> torch.Tensor:
+    """(2, groups) products within each group, and of each group with all; float64."""
+    like = problem.like
+    column = problem.groups * left.width * like.element_size()
+    step = max(1, int(product_bytes(like.device) // column))
+    products = like.new_zeros((problem.groups, problem.groups), dtype=torch.float64)
+    for first in range(0, right.width, step):
+        parts = torch.stack(_group_products(problem, left, right, slice(first, first + step)))
+        products += all_products(parts)
+    return torch.stack([products.diagonal(), products.sum(1)])
 
 
 def _group_products(
@@ -316,13 +361,17 @@ def _remove_diagonals(problem: Problem, result: GroupProducts) -> None:
         features = problem.read(*problem.blocks[block])
         return torch.cat([torch.linalg.vector_norm(run, dim=2) for run in features]) ** 2
 
+    like, layers = problem.like, problem.layers
+    pairs = like.new_zeros((problem.groups, y_count, layers - y_count), dtype=torch.float64)
+    own = like.new_zeros((problem.groups, layers), dtype=torch.float64)
     for block, norms in enumerate(problem.each_block(squared_norms)):
         norms = norms.double()
         group = problem.group_of[block]
-        pairs = (norms[:y_count] @ norms[y_count:].T).cpu().numpy()
-        own = norms.square().sum(1).cpu().numpy()
-        for total in (result.within, result.against):
-            total[group, 0] -= pairs
-        for total in (result.own_within, result.own_against):
-            total[group, 0] -= own
-        result.removed += own
+        pairs[group] += norms[:y_count] @ norms[y_count:].T
+        own[group] += norms.square().sum(1)
+    diagonals, own_diagonals = pairs.cpu().numpy(), own.cpu().numpy()
+    for total in (result.within, result.against):
+        total[:, 0] -= diagonals
+    for total in (result.own_within, result.own_against):
+        total[:, 0] -= own_diagonals
+    result.removed += own_diagonals.sum(0)

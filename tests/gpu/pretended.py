@@ -52,10 +52,14 @@ _NO_DRIVER = (
 
 def place_of(what: str) -> str:
     """What happens, and where in our code or transformers'."""
-    frames = [frame for frame in traceback.extract_stack() if "tests/gpu" not in frame.filename]
-    own = [f for f in frames if "/engramcka/" in f.filename or "/transformers/" in f.filename]
-    last = own[-1] if own else frames[-1]
-    return f"{what} at {'/'.join(last.filename.split('/')[-2:])}:{last.lineno}"
+    frames = [
+        (frame.f_code.co_filename, line)
+        for frame, line in traceback.walk_stack(None)  # the innermost first
+        if "tests/gpu" not in frame.f_code.co_filename
+    ]
+    own = [f for f in frames if "/engramcka/" in f[0] or "/transformers/" in f[0]]
+    file, line = (own or frames)[0]
+    return f"{what} at {'/'.join(file.split('/')[-2:])}:{line}"
 
 
 class PretendedGpu:

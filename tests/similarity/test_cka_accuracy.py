@@ -8,7 +8,7 @@ from hidden_states import KINDS, Blocks, as_is, drawn, huge_samples, layers, mas
 
 from engramcka import cka_map
 from engramcka.similarity import layers as layers_module
-from engramcka.similarity import routes
+from engramcka.similarity import reading, routes
 
 TOLERANCE = 1e-6
 
@@ -161,9 +161,9 @@ def test_layers_in_several_panels_and_columns(rng, monkeypatch):
         take(monkeypatch, route)
         whole = cka_map(y, x, estimator="debiased")
         with monkeypatch.context() as small:
-            small.setattr(routes, "PANEL_BYTES", 300_000)
-            small.setattr(routes, "PRODUCT_BYTES", 300_000)
-            small.setattr(routes, "LAYER_BYTES", 0)
+            small.setattr(reading, "PANEL_BYTES", 300_000)
+            small.setattr(reading, "PRODUCT_BYTES", 300_000)
+            small.setattr(reading, "LAYER_BYTES", 0)
             parts = cka_map(y, x, estimator="debiased")
         np.testing.assert_allclose(parts.similarity, whole.similarity, rtol=0, atol=1e-7)
         np.testing.assert_allclose(parts.jackknife, whole.jackknife, rtol=0, atol=1e-7)

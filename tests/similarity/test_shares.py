@@ -7,7 +7,7 @@ from hidden_states import layers
 
 from engramcka import cka_map
 from engramcka.errors import ComparisonError
-from engramcka.similarity import hsic, routes
+from engramcka.similarity import hsic, reading, routes
 from engramcka.similarity.exact import make_problem
 from engramcka.similarity.layers import Layers
 from engramcka.similarity.minibatch import batch_portions
@@ -182,7 +182,7 @@ def test_rows_of_tiles_are_shared_evenly(ranks, n):
 
 @pytest.mark.parametrize("ranks", RANKS)
 def test_panels_whose_rows_are_not_ours_are_not_read(monkeypatch, ranks):
-    monkeypatch.setattr(routes, "PANEL_BYTES", 1)  # a panel is a block
+    monkeypatch.setattr(reading, "PANEL_BYTES", 1)  # a panel is a block
     y, x = models()
     problem = make_problem(
         *(Layers.from_arrays(side, "y") for side in (y, x)),
