@@ -213,7 +213,7 @@ def make_problem(
         blocks = [(start, min(start + size, n)) for start in range(0, n, size)]
         count = min(max_groups, len(blocks))
         group_of = [block * count // len(blocks) for block in range(len(blocks))]
-        if not shuffles:
+        if like.is_cuda and not shuffles:  # neighbours of one group together
             groups = np.repeat(group_of, [stop - start for start, stop in blocks])
     if groups is not None:
         blocks, group_of = grouped_blocks(groups, block_size(like.device))
