@@ -175,7 +175,11 @@ def sweep_caption(sweep: LossSweep) -> str:
         spread = f"{several} one standard deviation."
     else:
         spread = "One seed: the spread between seeds is unknown."
-    return f"Validation loss ({one_line(sweep.unit)}) against the insertion layer. {spread}"
+    text = f"Validation loss ({one_line(sweep.unit)}) against the insertion layer. {spread}"
+    lost = [f"{one_line(name)}{sweep.lost(name)}" for name in sweep.variant_differences]
+    if not lost:
+        return text
+    return f"{text} Crosses, less {one_line(sweep.whole)}: {', '.join(lost)}."
 
 
 def sweep_table(sweeps: Sequence[LossSweep], digits: int | None) -> Table:
@@ -199,7 +203,23 @@ def sweep_table(sweeps: Sequence[LossSweep], digits: int | None) -> Table:
     for name, loss in [*sweep.reference.items(), *sweep.variants.items()]:
         rows.append([escaped(name), number(loss, digits), *(["--"] if several else []), *none])
     head = ["Insertion layer", f"Loss ({escaped(sweep.unit)})", *(["s.d."] if several else [])]
-    return head + (["Above the baseline [95\\,\\%]"] if known else []), rows
+    head += ["Above the baseline [95\\,\\%]"] if known else []
+    if sweep.variant_differences:
+        head.append(f"Above {escaped(sweep.whole)} [95\\,\\%]")
+        first = len(rows) - len(sweep.variants)
+        rows = [
+            [*row, _lost(sweep, list(sweep.variants)[i - first], digits) if i >= first else "--"]
+            for i, row in enumerate(rows)
+        ]
+    return head, rows
+
+
+def _lost(sweep: LossSweep, name: str, digits: int) -> str:
+    """An ablation's difference from the whole model, for a table."""
+    if name not in sweep.variant_differences:
+        return "--"
+    difference, low, high = sweep.variant_differences[name]
+    return f"{number(difference, digits)} {interval(low, high, digits)}"
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from engramcka.results.losses import BaselineSweep
 from engramcka.results.statistics import Float
 
 _LINES = {"variant": "variants", "reference": "reference"}  # dimension -> field
+_FROM_WHOLE = ("from_whole", "from_whole_low", "from_whole_high")  # columns of an ablation
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +26,8 @@ class LossSweep(BaselineSweep):
     """
 
     beside: ClassVar[tuple[str, ...]] = (
-        "baseline", "variants", "variant_losses", "reference", "reference_losses",
+        "baseline", "variants", "variant_losses", "variant_differences", "reference",
+        "reference_losses",
     )  # fmt: skip
 
     layers: tuple[int, ...] = field(metadata=along("layer", name="layer"))
@@ -39,6 +41,10 @@ class LossSweep(BaselineSweep):
     reference: Mapping[str, float] = field(default_factory=dict)  # further lines: name -> loss
     variants: Mapping[str, float] = field(default_factory=dict)  # ablations: name -> loss
     variant_losses: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  # by seed
+    variant_differences: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    """Of ablations: mean of their loss less that of `whole`, seed by seed, and the ends of its 95 %
+    interval over documents and seeds; above 0 where what the ablation lacks is of use."""
+    whole: str = ""  # the model that ablations are made of, as a point of this sweep is called
     reference_losses: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  # by seed
     difference_low: Float | None = field(default=None, metadata=along("layer"))
     """(layers,) ends of the 95 % interval of `difference`, over documents and seeds."""
@@ -58,6 +64,12 @@ class LossSweep(BaselineSweep):
         self._set(baseline=np.atleast_1d(np.asarray(self.baseline, np.float64)))
         for means, losses in (("variants", "variant_losses"), ("reference", "reference_losses")):
             self._check_lines(getattr(self, means), getattr(self, losses))
+        for name, found in self.variant_differences.items():
+            if name not in self.variants or len(found) != len(_FROM_WHOLE):
+                raise ComparisonError(
+                    f"{name!r} has {len(found)} numbers of a difference; an ablation that is there "
+                    "has the difference, and the low and the high end of its interval"
+                )
 
     def _check_lines(
         self, means: Mapping[str, float], losses: Mapping[str, tuple[float, ...]]
@@ -94,15 +106,23 @@ class LossSweep(BaselineSweep):
         """
         ends = {"difference_low": self.difference_low, "difference_high": self.difference_high}
         there = {name: values for name, values in ends.items() if values is not None}
+        more = dict.fromkeys(_FROM_WHOLE) if self.variant_differences else {}
         for index, (layer, losses) in enumerate(zip(self.layers, self.loss, strict=True)):
             interval = {name: float(values[index]) for name, values in there.items()}
             for seed, loss in zip(self.seeds, losses, strict=True):
-                yield {**_row("layer", self.label, loss), "layer": layer, "seed": seed, **interval}
+                yield {
+                    **_row("layer", self.label, loss),
+                    "layer": layer,
+                    "seed": seed,
+                    **interval,
+                    **more,
+                }
         for of_seed, without in self._by_seed():
             yield {**_row("baseline", self.baseline_label, without), "seed": of_seed}
         for kind, lines in (("reference", self.reference), ("variant", self.variants)):
             for name, loss in lines.items():
-                yield _row(kind, name, loss)
+                found = self.variant_differences.get(name, ()) if kind == "variant" else ()
+                yield {**_row(kind, name, loss), **dict(zip(_FROM_WHOLE, found, strict=False))}
 
     def summary(self) -> str:
         """The baseline, the best layer, references, ablations and what is missing."""
@@ -114,8 +134,13 @@ class LossSweep(BaselineSweep):
             found = f"{self.mean[point]:.3f}{self.spread(self.loss[point])}{self._gain(point)}"
             parts.append(f"best at layer {self.layers[point]}: {found}")
         parts += [f"{name} {loss:.3f}" for name, loss in self.reference.items()]
-        there = [f"{name} {loss:.3f}" for name, loss in self.variants.items() if np.isfinite(loss)]
-        ablations = f"; {', '.join(there)}" if there else ""
+        there = [
+            f"{name} {loss:.3f}{self.lost(name)}"
+            for name, loss in self.variants.items()
+            if np.isfinite(loss)
+        ]
+        against = f"in brackets less {self.whole}: " if self.variant_differences else ""
+        ablations = f"; {against}{', '.join(there)}" if there else ""
         return self._sentence(parts) + ablations + self._missing()
 
     def size(self) -> str:
@@ -129,6 +154,13 @@ class LossSweep(BaselineSweep):
             return ""
         ends = f"95 % {low[point]:+.3f} to {high[point]:+.3f}"
         return f", {self.difference[point]:+.3f} ({ends})"
+
+    def lost(self, name: str) -> str:
+        """An ablation's difference from the whole model with its interval; "" where unknown."""
+        if name not in self.variant_differences:
+            return ""
+        difference, low, high = self.variant_differences[name]
+        return f" ({difference:+.3f}, 95 % {low:+.3f} to {high:+.3f})"
 
     def _pack_more(self) -> Pack:
         """Means of the variants as an array, of the references as JSON; losses by seed if known."""
@@ -144,6 +176,10 @@ class LossSweep(BaselineSweep):
                 unknown = (float("nan"),) * len(self.seeds)
                 rows = [losses.get(name, unknown) for name in getattr(self, means)]
                 arrays[f"{line}_losses"] = (np.array(rows, dtype=np.float64), (line, "seed"))
+        if self.variant_differences:
+            unknown = (float("nan"),) * len(_FROM_WHOLE)
+            rows = [self.variant_differences.get(name, unknown) for name in self.variants]
+            arrays["variant_differences"] = (np.array(rows, dtype=np.float64), ("variant", "end"))
         return arrays, {"variants": list(self.variants), "reference": dict(self.reference)}
 
     @classmethod
@@ -160,6 +196,10 @@ class LossSweep(BaselineSweep):
             if f"{line}_losses" in arrays:
                 rows = [tuple(row) for row in arrays[f"{line}_losses"].tolist()]
                 found[f"{line}_losses"] = dict(zip(found[means], rows, strict=True))
+        if "variant_differences" in arrays:
+            rows = [tuple(row) for row in arrays["variant_differences"].tolist()]
+            named = zip(found["variants"], rows, strict=True)
+            found["variant_differences"] = {name: row for name, row in named if np.isfinite(row[0])}
         return found
 
 

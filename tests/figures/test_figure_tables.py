@@ -129,8 +129,16 @@ def test_a_sweep_as_xarray_has_seeds_ablations_and_references():
         reference={"{2, 6}": 1.75},
         difference_low=np.full(12, -0.15),
         difference_high=np.full(12, -0.12),
+        variant_differences={"without gating": (0.02, -0.01, 0.05)},
+        whole="layer 3",
     )
     data = to_xarray(sweep)
+    (row,) = [line for line in to_csv(sweep).splitlines() if line.startswith("variant")]
+    assert row.endswith("0.02,-0.01,0.05")
+    assert to_csv(sweep).splitlines()[0].endswith("from_whole,from_whole_low,from_whole_high")
+    (row,) = [line for line in to_latex(sweep).splitlines() if "without gating" in line]
+    assert row.split("&")[-1].strip().startswith("0.0200 [")
+    assert "less layer 3: without gating (+0.020, 95 % -0.010 to +0.050)" in sweep_caption(sweep)
     assert float(data.loss.sel(layer=3, seed=1)) == sweep.loss[2, 1]
     assert float(data.baseline.sel(seed=1)) == 1.91
     assert float(data.variant_loss.sel(variant="without gating")) == 1.77

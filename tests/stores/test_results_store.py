@@ -104,6 +104,8 @@ def test_a_sweep_comes_back_whole(results: Path) -> None:
         label="Engram",
         reference={"layers 2 and 6": 0.8},
         variants={"without gating": 1.5, "4-grams": 0.9},
+        variant_differences={"4-grams": (0.1, -0.05, 0.25)},
+        whole="layer 2",
         difference_low=np.array([-1.1, -1.2, np.nan]),
         difference_high=np.array([-0.9, -1.0, np.nan]),
         provenance={"x": [1]},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,12 @@ from engramcka.config import load_config
 from engramcka.figures.subjects import findings
 from engramcka.pipeline import Outcome, run_config
 from engramcka.progress import Reporter
+from engramcka.results import LossSweep
+from engramcka.results.statistics import student_quantile
 
 TABLES = """
 seeds = [0, 1]
-references = ["moe"]
+references = ["moe", "engram"]
 ablations = ["gating"]
 
 [[allocation]]
@@ -61,7 +64,7 @@ def test_the_other_points_and_pieces_are_made(
     start = "sweep insertion-layer: layer 1, seed 1: out of memory (DefaultCPUAllocator"
     assert line.startswith(start)
     assert "\n" not in line
-    assert len(trained) == 8
+    assert len(trained) == 9
     sweep = open_run(tmp_path / "run").sweep["insertion-layer"]
     assert np.isnan(sweep.loss).tolist() == [[False, True]]
     assert sweep.mean[0] == sweep.loss[0, 0]
@@ -94,6 +97,7 @@ def check_against_records(run: Path) -> None:
     sweep = stored.sweep["insertion-layer"]
     assert sweep.variant_losses == {"without gating": (by_seed[0], by_seed[1])}
     assert sweep.variants == {"without gating": pytest.approx((by_seed[0] + by_seed[1]) / 2)}
+    check_differences(sweep, records.values(), without)
     facts = sweep.provenance["trainings"].values()
     assert {fact["tokens"] for fact in facts} == {3 * 2 * 16}
     assert all(len(fact["training_loss"]) == 3 for fact in facts)
@@ -104,7 +108,12 @@ def check_against_records(run: Path) -> None:
     assert shares.rho.tolist() == [1.0, pytest.approx(0.5, abs=0.05)]
     assert shares.parameters[1] == pytest.approx(shares.parameters[0], rel=2e-3)
     said = {finding.name: finding.text for finding in findings(run)}
-    assert "without gating" in said["sweep/insertion-layer"]
+    difference, low, high = sweep.variant_differences["without gating"]
+    lost = f"({difference:+.3f}, 95 % {low:+.3f} to {high:+.3f})"
+    said_of_it = (
+        f"in brackets less Engram [red]: without gating {sweep.variants['without gating']:.3f}"
+    )
+    assert f"{said_of_it} {lost}" in said["sweep/insertion-layer"]
     assert "layer 1, seed 1 is missing" in said["sweep/insertion-layer"]
     assert "experts alone" in said["allocation/shares"]
 
@@ -125,3 +134,41 @@ def test_a_loss_that_is_no_number_everywhere_is_a_line_a_training(tmp_path: Path
     assert "Traceback" not in result.stderr
     assert "failed: 3, not made for lack of those: " in result.stdout
     assert np.isnan(open_run(tmp_path / "run").sweep["insertion-layer"].loss).all()
+
+
+def check_differences(
+    sweep: LossSweep, records: Iterable[dict[str, Any]], without: list[dict[str, Any]]
+) -> None:
+    """An ablation less the model it is made of, and the interval a second way.
+
+    Over documents one at a time left out of the mean over seeds, and over seeds; errors added.
+    """
+    whole = [
+        record
+        for record in records
+        if (record["inputs"]["engram"] or {}).get("layers") == [2]
+        and record not in without
+        and "experts" not in record["inputs"]
+    ]
+    assert len(whole) == len(without) == 2
+    apart = []
+    for one, other in zip(*(sorted(r, key=seed_of) for r in (without, whole)), strict=True):
+        assert one["sequence_documents"] == other["sequence_documents"]
+        apart.append(np.subtract(one["sequence_losses"], other["sequence_losses"]))
+    documents = np.array(whole[0]["sequence_documents"])
+    each = np.mean(apart, axis=0)
+    left = np.array([each[documents != one].mean() for one in np.unique(documents)])
+    count = len(left)
+    of_text = (count - 1) / count * ((left - left.mean()) ** 2).sum()
+    of_seeds = np.var(np.mean(apart, axis=1), ddof=1) / 2
+    freedom = (of_text + of_seeds) ** 2 / (of_text**2 / (count - 1) + of_seeds**2)
+    difference, low, high = sweep.variant_differences["without gating"]
+    assert sweep.whole == "Engram [red]"
+    assert difference == pytest.approx(each.mean(), abs=1e-9)
+    assert (low + high) / 2 == pytest.approx(difference, abs=1e-9)
+    quantile = (high - low) / 2 / np.sqrt(of_text + of_seeds)
+    assert quantile == pytest.approx(student_quantile(int(freedom)), rel=1e-6)
+
+
+def seed_of(record: dict[str, Any]) -> int:
+    return int(record["inputs"]["seed"])

@@ -67,7 +67,7 @@ class SweepPlot:
         lines: list[Detail] = [(clean(sweep.label), None)]
         if x in self._ablations:
             name, loss = self._ablations[x]
-            lines += [(clean(name), None), *self._ablation(loss), ("", None)]
+            lines += [(clean(name), None), *self._ablation(name, loss), ("", None)]
             lines += _seed_lines(sweep.seeds, sweep.variant_losses.get(name, ()))
         else:
             index = self._at(x)
@@ -96,8 +96,13 @@ class SweepPlot:
             lines.append(("best", f"layer {sweep.best[0]}"))
         return lines
 
-    def _ablation(self, loss: float) -> list[Detail]:
-        return [("loss", f"{loss:.4f}"), *self._to_baseline(loss - self.sweep.baseline_mean)]
+    def _ablation(self, name: str, loss: float) -> list[Detail]:
+        lines = [("loss", f"{loss:.4f}"), *self._to_baseline(loss - self.sweep.baseline_mean)]
+        if name in self.sweep.variant_differences:
+            difference, *ends = self.sweep.variant_differences[name]
+            lines += [("whole", clean(self.sweep.whole)), ("to whole", signed(difference))]
+            lines.append(("95 %", " to ".join(signed(end, 3) for end in ends)))
+        return lines
 
     def _to_baseline(self, difference: float) -> list[Detail]:
         return [("to base", signed(difference))] if isfinite(difference) else []
@@ -106,7 +111,7 @@ class SweepPlot:
         """One point or ablation; the layer of the lowest loss is left to `details`."""
         if x in self._ablations:
             name, loss = self._ablations[x]
-            _, *rest = self._ablation(loss)
+            _, *rest = self._ablation(name, loss)
             return [f"{clean(name)} {loss:.4f}", *(f"{label} {value}" for label, value in rest)]
         pairs = self._point(self._at(x))
         return [f"{label} {value}" for label, value in pairs if label != "best"]

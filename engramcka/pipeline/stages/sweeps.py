@@ -45,6 +45,14 @@ class SweepPoints:
     baseline: list[TrainingSpec]  # empty if it is not asked for
     variants: dict[str, list[TrainingSpec]]  # ablations by their names in a figure
     references: dict[str, list[TrainingSpec]]  # other models by their labels
+    whole: list[TrainingSpec]  # of the model itself, which is a point where it is among those above
+
+    @property
+    def whole_point(self) -> str | None:
+        """The point that the model itself is; None where no point trains it as it is."""
+        of_model = [training.name for training in self.whole]
+        points = self.named().items()
+        return next((n for n, one in points if [t.name for t in one] == of_model), None)
 
     def named(self) -> dict[str, list[TrainingSpec]]:
         """All of them by their names in messages, in the order they are trained."""
@@ -90,6 +98,7 @@ def _sweep_points(spec: RunSpec, sweep: SweepTable) -> SweepPoints:
             for name in sweep.ablations
         },
         references,
+        trainings(backbone, engram),
     )
 
 
@@ -116,6 +125,7 @@ def _collect_sweep(
     import numpy as np
 
     from engramcka.results import LossSweep
+    from engramcka.results.statistics import mean_finite
 
     found = losses.by_point
     references = {
@@ -130,6 +140,13 @@ def _collect_sweep(
             ends = dict(
                 zip(("difference_low", "difference_high"), np.array(intervals).T, strict=True)
             )
+    whole = points.whole_point or ""
+    differences = {}
+    for name in points.variants if whole else ():
+        low, high = losses.interval(name, whole)
+        if np.isfinite(low):
+            less = np.subtract(found[name], found[whole])
+            differences[name] = (float(mean_finite(less)), low, high)
     return LossSweep(
         layers=tuple(points.layers),
         loss=np.array([found[f"layer {layer}"] for layer in points.layers]),
@@ -140,6 +157,8 @@ def _collect_sweep(
         reference_losses=references,
         variants={name: losses.mean(name) for name in points.variants},
         variant_losses={name: found[name] for name in points.variants},
+        variant_differences=differences,
+        whole=whole.removeprefix("reference ") if differences else "",
         **ends,
         warnings=losses.warnings,
         provenance=losses.provenance,
