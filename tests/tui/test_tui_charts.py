@@ -177,7 +177,7 @@ def test_robustness_says_at_a_layer_what_every_way_says():
     assert np.isnan(nearest[4].y).all()  # Procrustes determines no layer
     assert nearest[2].y[2] == found.depth[2, 2] == pytest.approx(5, abs=0.02)
     lines = shown.details(0, 3.0)
-    assert lines[:3] == [("layer", "3"), ("deeper", "4 ways"), ("nothing", "1 way")]
+    assert lines[:3] == [("layer", "3"), ("ways", "4 deeper"), ("", "1 nothing")]
     of_way = lines.index(("▲ CKA, z-scored", None))
     assert lines[of_way + 1] == ("nearest", "5")
     assert ("nearest", "not determined") in lines[lines.index(("○ Procrustes", None)) :]

@@ -8,7 +8,6 @@ import numpy as np
 
 from engramcka.plain_text import clean
 from engramcka.results import Float, Robustness
-from engramcka.results.base import count
 from engramcka.results.robustness import layer_text, shift_text, tenths
 from engramcka.tui.charts import Detail
 from engramcka.tui.widgets.chart_drawing import Chart, Curve, mark_of
@@ -64,7 +63,8 @@ class RobustnessPlot:
         """Every way with what it says of a layer, and its shift."""
         found, at = self.found, self._at(x)
         lines: list[Detail] = [("layer", str(found.x_layers[at]))]
-        lines += [(said, count(number, "way")) for said, number in found.counts()]
+        for place, (said, number) in enumerate(found.counts()):
+            lines.append(("" if place else "ways", f"{number} {said}"))
         for way, name in enumerate(found.ways):
             lines += [("", None), (f"{mark_of(way)} {clean(name)}", None)]
             determined = found.determined[way, at] > 0
