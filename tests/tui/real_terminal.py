@@ -163,7 +163,8 @@ def terminal(
     """`engramcka browse PATH` in a terminal of so many columns and lines."""
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", size[1], size[0], 0, 0))
-    known = {**os.environ, "TERM": "xterm-256color", "LANG": "C.UTF-8", **environ}
+    own = {key: value for key, value in os.environ.items() if key not in ("COLUMNS", "LINES")}
+    known = {**own, "TERM": "xterm-256color", "LANG": "C.UTF-8", **environ}
     program = subprocess.Popen(
         [*BROWSE, str(path)],
         stdin=slave, stdout=slave, stderr=slave, env=known, start_new_session=True,

@@ -161,10 +161,10 @@ def test_what_a_burst_of_keys_leads_to_is_drawn_once(run):
 
 
 def test_of_results_that_are_passed_in_a_burst_only_the_last_is_shown(full):
-    """`n` five times at once."""
+    """`n` six times at once."""
     with terminal(full) as shown:
         shown.read_all()
-        shown.type(b"nnnnn")
+        shown.type(b"nnnnnn")
         burst = shown.read_all()
         assert "inside an entity" in shown.screen.text
         assert b"Alexander" not in burst
