@@ -40,7 +40,7 @@ THEMES = (
     ),
     Theme(
         "light", primary="#1f5fbf", secondary="#7a3fb0", accent="#005f87", warning="#8a5a00",
-        error="#b00020", success="#2f6f1f", foreground="#20222a", background="#fafaf7",
+        error="#b00020", success="#2f6f1f", foreground="#0a0a10", background="#fafaf7",
         surface="#fafaf7", panel="#e9e9e2", dark=False,
     ),
     Theme(

@@ -226,19 +226,30 @@ def read_tail(log: Path, limit: int) -> list[dict[str, Any]]:
 
 def series_of(entry: Entry) -> tuple[str, int] | None:
     """(series, training step) of a map, from its metadata; None where it is in no series."""
+    return _belongs(entry)[0]
+
+
+def way_of(entry: Entry) -> str:
+    """Name of the robustness result that a map is a way of, from its metadata; "" for none."""
+    return _belongs(entry)[1]
+
+
+def _belongs(entry: Entry) -> tuple[tuple[str, int] | None, str]:
     try:
-        return _series(str(entry.path), os.stat(entry.path / nodes.ZARR_JSON).st_mtime_ns)
+        changed = os.stat(entry.path / nodes.ZARR_JSON).st_mtime_ns
     except OSError:
-        return None
+        return None, ""
+    return _read_belongs(str(entry.path), changed)
 
 
 @lru_cache(maxsize=4096)
-def _series(path: str, changed: int) -> tuple[str, int] | None:
+def _read_belongs(path: str, changed: int) -> tuple[tuple[str, int] | None, str]:
     try:
         found = nodes.read_group(Path(path), Path(path))
     except StoreError:
-        return None
-    return layout.series_of(found)
+        return None, ""
+    way = found.get("way_of")
+    return layout.series_of(found), way if isinstance(way, str) else ""
 
 
 def members(entry: Entry) -> list[Entry]:

@@ -6,6 +6,7 @@ never as markup.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -13,6 +14,8 @@ from typing import Literal
 from rich.cells import cell_len, set_cell_size
 
 Colours = Literal["true", "256", "16", "none"]
+
+_NUMBER_AT_END = re.compile(r"(?<=\s)[+\-\N{MINUS SIGN}]?\d[\d.,/:%]*$")
 
 _TERMS: dict[str, Colours] = {"kitty": "256", "256color": "256"}
 
@@ -73,10 +76,26 @@ def shorten(text: str, width: int, ellipsis: str = "…") -> str:
 
 
 def cut(text: str, width: int, ellipsis: str = "…") -> str:
-    """The text in at most ``width`` terminal cells, its end left out where it is longer."""
+    """The text in at most ``width`` terminal cells, its end left out where it is longer.
+
+    So is a number that would lose digits: it would be read as another.
+    """
     if cell_len(text) <= width:
         return text
-    return set_cell_size(text, max(0, width - cell_len(ellipsis))) + ellipsis
+    shown = set_cell_size(text, max(0, width - cell_len(ellipsis)))
+    whole = _NUMBER_AT_END.sub("", shown)
+    if whole and text.startswith(shown) and not text[len(shown)].isspace():
+        shown = whole
+    return shown + ellipsis
+
+
+def ending(text: str, width: int, ellipsis: str = "…") -> str:
+    """The text in at most ``width`` terminal cells, its beginning left out where it is longer."""
+    if cell_len(text) <= width:
+        return text
+    while text and cell_len(text) > width - cell_len(ellipsis):
+        text = text[1:]
+    return ellipsis + text
 
 
 def fitting(parts: Iterable[str], width: int) -> str:

@@ -10,8 +10,10 @@ from engramcka.plain_text import clean
 from engramcka.results import Float, Robustness
 from engramcka.results.robustness import layer_text, shift_text, tenths
 from engramcka.tui.charts import Detail
+from engramcka.tui.readout import NONE
 from engramcka.tui.widgets.chart_drawing import Chart, Curve, mark_of
 
+_DETAILED = 4  # ways that a panel has room for in detail
 _CURVES = ("alignment", "depth")
 _SHORT = {"alignment": "soft alignment", "depth": "nearest layer"}
 
@@ -65,6 +67,8 @@ class RobustnessPlot:
         lines: list[Detail] = [("layer", str(found.x_layers[at]))]
         for place, (said, number) in enumerate(found.counts()):
             lines.append(("" if place else "ways", f"{number} {said}"))
+        if len(found.ways) > _DETAILED:
+            lines += [("", None), *self._list(reading, at)]
         for way, name in enumerate(found.ways):
             lines += [("", None), (f"{mark_of(way)} {clean(name)}", None)]
             determined = found.determined[way, at] > 0
@@ -79,6 +83,14 @@ class RobustnessPlot:
             lines.append(("shift", shift_text(found.shift[way])))
             lines += _interval(found.shift_low[way], found.shift_high[way], shift_text)
         return lines
+
+    def _list(self, reading: int, at: int) -> list[Detail]:
+        """What each way says of a layer in a line: many ways in detail are longer than a panel."""
+        text = layer_text if self._curve(reading) == "depth" else tenths
+        column = self._values(reading)[:, at]
+        said = [text(value) if np.isfinite(value) else NONE for value in column]
+        pairs = enumerate(zip(self.found.ways, said, strict=True))
+        return [(f"{value:>4} {mark_of(way)} {clean(name)}", None) for way, (name, value) in pairs]
 
     def summary(self, reading: int, x: float) -> list[str]:
         """The layer, what the first way says of it, and the range over all."""

@@ -15,6 +15,7 @@ from textual.widgets.option_list import Option
 
 from engramcka.plain_text import clean
 from engramcka.tui.catalog import Entry
+from engramcka.tui.terminal import shorten
 from engramcka.tui.titles import border_text
 from engramcka.tui.widgets.key_bar import Prompt, Shortcut
 
@@ -60,9 +61,26 @@ class ChooseScreen(ModalScreen[Entry | None]):
         found = [e for e in self._entries if all(word in entry_label(e).lower() for word in words)]
         self.shown = found[:SHOWN]
         choices = self.query_one(OptionList)
-        choices.clear_options()
-        choices.add_options([Option(Text(entry_label(entry))) for entry in self.shown])
+        self._write(choices)
         choices.highlighted = 0 if self.shown else None
+
+    def on_resize(self) -> None:
+        """Names are cut to the width of the list, which is known once it is laid out."""
+        self.call_after_refresh(self._rewrite)
+
+    def _rewrite(self) -> None:
+        choices = self.query_one(OptionList)
+        at = choices.highlighted
+        self._write(choices)
+        choices.highlighted = at
+
+    def _write(self, choices: OptionList) -> None:
+        room = choices.scrollable_content_region.width
+        labels = [entry_label(entry) for entry in self.shown]
+        if room > 0:
+            labels = [shorten(label, room) for label in labels]
+        choices.clear_options()
+        choices.add_options([Option(Text(label)) for label in labels])
 
     def action_move(self, step: int) -> None:
         """Move in the list while the field has the keys."""
@@ -220,9 +238,10 @@ class AboutScreen(ModalScreen[None]):
     def compose(self) -> ComposeResult:
         """The paragraphs in a box that scrolls."""
         text = Text(end="")
-        for heading, sentences in self._page:
+        for index, (heading, sentences) in enumerate(self._page):
+            text.append("\n\n" if index else "")
             text.append(f"{heading}\n", "bold")
-            text.append(f"{sentences}\n\n")
+            text.append(sentences)
         with VerticalScroll(id="about") as box:
             box.border_title = border_text(self._title)
             box.border_subtitle = "esc closes"

@@ -231,6 +231,7 @@ class LogView(VerticalScroll, can_focus=True):
 
     DEFAULT_CSS = """
     LogView #log-tasks { dock: top; height: auto; background: $background; text-wrap: nowrap; }
+    LogView #log-text { text-wrap: nowrap; }
     """
 
     BINDINGS = [
@@ -265,7 +266,7 @@ class LogView(VerticalScroll, can_focus=True):
         self._draw()
 
     def _draw(self) -> None:
-        width = max(20, self.size.width - 1)
+        width = max(20, self.scrollable_content_region.width)
         tasks = pinned(task_states(self.events), width, max(2, self.size.height // 2 - 1))
         bars = self.query_one("#log-tasks", Static)
         bars.display = bool(tasks)

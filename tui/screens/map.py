@@ -10,6 +10,7 @@ from textual.app import ComposeResult
 
 from engramcka import palettes
 from engramcka.plain_text import clean
+from engramcka.results.base import count
 from engramcka.tui import readout
 from engramcka.tui.screens.views import HeatmapsView, PanelView, usual_cell_style
 from engramcka.tui.terminal import Capabilities
@@ -254,5 +255,5 @@ def cell_line(
     if "null" in known:
         groups.append([(f"  null {known['null']}", "label")])
     if cka.warnings:
-        groups.append([(f"  {len(cka.warnings)} warnings", "warning")])
+        groups.append([(f"  {count(len(cka.warnings), 'warning')}", "warning")])
     return whole(groups, width)

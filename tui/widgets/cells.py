@@ -206,10 +206,20 @@ class Field:
     def _digit_style(self, level: int) -> Style:
         if not self.cell_style.coloured:
             return Style()
-        colours = key_colours(self.cell_style.palette, self.ground)
-        red, green, blue = colours[level].get_truecolor()
-        light = 0.299 * red + 0.587 * green + 0.114 * blue > 140
-        return Style(color="#000000" if light else "#ffffff", bgcolor=colours[level])
+        colour = key_colours(self.cell_style.palette, self.ground)[level]
+        return Style(color=ink_on(colour), bgcolor=colour)
+
+
+def ink_on(colour: Color) -> str:
+    """Black or white, whichever has the higher contrast (WCAG 2) on a colour."""
+    red, green, blue = (_linear(part / 255) for part in colour.get_truecolor())
+    luminance = 0.2126 * red + 0.7152 * green + 0.0722 * blue
+    return "#000000" if (luminance + 0.05) ** 2 > 1.05 * 0.05 else "#ffffff"
+
+
+def _linear(part: float) -> float:
+    """Light of an sRGB component from 0 to 1."""
+    return part / 12.92 if part <= 0.04045 else float(((part + 0.055) / 1.055) ** 2.4)
 
 
 def _rounds_to(height: float, row: int) -> bool:

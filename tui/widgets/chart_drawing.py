@@ -20,7 +20,9 @@ from engramcka.tui.widgets.canvas import CharacterGrid
 STYLES = 6
 """Colours and marks before they repeat: parts curve-0 .. and interval-0 .. of the lines drawn."""
 _MARKS = "●◆▲■○◇"
-_BELOW = 3  # lines under the plot: cursor's mark, numbers, caption
+_BELOW = 3  # lines under the plot: cursor's mark, numbers, a line of the caption
+_ROOMY = 16  # lines of a drawing that has room for a caption on two
+_LEGEND_ROWS = 3
 _LABEL_WIDTH = 28  # characters of a point's label at most
 
 
@@ -84,8 +86,8 @@ def _beyond(curve: Curve, start: float) -> Curve:
 
 
 def mark_of(style: int) -> str:
-    """The mark of a curve."""
-    return _MARKS[style % STYLES]
+    """The mark of a curve; where colours come again, they come with other marks."""
+    return _MARKS[(style + style // STYLES) % STYLES]
 
 
 @dataclass(frozen=True)
@@ -155,11 +157,20 @@ def chart_frame(chart: Chart, width: int, height: int) -> ChartFrame | None:
     gutter = max(len(value_text(v, low, high)) for v in (low, high)) + 2
     top = len(_legend_rows(chart, width - gutter))
     places = chart.places or [0.0]
-    if width - gutter < 10 or height - _BELOW - top < 4:
+    across = width - gutter - 1
+    down = height - _BELOW - top - len(_caption_rows(chart, across, height)) + 1
+    if width - gutter < 10 or down < 4:
         return None
-    return ChartFrame(
-        gutter, top, width - gutter - 1, height - _BELOW - top, places[0], places[-1], low, high
-    )
+    return ChartFrame(gutter, top, across, down, places[0], places[-1], low, high)
+
+
+def _caption_rows(chart: Chart, width: int, height: int) -> list[str]:
+    """The caption; what is after its first semicolon on a second line, where one is too short."""
+    text = clean(chart.caption)
+    first, apart, rest = text.partition("; ")
+    if cell_len(text) <= width or not apart or height < _ROOMY:
+        return [shorten(text, width)]
+    return [shorten(f"{first};", width), shorten(rest, width)]
 
 
 def draw_chart(
@@ -172,6 +183,8 @@ def draw_chart(
         grid.text(0, 0, "too small for the curves", "axis")
         return grid.lines()
     _axes(grid, chart, frame, cursor)
+    for y, row in enumerate(_caption_rows(chart, frame.width, height)):
+        grid.text(frame.left, frame.top + frame.height + 2 + y, row, "axis")
     for level in chart.levels:
         if frame.inside(level.value):
             dash = "─" if level.solid else "╌"
@@ -182,18 +195,19 @@ def draw_chart(
     for style, curve in styled:
         _line(grid, frame, curve, f"curve-{style % STYLES}")
     for style, curve in styled:
-        _marks(grid, frame, curve, style % STYLES, cursor)
+        _marks(grid, frame, curve, style, cursor)
     for level in chart.levels:
         _level_name(grid, frame, level)
     for style, curve in styled:
         _labels(grid, frame, curve, f"curve-{style % STYLES}")
-    for y, row in enumerate(_legend_rows(chart, width - frame.left)):
-        _legend(grid, frame.left, y, row)
+    for y, names in enumerate(_legend_rows(chart, width - frame.left)):
+        _legend(grid, frame.left, y, names)
     return grid.lines()
 
 
 def _legend_rows(chart: Chart, width: int) -> list[list[tuple[str, str]]]:
-    """(text, part) of the curves' names, wrapped into at most three lines; none for one curve."""
+    """(text, part) of the curves' names, wrapped into at most three lines, the last of which says
+    how many more there are; none for one curve."""
     named = [
         (index if curve.style is None else curve.style, curve.mark, clean(curve.name))
         for index, curve in enumerate(chart.curves)
@@ -210,7 +224,15 @@ def _legend_rows(chart: Chart, width: int) -> list[list[tuple[str, str]]]:
             used = 0
         rows[-1].append((text, f"curve-{style % STYLES}"))
         used += cell_len(text)
-    return rows[:3]
+    if len(rows) <= _LEGEND_ROWS:
+        return rows
+    rows = rows[:_LEGEND_ROWS]
+    while True:
+        more = f"and {len(named) - sum(map(len, rows))} more"
+        if not rows[-1] or sum(cell_len(text) for text, _ in rows[-1]) + len(more) <= width:
+            rows[-1].append((more, "axis"))
+            return rows
+        rows[-1].pop()
 
 
 def _level_part(level: Level) -> str:
@@ -245,10 +267,15 @@ def _labels(grid: CharacterGrid, frame: ChartFrame, curve: Curve, part: str) -> 
     for label, x, y in zip(curve.labels, curve.x, curve.y, strict=False):
         if not np.isfinite(y):
             continue
-        text = shorten(clean(label), min(_LABEL_WIDTH, frame.width // 2))
-        column, row, width = int(frame.x(x)), frame.row(y), cell_len(text)
-        for start in (column + 2, column - 1 - width):
-            if start > frame.left and grid.free(start - 1, row, width + 1):
+        column, row = int(frame.x(x)), frame.row(y)
+        whole = shorten(clean(label), min(_LABEL_WIDTH, frame.width - 1))
+        places = [
+            (text, start)
+            for text in dict.fromkeys((whole, shorten(whole, frame.width // 2)))
+            for start in (column + 2, column - 1 - cell_len(text))
+        ]
+        for text, start in places:
+            if start > frame.left and grid.free(start - 1, row, cell_len(text) + 1):
                 grid.text(start, row, text, part)
                 break
 
@@ -271,7 +298,6 @@ def _axes(grid: CharacterGrid, chart: Chart, frame: ChartFrame, cursor: float | 
         grid.text(int(frame.x(cursor)), below, "▲", "mark")
     for x, text in _x_numbers(chart, frame):
         grid.text(x, below + 1, text, "axis", under=True)
-    grid.text(frame.left, below + 2, shorten(clean(chart.caption), frame.width), "axis")
 
 
 def _x_numbers(chart: Chart, frame: ChartFrame) -> list[tuple[int, str]]:
@@ -344,6 +370,6 @@ def _marks(
     for x, y in zip(curve.x, curve.y, strict=True):
         under = cursor is not None and x == cursor
         if np.isfinite(y) and (roomy or under or (curve.marked and not curve.joined)):
-            part = "mark" if under else f"curve-{style}"
+            part = "mark" if under else f"curve-{style % STYLES}"
             mark = (curve.mark or mark_of(style)) if frame.inside(y) else _arrow(frame, y)
             grid.text(int(frame.x(x)), frame.row(y), mark, part)

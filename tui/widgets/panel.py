@@ -75,11 +75,13 @@ class DetailsPanel(TextLines):
     PARTS = ((0, LABEL_WIDTH),)
 
     def pair(self, label: str, value: str) -> Line:
-        """A label and its value."""
-        room = max(0, self.size.width - LABEL_WIDTH)
+        """A label and its value; a value too long for its column begins right after the label."""
+        width = self.size.width
+        column = max(min(LABEL_WIDTH, width - cell_len(value)), cell_len(label) + 1)
+        column = min(column, LABEL_WIDTH)
         return [
-            (fixed(label, LABEL_WIDTH), "label"),
-            (fixed(value, room), "value"),
+            (fixed(label, column), "label"),
+            (fixed(value, max(0, width - column)), "value"),
         ]
 
     def heading(self, text: str) -> Line:

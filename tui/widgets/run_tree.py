@@ -12,10 +12,10 @@ from textual.widgets.tree import TreeNode
 
 from engramcka.plain_text import clean
 from engramcka.results.kinds import MAPS
-from engramcka.tui.catalog import Entry, RunFacts, series_of
+from engramcka.tui.catalog import Entry, RunFacts, series_of, way_of
 from engramcka.tui.filters import matching
 from engramcka.tui.messages import EntryChosen
-from engramcka.tui.terminal import shorten
+from engramcka.tui.terminal import ending, shorten
 from engramcka.tui.widgets.key_bar import Shortcut
 
 FOUND_LIMIT = 300  # entries shown at once while a filter is on
@@ -49,6 +49,7 @@ class RunTree(Tree[Data]):
         self.pattern = ""
         self._opened: set[Data | None] = set()
         self._broken: set[Entry] = set()
+        self._labels: dict[Entry, str] = {}  # of entries below another name: what that leaves
 
     def set_facts(self, facts: Sequence[RunFacts]) -> None:
         """Show these runs; nodes that are still there keep their place, state and cursor."""
@@ -71,10 +72,10 @@ class RunTree(Tree[Data]):
         (self._broken.add if broken else self._broken.discard)(entry)
         for node in _below(self.root):
             if node.data == entry:
-                node.set_label(self._entry_label(entry, entry.name))
+                node.set_label(self._entry_label(entry))
 
-    def _entry_label(self, entry: Entry, name: str) -> Text:
-        label = _label(name)
+    def _entry_label(self, entry: Entry) -> Text:
+        label = _label(self._labels.get(entry, entry.name))
         if entry in self._broken:
             label.append(" [broken]", Style(italic=True, bold=True, color="red"))
         return label
@@ -99,7 +100,8 @@ class RunTree(Tree[Data]):
                 self.call_after_refresh(self.move_cursor, node)
 
     def render_label(self, node: TreeNode[Data], base_style: Style, style: Style) -> Text:
-        """The label, its middle left out where it is longer than the tree is wide."""
+        """The label, cut where it is longer than the tree is wide: its middle is left out, of a
+        way its beginning."""
         depth = -1 if not self.show_root else 0
         above = node.parent
         while above is not None:
@@ -112,7 +114,9 @@ class RunTree(Tree[Data]):
         name = node.label.copy() if isinstance(node.label, Text) else Text(str(node.label))
         name.stylize(style)
         if name.cell_len > room:
-            name = Text(shorten(name.plain, max(room, 3)), style=style)
+            below = isinstance(node.data, Entry) and node.data in self._labels
+            # what lies below one name begins alike
+            name = Text((ending if below else shorten)(name.plain, max(room, 3)), style=style)
         return label + name
 
     def get_label_width(self, node: TreeNode[Data]) -> int:
@@ -163,6 +167,7 @@ class RunTree(Tree[Data]):
             return
         kinds: dict[str, TreeNode[Data]] = {}
         series: dict[str, TreeNode[Data]] = {}
+        pairs: dict[tuple[str, str], TreeNode[Data]] = {}
         for entry in by_step(matching(run, self.pattern)):
             if entry.kind == "log":
                 node.add_leaf("log", data=entry)
@@ -172,8 +177,19 @@ class RunTree(Tree[Data]):
                     entry.kind, data=f"{run.ref.results}:{entry.kind}", expand=True
                 )
             inside = series_of(entry) if entry.kind in MAPS else None
+            pair = way_of(entry) if entry.kind in MAPS else ""
+            if inside is None and pair:
+                place = (entry.kind, pair)
+                if place not in pairs:
+                    above = f"{run.ref.results}:{entry.kind}:{pair}"
+                    pairs[place] = kinds[entry.kind].add(
+                        _label(f"{pair} by"), data=above, expand=True
+                    )
+                self._labels[entry] = entry.name.removeprefix(f"{pair}.by-")
+                pairs[place].add_leaf(self._entry_label(entry), data=entry)
+                continue
             if inside is None:
-                kinds[entry.kind].add_leaf(self._entry_label(entry, entry.name), data=entry)
+                kinds[entry.kind].add_leaf(self._entry_label(entry), data=entry)
                 continue
             name, step = inside
             if name not in series:
@@ -181,7 +197,8 @@ class RunTree(Tree[Data]):
                 series[name] = kinds[entry.kind].add(
                     _label(name), data=whole, expand=whole in self._opened
                 )
-            series[name].add_leaf(_label(f"step {step}"), data=entry)
+            self._labels[entry] = f"step {step}"
+            series[name].add_leaf(self._entry_label(entry), data=entry)
         if not run.entries:
             node.add_leaf(Text("nothing here yet", Style(italic=True)), data="")
 

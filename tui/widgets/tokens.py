@@ -19,7 +19,7 @@ from textual.message import Message
 
 from engramcka import palettes
 from engramcka.tui.widgets.canvas import Canvas
-from engramcka.tui.widgets.cells import key_colours, levels, shade
+from engramcka.tui.widgets.cells import ink_on, key_colours, levels, shade
 
 
 @dataclass(frozen=True)
@@ -74,11 +74,8 @@ def token_line(
     colours = key_colours(palette, "default")
     segments = []
     for placed in line:
-        key = keys[placed.index]
-        red, green, blue = colours[key].get_truecolor()
-        light = 0.299 * red + 0.587 * green + 0.114 * blue > 140
-        ink = "#000000" if light else "#ffffff"
-        style = Style(color=ink, bgcolor=colours[key])
+        colour = colours[keys[placed.index]]
+        style = Style(color=ink_on(colour), bgcolor=colour)
         if placed.index == cursor:
             style += Style(bold=True, underline=True, reverse=True)
         segments.append(Segment(placed.text, style))
