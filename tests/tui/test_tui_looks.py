@@ -116,6 +116,16 @@ async def test_names_to_compare_with_take_a_line_each(ways, make_app, size):
             assert sum(f"{end} " in line for line in lines) == 1
 
 
+async def test_what_enter_opens_is_marked_while_a_name_is_typed(ways, make_app):
+    app = make_app(ways)
+    async with app.run_test(size=(100, 30)) as pilot:
+        await settle(pilot)
+        await pilot.press("slash", *"debiased")
+        tree = app.browser.query_one(RunTree)
+        await until(pilot, lambda: tree.pattern == "debiased")
+        await until(pilot, lambda: tree.cursor_node.data == tree.first_match())
+
+
 @pytest.mark.parametrize("size", SIZES)
 async def test_a_line_of_the_log_takes_one_line(run, make_app, size):
     long = "a warning that is longer than any terminal is wide " * 6
@@ -130,6 +140,16 @@ async def test_a_line_of_the_log_takes_one_line(run, make_app, size):
         await settle(pilot)
         await pilot.press("n", "n", "n")
         await settle(pilot)
+        view = app.browser.view_of("log")
+        assert view.scroll_y == view.max_scroll_y > 0
+        await pilot.resize_terminal(size[0] + 3, size[1] - 2)
+        await pilot.pause()
+        await until(pilot, lambda: view.scroll_y == view.max_scroll_y)
+        await pilot.press("g")
+        await pilot.resize_terminal(*size)
+        await until(pilot, lambda: app.size == size)
+        await pilot.pause()
+        assert view.scroll_y == 0
         await pilot.press("G")
         await pilot.pause()
         lines = [line for line in screen_text(app) if "cka map-" in line]

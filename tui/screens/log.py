@@ -247,6 +247,11 @@ class LogView(VerticalScroll, can_focus=True):
         super().__init__(id=id)
         self.capabilities = capabilities
         self.events: list[dict[str, Any]] = []
+        self._follows = True  # the end is on the screen, and stays there
+
+    def on_mount(self) -> None:
+        """The end is followed until the user leaves it, and again from where it is reached."""
+        self.watch(self, "scroll_y", self._scrolled, init=False)
 
     def compose(self) -> ComposeResult:
         """The tasks, which stay on top, and the events, which scroll."""
@@ -255,14 +260,11 @@ class LogView(VerticalScroll, can_focus=True):
 
     def show(self, events: list[dict[str, Any]]) -> None:
         """Show these events; stay at the end if the end was on screen."""
-        at_end = self.scroll_y >= self.max_scroll_y - 1
         self.events = events
         self._draw()
-        if at_end:
-            self.call_after_refresh(self.scroll_end, animate=False)
 
     def on_resize(self) -> None:
-        """Lines are cut to the width."""
+        """Lines are cut to the width, and as many bars stay on top as the height has room for."""
         self._draw()
 
     def _draw(self) -> None:
@@ -272,3 +274,11 @@ class LogView(VerticalScroll, can_focus=True):
         bars.display = bool(tasks)
         bars.update(tasks)
         self.query_one("#log-text", Static).update(events_text(self.events, width))
+        self.call_after_refresh(self._follow)
+
+    def _scrolled(self) -> None:
+        self._follows = self.scroll_y >= self.max_scroll_y - 1
+
+    def _follow(self) -> None:
+        if self._follows:
+            self.scroll_end(animate=False)

@@ -146,10 +146,12 @@ class RunTree(Tree[Data]):
         self._restore(under)
 
     def _restore(self, under: Data | None) -> None:
-        for node in _below(self.root):
-            if node.data == under:
-                self.call_after_refresh(self.move_cursor, node)
-                return
+        nodes = list(_below(self.root))
+        found = [node for node in nodes if node.data == under]
+        if not found and self.pattern:  # the one that enter opens
+            found = [node for node in nodes if isinstance(node.data, Entry)]
+        if found:
+            self.call_after_refresh(self.move_cursor, found[0])
 
     def _run_label(self, run: RunFacts) -> Text:
         label = Text(clean(run.ref.label) or "?", end="", no_wrap=True)
