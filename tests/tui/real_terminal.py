@@ -158,15 +158,15 @@ class Terminal:
 
 @contextmanager
 def terminal(
-    path: Path | str, *, size: tuple[int, int] = (100, 30), **environ: str
+    path: Path | str, *options: str, size: tuple[int, int] = (100, 30), **environ: str
 ) -> Iterator[Terminal]:
-    """`engramcka browse PATH` in a terminal of so many columns and lines."""
+    """`engramcka browse OPTIONS PATH` in a terminal of so many columns and lines."""
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", size[1], size[0], 0, 0))
     own = {key: value for key, value in os.environ.items() if key not in ("COLUMNS", "LINES")}
     known = {**own, "TERM": "xterm-256color", "LANG": "C.UTF-8", **environ}
     program = subprocess.Popen(
-        [*BROWSE, str(path)],
+        [*BROWSE, *options, str(path)],
         stdin=slave, stdout=slave, stderr=slave, env=known, start_new_session=True,
     )  # fmt: skip
     os.close(slave)

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from small_runs import EVENTS, screen_text, settle, write_log
+from small_runs import EVENTS, LIVE, screen_text, settle, until, write_log
 
 from engramcka.tui.screens.log import (
     duration,
@@ -127,3 +127,36 @@ async def test_bars_stay_on_top_while_events_scroll(run, make_app, size):
             shown = screen_text(app)
             assert sum("▸ " in line and "train last" in line for line in shown) == 1
         assert "99/100" in "\n".join(shown)
+
+
+def test_what_has_failed_is_pinned_before_what_is_done():
+    events = [going(100, n, f"t{n}", "done") for n in range(30)]
+    events.insert(3, going(40, 3, "broke", "failed"))
+    lines = pinned(task_states(events), 100, 5).plain.splitlines()
+    assert any("train broke" in line for line in lines)
+
+
+@pytest.mark.parametrize("size", [(100, 30), (80, 24), (60, 20)])
+async def test_the_end_of_the_events_is_followed_until_the_user_looks_elsewhere(
+    run, make_app, size
+):
+    """And again from the end on."""
+    events = [{"event": "note", "info": f"said {n:03d}"} for n in range(200)]
+    write_log(run, tuple(events[:100]))
+    app = make_app(run, pause=LIVE)
+    async with app.run_test(size=size) as pilot:
+        await settle(pilot)
+        await pilot.press("n", "n", "n")
+        await until(pilot, lambda: "said 099" in "\n".join(screen_text(app)))
+        write_log(run, tuple(events[:150]))
+        await until(pilot, lambda: "said 149" in "\n".join(screen_text(app)))
+        await pilot.press("g")
+        await until(pilot, lambda: "said 000" in "\n".join(screen_text(app)))
+        write_log(run, tuple(events[:199]))
+        await until(pilot, lambda: len(app.browser.view().events) == 199)
+        await pilot.pause(0.1)
+        assert "said 000" in "\n".join(screen_text(app))
+        await pilot.press("G")
+        await until(pilot, lambda: "said 198" in "\n".join(screen_text(app)))
+        write_log(run, tuple(events))
+        await until(pilot, lambda: "said 199" in "\n".join(screen_text(app)))

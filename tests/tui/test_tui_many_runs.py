@@ -8,8 +8,9 @@ import time
 from pathlib import Path
 
 import pytest
-from small_runs import LIVE, screen_text, settle, until, write_log
+from small_runs import LIVE, full_map, screen_text, settle, until, write_log
 
+from engramcka.stores import write_cka
 from engramcka.tui.catalog import facts, find_runs
 from engramcka.tui.filters import matching
 from engramcka.tui.widgets.run_tree import RunTree
@@ -54,6 +55,10 @@ def listed(app) -> list[str]:
         ("kind:cka model:smol date:2026-10", ["run1"]),
         ("kind:cka model:smol date:2026-11", []),
         ("state:failed", ["run2"]),
+        ("state:silent", ["run1"]),
+        ("state:running", ["run10"]),
+        ("kind:sw model:small", ["run1"]),
+        ("kind:weep", []),
         ("later run10", ["run10"]),
     ],
 )
@@ -61,6 +66,7 @@ def test_filters(folder, pattern, runs):
     """Each by itself and together."""
     failed = {"time": "2026-03-01T10:00:00+00:00", "event": "failed"}
     write_log(folder / "run2", (failed,))
+    os.utime(folder / "run10" / "log.jsonl")  # its job writes now
     found = [facts(ref) for ref in find_runs([folder])]
     assert [run.ref.label for run in found if matching(run, pattern)] == runs
 
@@ -97,6 +103,52 @@ async def test_o_lists_the_newest_first_and_by_name_again(folder, make_app):
         assert app.browser.entry.ref.label == "run2"
         await pilot.press("o")
         await until(pilot, lambda: listed(app) == ["run1", "run2", "run10"])
+
+
+@pytest.mark.parametrize("size", [(100, 30), (80, 24)])
+async def test_the_tree_says_how_runs_are_and_the_filter_has_the_same_words(folder, make_app, size):
+    write_log(folder / "run1", ({"event": "failed"},))
+    os.utime(folder / "run2" / "log.jsonl", (time.time() + 3600,) * 2)  # grows all the while
+    app = make_app(folder)
+    async with app.run_test(size=size) as pilot:
+        await settle(pilot)
+        for state, run in (("failed", "run1"), ("running", "run2"), ("silent", "run10")):
+            shown = "\n".join(screen_text(app))
+            assert shown.count(f"[{state}]") == 1
+            await pilot.press("slash", *f"state:{state}")
+            await until(pilot, lambda run=run: listed(app) == [run])
+            assert f"{run} [{state}]" in "\n".join(screen_text(app))
+            await pilot.press("escape")
+            await until(pilot, lambda: len(listed(app)) == 3)
+        write_log(folder / "run10", ({"event": "finished"},))
+    again = make_app(folder)
+    async with again.run_test(size=size) as pilot:
+        await settle(pilot)
+        shown = "\n".join(screen_text(again))
+        assert "[silent]" not in shown
+        assert "[finished]" not in shown
+        await pilot.press("slash", *"state:finished")
+        await until(pilot, lambda: listed(again) == ["run10"])
+
+
+async def test_no_run_moves_while_jobs_write(folder, make_app):
+    """By name, and the newest first, which goes by when the config was written."""
+    app = make_app(folder, pause=LIVE)
+    async with app.run_test(size=(100, 30)) as pilot:
+        await settle(pilot)
+        for order in (["run1", "run2", "run10"], ["run10", "run2", "run1"]):
+            assert listed(app) == order
+            name = f"new-{order[0]}"
+            write_cka(folder / "run2" / "results.zarr", name, full_map(), {})
+            os.utime(folder / "run1" / "log.jsonl")
+            await until(
+                pilot,
+                lambda name=name: any(e.name == name for r in app.browser.runs for e in r.entries),
+            )
+            assert listed(app) == order
+            if order[0] == "run1":
+                await pilot.press("o")
+                await until(pilot, lambda: listed(app)[0] == "run10")
 
 
 async def test_the_order_is_remembered(folder, make_app):

@@ -142,6 +142,12 @@ async def test_enter_lists_the_samples_with_their_shares_and_their_text(told, ma
         if size[0] >= 60:
             assert f"CKA {cka.similarity[1, 1]:.3f} is a sum over 24 samples" in shown
             assert f"{found.shares[first]:+.2%} '{word[-2:]}'" in shown
+            falling = np.cumsum(np.sort(found.shares)[::-1])
+            half = int((falling < 0.5).sum()) + 1
+            assert f"{half} samples ({half / 24:.1%}) make half of it." in shown
+        if size[0] >= 80:
+            partner = str(table["entity"][found.partner[first]])
+            assert re.search(rf" with \S*{partner}\S* \+", shown), shown
         if size[1] >= 20:
             around = re.sub(r"\s+", " ", text_of(1))
             assert around[: around.index(word)].split("[31m")[-1].strip()[-4:] in shown

@@ -194,7 +194,7 @@ KEYS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
         (
             ("arrows", "along the axis; with shift by a tenth of it"),
             ("r  R", "next and previous reading: divergence, entropy, top-1"),
-            ("m", "to the lowest loss, or where two models differ most"),
+            ("m", "to the lowest loss, or where models or ways differ most"),
             ("z", "only what is right of the cursor, or everything"),
             ("z  of a sweep", "axis over the points alone, or over everything"),
         ),

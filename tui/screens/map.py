@@ -209,7 +209,7 @@ def cell_lines(
         panel.heading(clean(cka.x_label)),
         panel.pair("  column", str(cka.x_layers[column])),
         [],
-        *(panel.pair(label, value) for label, value in (*cell, *extra)),
+        *panel.details((*cell, *extra)),
         [],
         panel.profile("row", across, ascii_only),
         panel.profile("column", down, ascii_only),

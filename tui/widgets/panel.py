@@ -19,6 +19,7 @@ SPARKS = " ▁▂▃▄▅▆▇█"
 
 SPARK_WIDTH = 12
 WIDE = 36  # characters of a panel that has room for whole sentences
+_BELOW = "  "  # before a value that stands below its label
 
 
 def whole(groups: Iterable[Line], width: int) -> Line:
@@ -89,11 +90,20 @@ class DetailsPanel(TextLines):
         return [(fixed(text, self.size.width), "label")]
 
     def details(self, details: Iterable[tuple[str, str | None]]) -> list[Line]:
-        """(label, value) as lines; a heading where the value is None, blank without a label."""
-        return [
-            self.pair(label, value) if value is not None else self.heading(label) if label else []
-            for label, value in details
-        ]
+        """(label, value) as lines; a heading where the value is None, blank without a label.
+
+        A value that has no room beside its label stands below it, so that no number is cut.
+        """
+        lines: list[Line] = []
+        for label, value in details:
+            if value is None:
+                lines.append(self.heading(label) if label else [])
+            elif cell_len(value) <= max(0, self.size.width - LABEL_WIDTH):
+                lines.append(self.pair(label, value))
+            else:
+                below = fixed(value, max(0, self.size.width - len(_BELOW)))
+                lines += [self.pair(label, ""), [(_BELOW, "label"), (below, "value")]]
+        return lines
 
     def profile(self, label: str, heights: Sequence[int], ascii_only: bool) -> Line:
         """A sparkline of a row or a column."""
