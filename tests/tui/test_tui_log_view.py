@@ -4,6 +4,7 @@ import pytest
 from small_runs import EVENTS, LIVE, screen_text, settle, until, write_log
 
 from engramcka.tui.screens.log import (
+    LogView,
     duration,
     event_line,
     events_text,
@@ -153,7 +154,7 @@ async def test_the_end_of_the_events_is_followed_until_the_user_looks_elsewhere(
         await pilot.press("g")
         await until(pilot, lambda: "said 000" in "\n".join(screen_text(app)))
         write_log(run, tuple(events[:199]))
-        await until(pilot, lambda: len(app.browser.view().events) == 199)
+        await until(pilot, lambda: len(app.browser.query_one(LogView).events) == 199)
         await pilot.pause(0.1)
         assert "said 000" in "\n".join(screen_text(app))
         await pilot.press("G")

@@ -32,6 +32,7 @@ from engramcka.tui.compared_samples import (
     ComparedSamples,
     compared_samples,
 )
+from engramcka.tui.explained import count_of
 from engramcka.tui.screens.compare import MapPair
 from engramcka.tui.terminal import cut, fixed, shorten, with_minus
 from engramcka.tui.titles import APART
@@ -216,12 +217,14 @@ def compared_summary(found: ComparedSamples) -> str:
     total = found.both + sum(found.alone)
     if found.half:
         parts.append(
-            f"{found.half:,} of {total:,} samples ({found.half / total:.1%}) make half of all that "
-            "differs, up or down."
+            f"{found.half:,} of {total:,} samples ({found.half / total:.1%}) "
+            f"make{'s' * (found.half == 1)} half of all that differs, up or down."
         )
     for name, count in zip("AB", found.alone, strict=True):
         if count:
-            parts.append(f"{count:,} samples are in {name} only.")
+            parts.append(
+                f"{count_of(count, 'sample')} {'is' if count == 1 else 'are'} in {name} only."
+            )
     return " ".join(parts)
 
 
@@ -246,7 +249,8 @@ def summary(found: CellSamples) -> str:
     parts = [f"CKA {value} is a sum over {found.n_samples:,} samples; below are the largest terms."]
     if found.half:
         share = found.half / found.n_samples
-        parts.append(f"{found.half:,} samples ({share:.1%}) make half of it.")
+        makes = "makes" if found.half == 1 else "make"
+        parts.append(f"{count_of(found.half, 'sample')} ({share:.1%}) {makes} half of it.")
     if found.negative < 0:
         parts.append(f"Terms below 0 take off {-found.negative:.1%}.")
     return " ".join(parts)
