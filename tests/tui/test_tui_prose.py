@@ -202,18 +202,20 @@ async def test_i_says_in_words_what_the_page_promises(apart, make_app, size):
         await pilot.press("i")
         await until(pilot, lambda: isinstance(app.screen, AboutScreen))
         await until(pilot, lambda: "Layer 1 of MoE" in words(app))
-        read = words(app)
-        for _ in range(12):  # the page is longer than a small screen
-            await pilot.press("down", "down", "down")
+        frames = []
+        for _ in range(20):  # the page is longer than a small screen
+            box = app.screen.query_one("#about").region
+            lines = screen_text(app)[box.y : box.bottom]
+            text = " ".join(line[box.x : box.right] for line in lines)
+            frames.append(" ".join(re.sub("[│▀-▟]", " ", text).split()))
+            await pilot.press("down", "down")
             await pilot.pause()
-            read += words(app)
         for part in (
             "2,048 samples (tokens) of 310 documents", "without bias in each batch",
-            "leave out whole documents", "The farthest 1 % of the samples hold",
+            "leave out whole documents in turn", "The farthest 1 % of the samples hold 3%",
             "first direction holds 50% of its variance", "often the same one in all layers",
         ):  # fmt: skip
-            assert all(word in read for word in part.split()), part
-        assert any(part in read for part in ("2,048 samples (tokens)", "leave out whole"))
+            assert any(part in frame for frame in frames), part
 
 
 async def test_all_keys_of_a_map_work_in_a_series_and_mean_the_map_on_screen(full, make_app):
