@@ -94,7 +94,7 @@ def test_once_is_as_wide_as_the_terminal(run, columns):
     """Longer sentences are wrapped, and not before the edge."""
     warning = " ".join(f"word{n}" for n in range(60))
     write_cka(run / "results.zarr", "engram-vs-moe", diagonal_map(warnings=(warning,)), {})
-    with terminal(run, "--once", size=(columns, 30), COLUMNS="") as shown:
+    with terminal(run, "--once", size=(columns, 30)) as shown:
         assert shown.end() == 0
     lines = re.sub(r"\x1b\[[\d;]*m", "", shown.written.decode()).splitlines()
     assert columns - 8 < max(map(cell_len, lines)) <= columns
