@@ -248,8 +248,7 @@ def _read_belongs(path: str, changed: int) -> tuple[tuple[str, int] | None, str]
         found = nodes.read_group(Path(path), Path(path))
     except StoreError:
         return None, ""
-    way = found.get("way_of")
-    return layout.series_of(found), way if isinstance(way, str) else ""
+    return layout.series_of(found), layout.way_of(found)
 
 
 def members(entry: Entry) -> list[Entry]:

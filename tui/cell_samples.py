@@ -99,8 +99,6 @@ def cell_samples(
         EngramckaError: the run does not keep the hidden states that the map was made from, or the
             map is no sum over samples; one sentence.
     """
-    import numpy as np
-
     cell = cell_terms(entry, cka, row, column, on_progress)
     table, found = cell.table, cell.found
     chosen = found.largest(SHOWN).tolist()
@@ -124,11 +122,18 @@ def cell_samples(
         )
         for sample in chosen
     )
-    falling = np.cumsum(np.sort(shares)[::-1])
-    half = int(np.searchsorted(falling, 0.5)) + 1 if found.hsic > 0 else 0
+    half = count_to_half(shares) if found.hsic > 0 else 0
     return CellSamples(
         len(shares), found.similarity, shown, half, float(shares[shares < 0].sum()), no_text
     )
+
+
+def count_to_half(values: Any) -> int:
+    """How many of the largest of (samples,) values come to half of their sum; 0 if it is none."""
+    import numpy as np
+
+    falling = np.cumsum(np.sort(values)[::-1])
+    return int(np.searchsorted(falling, falling[-1] / 2)) + 1 if falling[-1] > 0 else 0
 
 
 def cell_terms(
@@ -202,17 +207,12 @@ def _common_rows(y: ActivationStore, x: ActivationStore, where: str) -> tuple[An
 
     try:
         tests = conditions_of(where)
-        chosen = [rows_that_fit(tests, store.samples) for store in (y, x)]
-        tables = [
-            {name: values[rows] for name, values in store.samples.items()}
-            for store, rows in zip((y, x), chosen, strict=True)
-        ]
-        found = common_rows(*tables)
+        chosen = rows_that_fit(tests, y.samples), rows_that_fit(tests, x.samples)
+        return common_rows(y.samples, x.samples, chosen)
     except KeyError as error:
         raise StoreError(f"{y.path}: its samples have no column {error}") from error
     except ValueError as error:
         raise StoreError(f"which samples the map is of is not known: {error}") from error
-    return chosen[0][found[0]], chosen[1][found[1]]
 
 
 def texts_of(run: Path, table: Mapping[str, Any], chosen: list[int]) -> tuple[dict[int, Span], str]:

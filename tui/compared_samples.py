@@ -19,14 +19,13 @@ from engramcka.tui.cell_samples import (
     Span,
     cell_terms,
     column_text,
+    count_to_half,
     sample_name,
     texts_of,
 )
 
 if TYPE_CHECKING:
     from engramcka.results import CkaMap
-
-_IDENTITY = ("document", "start", "end")
 
 
 @dataclass(frozen=True)
@@ -104,9 +103,9 @@ def compared_samples(
         given[side] = np.where(np.array(places) >= 0, values[places], 0.0)
     apart = np.abs(given[0] - given[1])
     order = np.argsort(-(apart if subtracted else np.abs(given).max(axis=0)), kind="stable")
-    samples, no_text = _shown([known[i] for i in order[:SHOWN].tolist()], cells, rows)
-    falling = np.cumsum(np.sort(apart)[::-1])
-    half = int(np.searchsorted(falling, falling[-1] / 2)) + 1 if falling[-1] > 0 else 0
+    chosen = order[:SHOWN].tolist()
+    samples, no_text = _shown([(known[i], *given[:, i].tolist()) for i in chosen], cells, rows)
+    half = count_to_half(apart)
     both = len(rows[0].keys() & rows[1].keys())
     return ComparedSamples(
         cells[0].found.similarity,
@@ -122,31 +121,30 @@ def compared_samples(
 
 def _rows(cell: CellTerms) -> dict[Any, int]:
     """Which sample -> its row."""
+    from engramcka.data.samples import identities
+
     try:
-        columns = [cell.table[name].tolist() for name in _IDENTITY]
+        return {one: row for row, one in identities(cell.table)}
     except KeyError as error:
         raise StoreError(f"{cell.run}: its samples have no column {error}") from error
-    return {one: row for row, one in enumerate(zip(*columns, strict=True))}
 
 
 def _shown(
-    chosen: list[Any], cells: list[CellTerms], rows: list[dict[Any, int]]
+    chosen: list[tuple[Any, float, float]], cells: list[CellTerms], rows: list[dict[Any, int]]
 ) -> tuple[tuple[ComparedSample, ...], str]:
-    """The samples with their texts, and why some have none."""
-    sides = [next(side for side in (0, 1) if one in rows[side]) for one in chosen]
+    """The samples, with what each gives to either map, with their texts; and why some have none."""
+    sides = [next(side for side in (0, 1) if one in rows[side]) for one, _, _ in chosen]
     texts, problems = [], []
     for side, cell in enumerate(cells):
-        mine = [rows[side][one] for one, of in zip(chosen, sides, strict=True) if of == side]
+        mine = [
+            rows[side][one] for (one, _, _), of in zip(chosen, sides, strict=True) if of == side
+        ]
         found, problem = texts_of(cell.run, cell.table, mine) if mine else ({}, "")
         texts.append(found)
         problems.append(problem)
     samples = []
-    for one, side in zip(chosen, sides, strict=True):
+    for (one, first, second), side in zip(chosen, sides, strict=True):
         table, row = cells[side].table, rows[side][one]
-        first, second = (
-            float(cell.found.shares[at[one]] * cell.found.similarity) if one in at else 0.0
-            for cell, at in zip(cells, rows, strict=True)
-        )
         token = repr(column_text(table, "token", row)) if "token" in table else ""
         name, document = sample_name(table, row), column_text(table, "document", row)
         samples.append(ComparedSample(name, token, document, first, second, texts[side].get(row)))

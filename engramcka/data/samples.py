@@ -327,20 +327,41 @@ def rows_that_fit(
 
 
 def common_rows(
-    y: Mapping[str, npt.NDArray[Any]], x: Mapping[str, npt.NDArray[Any]]
+    y: Mapping[str, npt.NDArray[Any]],
+    x: Mapping[str, npt.NDArray[Any]],
+    chosen: tuple[Ints, Ints] | None = None,
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Rows of two sample tables that are the same samples, in y's order.
 
+    Args:
+        y: column name -> (samples,) array.
+        x: the same.
+        chosen: rows of y and rows of x that may be among them; all if left out.
+
     Returns:
         Indices into y and into x, equally long.
+
+    Raises:
+        KeyError: a column that tells samples apart is not there.
     """
-    place = {identity: row for row, identity in enumerate(_identities(x))}
-    pairs = [
-        (row, place[identity]) for row, identity in enumerate(_identities(y)) if identity in place
-    ]
+    y_chosen, x_chosen = (None, None) if chosen is None else chosen
+    place = {identity: row for row, identity in identities(x, x_chosen)}
+    pairs = [(row, place[one]) for row, one in identities(y, y_chosen) if one in place]
     both = np.array(pairs, dtype=np.int64).reshape(-1, 2)
     return both[:, 0], both[:, 1]
 
 
-def _identities(table: Mapping[str, npt.NDArray[Any]]) -> Iterator[tuple[Any, ...]]:
-    return zip(*(table[name].tolist() for name in _IDENTITY), strict=True)
+def identities(
+    table: Mapping[str, npt.NDArray[Any]], rows: Ints | None = None
+) -> Iterator[tuple[int, tuple[Any, ...]]]:
+    """Rows of a sample table, and which sample each is; all if none are named.
+
+    Raises:
+        KeyError: a column that tells samples apart is not there.
+    """
+    columns = [table[name] for name in _IDENTITY]
+    if rows is None:
+        rows = np.arange(len(columns[0]))
+    return zip(
+        rows.tolist(), zip(*(column[rows].tolist() for column in columns), strict=True), strict=True
+    )

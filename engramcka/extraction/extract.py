@@ -134,13 +134,14 @@ def extract(
         open_activations(path).missing() if world.first else None, lambda by_rank: by_rank[0]
     )
     store = open_activations(path)
-    chosen, forward.plan = forward.plan, _plan(store)
-    if forward.plan == PACKED != chosen and not forward.may_pack():
+    begun_with = _plan(store)
+    if begun_with == PACKED != forward.plan and not forward.may_pack():
         raise StoreError(
             f"{path}: begun with passages packed in rows, which this model does not keep apart on "
             "this device; finish it where it was begun, or delete it to make it again",
             exit_code=2,
         )
+    forward.plan = begun_with
     done = store.n_samples - sum(stop - start for start, stop in missing)
     writes = world.first or not tensor_parallel
     with Writer() as writer:

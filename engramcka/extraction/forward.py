@@ -37,10 +37,11 @@ from engramcka.extraction.batching import (
 )
 from engramcka.extraction.causality import is_causal, keeps_apart, needs_no_mask
 from engramcka.extraction.packing import chunk_samples
-from engramcka.extraction.residual_stream import ResidualStream, Spans, sent
+from engramcka.extraction.residual_stream import ResidualStream, Spans
 from engramcka.extraction.rows import BatchRows, ToHost
 from engramcka.models import find_blocks
 from engramcka.models.hooks import CapturePoint, PassHooks
+from engramcka.pinned import sent
 from engramcka.ram import out_of_memory
 from engramcka.stores import layout
 
@@ -152,16 +153,17 @@ class ForwardPass:
         if self._device.type == "cpu":  # a mask costs nothing there, and small batches are as good
             return
         self._is_unmasked = needs_no_mask(self._model, self._read, self._pad_id)
-        if self._as_one.size == 1 and self.may_pack():
+        if self._as_one.size == 1 and self._is_unmasked and self._keeps_apart():
             self.plan = PACKED
 
     def may_pack(self) -> bool:
+        """Whether a model whose plan was chosen, and is another, may have passages in one row."""
+        return needs_no_mask(self._model, self._read, self._pad_id) and self._keeps_apart()
+
+    def _keeps_apart(self) -> bool:
         """Whether the model gives the same states of passages that stand in one row."""
-        return (
-            is_causal(self._model, self._read, self._passages.ids)
-            and needs_no_mask(self._model, self._read, self._pad_id)
-            and keeps_apart(self._model, self._read, self._passages.ids)
-        )
+        is_cut = self.plan == CUT  # so it is causal
+        return is_cut and keeps_apart(self._model, self._read, self._passages.ids)
 
     def chunk_samples(self) -> int:
         """Samples of a chunk of a new store at most, see `engramcka.extraction.packing`."""

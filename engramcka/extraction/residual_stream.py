@@ -17,6 +17,7 @@ import torch
 
 from engramcka.errors import ConfigError
 from engramcka.models.hooks import CapturePoint, PassHooks
+from engramcka.pinned import sent
 
 STREAMS = "mean"
 """What is made of a model's parallel residual streams, where it has several."""
@@ -75,13 +76,6 @@ class Spans:
         if device not in self._sent:
             self.keep(sent(self.numbers, device))
         return self._sent[device]
-
-
-def sent(numbers: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """A CPU tensor on a device; the host does not wait for it."""
-    if device.type == "cpu":
-        return numbers
-    return numbers.pin_memory().to(device, non_blocking=True)
 
 
 class ResidualStream:

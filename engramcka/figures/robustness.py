@@ -201,7 +201,7 @@ def plot_shifts(found: Robustness, ax: Axes | None = None) -> ShiftArtists:
                         fontsize=size, color=_GREY,
                         bbox={"facecolor": ax.get_facecolor(), "edgecolor": "none", "pad": 0.5})
             )  # fmt: skip
-        text = f"{int(found.determined[way].sum())}/{np.isfinite(found.depth[way]).sum()}"
+        text = "{}/{}".format(*found.known_layers(way))
         counts.append(
             ax.annotate(text, (1, way), (_BESIDE, 0), xycoords=beside, textcoords="offset points",
                         ha="left", va="center", fontsize=size, annotation_clip=False)
@@ -326,7 +326,7 @@ def robustness_table(results: Sequence[Robustness], digits: int | None) -> Table
             escaped(name),
             number(found.shift[way], digits),
             interval(found.shift_low[way], found.shift_high[way], digits),
-            f"{int(found.determined[way].sum())} of {int(np.isfinite(found.depth[way]).sum())}",
+            "{} of {}".format(*found.known_layers(way)),
             f"{int(found.same[way].sum())} of {int(found.both_determined[way].sum())}",
         ]
         if at is not None:

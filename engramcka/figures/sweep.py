@@ -188,29 +188,28 @@ def sweep_table(sweeps: Sequence[LossSweep], digits: int | None) -> Table:
     digits, several = 4 if digits is None else digits, len(sweep.seeds) > 1
     low, high = sweep.difference_low, sweep.difference_high
     known = low is not None and high is not None
+    apart = ["--"] if sweep.variant_differences else []
     rows = []
     for index, (layer, mean) in enumerate(zip(sweep.layers, sweep.mean, strict=True)):
         row = [str(layer), number(mean, digits), *deviations(sweep.loss[index], several, digits)]
         if low is not None and high is not None:
             ends = interval(low[index], high[index], digits)
             row.append(f"{number(sweep.difference[index], digits)} {ends}")
-        rows.append(row)
+        rows.append([*row, *apart])
     none = ["--"] if known else []
     if np.isfinite(sweep.baseline_mean):
         spread = deviations(sweep.baseline, several, digits)
         mean = number(sweep.baseline_mean, digits)
-        rows.append([escaped(sweep.baseline_label), mean, *spread, *none])
-    for name, loss in [*sweep.reference.items(), *sweep.variants.items()]:
-        rows.append([escaped(name), number(loss, digits), *(["--"] if several else []), *none])
+        rows.append([escaped(sweep.baseline_label), mean, *spread, *none, *apart])
+    no_spread = ["--"] if several else []
+    for name, loss in sweep.reference.items():
+        rows.append([escaped(name), number(loss, digits), *no_spread, *none, *apart])
+    for name, loss in sweep.variants.items():
+        lost = [_lost(sweep, name, digits)] if apart else []
+        rows.append([escaped(name), number(loss, digits), *no_spread, *none, *lost])
     head = ["Insertion layer", f"Loss ({escaped(sweep.unit)})", *(["s.d."] if several else [])]
     head += ["Above the baseline [95\\,\\%]"] if known else []
-    if sweep.variant_differences:
-        head.append(f"Above {escaped(sweep.whole)} [95\\,\\%]")
-        first = len(rows) - len(sweep.variants)
-        rows = [
-            [*row, _lost(sweep, list(sweep.variants)[i - first], digits) if i >= first else "--"]
-            for i, row in enumerate(rows)
-        ]
+    head += [f"Above {escaped(sweep.whole)} [95\\,\\%]"] if apart else []
     return head, rows
 
 

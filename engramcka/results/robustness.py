@@ -174,6 +174,10 @@ class Robustness(Result):
             found.append(int(low > 0) - int(high < 0) if known else None)
         return found
 
+    def known_layers(self, way: int) -> tuple[int, int]:
+        """Layers of x whose nearest layer a way determines, and layers that have any."""
+        return int(self.determined[way].sum()), int(np.isfinite(self.depth[way]).sum())
+
     @property
     def both_determined(self) -> Bools:
         """(ways, x layers) where the way and the first one both determine the nearest layer."""

@@ -31,6 +31,7 @@ import numpy.typing as npt
 import torch
 
 from engramcka.errors import OptionError
+from engramcka.pinned import sent
 from engramcka.results import Float
 from engramcka.similarity import hsic
 from engramcka.similarity.documents import Ints, pairs_within, share_within
@@ -45,7 +46,6 @@ from engramcka.similarity.exact import (
 )
 from engramcka.similarity.gram_tiles import Moments, collect
 from engramcka.similarity.hsic import Hsic, ratio
-from engramcka.similarity.pinned import sent
 from engramcka.similarity.prepare import Prepared
 
 FEWEST = 4  # documents

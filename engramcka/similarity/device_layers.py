@@ -13,10 +13,10 @@ from itertools import groupby
 
 import torch
 
+from engramcka.pinned import sent
 from engramcka.ram import free_bytes
 from engramcka.similarity.arrays import as_tensor
 from engramcka.similarity.layers import HELD_BLOCK_BYTES, READ_SAMPLES, HeldSamples, Layers
-from engramcka.similarity.pinned import sent
 from engramcka.similarity.reading import fits
 
 READERS = 4  # threads that read at once

@@ -19,10 +19,9 @@ from engramcka.similarity.constants import (
     CENTRE_FEWEST,
     CENTRE_SAMPLES,
     FAR,
-    RMS_EPSILON,
 )
 from engramcka.similarity.documents import Ints, some_samples
-from engramcka.similarity.terms import picked
+from engramcka.similarity.terms import normalize_rms, picked
 
 _READ_SAMPLES = 1024
 
@@ -90,7 +89,7 @@ def _massive_of(cka: CkaMap) -> Callable[[Any, Ints], Flags]:
     def values(layer: Any, rows: Ints) -> Float:
         found = picked(layer, rows)
         if cka.normalize == "rms":
-            found /= np.sqrt((found**2).mean(axis=1, keepdims=True) + RMS_EPSILON)
+            normalize_rms(found)
         return found
 
     def massive(layer: Any, rows: Ints) -> Flags:

@@ -15,10 +15,10 @@ import numpy as np
 import torch
 
 from engramcka.errors import ComparisonError
+from engramcka.pinned import PinnedRing, sent
 from engramcka.ram import free_bytes
 from engramcka.similarity.arrays import Rows, as_tensor, dense, in_memory
 from engramcka.similarity.documents import Ints
-from engramcka.similarity.pinned import PinnedRing, sent
 
 READ_SAMPLES = 1024  # samples read at once
 HELD_BLOCK_BYTES = 64 * 2**20  # bytes of an array that are read at once to be held

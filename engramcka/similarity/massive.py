@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from engramcka.pinned import sent
 from engramcka.results import Float
 from engramcka.similarity.constants import FAR
 from engramcka.similarity.documents import Ints
 from engramcka.similarity.exact import Problem
-from engramcka.similarity.pinned import sent
 
 TOP = 0.01  # share of the samples that a layer should not rest on
 _MOST_TOP = 256  # samples of them that are followed over all samples

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from engramcka.errors import ComparisonError
+from engramcka.pinned import sent
 from engramcka.ram import GIB, free_bytes
 from engramcka.similarity import hsic
 from engramcka.similarity.batch_sums import BatchSums
@@ -28,7 +29,6 @@ from engramcka.similarity.gram_strips import Workspace, strips_bytes
 from engramcka.similarity.gram_tiles import Moments
 from engramcka.similarity.massive import Outliers
 from engramcka.similarity.parallel import Scratch, ordered_map
-from engramcka.similarity.pinned import sent
 from engramcka.similarity.prepare import Prepared
 
 CHECKED_BYTES = 256 * 2**20  # bytes from which a batch is compared with the memory that is free

@@ -17,6 +17,7 @@ from itertools import pairwise
 import numpy as np
 import torch
 
+from engramcka.pinned import sent
 from engramcka.results import Float
 from engramcka.similarity.exact import (
     BLOCK,
@@ -34,7 +35,6 @@ from engramcka.similarity.gram_tiles import (
     sides,
 )
 from engramcka.similarity.parallel import Share, ordered_map, split_balanced, split_consecutive
-from engramcka.similarity.pinned import sent
 from engramcka.similarity.reading import (
     held_layers,
     layer_bytes,

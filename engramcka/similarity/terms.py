@@ -174,6 +174,13 @@ def sample_terms(
             done += len(here)
             if on_progress is not None:
                 on_progress(done, total)
+    return _with_similarity(terms, own, partner, partner_terms)
+
+
+def _with_similarity(
+    terms: Float, own: Float, partner: Ints | None = None, partner_terms: Float | None = None
+) -> SampleTerms:
+    """Terms with HSIC and CKA as they follow; own is HSIC of each layer with itself."""
     if not (own > 0).all():
         raise ComparisonError("a layer does not vary over the samples: no term can be given")
     hsic = float(terms.sum())
@@ -260,11 +267,7 @@ def bandwidth(side: Any, seed: int) -> float:
 def _across(y: Any, x: Any, documents: Ints, on_progress: Progress | None) -> SampleTerms:
     """The terms of the estimator over all samples that leaves out pairs of one document."""
     held = [_centred(side, np.arange(len(documents))) for side in (y, x)]
-    terms, own = across_terms(held[0], held[1], documents, TILE, on_progress)
-    if not (own > 0).all():
-        raise ComparisonError("a layer does not vary over the samples: no term can be given")
-    hsic = float(terms.sum())
-    return SampleTerms(terms, None, None, hsic, hsic / float(np.sqrt(own.prod())))
+    return _with_similarity(*across_terms(held[0], held[1], documents, TILE, on_progress))
 
 
 def _centred(side: Any, rows: Ints) -> Float:
@@ -288,6 +291,11 @@ def picked(side: Any, rows: Ints) -> Float:
     return np.array(side[rows], dtype=np.float64)
 
 
+def normalize_rms(values: Float) -> None:
+    """Divide each row of (samples, width) by its root mean square, in place."""
+    values /= np.sqrt((values**2).mean(axis=1, keepdims=True) + RMS_EPSILON)
+
+
 @dataclass(frozen=True)
 class _Side:
     """One layer with the changes of its map: norm, then standardisation."""
@@ -309,7 +317,7 @@ class _Side:
     def __getitem__(self, rows: Ints) -> Float:
         values = picked(self.array, rows)
         if self.normalize == "rms":
-            values /= np.sqrt((values**2).mean(axis=1, keepdims=True) + RMS_EPSILON)
+            normalize_rms(values)
         if self.mean is not None and self.factor is not None:
             values = (values - self.mean) * self.factor
         kept: Float = values if self.kept is None else values[:, self.kept]

@@ -147,6 +147,12 @@ def series_of(attributes: Mapping[str, Any]) -> tuple[str, int] | None:
     return (name, step) if isinstance(name, str) and name and isinstance(step, int) else None
 
 
+def way_of(attributes: Mapping[str, Any]) -> str:
+    """Name of the robustness result that a map of these attributes is a way of; "" for none."""
+    found = attributes.get("way_of")
+    return found if isinstance(found, str) else ""
+
+
 def check_store(path: Path) -> None:
     """Refuse a store that is not there, or is a link or a file.
 

@@ -89,7 +89,7 @@ class Run:
     @property
     def ways(self) -> set[tuple[str, str]]:
         """(kind, name) of the maps that were made for a robustness result alone."""
-        return {(kind, name) for kind, name, found in self._maps() if found.get("way_of")}
+        return {(kind, name) for kind, name, found in self._maps() if layout.way_of(found)}
 
     def _maps(self) -> Iterator[tuple[str, str, dict[str, Any]]]:
         """Kind, name and attributes of every map that can be read."""

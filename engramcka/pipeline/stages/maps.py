@@ -75,13 +75,8 @@ def compute_map(
     _require_same_samples(context.config, table, pair, y, x)
     place = context.config.place_of(table)
     chosen = rows_where(context.config, (*place, "where"), table.where, (y.samples, x.samples))
-    tables = [
-        {name: column[rows] for name, column in store.samples.items()}
-        for store, rows in zip((y, x), chosen, strict=True)
-    ]
-    y_rows, x_rows = common_rows(*tables)
+    y_rows, x_rows = common_rows(y.samples, x.samples, (chosen[0], chosen[1]))
     lost = max(map(len, chosen)) - len(y_rows)
-    y_rows, x_rows = chosen[0][y_rows], chosen[1][x_rows]
     _require_samples(context.config, table, pair, len(y_rows))
     with noticing_damage(y, x), _in_words_of_the_config(context.config, table, pair):
         result = similarity_map(
