@@ -13,8 +13,8 @@ import torch
 from pretended import PretendedGpu
 from pretended_cuda import GPU
 
-from engramcka import cka_map
-from engramcka.similarity import device_batches, device_layers, pinned
+from engramcka import cka_map, pinned
+from engramcka.similarity import device_batches, device_layers
 from engramcka.similarity.split_products import is_good
 
 N = 600
