@@ -229,8 +229,8 @@ def series_of(entry: Entry) -> tuple[str, int] | None:
     return _belongs(entry)[0]
 
 
-def way_of(entry: Entry) -> str:
-    """Name of the robustness result that a map is a way of, from its metadata; "" for none."""
+def part_of(entry: Entry) -> str:
+    """KIND/NAME of the result that a map was made for, from its metadata; "" for none."""
     return _belongs(entry)[1]
 
 
@@ -248,7 +248,7 @@ def _read_belongs(path: str, changed: int) -> tuple[tuple[str, int] | None, str]
         found = nodes.read_group(Path(path), Path(path))
     except StoreError:
         return None, ""
-    return layout.series_of(found), layout.way_of(found)
+    return layout.series_of(found), layout.part_of(found)
 
 
 def members(entry: Entry) -> list[Entry]:

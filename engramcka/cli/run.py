@@ -129,7 +129,7 @@ def print_findings(console: Any, run: Path) -> None:
     from engramcka.figures.subjects import findings
 
     table = Table(box=None, pad_edge=False, show_header=False)
-    for finding in findings(run, ways=False):
+    for finding in findings(run, parts=False):
         table.add_row(escape(finding.name), escape(finding.text))
         for warning in finding.warnings:
             table.add_row("", escape(f"warning: {warning}"), style="yellow")

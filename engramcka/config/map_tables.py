@@ -87,8 +87,8 @@ class ComparisonTable(Table):
         raise NotImplementedError
 
     @property
-    def way_of(self) -> str:
-        """Name of the robustness result that its map is a way of; "" for a map of its own."""
+    def part_of(self) -> str:
+        """KIND/NAME of the result that its map is made for; "" for a map of its own."""
         return ""
 
     @property

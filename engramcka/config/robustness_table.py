@@ -34,9 +34,9 @@ class WayTable(MapTable):
     robustness: str
 
     @property
-    def way_of(self) -> str:
-        """Name of the robustness result."""
-        return self.robustness
+    def part_of(self) -> str:
+        """The robustness result."""
+        return f"robustness/{self.robustness}"
 
     @property
     def options(self) -> dict[str, Any]:

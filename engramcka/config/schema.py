@@ -105,7 +105,7 @@ class Config(Table):
         found = self._own_maps
         for index, robustness in enumerate(self.robustness):
             ways = self.ways(robustness)
-            found += [("robustness", index, way.table) for way in ways if way.table.way_of]
+            found += [("robustness", index, way.table) for way in ways if way.table.part_of]
         return found
 
     @property
@@ -134,8 +134,9 @@ class Config(Table):
 
     def place_of(self, table: ComparisonTable) -> tuple[str, int]:
         """Key and index of a table of maps."""
-        if table.way_of:
-            return "robustness", [one.result_name for one in self.robustness].index(table.way_of)
+        if table.part_of:
+            kind, name = table.part_of.split("/")
+            return kind, [one.result_name for one in getattr(self, kind)].index(name)
         key = "map" if isinstance(table, MapTable) else "cka"
         return key, getattr(self, key).index(table)
 

@@ -313,8 +313,8 @@ def _paper_sources(run: Run) -> tuple[tuple[str, str], ...]:
 
 
 def _of_several(run: Run) -> set[tuple[str, str]]:
-    """The maps that are drawn as one with others: those of series, and ways of robustness."""
-    return {source for maps in run.series.values() for source in maps} | run.ways
+    """The maps that are drawn as one with others: those of series, and of robustness."""
+    return {source for maps in run.series.values() for source in maps} | run.parts
 
 
 def _in_config_order(run: Run, names: Iterable[str]) -> list[str]:
@@ -360,15 +360,15 @@ class Finding:
     warnings: tuple[str, ...] = ()
 
 
-def findings(run: Path, *, ways: bool = True) -> Iterator[Finding]:
+def findings(run: Path, *, parts: bool = True) -> Iterator[Finding]:
     """Every stored result of a run that answers its config, read from disk.
 
     Args:
         run: the run directory.
-        ways: also the maps that a robustness result is made of, which it sums up.
+        parts: also the maps that were made for another result alone, which sums them up.
     """
     stored = open_run(run)
-    summed_up = set() if ways else stored.ways
+    summed_up = set() if parts else stored.parts
     for kind in KINDS.values():
         if kind.is_finding:
             for name, result in stored.results(kind.name).items():

@@ -113,13 +113,13 @@ class RunSpec:
 
     def pairs(self, cka: ComparisonTable) -> list[CheckpointPair]:
         """What the maps of a table compare: in a series, one pair a step, the last of them under
-        the map's own name; of a way of a robustness table the last alone.
+        the map's own name; of a map that another result is made from the last alone.
 
         Raises:
             ConfigError: two series that share no step.
         """
         pairs = [pair for one in cka.maps for pair in self._pairs(cka, one)]
-        return pairs[-1:] if cka.way_of else pairs
+        return pairs[-1:] if cka.part_of else pairs
 
     def _pairs(self, cka: ComparisonTable, one: MapOf) -> list[CheckpointPair]:
         ys, xs = self.models[one.y].checkpoints, self.models[one.x].checkpoints

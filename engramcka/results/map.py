@@ -100,7 +100,7 @@ class SimilarityMap(Result):
     normalize: str = "none"  # none | rms
     series: str = ""  # name of the map series over training this one belongs to
     step: int | None = None  # training step of the checkpoints compared, in a series
-    way_of: str = ""  # name of the robustness result that this map is a way of
+    part_of: str = ""  # KIND/NAME of the result that this map was made for alone
     left_out: str = ""  # samples that were drawn and are not compared, with the reasons, in words
     where: str = ""  # which samples, as "kind = 'person'"; all of them if empty
     dtype: str = "unknown"  # of the hidden states, "y / x" where they differ

@@ -147,9 +147,9 @@ def series_of(attributes: Mapping[str, Any]) -> tuple[str, int] | None:
     return (name, step) if isinstance(name, str) and name and isinstance(step, int) else None
 
 
-def way_of(attributes: Mapping[str, Any]) -> str:
-    """Name of the robustness result that a map of these attributes is a way of; "" for none."""
-    found = attributes.get("way_of")
+def part_of(attributes: Mapping[str, Any]) -> str:
+    """KIND/NAME of the result that a map of these attributes was made for alone; "" for none."""
+    found = attributes.get("part_of")
     return found if isinstance(found, str) else ""
 
 

@@ -87,9 +87,9 @@ class Run:
         }
 
     @property
-    def ways(self) -> set[tuple[str, str]]:
-        """(kind, name) of the maps that were made for a robustness result alone."""
-        return {(kind, name) for kind, name, found in self._maps() if layout.way_of(found)}
+    def parts(self) -> set[tuple[str, str]]:
+        """(kind, name) of the maps that were made for another result alone, as robustness."""
+        return {(kind, name) for kind, name, found in self._maps() if layout.part_of(found)}
 
     def _maps(self) -> Iterator[tuple[str, str, dict[str, Any]]]:
         """Kind, name and attributes of every map that can be read."""

@@ -138,7 +138,7 @@ def read_everything(run: Path) -> None:
         for name in stored.results(kind):
             with suppress(EngramckaError):
                 stored.results(kind)[name]
-    _ = stored.series, stored.ways
+    _ = stored.series, stored.parts
 
 
 @pytest.mark.timeout(7200)

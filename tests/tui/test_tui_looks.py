@@ -38,7 +38,7 @@ def drawn(chart, width, height):
 def ways(run):
     """The run, with maps that are ways of one pair."""
     for way in WAYS:
-        value = replace(full_map(), way_of="engram-vs-moe")
+        value = replace(full_map(), part_of="robustness/engram-vs-moe")
         write_cka(run / "results.zarr", f"engram-vs-moe.by-{way}", value, {})
     return run
 

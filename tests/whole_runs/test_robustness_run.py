@@ -57,7 +57,7 @@ def test_every_way_is_a_map_and_what_they_say_together_a_result(tmp_path: Path) 
     for way, source in enumerate(found.maps):
         kind, name = source.split("/")
         one = run.results(kind)[name]
-        assert one.way_of == "x-vs-y"
+        assert one.part_of == "robustness/x-vs-y"
         np.testing.assert_array_equal(found.alignment[way], one.soft_alignment())
         assert str(found.shift[way]) == str(one.depth_shift().shift)
     assert run.cka["x-vs-y.by-cka.standardize-zscore"].standardize == "zscore"
@@ -110,9 +110,9 @@ def test_a_map_of_a_table_of_its_own_is_the_way(tmp_path: Path) -> None:
     # One with another k is another map.
     assert dict(zip(found.ways, found.maps, strict=True)) == {**WAYS, "CKA, debiased": "cka/own"}
     assert "x-vs-y.by-cka.estimator-debiased" not in run.cka
-    assert run.cka["own"].way_of == ""
-    assert ("cka", "own") not in run.ways
-    assert len(run.ways) == 6
+    assert run.cka["own"].part_of == ""
+    assert ("cka", "own") not in run.parts
+    assert len(run.parts) == 6
     drawn = {path.stem for path in (tmp_path / "run" / "figures").iterdir()}
     assert drawn == {"cka-own", "map-x-vs-y.mutual-knn", "robustness-x-vs-y"}
 

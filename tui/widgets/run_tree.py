@@ -12,7 +12,7 @@ from textual.widgets.tree import TreeNode
 
 from engramcka.plain_text import clean
 from engramcka.results.kinds import MAPS
-from engramcka.tui.catalog import Entry, RunFacts, series_of, way_of
+from engramcka.tui.catalog import Entry, RunFacts, part_of, series_of
 from engramcka.tui.filters import matching
 from engramcka.tui.messages import EntryChosen
 from engramcka.tui.terminal import ending, shorten
@@ -169,7 +169,7 @@ class RunTree(Tree[Data]):
             return
         kinds: dict[str, TreeNode[Data]] = {}
         series: dict[str, TreeNode[Data]] = {}
-        pairs: dict[tuple[str, str], TreeNode[Data]] = {}
+        parts: dict[tuple[str, str], TreeNode[Data]] = {}
         for entry in by_step(matching(run, self.pattern)):
             if entry.kind == "log":
                 node.add_leaf("log", data=entry)
@@ -179,16 +179,17 @@ class RunTree(Tree[Data]):
                     entry.kind, data=f"{run.ref.results}:{entry.kind}", expand=True
                 )
             inside = series_of(entry) if entry.kind in MAPS else None
-            pair = way_of(entry) if entry.kind in MAPS else ""
-            if inside is None and pair:
-                place = (entry.kind, pair)
-                if place not in pairs:
-                    above = f"{run.ref.results}:{entry.kind}:{pair}"
-                    pairs[place] = kinds[entry.kind].add(
-                        _label(f"{pair} by"), data=above, expand=True
+            part = part_of(entry) if entry.kind in MAPS else ""
+            if inside is None and part:
+                place = (entry.kind, part)
+                of = part.partition("/")[2]
+                if place not in parts:
+                    above = f"{run.ref.results}:{entry.kind}:{part}"
+                    parts[place] = kinds[entry.kind].add(
+                        _label(f"{of} by"), data=above, expand=True
                     )
-                self._labels[entry] = entry.name.removeprefix(f"{pair}.by-")
-                pairs[place].add_leaf(self._entry_label(entry), data=entry)
+                self._labels[entry] = entry.name.removeprefix(f"{of}.by-")
+                parts[place].add_leaf(self._entry_label(entry), data=entry)
                 continue
             if inside is None:
                 kinds[entry.kind].add_leaf(self._entry_label(entry), data=entry)

@@ -51,7 +51,7 @@ def map_inputs(spec: RunSpec, table: ComparisonTable, pair: CheckpointPair) -> d
         "seed": spec.config.run.seed,
         "labels": [spec.config.label(name) for name in pair.models],
         **({} if pair.step is None else {"step": pair.step}),
-        **({"way_of": table.way_of} if table.way_of else {}),
+        **({"part_of": table.part_of} if table.part_of else {}),
     }
 
 
@@ -118,14 +118,14 @@ def compute_map(
         provenance=facts,
         where=where_text(table.where),
         left_out=left_out,
-        way_of=table.way_of,
+        part_of=table.part_of,
         warnings=(
             *dict.fromkeys(notes),
             *_guessed(context.config, pair, stores),
             *result.warnings,
         ),
     )
-    if pair.step is not None and not table.way_of:
+    if pair.step is not None and not table.part_of:
         result = replace(result, series=pair.map, step=pair.step)
     results.write_result(context.results, pair.name, result, inputs)
     info = f"n = {result.n_samples:,}{', left out: ' + left_out if left_out else ''}"
