@@ -18,6 +18,7 @@ import tomli_w
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from engramcka.config import baselines
 from engramcka.config.model_tables import MODEL_TABLES
 from engramcka.config.schema import Config
 from engramcka.config.tables import ConfigSource, KeyPath, plain_name
@@ -86,6 +87,7 @@ def _check_names(config: Config) -> None:
         for index, name in enumerate(names):
             if name in names[:index]:
                 raise config.error((table, index, "name"), f"a second {table} named {name!r}")
+    baselines.check(config)
     _check_maps(config)
     _check_lists_of_models(config)
     _check_bases(config)
@@ -126,15 +128,15 @@ def _check_bases(config: Config) -> None:
         if model.source != "graft":
             continue
         base = config.models.get(model.base)
-        if base is None or base.source != "hf" or base.is_series:
+        if base is None or base.source != "hf" or not base.is_trained:
             named = [
                 other
                 for other, table in config.models.items()
-                if table.source == "hf" and not table.is_series
+                if table.source == "hf" and table.is_trained
             ]
             raise config.error(
                 ("models", name, "base"),
-                f"{model.base!r} is no single model with source = 'hf'",
+                f"{model.base!r} is no single trained model with source = 'hf'",
                 f"allowed: {', '.join(named) or 'a model with that source, which is not here'}",
             )
 
@@ -152,7 +154,8 @@ def _check_swept(config: Config, path: KeyPath, name: str) -> None:
 def _check_trained(config: Config, path: KeyPath, name: str) -> None:
     if name not in config.models:
         raise config.error(path, f"no model {name!r}", _choices(name, config.models))
-    if config.models[name].source not in ("train", "graft"):
+    table = config.models[name]
+    if table.source not in ("train", "graft") or getattr(table, "weights", "") == "random":
         raise config.error(
             path,
             f"{name!r} is not trained here",
@@ -180,7 +183,7 @@ def _check_lists_of_models(config: Config) -> None:
 
 def _check_models(config: Config, path: KeyPath, names: Sequence[str]) -> None:
     for place, name in enumerate(names):
-        if name not in config.models:
+        if name not in config.all_models:
             raise config.error(path, f"no model {name!r}", _choices(name, config.models))
         if name in names[:place]:
             raise config.error(path, f"{name!r} is there twice")

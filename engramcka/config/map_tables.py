@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
 from engramcka.config.analysis_tables import Where, where_text
 from engramcka.config.tables import Name, Table
@@ -74,12 +74,20 @@ class ComparisonTable(Table):
         ge=0,
         description="shuffles of one side's documents for the null distribution; 0 for none",
     )
+    baselines: tuple[str, ...] = Field(
+        (),
+        description="maps beside it that say how much of it is there without (docs/baselines.md): "
+        "untrained (random weights), shuffled-text (words in a random order), tokens (layer 0 of "
+        "both), or the name of a model that y is compared with, as y from another seed",
+    )
     where: Where = Field(
         {},
         description="which samples, by columns of the sample table: "
         '`{ kind = "person" }`, `{ kind = ["art", "event"] }` for one of several, '
         '`{ kind = { not = "other" } }`; several columns must all fit; all samples if empty',
     )
+
+    _part_of: str = PrivateAttr("")
 
     @property
     def measured_by(self) -> str:
@@ -89,7 +97,13 @@ class ComparisonTable(Table):
     @property
     def part_of(self) -> str:
         """KIND/NAME of the result that its map is made for; "" for a map of its own."""
-        return ""
+        return self._part_of
+
+    def made_for(self, result: str) -> Self:
+        """Itself as the table of a map that is made for a result, KIND/NAME."""
+        found = self.model_copy()
+        found._part_of = result
+        return found
 
     @property
     def kind(self) -> Literal["cka", "map"]:
@@ -99,7 +113,7 @@ class ComparisonTable(Table):
     @property
     def options(self) -> dict[str, Any]:
         """How a map is made, as `similarity_map` takes it; but for the samples."""
-        return self.model_dump(mode="json", exclude={"name", "y", "x", "where"})
+        return self.model_dump(mode="json", exclude={"name", "y", "x", "where", "baselines"})
 
     @property
     def inputs(self) -> dict[str, Any]:

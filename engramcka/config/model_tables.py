@@ -6,8 +6,9 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, Field, model_validator
 
+from engramcka.config.baselines import undrawable
 from engramcka.config.memory_tables import EngramConfig, MemoryTable
-from engramcka.config.tables import Label, Place, Table
+from engramcka.config.tables import Label, Place, Seed, Table
 
 CAPTURE_KEYS = ("points", "embedding", "streams")
 
@@ -34,6 +35,11 @@ class CapturedModel(Table):
     embedding: bool = Field(
         False, description="store what enters the first block too, as layer 0 (layer_00)"
     )
+    text: Literal["as-is", "shuffled"] = Field(
+        "as-is",
+        description="what it reads: passages as they are, or with their words in a random order "
+        "around the sampled ones, which stay in their places",
+    )
     streams: Annotated[str, AfterValidator(_one_of_the_streams)] = Field(
         "mean",
         description="of several residual streams: mean, sum, concat, or one by its number from 0",
@@ -45,7 +51,16 @@ class CapturedModel(Table):
         return self.model_dump(mode="json", include=set(CAPTURE_KEYS))
 
 
-class TrainedModel(CapturedModel):
+class TrainedHere(CapturedModel):
+    """What every model that this run trains has."""
+
+    seed: Seed | None = Field(
+        None,
+        description="of the weights that are drawn and the order of the text; run.seed if left out",
+    )
+
+
+class TrainedModel(TrainedHere):
     """``[models.NAME]`` with ``source = "train"``: built from a preset and trained in this run."""
 
     source: Literal["train"] = Field(description="where the model comes from")
@@ -55,6 +70,9 @@ class TrainedModel(CapturedModel):
     engram: EngramConfig | None = Field(
         None, description="Engram modules grafted onto it; none if left out"
     )
+    weights: Literal["trained", "random"] = Field(
+        "trained", description="random: as its training begins, and it is not trained"
+    )
 
 
 def is_pattern(name: str) -> bool:
@@ -62,7 +80,7 @@ def is_pattern(name: str) -> bool:
     return any(sign in name for sign in "*?[")
 
 
-class GraftedModel(CapturedModel):
+class GraftedModel(TrainedHere):
     """``[models.NAME]`` with ``source = "graft"``: a model that exists, with memory put into it.
 
     Text, steps and rates are those of ``[data]`` and ``[training]``; the tokenizer is the base's.
@@ -123,6 +141,11 @@ class LoadedModel(CapturedModel):
         description="branch, tag or commit on the hub; several, or a glob over branches and tags, "
         "as `step*`, are a series over training, sorted as folders are",
     )
+    weights: Literal["trained", "random"] = Field(
+        "trained",
+        description="trained: those that are stored; random: drawn as before a training, from "
+        "`run.seed` and the name of the model, and those stored are not read",
+    )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="dtype of weights and hidden states; auto keeps the checkpoint's"
     )
@@ -163,6 +186,11 @@ class LoadedModel(CapturedModel):
         return bool(self.revisions) or is_pattern(self.path)
 
     @property
+    def is_trained(self) -> bool:
+        """Whether it stands for one checkpoint with the weights that are stored there."""
+        return not self.is_series and self.weights == "trained"
+
+    @property
     def revisions(self) -> tuple[str, ...]:
         """Names and globs of the revisions of a series; none of one checkpoint."""
         if isinstance(self.revision, str):
@@ -175,6 +203,10 @@ class LoadedModel(CapturedModel):
             raise ValueError("revision = [] names no checkpoint; leave it out, or name some")
         if self.revisions and is_pattern(self.path):
             raise ValueError("a glob in path and several revisions are two series; give one")
+        if self.weights == "random" and self.is_series:
+            raise ValueError("weights = 'random' of a series; name one checkpoint")
+        if self.weights == "random" and (why := undrawable(self)):
+            raise ValueError(f"weights = 'random' with {why}: leave one of them out")
         if self.tables == "file" and self.parallel == "tp":
             raise ValueError("parallel = 'tp' shares tables out over the ranks; leave tables out")
         if self.adapter is not None and self.parallel == "tp":

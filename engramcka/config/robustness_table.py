@@ -28,22 +28,6 @@ _WORDS = {
 }
 
 
-class WayTable(MapTable):
-    """One way of a ``[[robustness]]`` table, as the map that it is; no table of a config."""
-
-    robustness: str
-
-    @property
-    def part_of(self) -> str:
-        """The robustness result."""
-        return f"robustness/{self.robustness}"
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """As of any map."""
-        return {key: value for key, value in super().options.items() if key != "robustness"}
-
-
 @dataclass(frozen=True)
 class Way:
     """One way of comparing the two models: what it is called, and its map."""
@@ -170,7 +154,7 @@ class RobustnessTable(Table):
         ]
         return ".".join([changes["measure"], *parts])
 
-    def _table(self, changes: Changes, key: str) -> WayTable:
+    def _table(self, changes: Changes, key: str) -> MapTable:
         own = {"batch_size": self.batch_size, "pairs": self.pairs, "k": self.k}
         values: dict[str, Any] = {
             "name": f"{self.result_name}.by-{key}",
@@ -178,7 +162,7 @@ class RobustnessTable(Table):
             **{option: value for option, value in own.items() if takes(changes["measure"], option)},
             **changes,
         }
-        return WayTable(robustness=self.result_name, **values)
+        return MapTable(**values).made_for(f"robustness/{self.result_name}")
 
     @model_validator(mode="after")
     def _has_ways(self) -> RobustnessTable:

@@ -7,13 +7,15 @@ here is an error. `engramcka.config.loading` reads the file and says where in it
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, PrivateAttr
 
+from engramcka.config import baselines
 from engramcka.config.analysis_tables import GatesTable, LensTable
 from engramcka.config.data_table import DataTable
-from engramcka.config.map_tables import CkaTable, ComparisonTable, MapTable
+from engramcka.config.map_tables import CkaTable, ComparisonTable, MapOf, MapTable
 from engramcka.config.model_tables import (
     ModelTable,
 )
@@ -85,7 +87,19 @@ class Config(Table):
 
     def label(self, model: str) -> str:
         """What a model is called on axes and in tables."""
-        return self.models[model].label or model
+        return self.all_models[model].label or model
+
+    @property
+    def all_models(self) -> dict[str, Any]:
+        """The tables of all models: those of the config, then those that only baselines need."""
+        found: dict[str, Any] = dict(self.models)
+        for _, _, table in self._own_maps:
+            for one, baseline in product(table.maps, table.baselines):
+                for name in (one.y, one.x):
+                    made = name in self.models and baselines.changed(self.models, name, baseline)
+                    if made:
+                        found.setdefault(*made)
+        return found
 
     @property
     def sweeps(self) -> list[tuple[str, int, RetrainedTable]]:
@@ -100,9 +114,13 @@ class Config(Table):
     def maps(self) -> list[tuple[str, int, ComparisonTable]]:
         """All tables of maps: key of the table, index there, table.
 
-        Of a robustness table every way that is not the map of a table of its own.
+        Of a robustness table every way that is not the map of a table of its own; of baselines
+        every map.
         """
         found = self._own_maps
+        for key, index, own in list(found):
+            tables = [self.baseline_map(own, *of) for of in product(own.maps, own.baselines)]
+            found += [(key, index, table) for table in tables if table is not None]
         for index, robustness in enumerate(self.robustness):
             ways = self.ways(robustness)
             found += [("robustness", index, way.table) for way in ways if way.table.part_of]
@@ -115,6 +133,20 @@ class Config(Table):
             for key in ("cka", "map")
             for index, table in enumerate(getattr(self, key))
         ]
+
+    def baseline_map(
+        self, table: ComparisonTable, one: MapOf, baseline: str
+    ) -> ComparisonTable | None:
+        """The table of the map that is a baseline of another; None where it is in that map."""
+        if baseline == baselines.TOKENS:
+            return None
+        if baseline in baselines.KNOWN:
+            y, x = f"{one.y}.{baseline}", f"{one.x}.{baseline}"
+        else:
+            y, x = one.y, baseline
+        changes = {"name": f"{one.name}.by-{baseline}", "y": y, "x": x}
+        changed = table.model_copy(update={**changes, "baselines": (), "permutations": 0})
+        return changed.made_for(f"baseline/{one.name}")
 
     def ways(self, robustness: RobustnessTable) -> list[Way]:
         """The ways of a robustness table, each with the table of its map.
@@ -134,8 +166,14 @@ class Config(Table):
 
     def place_of(self, table: ComparisonTable) -> tuple[str, int]:
         """Key and index of a table of maps."""
-        if table.part_of:
-            kind, name = table.part_of.split("/")
+        kind, _, name = table.part_of.partition("/")
+        if kind == "baseline":
+            return next(
+                (key, index)
+                for key, index, own in self._own_maps
+                if any(one.name == name for one in own.maps)
+            )
+        if kind:
             return kind, [one.result_name for one in getattr(self, kind)].index(name)
         key = "map" if isinstance(table, MapTable) else "cka"
         return key, getattr(self, key).index(table)

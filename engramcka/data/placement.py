@@ -12,6 +12,7 @@ import numpy.typing as npt
 from engramcka.data.corpora import Corpus
 from engramcka.data.documents import DataKeyError
 from engramcka.data.samples import SampleRow, Samples, keyed_random, too_few
+from engramcka.data.shuffling import shuffle_words
 
 Ints = npt.NDArray[np.int64]
 
@@ -117,6 +118,7 @@ def place_samples(
     seed: int = 0,
     per_document: int | None = None,
     skip_first: int = 0,
+    shuffled: bool = False,
 ) -> Passages:
     """Tokenise every passage once and find the tokens of each sample.
 
@@ -139,6 +141,8 @@ def place_samples(
         per_document: the cap that the samples were drawn under, for messages.
         skip_first: tokens at the start of every passage that are no sample, nor part of a mean;
             those that stand for characters are counted, so not a BOS before them.
+        shuffled: the words of each passage in another order (`engramcka.data.shuffling`), which
+            positions "all" have not. Samples are known by where they stand in the document.
 
     Raises:
         DataKeyError: positions "all" gives fewer than ``count``.
@@ -153,9 +157,12 @@ def place_samples(
     rows = dict(zip(reversed(keys), range(len(keys) - 1, -1, -1), strict=True))  # key -> first row
     order = {key: index for index, key in enumerate(dict.fromkeys(keys))}
     texts = [_text(corpus, samples, rows[key]) for key in order]
-    encoded = list(_encode(tokenizer, texts, max_length))
     passage = np.array([order[key] for key in keys], dtype=np.int64)
-    spans, cut_off = _spans(encoded, passage, samples, positions)
+    places = np.column_stack([samples.start, samples.end]) - samples.passage_start[:, None]
+    if shuffled:
+        texts, places = _shuffle(texts, places, passage, list(order), seed)
+    encoded = list(_encode(tokenizer, texts, max_length))
+    spans, cut_off = _spans(encoded, passage, places, positions)
     found_token = (spans >= 0).all(axis=1)
     begin = np.array([one.begin(skip_first) for one in encoded], dtype=np.int64)[passage]
     placed = found_token & (spans[:, 1] >= begin)
@@ -181,15 +188,36 @@ def place_samples(
     )
 
 
+def _shuffle(
+    texts: list[str], places: Ints, passage: Ints, keys: Sequence[tuple[str, int]], seed: int
+) -> tuple[list[str], Ints]:
+    """Passages with their words in another order, and (samples, 2) where each sample is then."""
+    found, moved = [], places.copy()
+    by_passage = np.split(np.argsort(passage, kind="stable"), np.cumsum(np.bincount(passage))[:-1])
+    for text, rows, (document, start) in zip(texts, by_passage, keys, strict=True):
+        stay = [(int(first), int(last)) for first, last in places[rows]]
+        one = shuffle_words(text, stay, seed=seed, document=document, start=start)
+        found.append(one.text)
+        moved[rows] = [one.moved[span] for span in stay]
+    return found, moved
+
+
 def _spans(
-    encoded: Sequence[_Encoded], passage: Ints, samples: Samples, positions: str
+    encoded: Sequence[_Encoded], passage: Ints, places: Ints, positions: str
 ) -> tuple[Ints, npt.NDArray[np.bool_]]:
-    """(samples, 2) first and last token of each, -1 where none; and whether it was cut off."""
-    spans = np.empty((len(samples), 2), dtype=np.int64)
-    cut_off = np.empty(len(samples), dtype=bool)
-    starts = (samples.start - samples.passage_start).tolist()
-    ends = (samples.end - samples.passage_start).tolist()
-    for row, (index, start, end) in enumerate(zip(passage.tolist(), starts, ends, strict=True)):
+    """(samples, 2) first and last token of each, -1 where none; and whether it was cut off.
+
+    Args:
+        encoded: the passages.
+        passage: (samples,) which of them each sample is in.
+        places: (samples, 2) its first character within the passage and one past its last.
+        positions: a value of ``data.positions``.
+    """
+    spans = np.empty((len(places), 2), dtype=np.int64)
+    cut_off = np.empty(len(places), dtype=bool)
+    for row, (index, (start, end)) in enumerate(
+        zip(passage.tolist(), places.tolist(), strict=True)
+    ):
         spans[row] = _tokens(encoded[index], start, end, positions)
         cut_off[row] = encoded[index].is_cut_off(end - 1)
     return spans, cut_off

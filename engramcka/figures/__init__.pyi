@@ -4,6 +4,10 @@ from .allocation import plot_allocation as plot_allocation
 from .animation import curves_beside as curves_beside
 from .animation import save_animation as save_animation
 from .animation import series_frames as series_frames
+from .baseline import BaselineArtists as BaselineArtists
+from .baseline import baseline_caption as baseline_caption
+from .baseline import baseline_figure as baseline_figure
+from .baseline import plot_baseline as plot_baseline
 from .cka import cka_caption as cka_caption
 from .cka import series_caption as series_caption
 from .draw import Form as Form

@@ -42,7 +42,7 @@ class Subject:
     @property
     def is_wide(self) -> bool:
         """Whether it has several panels, for which a column is too narrow."""
-        return self.kind in ("maps", "paper")
+        return self.kind in ("maps", "baseline", "paper")
 
     @property
     def stem(self) -> str:

@@ -98,7 +98,7 @@ def load_checkpoint(
         opener = look.opener
         if tables == "file":
             stored = concrete(opener, found.config, path, found.shared)
-            opener = tables_in_files(path, stored, _dtype(found.config, dtype))
+            opener = tables_in_files(path, stored, weight_dtype(found.config, dtype))
         if attn_implementation is not None:
             places["attn_implementation"] = attn_implementation
         try:
@@ -184,10 +184,11 @@ def weight_bytes(config: Any, dtype: str) -> int:
         config: the model's.
         dtype: as in `load_model`.
     """
-    return _dtype(config, dtype).itemsize
+    return weight_dtype(config, dtype).itemsize
 
 
-def _dtype(config: Any, dtype: str) -> torch.dtype:
+def weight_dtype(config: Any, dtype: str) -> torch.dtype:
+    """The dtype of a model's weights; arguments as in `weight_bytes`."""
     stored = getattr(config, "dtype", None) or "bfloat16"
     name = str(stored if dtype == "auto" else dtype).removeprefix("torch.")
     found: torch.dtype = getattr(torch, name)

@@ -72,7 +72,8 @@ def _check_data(spec: RunSpec) -> None:
     config, data = spec.config, spec.config.data
     if not any(source.runs_here for source in spec.models.values()):
         return
-    if data.held_out == 1.0 and spec.trainings:
+    own = [one.backbone for one in spec.models.values() if one.backbone]
+    if data.held_out == 1.0 and (spec.trainings or any(one.own_tokenizer for one in own)):
         raise config.error(
             ("data", "validation_share"),
             "all documents are kept for samples, and models that are trained here have none",
@@ -178,5 +179,6 @@ def remarks(config: Config) -> Iterator[str]:
     Raises:
         StoreError, ConfigError: one cannot be opened.
     """
-    for source in RunSpec(config).models.values():
-        yield from source.remarks()
+    models = RunSpec(config).models
+    for name in config.models:  # what baselines make of them is remarked no second time
+        yield from models[name].remarks()

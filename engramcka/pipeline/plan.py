@@ -12,6 +12,7 @@ from engramcka.config import Config
 from engramcka.pipeline.checks import check
 from engramcka.pipeline.context import Context
 from engramcka.pipeline.spec import RunSpec
+from engramcka.pipeline.stages.baselines import baseline_tasks
 from engramcka.pipeline.stages.extract import extract_tasks
 from engramcka.pipeline.stages.figures import figure_tasks
 from engramcka.pipeline.stages.gates import gates_tasks
@@ -41,13 +42,15 @@ def make_plan(config: Config, context: Context | None = None) -> list[Task]:
 
 def _tasks(spec: RunSpec) -> Iterator[Task]:
     config = spec.config
-    if any(training.backbone.own_tokenizer for training in spec.trainings.values()):
+    backbones = [source.backbone for source in spec.models.values() if source.backbone]
+    if any(backbone.own_tokenizer for backbone in backbones):
         yield tokenizer_task(spec)
     yield from train_tasks(spec)
     for name in extracted_models(config):
         yield from extract_tasks(spec, name)
     for _, _, table in config.maps:
         yield from map_tasks(spec, table)
+    yield from baseline_tasks(spec)
     for robustness in config.robustness:
         yield robustness_task(spec, robustness)
     for lens in config.lens:
@@ -76,7 +79,7 @@ def _each_training_once(tasks: Iterable[Task]) -> Iterator[Task]:
 def extracted_models(config: Config) -> list[str]:
     """The models whose hidden states are stored: those of maps and lenses, and `unnamed_models`."""
     wanted = {*_compared(config), *unnamed_models(config)}
-    return [name for name in config.models if name in wanted]
+    return [name for name in config.all_models if name in wanted]
 
 
 def unnamed_models(config: Config) -> list[str]:

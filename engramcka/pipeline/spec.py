@@ -69,13 +69,14 @@ class RunSpec:
 
     @cached_property
     def models(self) -> dict[str, Source]:
-        """Every model of the config by its name."""
-        return {name: make_source(self.config, name) for name in self.config.models}
+        """Every model by its name: those of the config, and those that its baselines need."""
+        return {name: make_source(self.config, name) for name in self.config.all_models}
 
     @cached_property
     def trainings(self) -> dict[str, TrainingSpec]:
         """The training of every model that has one, by the model's name."""
-        return {name: source.training for name, source in self.models.items() if source.training}
+        found = {name: self.models[name].training for name in self.config.models}
+        return {name: training for name, training in found.items() if training}
 
     @cached_property
     def samples(self) -> int:
@@ -105,7 +106,8 @@ class RunSpec:
 
     def notes(self) -> Iterator[str]:
         """What a user should know of the models before they run: the order of every series."""
-        for name, source in self.models.items():
+        for name in self.config.models:
+            source = self.models[name]
             names = [source.name_of(checkpoint) for checkpoint in source.checkpoints]
             if len(names) > 1:
                 shown = names if len(names) <= _SHOWN else [*names[: _SHOWN - 1], "..", names[-1]]
@@ -118,8 +120,17 @@ class RunSpec:
         Raises:
             ConfigError: two series that share no step.
         """
+        if cka.part_of.startswith("baseline/"):
+            (one,) = cka.maps
+            y, x = (self.models[name].last for name in (one.y, one.x))
+            return [CheckpointPair(one.name, one.name, y, x)]
         pairs = [pair for one in cka.maps for pair in self._pairs(cka, one)]
         return pairs[-1:] if cka.part_of else pairs
+
+    def stored(self, name: str) -> tuple[Checkpoint, ...]:
+        """The checkpoints of a model whose hidden states are stored: of a baseline's the last."""
+        source = self.models[name]
+        return source.checkpoints if name in self.config.models else (source.last,)
 
     def _pairs(self, cka: ComparisonTable, one: MapOf) -> list[CheckpointPair]:
         ys, xs = self.models[one.y].checkpoints, self.models[one.x].checkpoints

@@ -28,6 +28,7 @@ Stage = Literal[
     "extract",
     "cka",
     "map",
+    "baseline",
     "robustness",
     "lens",
     "sweep",

@@ -1,5 +1,6 @@
 from .allocation import AllocationSweep as AllocationSweep
 from .base import Result as Result
+from .baseline import Baseline as Baseline
 from .cka import CkaMap as CkaMap
 from .depth import DepthShift as DepthShift
 from .gates import GateMap as GateMap

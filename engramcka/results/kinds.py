@@ -44,6 +44,7 @@ KINDS: Mapping[str, Kind] = {
     for kind in (
         Kind("cka", "CkaMap"),
         Kind("map", "SimilarityMap"),
+        Kind("baseline", "Baseline"),
         Kind("robustness", "Robustness"),
         Kind("lens", "LensCurve", together=True, is_one_figure=True),
         Kind("gates", "GateMap"),

@@ -22,6 +22,7 @@ from engramcka.results.statistics import Float, jackknife_interval
 ALIGNMENT_K = 5  # rows of the stored soft alignment, as in the paper
 
 _CELL = ("y_layer", "x_layer")
+_NAMED = 3  # maps that a warning names at most
 
 
 @dataclass(frozen=True, eq=False)
@@ -294,3 +295,24 @@ def soft_alignment(similarity: npt.ArrayLike, y_numbers: npt.ArrayLike, k: int =
     with np.errstate(invalid="ignore", divide="ignore"):
         aligned = (top * numbers[order]).sum(axis=-2) / total
     return np.where(total > 0, aligned, np.nan)
+
+
+def grouped_warnings(maps: Mapping[str, SimilarityMap], all_of_them: str) -> tuple[str, ...]:
+    """The warnings of several maps, each once, with which of them it is of.
+
+    Args:
+        maps: what each is called -> the map.
+        all_of_them: what stands for all their names.
+    """
+    of: dict[str, list[str]] = {}
+    for name, one in maps.items():
+        for warning in dict.fromkeys(one.warnings):
+            of.setdefault(warning, []).append(name)
+
+    def who(names: list[str]) -> str:
+        if len(names) == len(maps):
+            return all_of_them
+        more = len(names) - _NAMED
+        return "; ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+    return tuple(f"{who(names)}: {warning}" for warning, names in of.items())

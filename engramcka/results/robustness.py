@@ -19,11 +19,10 @@ from engramcka.errors import ComparisonError
 from engramcka.plain_text import one_line
 from engramcka.results.base import Result, Row, along, count
 from engramcka.results.depth import NEAR
-from engramcka.results.map import ALIGNMENT_K, SimilarityMap
+from engramcka.results.map import ALIGNMENT_K, SimilarityMap, grouped_warnings
 from engramcka.results.statistics import Float
 
 Bools = npt.NDArray[np.bool_]
-_NAMED = 3  # ways that a warning names at most
 
 _DIRECTIONS = {1: "deeper", -1: "shallower", 0: "no shift", None: "nothing"}
 
@@ -154,7 +153,7 @@ class Robustness(Result):
             layer=layer,
             where=first.where,
             interval_over=first.interval_over,
-            warnings=_grouped(maps),
+            warnings=grouped_warnings(maps, "every way"),
             provenance=dict(provenance or {}),
         )
 
@@ -336,19 +335,3 @@ def ends_text(low: float, high: float, text: Callable[[float], str]) -> str:
     if not (np.isfinite(low) and np.isfinite(high)):
         return ""
     return f" (95 % {text(low)} to {text(high)})"
-
-
-def _grouped(maps: Mapping[str, SimilarityMap]) -> tuple[str, ...]:
-    """The warnings of all maps, each once, with the ways that it is of."""
-    of: dict[str, list[str]] = {}
-    for name, one in maps.items():
-        for warning in dict.fromkeys(one.warnings):
-            of.setdefault(warning, []).append(name)
-    return tuple(f"{_who(names, len(maps))}: {warning}" for warning, names in of.items())
-
-
-def _who(names: list[str], ways: int) -> str:
-    if len(names) == ways:
-        return "every way"
-    more = len(names) - _NAMED
-    return "; ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")

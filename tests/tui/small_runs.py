@@ -12,6 +12,7 @@ from pathlib import Path
 from time import monotonic
 
 import numpy as np
+from made_baseline import made_baseline
 from made_robustness import made_robustness
 from rich.cells import cell_len
 from textual.pilot import Pilot
@@ -194,6 +195,7 @@ def make_full_run(path: Path) -> Path:
     write_result(results, "engram", gates(), {})
     write_result(results, "engram", ablation(), {})
     write_result(results, "engram-vs-moe", made_robustness(), {})
+    write_result(results, "engram-vs-moe", made_baseline(), {})
     return path
 
 

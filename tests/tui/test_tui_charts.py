@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from made_baseline import made_baseline
 from made_robustness import made_robustness
 from small_runs import allocation, lens_curve, training_curve
 
 from engramcka.results import SlotSweep
 from engramcka.tui.charts.allocation import AllocationPlot
+from engramcka.tui.charts.baseline import BaselinePlot
 from engramcka.tui.charts.lens import LensPlot
 from engramcka.tui.charts.robustness import RobustnessPlot
 from engramcka.tui.charts.slots import SlotsPlot
@@ -189,3 +191,30 @@ def test_robustness_says_at_a_layer_what_every_way_says():
     assert shown.figure_input(1) == (found, {"curve": "depth"})
     assert len(shown.table().splitlines()) == 1 + 5 * 9
     assert shown.warnings == list(found.warnings)
+
+
+def test_a_map_stands_beside_its_baselines():
+    found = made_baseline()
+    shown = BaselinePlot(found)
+    chart = shown.chart(0)
+    assert [curve.name for curve in chart.curves] == list(found.titles)
+    np.testing.assert_array_equal(chart.curves[1].y, found.best[1])
+    np.testing.assert_array_equal(chart.curves[1].low, found.best_low[1])
+    means = shown.chart(1).curves
+    np.testing.assert_allclose(means[2].y, found.similarity[2].mean(axis=0))
+    assert means[2].low is None
+    same = shown.chart(2).curves[0].y
+    np.testing.assert_array_equal(same, np.diag(found.similarity[0][:3]))
+    lines = shown.details(0, 1.0)
+    at = lines.index((f"{mark_of(1)} untrained", None))
+    assert lines[at + 1] == ("most similar", f"{found.best[1, 1]:.3f}")
+    assert ("map above it", f"{found.above[1]:.3f}") in lines[at:]
+    assert ("correlation", f"{found.correlation[1]:.2f}") in lines[at:]
+    assert shown.summary(0, 1.0)[2:4] == [
+        f"{mark_of(place)} {found.best[place, 1]:.3f}" for place in range(2)
+    ]
+    above = found.best[0] - found.best[1:].max(axis=0)
+    assert shown.best(0) == found.x_layers[int(np.argmax(above))]
+    assert shown.value(0, 2.0) == found.best[0, 2]
+    assert shown.value_name(0, 2.0) == "CKA, most similar, at layer 2"
+    assert len(shown.table().splitlines()) == 1 + found.similarity[0].size

@@ -50,6 +50,7 @@ def test_every_kind_has_a_word_on_the_page():
         "cka": "A map", "map": "A map", "lens": "LogitLens curves", "gates": "Gates",
         "memory": "The memory's worth", "allocation": "Allocation", "slots": "Slots",
         "training": "Training", "sweep": "A sweep", "robustness": "Robustness",
+        "baseline": "Baselines",
     }  # fmt: skip
     sections = re.findall(r"^## (.+)$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
     assert set(headings) == set(KINDS)

@@ -18,6 +18,7 @@ from engramcka.tui.messages import EntryChosen
 from engramcka.tui.terminal import ending, shorten
 from engramcka.tui.widgets.key_bar import Shortcut
 
+_PARTS = {"robustness": "by", "baseline": "beside"}  # between a name and what is made for it
 FOUND_LIMIT = 300  # entries shown at once while a filter is on
 
 Data = Path | Entry | str
@@ -182,11 +183,11 @@ class RunTree(Tree[Data]):
             part = part_of(entry) if entry.kind in MAPS else ""
             if inside is None and part:
                 place = (entry.kind, part)
-                of = part.partition("/")[2]
+                kind, _, of = part.partition("/")
                 if place not in parts:
                     above = f"{run.ref.results}:{entry.kind}:{part}"
                     parts[place] = kinds[entry.kind].add(
-                        _label(f"{of} by"), data=above, expand=True
+                        _label(f"{of} {_PARTS.get(kind, 'of')}"), data=above, expand=True
                     )
                 self._labels[entry] = entry.name.removeprefix(f"{of}.by-")
                 parts[place].add_leaf(self._entry_label(entry), data=entry)

@@ -23,5 +23,5 @@ SOURCES: dict[str, type[Source]] = {
 
 
 def make_source(config: Config, name: str) -> Source:
-    """The model ``[models.NAME]`` of a config."""
-    return SOURCES[config.models[name].source](config, name)
+    """The model of a config with that name, ``[models.NAME]`` or what a baseline makes of one."""
+    return SOURCES[config.all_models[name].source](config, name)

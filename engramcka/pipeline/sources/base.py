@@ -32,6 +32,7 @@ DRAWN = "drawn"
 
 # Keys of [models.NAME] that leave the hidden states as they are, but for rounding.
 _WITHOUT_EFFECT = {"label", "parallel", "tables"}
+_USUAL = {"weights": "trained", "text": "as-is"}  # inputs say these where they are others
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ class Source(ABC):
 
     def __init__(self, config: Config, name: str) -> None:
         self.config, self.name = config, name
-        self.table: Any = config.models[name]
+        self.table: Any = config.all_models[name]
 
     @cached_property
     def checkpoints(self) -> tuple[Checkpoint, ...]:
@@ -186,11 +187,18 @@ class Source(ABC):
             "model": self.made_from(checkpoint),
             "data": data_inputs(self.config.data),
             "seed": self.config.run.seed,
+            **{
+                key: found
+                for key, usual in _USUAL.items()
+                if (found := getattr(checkpoint.table, key, usual)) != usual
+            },
         }
 
     def made_from(self, checkpoint: Checkpoint) -> dict[str, Any]:
         """The model's part of the inputs: all that decides what it computes."""
-        table: dict[str, Any] = checkpoint.table.model_dump(mode="json", exclude=_WITHOUT_EFFECT)
+        table: dict[str, Any] = checkpoint.table.model_dump(
+            mode="json", exclude=_WITHOUT_EFFECT | set(_USUAL)
+        )
         return {key: value for key, value in table.items() if key != "engram" or value is not None}
 
     def refuse_other_states(self, checkpoint: Checkpoint) -> None:

@@ -26,6 +26,10 @@ class GraftedSource(TrainedSource):
         return LoadedBackbone(self.base, table.train, table.start, table.lora_rank)
 
     @property
+    def _is_drawn(self) -> bool:
+        return False
+
+    @property
     def may_have_engram(self) -> bool:
         """Whether the config gives it Engram modules."""
         return self.table.engram is not None

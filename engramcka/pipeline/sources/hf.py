@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import cached_property
+from hashlib import blake2b
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -228,7 +229,7 @@ class HfSource(Source):
                 if not Path(found.place).is_dir():
                     continue  # on the hub
                 more = unknown_ids(found.empty, found.tokenizer())
-                is_whole = self.table.tables == "memory"
+                is_whole = self.table.tables == "memory" and self.table.weights == "trained"
                 notes = (found.looked_at if is_whole else found.not_looked_at).notes
             for note in (*notes, *more):
                 yield f"models.{self.name}: {note}"
@@ -238,6 +239,8 @@ class HfSource(Source):
         from engramcka.models.loading import load_checkpoint
 
         load_args = {key: getattr(checkpoint.table, key) for key in _LOAD_KEYS}
+        if self.table.weights == "random":
+            return self._draw(load_args, device)
         found = load_checkpoint(**load_args, device=device)
         return OpenModel(
             found.model,
@@ -246,6 +249,18 @@ class HfSource(Source):
             described=self.table.engram,
             notes=found.notes,
         )
+
+    def _draw(self, load_args: dict[str, Any], device: str) -> OpenModel:
+        """The same model with weights as before a training."""
+        from engramcka.models.drawn import DRAWN_KEYS, draw_checkpoint
+
+        named = f"{self.config.run.seed} {self.name}".encode()
+        seed = int.from_bytes(blake2b(named, digest_size=4).digest(), "big")
+        load_args = {**{key: load_args[key] for key in DRAWN_KEYS}, "seed": seed}
+        found = draw_checkpoint(**load_args, device=device)
+        load_args["weights"] = "random"
+        described = self.table.engram
+        return OpenModel(found.model, found.tokenizer, load_args, described=described)
 
     def open_for_training(self, checkpoint: Checkpoint) -> OpenModel:
         """Load it whole, in float32, on the CPU, from where a training takes it."""

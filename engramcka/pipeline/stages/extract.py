@@ -44,7 +44,7 @@ def extract_tasks(spec: RunSpec, name: str) -> Iterator[Task]:
         StoreError: a store of another config is there.
     """
     source = spec.models[name]
-    for checkpoint in source.checkpoints:
+    for checkpoint in spec.stored(name):
         if checkpoint.path.exists():
             source.refuse_other_states(checkpoint)
         work: Callable[..., None] = partial(extract_states, checkpoint=checkpoint)
@@ -84,7 +84,7 @@ def _fill(
     from engramcka.models.blocks import BLOCK, capture_points
 
     source, table, path = checkpoint.source, checkpoint.table, checkpoint.path
-    passages = passages_for(context, opened.tokenizer)
+    passages = passages_for(context, opened.tokenizer, checkpoint)
     if context.world.first:
         _note_samples(context, progress, passages)
         for warning in noted(checkpoint, opened.notes):

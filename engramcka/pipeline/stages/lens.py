@@ -137,7 +137,7 @@ def _read(context: Context, progress: TaskProgress, store: Any, curve: CurveSpec
     from engramcka.models import memory_off
 
     with open_model(context, curve.checkpoint) as opened:
-        passages = passages_for(context, opened.tokenizer)
+        passages = passages_for(context, opened.tokenizer, curve.checkpoint)
         require_known_tokens(context, curve.checkpoint, opened, passages.ids)
         if len(passages.samples) != store.n_samples:
             raise StoreError(

@@ -71,8 +71,8 @@ def _require_gpus(context: Context) -> None:
         )
 
 
-def passages_for(context: Context, tokenizer: Any) -> Passages:
-    """The run's samples in the tokens of one model."""
+def passages_for(context: Context, tokenizer: Any, checkpoint: Checkpoint) -> Passages:
+    """The run's samples in the tokens of one model, in the text that it is to read."""
     from engramcka.data import place_samples
 
     data = context.config.data
@@ -87,6 +87,7 @@ def passages_for(context: Context, tokenizer: Any) -> Passages:
             seed=context.config.run.seed,
             per_document=data.per_document,
             skip_first=data.skip_first,
+            shuffled=getattr(checkpoint.table, "text", "as-is") == "shuffled",
         )
 
 
