@@ -72,6 +72,7 @@ def plot_baseline(
         low, high = (getattr(found, f"best_{end}")[at][order] for end in ("low", "high"))
         lines.append(draw_curve(ax, x[order], found.best[at][order], look))
         bands.append(draw_band(ax, x[order], low, high, look) if interval else None)
+    lines[0].set_zorder(4)  # where a baseline is as high, the map is seen
     width, height = size_in_points(ax)
     ax.set_xticks(layer_ticks(x[order], int(width / (2.0 * tick_size(ax)))))
     lowest = min(0.0, float(np.nanmin(found.best)) if np.isfinite(found.best).any() else 0.0)

@@ -207,14 +207,14 @@ def test_a_map_stands_beside_its_baselines():
     np.testing.assert_array_equal(same, np.diag(found.similarity[0][:3]))
     lines = shown.details(0, 1.0)
     at = lines.index((f"{mark_of(1)} untrained", None))
-    assert lines[at + 1] == ("most similar", f"{found.best[1, 1]:.3f}")
-    assert ("map above it", f"{found.above[1]:.3f}") in lines[at:]
-    assert ("correlation", f"{found.correlation[1]:.2f}") in lines[at:]
+    assert lines[at + 1] == ("highest", f"{found.best[1, 1]:.3f}")
+    assert ("above", f"{found.above[1]:.3f}") in lines[at:]
+    assert ("corr.", f"{found.correlation[1]:.2f}") in lines[at:]
     assert shown.summary(0, 1.0)[2:4] == [
         f"{mark_of(place)} {found.best[place, 1]:.3f}" for place in range(2)
     ]
     above = found.best[0] - found.best[1:].max(axis=0)
     assert shown.best(0) == found.x_layers[int(np.argmax(above))]
     assert shown.value(0, 2.0) == found.best[0, 2]
-    assert shown.value_name(0, 2.0) == "CKA, most similar, at layer 2"
+    assert shown.value_name(0, 2.0) == "CKA, highest, at layer 2"
     assert len(shown.table().splitlines()) == 1 + found.similarity[0].size

@@ -12,7 +12,8 @@ from engramcka.tui.charts import Detail
 from engramcka.tui.readout import NONE
 from engramcka.tui.widgets.chart_drawing import Chart, Curve, mark_of
 
-_SHORT = ("most similar", "mean of the column", "same layer")
+_SHORT = ("highest", "mean", "same layer")
+_IN_PANEL = ("highest", "mean", "same")
 
 
 class BaselinePlot:
@@ -66,24 +67,25 @@ class BaselinePlot:
         return int(np.argmin(np.abs(np.array(self.found.x_layers) - x)))
 
     def details(self, reading: int, x: float) -> list[Detail]:
-        """A layer by the map and each baseline, then what each says as a whole."""
+        """A layer by the map and each baseline; the mean of each map, how far the first is above
+        it, and how their cells correlate."""
         found, at = self.found, self._at(x)
         lines: list[Detail] = [("layer", str(found.x_layers[at]))]
         for place, title in enumerate(found.titles):
             lines += [("", None), (f"{mark_of(place)} {clean(title)}", None)]
-            for index, name in enumerate(_SHORT):
+            for index, name in enumerate(_IN_PANEL):
                 value = self._values(index)[place, at]
                 if np.isfinite(value):
                     lines.append((name, _number(value)))
                 if index == 0:
                     lines += _interval(found.best_low[place, at], found.best_high[place, at])
-            lines.append(("of all cells", _number(found.mean[place])))
+            lines.append(("map", _number(found.mean[place])))
             lines += _interval(found.mean_low[place], found.mean_high[place])
             if place:
-                lines.append(("map above it", _number(found.above[place])))
+                lines.append(("above", _number(found.above[place])))
                 lines += _interval(found.above_low[place], found.above_high[place])
                 if np.isfinite(found.correlation[place]):
-                    lines.append(("correlation", f"{found.correlation[place]:.2f}"))
+                    lines.append(("corr.", f"{found.correlation[place]:.2f}"))
         return lines
 
     def summary(self, reading: int, x: float) -> list[str]:
