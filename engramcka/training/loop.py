@@ -32,6 +32,7 @@ from engramcka.training.experts import experts_in_autocast
 from engramcka.training.optimizer import make_optimizer
 from engramcka.training.record import Progress
 from engramcka.training.state import WorkFolder, save_weights
+from engramcka.training.table_rows import gradients_to_clip, is_finite, share_host_tables
 
 # In what torch.save says when it fails.
 _WRITERS = ("inline_container", "iostream error", "PytorchStreamWriter")
@@ -119,6 +120,11 @@ class _Trainer(Trainer):
         extra = self._loads.auxiliary_loss()
         return loss if extra is None else loss + extra
 
+    def _clip_grad_norm(self, model: Any) -> Any:
+        """Clip as Trainer does; of tables in host memory only rows that have gradients are seen."""
+        parameters = gradients_to_clip(model, self.args.device)
+        return self.accelerator.clip_grad_norm_(parameters, self.args.max_grad_norm)
+
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         """Save a state; torch's own error about a full disk becomes an OSError."""
         try:
@@ -202,7 +208,7 @@ class _Steps(TrainerCallback):
 
     def _check_weights(self, model: Any, step: int) -> None:
         """A loss may still be a number when the weights after it are not."""
-        if not all(bool(p.isfinite().all()) for p in model.parameters()):
+        if not all(is_finite(p.detach()) for p in model.parameters()):
             raise self._diverged(f"the weights are not all numbers after step {step}")
 
     def _diverged(self, what: str) -> TrainingError:
@@ -259,10 +265,12 @@ def fit(
     loads = ExpertLoads(model, options.balancing, options.balancing_rate)
     steps = _Steps(progress, loads, work, callbacks)
     steps.save_every, steps.read_every = options.save_every, max(1, options.steps // 20)
+    arguments = _arguments(options, seed, device, work)
+    share_host_tables(model, arguments.device)
     trainer = _Trainer(
         loads,
         model=model,
-        args=_arguments(options, seed, device, work),
+        args=arguments,
         train_dataset=_Sequences(sequences, end_id),
         optimizers=make_optimizer(model, options),
         callbacks=[steps],

@@ -3,7 +3,8 @@
 Muon is torch's, which takes matrices alone. transformers keeps a layer's experts stacked, with the
 gate's and the up-projection's rows in one tensor; each expert's matrix is orthogonalised by itself,
 as it would be if the experts were modules of their own. AdamW is torch's fused one: the same update
-as the plain one but for rounding, in one pass over the parameters.
+as the plain one but for rounding, in one pass over the parameters; tables in host memory it passes
+over in blocks (`engramcka.training.table_rows`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 from engramcka.config import TrainingTable
 from engramcka.models import parameter_groups
+from engramcka.training.table_rows import TableAdamW
 
 _ADAM: dict[str, Any] = {"betas": (0.9, 0.95), "eps": 1e-8, "fused": True}
 
@@ -30,7 +32,7 @@ def make_optimizer(
     if options.optimizer == "muon":
         optimizer = MuonAdamW(model, groups)
     else:
-        optimizer = torch.optim.AdamW(groups, **_ADAM)
+        optimizer = TableAdamW(groups, **_ADAM)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_share(step, options))
     return optimizer, schedule
 
@@ -86,7 +88,7 @@ class MuonAdamW(torch.optim.Optimizer):
             [{**self._of("matrices")[0], "params": [part for _, _, part in self._parts]}],
             adjust_lr_fn="match_rms_adamw",
         )
-        self._adam = torch.optim.AdamW([dict(group) for group in self._of("rest")], **_ADAM)
+        self._adam = TableAdamW([dict(group) for group in self._of("rest")], **_ADAM)
 
     def _of(self, kind: str) -> list[dict[str, Any]]:
         """The groups of one kind: "matrices", or "rest" for all others."""

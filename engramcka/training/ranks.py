@@ -37,6 +37,35 @@ def sum_over_ranks(values: Tensor) -> Tensor:
     return values
 
 
+def first_ranks(values: Tensor, device: torch.device) -> Tensor:
+    """The first rank's values, on the given device, by which the ranks talk."""
+    sent = values.to(device, copy=True)
+    if is_distributed():
+        dist.broadcast(sent, 0)
+    return sent
+
+
+def gather_rows(values: Tensor, device: torch.device) -> list[Tensor]:
+    """Every rank's (rows, ..) values, by rank, on the values' own device; rows may differ.
+
+    Args:
+        values: of one dtype, and of one shape but for the rows, on all ranks.
+        device: by which the ranks talk.
+    """
+    if not is_distributed():
+        return [values]
+    size = dist.get_world_size()
+    counts = [torch.zeros(1, dtype=torch.int64, device=device) for _ in range(size)]
+    dist.all_gather(counts, torch.tensor([len(values)], device=device))
+    numbers = [int(count) for count in counts]
+    sent = torch.zeros(max(numbers), *values.shape[1:], dtype=values.dtype, device=device)
+    sent[: len(values)] = values.to(device)
+    found = [torch.empty_like(sent) for _ in range(size)]
+    dist.all_gather(found, sent)
+    pairs = zip(found, numbers, strict=True)
+    return [one[:number].to(values.device) for one, number in pairs]
+
+
 def any_rank(flag: bool, device: torch.device) -> bool:
     """Whether the flag is set on any rank."""
     if not is_distributed():

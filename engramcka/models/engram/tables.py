@@ -4,7 +4,8 @@ All tables of a module are one matrix, one below the other. It may stay in host 
 depend on token ids alone, so the rows that a module needs are known when the forward pass starts
 (paper, section 6.4), and are fetched while the GPU is busy with earlier blocks. A worker thread
 waits for the row numbers, gathers the rows into pinned memory and copies them on a side stream;
-only the module waits for that copy.
+only the module waits for that copy. The gradient of such a matrix is that of the rows that were
+looked up, a sparse tensor, whatever the matrix holds beside them.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, distributed, nn
+from torch.autograd.function import once_differentiable
 from torch.distributed.tensor import DTensor
 
 
@@ -27,7 +29,8 @@ class EngramMemory(nn.Module):
         n_rows: rows of all tables together.
         row_width: columns of a row, d_mem / (orders x heads).
         on_host: keep the matrix in host memory wherever the model goes; ``.to("cuda")`` then moves
-            everything else. Trains on one GPU; DistributedDataParallel wants all on the GPU.
+            everything else. Its gradient is sparse, also where the model is on the CPU, and wants
+            an optimiser and clipping that take it (`engramcka.training.table_rows`).
     """
 
     def __init__(self, n_rows: int, row_width: int, on_host: bool = False) -> None:
@@ -46,12 +49,14 @@ class EngramMemory(nn.Module):
         if isinstance(self.weight, DTensor):
             return _from_all_ranks(self.weight, rows).flatten(-2)
         if rows.device == self.weight.device:
-            return F.embedding(rows, self.weight).flatten(-2)
+            if not (self.on_host and self.weight.is_cpu):
+                return F.embedding(rows, self.weight).flatten(-2)
+            here = F.embedding(rows, self.weight.detach())
+            return _looked_up(self.weight, here, rows.reshape(-1)).flatten(-2)
         fetch, self._fetch = self._fetch, None
         if fetch is None or fetch.rows is not rows:  # recomputed under gradient checkpointing
             fetch = Fetch(self.weight, rows)
-        found: Tensor = HostLookup.apply(self.weight, *fetch.result())
-        return found.flatten(-2)
+        return _looked_up(self.weight, *fetch.result()).flatten(-2)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         if not self.on_host:
@@ -154,14 +159,38 @@ class HostLookup(torch.autograd.Function):
     def forward(ctx: Any, table: Tensor, fetched: Tensor, host_rows: Tensor) -> Tensor:
         """``fetched`` as it is."""
         ctx.save_for_backward(host_rows)
-        ctx.table = table.shape, table.dtype
+        ctx.table_shape, ctx.table_dtype = table.shape, table.dtype
         return fetched.view_as(fetched)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        """The gradient of each row, summed over the places where it was looked up."""
+        """The gradient as `sum_by_row` makes it."""
         (host_rows,) = ctx.saved_tensors
-        shape, dtype = ctx.table
-        per_place = grads[0].reshape(-1, shape[1]).to(device="cpu", dtype=dtype)
-        total = torch.zeros(shape, dtype=dtype).index_add_(0, host_rows, per_place)
-        return total, None, None
+        per_place = grads[0].reshape(-1, ctx.table_shape[1])
+        per_place = per_place.to(device="cpu", dtype=ctx.table_dtype)
+        return sum_by_row(host_rows, per_place, ctx.table_shape), None, None
+
+
+def _looked_up(table: Tensor, fetched: Tensor, host_rows: Tensor) -> Tensor:
+    found: Tensor = HostLookup.apply(table, fetched, host_rows)
+    return found
+
+
+def sum_by_row(numbers: Tensor, values: Tensor, shape: torch.Size) -> Tensor:
+    """Values summed over the places that name the same row, in the order of the places.
+
+    Args:
+        numbers: of rows, (places,) int64 on the CPU.
+        values: (places, width) on the CPU.
+        shape: of the table, (rows, width).
+
+    Returns:
+        A sparse tensor of that shape and of the values' dtype, coalesced: its memory is that of
+        the rows that are named. The same bits as a dense sum.
+    """
+    rows, place = torch.unique(numbers, return_inverse=True)
+    sums = values.new_zeros(len(rows), shape[1]).index_add_(0, place, values)
+    return torch.sparse_coo_tensor(
+        rows[None], sums, shape, is_coalesced=True, check_invariants=False
+    )
