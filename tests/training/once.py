@@ -1,6 +1,7 @@
 """A small training as a process of its own, to be killed or shared out by torchrun.
 
-python once.py FOLDER [KILL_AT] [CHANGES]: CHANGES is JSON for [training]; KILL_AT 0 is never.
+python once.py FOLDER [KILL_AT] [CHANGES] [ENGRAM]: CHANGES is JSON for [training], ENGRAM for the
+memory; KILL_AT 0 is never.
 """
 
 from __future__ import annotations
@@ -57,12 +58,13 @@ def train_once(
     )
 
 
-def main(folder: str, kill_at: str = "0", changes: str = "{}") -> None:
+def main(folder: str, kill_at: str = "0", changes: str = "{}", engram: str = "{}") -> None:
     def on_step(step: int, info: str) -> None:
         if step == int(kill_at):
             os.kill(os.getpid(), signal.SIGKILL)
 
-    train_once(small_tokenizer(), Path(folder), ENGRAM, (5,), on_step, **json.loads(changes))
+    memory = ENGRAM.model_copy(update=json.loads(engram))
+    train_once(small_tokenizer(), Path(folder), memory, (5,), on_step, **json.loads(changes))
 
 
 if __name__ == "__main__":

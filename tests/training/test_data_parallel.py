@@ -18,10 +18,10 @@ from engramcka.training import ranks, read_record
 CHANGES = {"steps": 8, "batch_size": 4, "save_every": 3, "balancing": "loss-free"}
 
 
-def torchrun(*arguments: object) -> subprocess.CompletedProcess[str]:
+def torchrun(*arguments: object, script: str = "once.py") -> subprocess.CompletedProcess[str]:
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     return subprocess.run(
-        [*launcher, Path(__file__).with_name("once.py"), *map(str, arguments)],
+        [*launcher, Path(__file__).with_name(script), *map(str, arguments)],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
