@@ -87,8 +87,8 @@ class EngramConfig(Table):
     )
     host_memory: bool = Field(
         False,
-        description="keep the tables in host memory and fetch rows ahead (section 6.4); no effect "
-        "on CPU",
+        description="keep the tables in host memory and fetch rows ahead (section 6.4); on a CPU "
+        "too, training then makes gradients of the rows it looks up alone, not of whole tables",
     )
     seed: Seed = Field(0, description="seed of the hash multipliers")
 
