@@ -31,6 +31,7 @@ from command import ENVIRONMENT
             ("--step", "maps"),
             ("map, torch.float32, plain, gram: ", "a map waits at: no GPU"),
         ),
+        ("tables.py", (), ("| dense | ", "| by rows | ")),
         (
             "coverage.py",
             (),
