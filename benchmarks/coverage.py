@@ -3,11 +3,13 @@
     python benchmarks/coverage.py
     python benchmarks/coverage.py --small
     python benchmarks/coverage.py --draws 400 --only debiased
+    python benchmarks/coverage.py --measures                  # of the other measures
 
 A layer of y is z A + u + e and one of x is z B + v + e': z, u and v are drawn for each document, e
 and e' for each sample, all standard Gaussian. For pairs of samples of different documents the CKA
 of a pair of layers is |A'B|^2 / (|A'A + 2 I| |B'B + 2 I|). The biased estimator, which counts all
-pairs and has a bias, is held against its own mean over the draws.
+pairs and has a bias, is held against its own mean over the draws, and so are the other measures,
+whose value for so many samples no formula gives.
 """
 
 from __future__ import annotations
@@ -18,12 +20,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from engramcka import cka_map
-from engramcka.results import CkaMap
+from engramcka import cka_map, similarity_map
+from engramcka.measures import MEASURES
+from engramcka.results import SimilarityMap
 
 WIDTH, SHARED = 6, 4
 LAYERS = 3  # of each model
 AT_ONCE = 8  # draws of one call, whose maps are blocks on the diagonal of a larger one
+ESTIMATORS = ("minibatch", "debiased", "biased")  # of linear CKA
+OTHERS = tuple(name for name in MEASURES if name != "cka")
 KINDS = {
     "1 sample": lambda _, count: np.ones(count, dtype=int),
     "16 samples": lambda _, count: np.full(count, 16),
@@ -35,11 +40,11 @@ KINDS = {
 class Covered:
     """What the draws of one line of the table gave."""
 
-    maps: list[CkaMap] = field(default_factory=list)
+    maps: list[SimilarityMap] = field(default_factory=list)
 
     def shares(self, truth: np.ndarray) -> tuple[float, float]:
         """How often the intervals of cells and of soft alignments hold the truth."""
-        aligned = CkaMap(truth).soft_alignment(LAYERS)
+        aligned = SimilarityMap(truth).soft_alignment(LAYERS)
         cells, columns = [], []
         for found in self.maps:
             cells.append((found.ci_low <= truth) & (truth <= found.ci_high))
@@ -82,11 +87,11 @@ def states(
     ]
 
 
-def blocks(found: CkaMap) -> Iterator[CkaMap]:
+def blocks(found: SimilarityMap) -> Iterator[SimilarityMap]:
     """The map of each draw."""
     for first in range(0, len(found.similarity), LAYERS):
         here = (..., slice(first, first + LAYERS), slice(first, first + LAYERS))
-        yield CkaMap(
+        yield SimilarityMap(
             found.similarity[here],
             ci_low=found.ci_low[here],
             ci_high=found.ci_high[here],
@@ -94,10 +99,9 @@ def blocks(found: CkaMap) -> Iterator[CkaMap]:
         )
 
 
-def line(
-    estimator: str, kind: str, count: int, draws: int, seed: int
-) -> tuple[Covered, np.ndarray]:
-    """Maps of so many draws, and the CKA that their intervals should hold."""
+def line(way: str, kind: str, count: int, draws: int, seed: int) -> tuple[Covered, np.ndarray]:
+    """Maps of so many draws by an estimator of CKA or a measure, and what their intervals should
+    hold."""
     rng = np.random.default_rng(seed)
     y, x, truth = models(rng)
     documents = np.repeat(np.arange(count), KINDS[kind](rng, count))
@@ -107,9 +111,13 @@ def line(
             states(rng, documents, y, x) for _ in range(min(AT_ONCE, draws - len(covered.maps)))
         ]
         sides = [[layer for one in drawn for layer in one[side]] for side in range(2)]
-        found = cka_map(*sides, estimator=estimator, groups=documents, seed=len(covered.maps))
+        seed = len(covered.maps)
+        if way in ESTIMATORS:
+            found = cka_map(*sides, estimator=way, groups=documents, seed=seed)
+        else:
+            found = similarity_map(*sides, measure=way, groups=documents, seed=seed)
         covered.maps += blocks(found)
-    return covered, covered.mean if estimator == "biased" else truth
+    return covered, truth if way in ("minibatch", "debiased") else covered.mean
 
 
 def main() -> None:
@@ -119,22 +127,25 @@ def main() -> None:
     )
     parser.add_argument("--draws", type=int, default=200, help="of documents and samples a line")
     parser.add_argument("--documents", type=int, nargs="+", default=[40, 150])
-    parser.add_argument("--only", choices=("minibatch", "debiased", "biased"))
+    parser.add_argument("--only", choices=(*ESTIMATORS, *OTHERS))
+    parser.add_argument("--measures", action="store_true", help="the other measures, not CKA")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--small", action="store_true", help="a few draws of 20 documents")
     options = parser.parse_args()
     draws, counts = (4, [20]) if options.small else (options.draws, options.documents)
     print(f"Share of 95 % intervals that hold the truth, {draws} draws a line\n")
-    print("| estimator | documents | of | bias | half width | cells | alignments |")
+    print("| estimator or measure | documents | of | bias | half width | cells | alignments |")
     print("|---|---|---|---|---|---|---|")
-    for estimator in [options.only] if options.only else ("minibatch", "debiased", "biased"):
+    ways = OTHERS if options.measures else ESTIMATORS
+    for way in [options.only] if options.only else ways:
         for count in counts:
             for kind in KINDS:
-                covered, truth = line(estimator, kind, count, draws, options.seed)
+                covered, truth = line(way, kind, count, draws, options.seed)
                 cells, columns = covered.shares(truth)
-                bias = float((covered.mean - truth).mean())
+                gap = float((covered.mean - truth).mean())
+                bias = f"{gap:+.3f}" if way in ESTIMATORS else "-"
                 print(
-                    f"| {estimator} | {count} | {kind} | {bias:+.3f} | {covered.half_width:.3f} | "
+                    f"| {way} | {count} | {kind} | {bias} | {covered.half_width:.3f} | "
                     f"{cells:.1%} | {columns:.1%} |",
                     flush=True,
                 )

@@ -42,6 +42,11 @@ from command import ENVIRONMENT
             ),
         ),
         (
+            "coverage.py",
+            ("--only", "mutual-knn"),
+            ("| mutual-knn | 20 | 16 samples | - |",),
+        ),
+        (
             "extraction.py",
             ("--rounds", "1"),
             (
