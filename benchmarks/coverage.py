@@ -26,7 +26,7 @@ from engramcka.results import SimilarityMap
 
 WIDTH, SHARED = 6, 4
 LAYERS = 3  # of each model
-AT_ONCE = 8  # draws of one call, whose maps are blocks on the diagonal of a larger one
+AT_ONCE = 8  # draws of one call of CKA, whose maps are blocks on the diagonal of a larger one
 ESTIMATORS = ("minibatch", "debiased", "biased")  # of linear CKA
 OTHERS = tuple(name for name in MEASURES if name != "cka")
 KINDS = {
@@ -107,9 +107,8 @@ def line(way: str, kind: str, count: int, draws: int, seed: int) -> tuple[Covere
     documents = np.repeat(np.arange(count), KINDS[kind](rng, count))
     covered = Covered()
     while len(covered.maps) < draws:
-        drawn = [
-            states(rng, documents, y, x) for _ in range(min(AT_ONCE, draws - len(covered.maps)))
-        ]
+        at_once = min(AT_ONCE if way in ESTIMATORS else 1, draws - len(covered.maps))
+        drawn = [states(rng, documents, y, x) for _ in range(at_once)]
         sides = [[layer for one in drawn for layer in one[side]] for side in range(2)]
         seed = len(covered.maps)
         if way in ESTIMATORS:
