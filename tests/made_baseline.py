@@ -14,7 +14,7 @@ def noisy_map(truth, noise=0.01, seed=0, groups=GROUPS, **fields):
     jackknife = (parts.sum(axis=0) - parts) / (groups - 1)
     fields = {
         "y_label": "MoE", "x_label": "Engram", "estimator": "minibatch", "n_samples": 512,
-        "n_documents": 40, "interval_over": "documents",
+        "n_documents": 40, "interval_over": "documents", "samples": "1234",
         "y_layers": tuple(range(ROWS)), "x_layers": tuple(range(COLUMNS)), **fields,
     }  # fmt: skip
     return CkaMap(similarity, jackknife=jackknife, **fields)

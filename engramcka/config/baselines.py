@@ -122,6 +122,11 @@ def check(config: Config) -> None:
                     hint = did_you_mean(baseline, [*KNOWN, *config.models], cutoff=0.5)
                     allowed = f"{hint}allowed: {', '.join(KNOWN)}, or the name of a model"
                     raise config.error(path, f"no baseline {baseline!r}", allowed)
+                if baseline in KNOWN and baseline in config.models:
+                    raise config.error(
+                        path, f"{baseline!r} is a baseline, and there is a model of that name",
+                        "give the model another name",
+                    )  # fmt: skip
                 if baseline in table.baselines[:place]:
                     raise config.error(path, f"{baseline!r} is there twice")
                 for one in table.maps:
@@ -132,10 +137,11 @@ def check(config: Config) -> None:
                     )
                     if problem is not None:
                         raise config.error(path, *problem)
-    for name in config.all_models:
-        stem, _, baseline = name.rpartition(".")
-        if name in config.models and baseline in KNOWN and stem in config.models:
-            raise config.error(
-                ("models", name), f"{name!r} is the name that a baseline of {stem!r} has",
-                "give it another name",
-            )  # fmt: skip
+                    for name in (one.y, one.x):
+                        made = changed(config.models, name, baseline)
+                        if made is not None and made[0] in config.models:
+                            raise config.error(
+                                ("models", made[0]),
+                                f"{made[0]!r} is what {baseline!r} makes of {name!r}",
+                                "give it another name",
+                            )

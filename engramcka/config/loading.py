@@ -107,7 +107,8 @@ def _check_maps(config: Config) -> None:
     """Models of maps are there, and the maps' names can be names, each of one map."""
     taken: set[str] = set()  # by either table: series and figures go by the name alone
     for table, index, cka in config.maps:
-        for side in _SIDES if cka.y is not None else _SIDES[1:]:
+        made = cka.part_of.startswith("baseline/")
+        for side in () if made else _SIDES if cka.y is not None else _SIDES[1:]:
             _check_models(config, (table, index, side), cka.models(side))
         for one in cka.maps:
             key = "name" if cka.name else "x"
@@ -117,7 +118,8 @@ def _check_maps(config: Config) -> None:
                 problem = f"a map would be called {one.name!r}"
                 raise config.error((table, index, key), problem, str(error)) from error
             if one.name in taken:
-                problem = f"a second {cka.kind} named {one.name!r}"
+                what = "a baseline of it would be a second" if made else "a second"
+                problem = f"{what} {cka.kind} named {one.name!r}"
                 raise config.error((table, index, key), problem, "give this table another name")
             taken.add(one.name)
 
@@ -183,7 +185,7 @@ def _check_lists_of_models(config: Config) -> None:
 
 def _check_models(config: Config, path: KeyPath, names: Sequence[str]) -> None:
     for place, name in enumerate(names):
-        if name not in config.all_models:
+        if name not in config.models:
             raise config.error(path, f"no model {name!r}", _choices(name, config.models))
         if name in names[:place]:
             raise config.error(path, f"{name!r} is there twice")

@@ -7,6 +7,7 @@ here is an error. `engramcka.config.loading` reads the file and says where in it
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cached_property
 from itertools import product
 from typing import Annotated, Any, Literal
 
@@ -89,7 +90,7 @@ class Config(Table):
         """What a model is called on axes and in tables."""
         return self.all_models[model].label or model
 
-    @property
+    @cached_property
     def all_models(self) -> dict[str, Any]:
         """The tables of all models: those of the config, then those that only baselines need."""
         found: dict[str, Any] = dict(self.models)

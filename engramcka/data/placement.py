@@ -16,6 +16,7 @@ from engramcka.data.shuffling import shuffle_words
 
 Ints = npt.NDArray[np.int64]
 
+_FEW_SAME = 0.1  # share of passages that may stay as they are without a word
 _AT_ONCE = 1024  # passages tokenised together: bounds the memory that offsets take as lists
 
 
@@ -45,6 +46,7 @@ class Passages:
     samples: Samples  # the samples that could be placed, in the order given
     left_out: LeftOut = LeftOut()
     token: npt.NDArray[np.str_] | None = None  # (samples,) the characters of each last token
+    notes: tuple[str, ...] = ()  # what whoever reads results of them should know, a sentence each
 
     def columns(self) -> dict[str, npt.NDArray[Any]]:
         """Column name -> (samples,) array: the samples' own, and what they are for this model.
@@ -159,8 +161,11 @@ def place_samples(
     texts = [_text(corpus, samples, rows[key]) for key in order]
     passage = np.array([order[key] for key in keys], dtype=np.int64)
     places = np.column_stack([samples.start, samples.end]) - samples.passage_start[:, None]
+    notes: tuple[str, ...] = ()
     if shuffled:
+        before = texts
         texts, places = _shuffle(texts, places, passage, list(order), seed)
+        notes = _changed(before, texts)
     encoded = list(_encode(tokenizer, texts, max_length))
     spans, cut_off = _spans(encoded, passage, places, positions)
     found_token = (spans >= 0).all(axis=1)
@@ -185,7 +190,26 @@ def place_samples(
             repeated=int((placed & ~kept).sum()),
         ),
         token=np.array(tokens, dtype=str),
+        notes=notes,
     )
+
+
+def _changed(before: Sequence[str], after: Sequence[str]) -> tuple[str, ...]:
+    """What to say of passages that shuffling leaves as they are, if they are many.
+
+    Raises:
+        DataKeyError: it leaves all of them.
+    """
+    same = sum(one == other for one, other in zip(before, after, strict=True))
+    if same == len(before):
+        raise DataKeyError(
+            "passage_length",
+            "text = 'shuffled' leaves all passages as they are: none has two words but its samples",
+            "give longer passages",
+        )
+    if same <= _FEW_SAME * len(before):
+        return ()
+    return (f"in {same:,} of {len(before):,} passages there is nothing to shuffle",)
 
 
 def _shuffle(

@@ -6,14 +6,22 @@ What a model shows on such text is what it makes of the words themselves: the se
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+import unicodedata
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from engramcka.data.samples import keyed_random
 
-_WORD = re.compile(r"\S+")
+# Scripts that put no spaces between words: Thai to Tibetan, Myanmar, Khmer, kana, Han, and their
+# extensions. Their words are taken to be characters, each with the marks that belong to it.
+_SPACELESS = (
+    "\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u19e0-\u19ff\u1a20-\u1aaf\u2e80-\u2fdf\u3005-\u3007\u3021-\u3029"
+    "\u3031-\u3035\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uaa60-\uaa7f\uf900-\ufaff"
+    "\U00020000-\U0003ffff"
+)
+_WORD = re.compile(rf"[{_SPACELESS}]|[^\s{_SPACELESS}]+")
 
 
 @dataclass(frozen=True)
@@ -30,8 +38,9 @@ def shuffle_words(
 ) -> ShuffledPassage:
     """Put the words of a passage in a random order, but for those that a span touches.
 
-    Words are what stands between spaces; the spaces stay as they are, and each span keeps its
-    place among the words. The order is a function of the arguments alone.
+    Words are what stands between spaces, and in scripts without spaces single characters. Spaces
+    stay as they are, and each span keeps its place among the words. The order is a function of the
+    arguments alone.
 
     Args:
         text: the passage.
@@ -41,7 +50,7 @@ def shuffle_words(
         start: first character of the passage in it.
     """
     spans = sorted(set(stay))
-    words = [match.span() for match in _WORD.finditer(text)]
+    words = list(_words(text))
     free = [word for word in words if not _touches(word, spans)]
     places = np.array(free, dtype=np.int64).reshape(-1, 2) + start
     order = np.argsort(keyed_random(seed, "shuffle", document, places), kind="stable")
@@ -61,6 +70,21 @@ def shuffle_words(
         by = grown[int(np.searchsorted(ends, first, side="right"))]
         moved[first, last] = (first + by, last + by)
     return ShuffledPassage("".join(pieces), moved)
+
+
+def _words(text: str) -> Iterator[tuple[int, int]]:
+    """Characters of each word, from and to before; a mark goes with the character before it."""
+    first = last = -1
+    for match in _WORD.finditer(text):
+        begin, end = match.span()
+        if begin == last and unicodedata.category(text[begin])[0] == "M":
+            last = end
+            continue
+        if last > first:
+            yield first, last
+        first, last = begin, end
+    if last > first:
+        yield first, last
 
 
 def _touches(word: tuple[int, int], spans: list[tuple[int, int]]) -> bool:

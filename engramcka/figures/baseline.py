@@ -75,9 +75,10 @@ def plot_baseline(
     lines[0].set_zorder(4)  # where a baseline is as high, the map is seen
     width, height = size_in_points(ax)
     ax.set_xticks(layer_ticks(x[order], int(width / (2.0 * tick_size(ax)))))
-    lowest = min(0.0, float(np.nanmin(found.best)) if np.isfinite(found.best).any() else 0.0)
-    ax.set_ylim(lowest - 0.02, max(1.0, float(np.nanmax([*found.best.ravel(), 1.0]))) + 0.02)
-    ax.set_yticks(np.arange(0.0, 1.01, 0.2))
+    shown = np.stack([found.best, *((found.best_low, found.best_high) if interval else ())])
+    there = [0.0, 1.0, *shown[np.isfinite(shown)].tolist()]
+    ax.set_ylim(min(there) - 0.02, max(there) + 0.02)
+    ax.set_yticks(0.2 * np.arange(np.ceil(5 * min(there)), 5 * max(there) + 0.01))
     ax.set_xlabel(one_line(found.x_label))
     ax.set_ylabel(f"most similar {found.title}")
     fit(ax.xaxis.label, width, " layer")

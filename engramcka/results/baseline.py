@@ -8,7 +8,7 @@ them is what a reader may put down to what the models learnt.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -70,12 +70,16 @@ class Baseline(Result):
         maps, ys, xs = len(self.titles), len(self.y_layers), len(self.x_layers)
         if maps < 2 or not ys or not xs:
             raise ComparisonError(f"{count(maps, 'map')} of {ys} x {xs} layers are no baseline")
+        if len({*self.titles, "y_layer", "x_layer"}) < maps + 2:
+            raise ComparisonError("two maps, or a map and a column of layers, have one title")
         self._set_floats(["similarity"], (maps, ys, xs), f"{{}} is ({maps}, {ys}, {xs})")
         curves = ["best", "best_low", "best_high"]
         self._set_floats(curves, (maps, xs), f"{{}} is ({maps} maps, {xs} layers of x)")
         numbers = ["correlation"]
         numbers += [f"{name}{end}" for name in ("mean", "above") for end in ("", "_low", "_high")]
         self._set_floats(numbers, (maps,), f"{{}} is of {maps} maps")
+        if any(np.isinf(getattr(self, name)).any() for name in ("similarity", *curves, *numbers)):
+            raise ComparisonError("a map or a number of it is infinite")
         for name in ("maps", "samples"):
             if len(getattr(self, name)) != maps:
                 raise ComparisonError(f"{name} names {len(getattr(self, name))} of {maps} maps")
@@ -132,7 +136,7 @@ class Baseline(Result):
             x_layers=own.x_layers,
             titles=tuple(titles),
             maps=tuple(called),
-            samples=tuple(part.samples[0] or 0 for part in parts),
+            samples=tuple(part.count for part in parts),
             measure=own.measure,
             y_label=own.y_label,
             x_label=own.x_label,
@@ -167,8 +171,10 @@ class Baseline(Result):
     def sentence(self, at: int) -> str:
         """What a baseline says: its mean, how far the map is above it, and how alike they are."""
         text = f"{one_line(self.titles[at])} {_text(*_of(self, 'mean', at))}"
+        if 0 < self.samples[at] != self.samples[0] > 0:
+            text += f" on {self.samples[at]:,} samples"
         value, low, high = _of(self, "above", at)
-        if value < 0:
+        if round(value, 3) < 0:
             text += f", more than the map by {_text(-value, -high, -low)}"
         elif np.isfinite(value):
             text += f", less than the map by {_text(value, low, high)}"
@@ -188,21 +194,24 @@ class _Part:
 
     similarity: Float
     jackknife: Float | None
-    samples: tuple[int | None, int | None]  # samples and documents, the same where maps are paired
+    count: int  # samples compared; 0 where unknown
+    samples: str  # fingerprint of those; "" where it is not known
 
     @classmethod
     def of(cls, one: SimilarityMap) -> _Part:
         there = one.jackknife is not None and len(one.jackknife) > 1
         jackknife = one.jackknife if there else None
-        return cls(one.similarity, jackknife, (one.n_samples, one.n_documents))
+        whole = not one.n_dropped and not one.n_massive_dropped
+        samples = one.samples if whole else ""
+        return cls(one.similarity, jackknife, one.n_samples or 0, samples)
 
     def cell(self, i: int, j: int) -> _Part:
         """One that is everywhere as this one is in a cell."""
         similarity = np.full_like(self.similarity, self.similarity[i, j])
         if self.jackknife is None:
-            return _Part(similarity, None, self.samples)
+            return replace(self, similarity=similarity)
         same = np.broadcast_to(self.jackknife[:, i : i + 1, j : j + 1], self.jackknife.shape)
-        return _Part(similarity, np.array(same), self.samples)
+        return replace(self, similarity=similarity, jackknife=np.array(same))
 
     def mean(self) -> tuple[Float, Float, Float]:
         """Of all cells, with its interval."""
@@ -221,9 +230,9 @@ class _Part:
     def above(self, other: _Part) -> tuple[Float, Float, Float]:
         """Mean difference from another map over the cells that both have, with its interval.
 
-        Replicates of the same documents are paired; where the samples differ, the squared errors
-        of both are added, which takes them for independent and is no narrower, since they share
-        most of their documents.
+        Replicates of the same samples are paired. Where the samples differ, or are not known to be
+        the same, the errors of both are added: the difference has no larger one, however the two
+        hang together.
         """
         both = np.isfinite(self.similarity) & np.isfinite(other.similarity)
 
@@ -234,13 +243,12 @@ class _Part:
         nothing = np.full_like(difference, np.nan)
         if self.jackknife is None or other.jackknife is None:
             return difference, nothing, nothing
-        is_paired = self.samples == other.samples and len(self.jackknife) == len(other.jackknife)
-        if is_paired:
+        if self.samples and self.samples == other.samples:
             replicates = mean(self.jackknife) - mean(other.jackknife)
             return difference, *jackknife_interval(difference, replicates)
         errors = [jackknife_error(mean(one)) for one in (self.jackknife, other.jackknife)]
         groups = min(len(self.jackknife), len(other.jackknife))
-        half = student_quantile(groups - 1) * np.hypot(*errors)
+        half = student_quantile(groups - 1) * (errors[0] + errors[1])
         return difference, difference - half, difference + half
 
     def _with_interval(self, read: Any) -> tuple[Float, Float, Float]:
@@ -281,5 +289,6 @@ def _text(value: float, low: float, high: float) -> str:
     """A number with its interval where it has one."""
     if not np.isfinite(value):
         return "not known"
+    value, low, high = (round(one, 3) + 0.0 for one in (value, low, high))  # no negative zero
     ends = f" (95 % {low:.3f} to {high:.3f})" if np.isfinite(low) and np.isfinite(high) else ""
     return f"{value:.3f}{ends}"

@@ -103,6 +103,7 @@ class SimilarityMap(Result):
     step: int | None = None  # training step of the checkpoints compared, in a series
     part_of: str = ""  # KIND/NAME of the result that this map was made for alone
     left_out: str = ""  # samples that were drawn and are not compared, with the reasons, in words
+    samples: str = ""  # fingerprint of those it was given, in order; "" where that is not known
     where: str = ""  # which samples, as "kind = 'person'"; all of them if empty
     dtype: str = "unknown"  # of the hidden states, "y / x" where they differ
     route: str = "unknown"  # how it was computed: gram | feature

@@ -22,7 +22,8 @@ def test_words_and_spaces_are_kept_and_spans_stay(parts, data):
     spans = [sorted(pair) for pair in data.draw(st.lists(st.tuples(ends, ends), max_size=4))]
     spans = [(first, last + 1) for first, last in spans]
     found = shuffle_words(text, spans, seed=3, document="d", start=7)
-    assert Counter(found.text.split()) == Counter(text.split())
+    assert Counter(found.text) == Counter(text)
+    assert Counter(map(len, found.text.split())) == Counter(map(len, text.split())) or "漢" in text
     assert re.findall(r"\s+", found.text) == re.findall(r"\s+", text)
     assert set(found.moved) == set(spans)
     words, now = (
@@ -48,6 +49,19 @@ def test_the_order_is_a_function_of_seed_document_and_place_and_every_order_come
     assert len(counts) == 6
     assert max(counts.values()) < 1_150  # 1,000 expected, 29 the standard deviation
     assert order(start=5) != order(start=0) or order(start=6) != order(start=0)
+
+
+def test_words_of_scripts_without_spaces_are_characters_with_their_marks():
+    text = "東京は日本の首都です。ภาษาไทยก็เช่นกัน"
+    found = shuffle_words(text, [(3, 5)], seed=0, document="d", start=0)
+    assert found.text != text
+    assert Counter(found.text) == Counter(text)
+    begin, end = found.moved[3, 5]
+    assert found.text[begin:end] == "日本"
+    for mark in re.finditer("[\u0e31\u0e34-\u0e3a\u0e47-\u0e4e]", found.text):
+        assert found.text[mark.start() - 1 : mark.end()] in text
+    korean = shuffle_words("한국어 문장은 띄어 쓴다", [], seed=1, document="d", start=0)
+    assert sorted(korean.text.split()) == sorted(["한국어", "문장은", "띄어", "쓴다"])
 
 
 def test_a_passage_without_another_word_stays_as_it_is():

@@ -1,5 +1,7 @@
 """Baselines: means, differences and their intervals against a slow second way."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from made_baseline import COLUMNS, GROUPS, ROWS, made_baseline, noisy_map, truth
@@ -27,15 +29,15 @@ def test_means_and_differences_are_those_of_the_cells():
 
 
 def test_the_same_noise_in_both_maps_falls_out_of_the_difference():
-    """Paired where samples are the same; where they are not, the errors of both are added."""
+    """Paired where samples are the same; where that is not so, the errors of both are added."""
     own, other = noisy_map(truth(0.8)), noisy_map(truth(0.5))
     paired = Baseline.of(own, {"untrained": other})
     assert paired.above_high[1] - paired.above_low[1] < 1e-12
-    fewer = noisy_map(truth(0.5), n_samples=500)
-    apart = Baseline.of(own, {"untrained": fewer})
-    widths = [high - low for low, high in zip(apart.mean_low, apart.mean_high, strict=True)]
-    width = apart.above_high[1] - apart.above_low[1]
-    assert width == pytest.approx(np.hypot(*widths))
+    for fields in ({"samples": "5678"}, {"samples": ""}, {"n_massive_dropped": 1}):
+        apart = Baseline.of(own, {"untrained": noisy_map(truth(0.5), **fields)})
+        widths = [high - low for low, high in zip(apart.mean_low, apart.mean_high, strict=True)]
+        width = apart.above_high[1] - apart.above_low[1]
+        assert width == pytest.approx(sum(widths))
 
 
 def test_best_is_the_most_similar_row_with_the_interval_of_that_cell():
@@ -83,6 +85,11 @@ def test_what_cannot_stand_beside_a_map_is_refused():
     rsa = SimilarityMap(truth(0.5), measure="rsa", y_layers=own.y_layers, x_layers=own.x_layers)
     with pytest.raises(ComparisonError, match="untrained has measure rsa, the map cka"):
         Baseline.of(own, {"untrained": rsa})
+    titles = ("this map", "untrained", "y_layer")
+    with pytest.raises(ComparisonError, match="have one title"):
+        replace(made_baseline(), titles=titles)
+    with pytest.raises(ComparisonError, match="infinite"):
+        replace(made_baseline(), mean=[1.0, np.inf, 0.0])
     with pytest.raises(ComparisonError, match="1 map of 4 x 3 layers are no baseline"):
         Baseline.of(own, {})
 
@@ -98,6 +105,8 @@ def test_the_sentence_says_more_or_less_and_by_how_much():
     assert 0 < low < 0.1 < high < 0.2
     assert found.summary().startswith(f"MoE x Engram, mean CKA {found.mean[0]:.3f} (95 %")
     assert found.warnings == ("this map: one dimension", "MoE, seed 1 on MoE: few samples")
+    apart = made_baseline(others={"untrained": noisy_map(truth(0.8), n_samples=500)}).sentence(1)
+    assert " on 500 samples, less than the map by 0.000 (95 % " in apart
     rows = list(found.rows())
     assert len(rows) == ROWS * COLUMNS
     assert rows[4]["untrained"] == found.similarity[1, 1, 1]

@@ -132,6 +132,21 @@ def _documents(done) -> dict[str, str]:
         ({"cka[0].baselines": '["untrained", "untrained"]'}, "'untrained' is there twice"),
         ({"cka[0].baselines": '["a"]'}, "found 'a', which the map is of"),
         (
+            {"cka[0].baselines": '["tokens"]', "models.tokens": '{source = "hf", path = "x"}'},
+            "'tokens' is a baseline, and there is a model of that name",
+        ),
+        (
+            {
+                "cka[0].baselines": '["untrained"]',
+                "models.'a.untrained'": '{source = "hf", path = "x"}',
+            },
+            "'a.untrained' is what 'untrained' makes of 'a'; give it another name",
+        ),
+        (
+            {"cka[0].baselines": '["untrained"]', "lens": '[{models = ["a.untrained"]}]'},
+            "no model 'a.untrained'",
+        ),
+        (
             {"cka[0].baselines": '["tokens"]', "models.a.embedding": "false"},
             "layer 0 of 'a' is not stored; set models.a.embedding = true",
         ),

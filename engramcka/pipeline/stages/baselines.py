@@ -79,7 +79,7 @@ def _collect(
         if made is not None:
             other = baseline if baseline in config.models else one.x
             title = title_of(baseline, config.label(one.y), config.label(other))
-            titles[title] = made.maps[0].name
+            titles[f"{title} ({baseline})" if title in titles else title] = made.maps[0].name
     read = partial(results.read_result, context.results, kind)
     try:
         found = Baseline.of(

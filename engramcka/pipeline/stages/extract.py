@@ -85,9 +85,10 @@ def _fill(
 
     source, table, path = checkpoint.source, checkpoint.table, checkpoint.path
     passages = passages_for(context, opened.tokenizer, checkpoint)
+    notes = (*opened.notes, *passages.notes)
     if context.world.first:
         _note_samples(context, progress, passages)
-        for warning in noted(checkpoint, opened.notes):
+        for warning in noted(checkpoint, notes):
             progress.note("warning", warning)
     _require_documents(context.config, passages)
     require_known_tokens(context, checkpoint, opened, passages.ids)
@@ -124,7 +125,7 @@ def _fill(
             "asked": context.config.data.samples,
             "versions": provenance.versions(),
             "device": context.device,
-            **({NOTES: list(opened.notes)} if opened.notes else {}),
+            **({NOTES: list(notes)} if notes else {}),
             **({} if readout is None else {READINGS_ATTRIBUTE: READINGS_VERSION}),
         },
         inputs=checkpoint.inputs,

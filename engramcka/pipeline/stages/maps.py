@@ -116,6 +116,7 @@ def compute_map(
     result = replace(
         result,
         provenance=facts,
+        samples=_fingerprint(y, y_rows),
         where=where_text(table.where),
         left_out=left_out,
         part_of=table.part_of,
@@ -153,6 +154,15 @@ def _left_out(config: Config, pair: CheckpointPair, stores: Mapping[str, Any], l
     if lost:
         parts.append(f"{lost:,} of the rest in one of the models only")
     return "; ".join(parts)
+
+
+def _fingerprint(store: Any, rows: Any) -> str:
+    """Of which samples these rows are; "" of those that are known by their number alone."""
+    from engramcka.data.samples import identities
+
+    if store.attributes.get(IDENTITY, BY_SPAN) == BY_ROW:
+        return ""
+    return provenance.digest({"samples": [one for _, one in identities(store.samples, rows)]})
 
 
 def _documents(store: Any, rows: Any) -> Any:
