@@ -303,7 +303,7 @@ async def test_n_goes_through_screens_and_the_tree_opens_a_series(full, make_app
         ("robustness/engram-vs-moe", ["5 ways", "layer 3", "over 4 ways", "RSA"]),
         (
             "matrix/cka",
-            ["1 MoE ", "0.81", "1 MoE – 3 Engram  0.504 to 0.504", "apart from all others"],
+            ["1 MoE ", "0.81", "0.488  2 MoE, seed 1 – 3 Engram  0.488 to 0.488", "6 pairs"],
         ),
         ("training/moe", ["step 10  ● 5.0000", "validation"]),
         ("cka/over-training-1000", ["12 x 12", "soft alignment"]),

@@ -76,7 +76,8 @@ def pair_details(found: ModelMatrix, models: tuple[int, int]) -> list[Detail]:
 
 def pair_summary(found: ModelMatrix, models: tuple[int, int]) -> list[str]:
     """The same in short parts for one line, the most important first."""
-    names = " – ".join(name_of(found, model) for model in models)
+    in_order = sorted(models, key=found.order.index)
+    names = " – ".join(name_of(found, model) for model in in_order)
     ends = interval(found, models)
     return [readout.decimals(float(found.similarity[models])), names, *([ends] if ends else [])]
 
