@@ -4,12 +4,16 @@
     python benchmarks/coverage.py --small
     python benchmarks/coverage.py --draws 400 --only debiased
     python benchmarks/coverage.py --measures                  # of the other measures
+    python benchmarks/coverage.py --scores                    # of pairs of models
 
 A layer of y is z A + u + e and one of x is z B + v + e': z, u and v are drawn for each document, e
 and e' for each sample, all standard Gaussian. For pairs of samples of different documents the CKA
 of a pair of layers is |A'B|^2 / (|A'A + 2 I| |B'B + 2 I|). The biased estimator, which counts all
 pairs and has a bias, is held against its own mean over the draws, and so are the other measures,
 whose value for so many samples no formula gives.
+
+`--scores` is about the one number of a pair of models (`[[matrix]]`), which is to be the mean of
+the best true CKA of each layer, over both models: by the largest estimates, and as it is stored.
 """
 
 from __future__ import annotations
@@ -22,7 +26,8 @@ import numpy as np
 
 from engramcka import cka_map, similarity_map
 from engramcka.measures import MEASURES
-from engramcka.results import SimilarityMap
+from engramcka.results import SimilarityMap, jackknife_interval
+from engramcka.results.pair_scores import best_match
 
 WIDTH, SHARED = 6, 4
 LAYERS = 3  # of each model
@@ -66,9 +71,14 @@ class Covered:
 def models(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(LAYERS, SHARED, WIDTH) maps of y and of x, and the (LAYERS, LAYERS) CKA."""
     y, x = 0.8 * rng.standard_normal((2, LAYERS, SHARED, WIDTH))
+    return y, x, true_cka(y, x)
+
+
+def true_cka(y: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """(layers of y, layers of x) CKA of pairs of samples of different documents."""
     own = [[np.linalg.norm(one.T @ one + 2 * np.eye(WIDTH)) for one in side] for side in (y, x)]
     cross = [[((a.T @ b) ** 2).sum() for b in x] for a in y]
-    return y, x, np.array(cross) / np.outer(*own)
+    return np.array(cross) / np.outer(*own)
 
 
 def states(
@@ -119,6 +129,67 @@ def line(way: str, kind: str, count: int, draws: int, seed: int) -> tuple[Covere
     return covered, truth if way in ("minibatch", "debiased") else covered.mean
 
 
+def _unlike(rng: np.random.Generator) -> np.ndarray:
+    """(2, 8, SHARED, WIDTH) maps of layers that are drawn one by one: their CKA is all over."""
+    return 0.8 * rng.standard_normal((2, 8, SHARED, WIDTH))
+
+
+def _stream(rng: np.random.Generator) -> np.ndarray:
+    """Two models of which each layer adds to the one before, and the same in both."""
+    steps = np.array([0.8, *[0.3] * 7])[:, None, None] * rng.standard_normal((8, SHARED, WIDTH))
+    return np.stack([steps.cumsum(axis=0)] * 2)
+
+
+def _same(rng: np.random.Generator) -> np.ndarray:
+    """All layers are alike: every cell has the same CKA."""
+    return np.broadcast_to(0.8 * rng.standard_normal((SHARED, WIDTH)), (2, 8, SHARED, WIDTH))
+
+
+def _nothing(rng: np.random.Generator) -> np.ndarray:
+    """The models share nothing."""
+    found = _unlike(rng)
+    found[0, :, : SHARED // 2] = found[1, :, SHARED // 2 :] = 0
+    return found
+
+
+PAIRS = {
+    "unlike layers": _unlike,
+    "a residual stream": _stream,
+    "layers all the same": _same,
+    "nothing shared": _nothing,
+}
+
+
+def score_line(kind: str, count: int, draws: int, seed: int) -> str:
+    """Bias and coverage of the best matches of one kind of pair, with so many documents."""
+    rng = np.random.default_rng(seed)
+    y, x = PAIRS[kind](rng)
+    truth, _ = best_match(true_cka(y, x))
+    documents = np.repeat(np.arange(count), rng.integers(1, 17, count))
+    plain, found, half = np.zeros((3, draws))
+    for draw in range(draws):
+        cka = cka_map(*states(rng, documents, y, x), groups=documents, seed=draw)
+        plain[draw], _ = best_match(cka.similarity)
+        found[draw], without = best_match(cka.similarity, cka.jackknife)
+        low, high = jackknife_interval(found[draw], without)
+        half[draw] = (high - low) / 2
+    held = [np.mean(abs(values - truth) <= half) for values in (plain, found)]
+    return (
+        f"| {kind} | {count} | {truth:.3f} | {np.mean(plain) - truth:+.3f}, {held[0]:.0%} | "
+        f"{np.mean(found) - truth:+.3f}, {held[1]:.0%} | {np.mean(half):.3f} |"
+    )
+
+
+def print_scores(draws: int, counts: list[int], seed: int) -> None:
+    """Print the table of pairs of models."""
+    print(f"Best matches of two models of 8 layers, {draws} draws a line\n")
+    print("| models | documents | truth | maxima: bias, held | stored: bias, held | half width |")
+    print("|---|---|---|---|---|---|")
+    for kind in PAIRS:
+        for count in counts:
+            print(score_line(kind, count, draws, seed), flush=True)
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(
@@ -130,8 +201,12 @@ def main() -> None:
     parser.add_argument("--measures", action="store_true", help="the other measures, not CKA")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--small", action="store_true", help="a few draws of 20 documents")
+    parser.add_argument("--scores", action="store_true", help="pairs of models alone")
     options = parser.parse_args()
     draws, counts = (4, [20]) if options.small else (options.draws, options.documents)
+    if options.scores:
+        print_scores(draws, counts, options.seed)
+        return
     print(f"Share of 95 % intervals that hold the truth, {draws} draws a line\n")
     print("| estimator or measure | documents | of | bias | half width | cells | alignments |")
     print("|---|---|---|---|---|---|---|")

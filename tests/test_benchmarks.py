@@ -41,6 +41,7 @@ from command import ENVIRONMENT
                 "| biased | 20 | 1 sample |",
             ),
         ),
+        ("coverage.py", ("--scores",), ("| layers all the same | 20 |",)),
         (
             "coverage.py",
             ("--only", "mutual-knn"),

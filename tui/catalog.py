@@ -230,8 +230,9 @@ def series_of(entry: Entry) -> tuple[str, int] | None:
 
 
 def part_of(entry: Entry) -> str:
-    """KIND/NAME of the result that a map was made for, from its metadata; "" for none."""
-    return _belongs(entry)[1]
+    """KIND/NAME of the result that a map was made for, from its metadata; "" for none, and for
+    what is no map."""
+    return _belongs(entry)[1] if entry.kind in MAPS else ""
 
 
 def _belongs(entry: Entry) -> tuple[tuple[str, int] | None, str]:

@@ -23,9 +23,10 @@ from engramcka.plain_text import clean, without_controls
 from engramcka.results import GateMap, SimilarityMap
 from engramcka.results.kinds import MAPS
 from engramcka.tui import readout
-from engramcka.tui.catalog import RunRef, chosen_entry, facts
+from engramcka.tui.catalog import RunRef, chosen_entry, facts, part_of
 from engramcka.tui.charts import Plotted, plotted
 from engramcka.tui.charts.gates import gate_rows
+from engramcka.tui.charts.matrix import matrix_lines
 from engramcka.tui.charts.memory import BESIDE_BAR, memory_rows
 from engramcka.tui.loading import Broken, Loaded, Several, load
 from engramcka.tui.terminal import Capabilities, ascii_only, capabilities, to_ascii
@@ -57,7 +58,8 @@ def print_first(refs: Sequence[RunRef], console: Console | None = None) -> None:
     if not entries:
         raise ConfigError(f"{refs[0].run}: there is no result to print yet")
     asked = [entry for ref in refs if (entry := chosen_entry(ref, entries))]
-    found = load(asked[0] if asked else entries[0])
+    own = (entry for entry in entries if not part_of(entry))
+    found = load(asked[0] if asked else next(own, entries[0]))
     if isinstance(found, Broken):
         raise StoreError(found.sentence)
     console = console or PipeConsole(highlight=False, emoji=False)
@@ -105,6 +107,8 @@ def result_lines(found: Loaded, width: int, known: Capabilities) -> Lines:
         return gate_lines(found.value, width)
     if found.entry.kind == "memory":
         return memory_lines(found.value, width)
+    if found.entry.kind == "matrix":
+        return [[Segment(line)] for line in matrix_lines(found.value, width)]
     return curve_lines(plotted(found.entry.kind, found.value), width, known)
 
 

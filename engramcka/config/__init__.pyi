@@ -6,6 +6,8 @@ from .loading import load_config as load_config
 from .map_tables import CkaTable as CkaTable
 from .map_tables import ComparisonTable as ComparisonTable
 from .map_tables import MapTable as MapTable
+from .matrix_table import MatrixTable as MatrixTable
+from .matrix_table import PairTable as PairTable
 from .memory_tables import EngramConfig as EngramConfig
 from .model_tables import CapturedModel as CapturedModel
 from .model_tables import GraftedModel as GraftedModel

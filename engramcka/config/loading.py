@@ -81,7 +81,7 @@ def dump_config(config: Config) -> str:
 
 def _check_names(config: Config) -> None:
     """What only the whole file shows: references, and names that are used twice."""
-    for table in ("sweep", "allocation", "slots", "robustness"):
+    for table in ("sweep", "allocation", "slots", "robustness", "matrix"):
         entries = getattr(config, table)
         names = [getattr(entry, "result_name", entry.name) for entry in entries]
         for index, name in enumerate(names):
@@ -109,9 +109,9 @@ def _check_maps(config: Config) -> None:
     for table, index, cka in config.maps:
         made = cka.part_of.startswith("baseline/")
         for side in () if made else _SIDES if cka.y is not None else _SIDES[1:]:
-            _check_models(config, (table, index, side), cka.models(side))
+            _check_models(config, (table, index, cka.key_of(side)), cka.models(side))
         for one in cka.maps:
-            key = "name" if cka.name else "x"
+            key = "name" if cka.name else cka.key_of("x")
             try:
                 plain_name(one.name)
             except ValueError as error:

@@ -105,6 +105,10 @@ class ComparisonTable(Table):
         found._part_of = result
         return found
 
+    def key_of(self, side: Literal["y", "x"]) -> str:
+        """The key of the config's table that names the models of a side."""
+        return side
+
     @property
     def kind(self) -> Literal["cka", "map"]:
         """The kind of result that it makes."""

@@ -17,6 +17,7 @@ from engramcka.config import baselines
 from engramcka.config.analysis_tables import GatesTable, LensTable
 from engramcka.config.data_table import DataTable
 from engramcka.config.map_tables import CkaTable, ComparisonTable, MapOf, MapTable
+from engramcka.config.matrix_table import MatrixTable
 from engramcka.config.model_tables import (
     ModelTable,
 )
@@ -30,6 +31,11 @@ from engramcka.config.training_tables import (
     TrainingTable,
 )
 from engramcka.errors import ConfigError
+
+
+def same_maps(table: ComparisonTable, other: ComparisonTable) -> bool:
+    """Whether two tables make the same map of two models, but for its shuffles."""
+    return _made(table) == _made(other)
 
 
 def _made(table: ComparisonTable) -> dict[str, Any]:
@@ -78,6 +84,7 @@ class Config(Table):
     robustness: tuple[RobustnessTable, ...] = Field(
         (), description="one pair of models by several measures, estimators and samples"
     )
+    matrix: tuple[MatrixTable, ...] = Field((), description="all pairs of a set of models")
     lens: tuple[LensTable, ...] = Field((), description="LogitLens curves")
     gates: tuple[GatesTable, ...] = Field((), description="gates of Engram modules")
     sweep: tuple[SweepTable, ...] = Field((), description="layer sweeps")
@@ -94,7 +101,7 @@ class Config(Table):
     def all_models(self) -> dict[str, Any]:
         """The tables of all models: those of the config, then those that only baselines need."""
         found: dict[str, Any] = dict(self.models)
-        for _, _, table in self._own_maps:
+        for _, _, table in self.own_maps:
             for one, baseline in product(table.maps, table.baselines):
                 for name in (one.y, one.x):
                     made = name in self.models and baselines.changed(self.models, name, baseline)
@@ -118,17 +125,19 @@ class Config(Table):
         Of a robustness table every way that is not the map of a table of its own; of baselines
         every map.
         """
-        found = self._own_maps
+        found = self.own_maps
         for key, index, own in list(found):
             tables = [self.baseline_map(own, *of) for of in product(own.maps, own.baselines)]
             found += [(key, index, table) for table in tables if table is not None]
         for index, robustness in enumerate(self.robustness):
             ways = self.ways(robustness)
             found += [("robustness", index, way.table) for way in ways if way.table.part_of]
+        found += [("matrix", index, matrix.table) for index, matrix in enumerate(self.matrix)]
         return found
 
     @property
-    def _own_maps(self) -> list[tuple[str, int, ComparisonTable]]:
+    def own_maps(self) -> list[tuple[str, int, ComparisonTable]]:
+        """Those of ``[[cka]]`` and ``[[map]]``."""
         return [
             (key, index, table)
             for key in ("cka", "map")
@@ -158,8 +167,8 @@ class Config(Table):
         return [replace(way, **self._same_map(way)) for way in robustness.ways]
 
     def _same_map(self, way: Way) -> dict[str, Any]:
-        for _, _, table in self._own_maps:
-            if _made(table) == _made(way.table):
+        for _, _, table in self.own_maps:
+            if same_maps(table, way.table):
                 for one in table.maps:
                     if (one.y, one.x) == (way.table.y, way.table.x):
                         return {"table": table, "map": one.name}
@@ -171,7 +180,7 @@ class Config(Table):
         if kind == "baseline":
             return next(
                 (key, index)
-                for key, index, own in self._own_maps
+                for key, index, own in self.own_maps
                 if any(one.name == name for one in own.maps)
             )
         if kind:
@@ -189,12 +198,16 @@ class Config(Table):
         for table, known in zip(values["map"], self.map, strict=True):
             for key in known.foreign:
                 table.pop(key, None)
+        for table, matrix in zip(values["matrix"], self.matrix, strict=True):
+            for key in matrix.table.foreign:
+                table.pop(key, None)
         for model in values["models"].values():
             if model.get("train", "lora") != "lora":  # lora_rank is refused there
                 model.pop("lora_rank", None)
-        for table in (*values["cka"], *values["map"], *values["robustness"], *values["lens"]):
-            if not table["where"]:
-                del table["where"]
+        for kind in ("cka", "map", "robustness", "matrix", "lens"):
+            for table in values[kind]:
+                if not table["where"]:
+                    del table["where"]
         return values
 
     def error(self, path: KeyPath, problem: str, allowed: str = "") -> ConfigError:

@@ -41,6 +41,12 @@ from .lens import lens_caption as lens_caption
 from .lens import lens_figure as lens_figure
 from .lens import plot_lens as plot_lens
 from .lines import PointArtists as PointArtists
+from .matrix import MatrixArtists as MatrixArtists
+from .matrix import PlaneArtists as PlaneArtists
+from .matrix import matrix_caption as matrix_caption
+from .matrix import matrix_figure as matrix_figure
+from .matrix import plot_matrix as plot_matrix
+from .matrix import plot_plane as plot_plane
 from .memory import MemoryArtists as MemoryArtists
 from .memory import memory_caption as memory_caption
 from .memory import memory_figure as memory_figure

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 from engramcka.config import Config
 from engramcka.pipeline.backbones import check_layers
@@ -53,10 +54,10 @@ def _check_pairs(spec: RunSpec) -> None:
             known = {name: spec.models[name].identifies_samples() for name in (one.y, one.x)}
             if None in known.values() or known[one.y] == known[one.x]:
                 continue
-            side = "x" if known[one.y] or cka.y is None else "y"
+            side: Literal["y", "x"] = "x" if known[one.y] or cka.y is None else "y"
             name = one.x if known[one.y] else one.y
             raise spec.config.error(
-                (key, index, side),
+                (key, index, cka.key_of(side)),
                 f"the rows of {name!r} do not say which samples they are",
                 f"give models.{name} a samples file with document, start and end",
             )

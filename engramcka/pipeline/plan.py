@@ -18,6 +18,7 @@ from engramcka.pipeline.stages.figures import figure_tasks
 from engramcka.pipeline.stages.gates import gates_tasks
 from engramcka.pipeline.stages.lens import lens_tasks
 from engramcka.pipeline.stages.maps import map_tasks
+from engramcka.pipeline.stages.matrix import matrix_task
 from engramcka.pipeline.stages.robustness import robustness_task
 from engramcka.pipeline.stages.sweeps import allocation_tasks, slots_tasks, sweep_tasks
 from engramcka.pipeline.stages.train import tokenizer_task, train_tasks
@@ -53,6 +54,8 @@ def _tasks(spec: RunSpec) -> Iterator[Task]:
     yield from baseline_tasks(spec)
     for robustness in config.robustness:
         yield robustness_task(spec, robustness)
+    for matrix in config.matrix:
+        yield matrix_task(spec, matrix)
     for lens in config.lens:
         yield from lens_tasks(spec, lens)
     for gates in config.gates:
@@ -93,4 +96,5 @@ def unnamed_models(config: Config) -> list[str]:
 
 def _compared(config: Config) -> set[str]:
     names = {name for _, _, table in config.maps for one in table.maps for name in (one.y, one.x)}
+    names |= {name for matrix in config.matrix for name in matrix.models}
     return names | {name for lens in config.lens for name in (*lens.models, *lens.memory_off)}

@@ -9,11 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from engramcka.config import ComparisonTable, Config, LensTable
+from engramcka.config import ComparisonTable, Config, LensTable, PairTable
 from engramcka.config.map_tables import MapOf
+from engramcka.config.matrix_table import FEWEST, pair_name
+from engramcka.config.schema import same_maps
+from engramcka.config.tables import plain_name
 from engramcka.pipeline.context import Context, is_local
 from engramcka.pipeline.sources import Checkpoint, Source, make_source
 from engramcka.pipeline.sources.base import step_store
@@ -32,11 +36,34 @@ class CheckpointPair:
     y: Checkpoint
     x: Checkpoint
     step: int | None = None  # in a series of maps
+    steps_named: bool = False  # whether labels say the step of what is not the last checkpoint
 
     @property
     def models(self) -> tuple[str, str]:
         """Names of the two models, y and x."""
         return self.y.model, self.x.model
+
+    @property
+    def labels(self) -> tuple[str, str]:
+        """What the two are called on axes, y and x."""
+        if self.steps_named:
+            return label_of(self.y), label_of(self.x)
+        return self.y.source.label, self.x.source.label
+
+
+def label_of(checkpoint: Checkpoint) -> str:
+    """Label of the model, with the step of what is not its last checkpoint."""
+    step = "" if checkpoint.is_last else f", step {checkpoint.step}"
+    return checkpoint.source.label + step
+
+
+@dataclass(frozen=True)
+class MatrixPair:
+    """Two checkpoints of a matrix, and the table and the pair that their map is of."""
+
+    members: tuple[Checkpoint, Checkpoint]
+    table: ComparisonTable
+    pair: CheckpointPair
 
 
 @dataclass(frozen=True)
@@ -50,9 +77,7 @@ class CurveSpec:
     @property
     def label(self) -> str:
         """Name of the curve in figures: the model's, with the step before the last one."""
-        checkpoint = self.checkpoint
-        step = "" if checkpoint.is_last else f", step {checkpoint.step}"
-        return checkpoint.source.label + step
+        return label_of(self.checkpoint)
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,11 +140,14 @@ class RunSpec:
 
     def pairs(self, cka: ComparisonTable) -> list[CheckpointPair]:
         """What the maps of a table compare: in a series, one pair a step, the last of them under
-        the map's own name; of a map that another result is made from the last alone.
+        the map's own name; of a map that another result is made from the last alone, of a matrix
+        all that no other table makes.
 
         Raises:
             ConfigError: two series that share no step.
         """
+        if isinstance(cka, PairTable):
+            return [one.pair for one in self.matrix_pairs(cka) if one.table.part_of]
         if cka.part_of.startswith("baseline/"):
             (one,) = cka.maps
             y, x = (self.models[name].last for name in (one.y, one.x))
@@ -131,6 +159,54 @@ class RunSpec:
         """The checkpoints of a model whose hidden states are stored: of a baseline's the last."""
         source = self.models[name]
         return source.checkpoints if name in self.config.models else (source.last,)
+
+    def members(self, table: PairTable) -> list[Checkpoint]:
+        """The checkpoints of a matrix, in the order of its models.
+
+        Raises:
+            ConfigError: they are too few.
+        """
+        found = [
+            checkpoint
+            for name in table.models("x")
+            for checkpoint in self.models[name].checkpoints
+            if table.checkpoints or checkpoint.is_last
+        ]
+        if len(found) < FEWEST:
+            raise self.config.error(
+                (*self.config.place_of(table), "models"),
+                f"found {len(found)} checkpoint{'s' * (len(found) != 1)} in all",
+                f"a matrix has at least {FEWEST}",
+            )
+        return found
+
+    def matrix_pairs(self, table: PairTable) -> list[MatrixPair]:
+        """Every pair of a matrix, the first with each of the others first.
+
+        A map that a table of maps makes of the two, whichever is on the rows, is taken from there.
+
+        Raises:
+            ConfigError: too few checkpoints, or names too long for a map of two.
+        """
+        made = {
+            frozenset((pair.y.store, pair.x.store)): (own, pair)
+            for _, _, own in reversed(self.config.own_maps)
+            if same_maps(own, table)
+            for pair in self.pairs(own)
+        }
+        found = []
+        for y, x in combinations(self.members(table), 2):
+            name = pair_name(table.matrix, y.store, x.store)
+            try:
+                plain_name(name)
+            except ValueError as error:
+                place = (*self.config.place_of(table), "models")
+                raise self.config.error(
+                    place, f"a map would be called {name!r}", str(error)
+                ) from error
+            own = table, CheckpointPair(name, name, y, x, steps_named=True)
+            found.append(MatrixPair((y, x), *made.get(frozenset((y.store, x.store)), own)))
+        return found
 
     def _pairs(self, cka: ComparisonTable, one: MapOf) -> list[CheckpointPair]:
         ys, xs = self.models[one.y].checkpoints, self.models[one.x].checkpoints

@@ -30,6 +30,7 @@ Stage = Literal[
     "map",
     "baseline",
     "robustness",
+    "matrix",
     "lens",
     "sweep",
     "allocation",

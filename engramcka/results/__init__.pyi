@@ -10,7 +10,9 @@ from .lens import LensCurve as LensCurve
 from .map import LayerDiagnostics as LayerDiagnostics
 from .map import SimilarityMap as SimilarityMap
 from .map import soft_alignment as soft_alignment
+from .matrix import ModelMatrix as ModelMatrix
 from .memory import MemoryAblation as MemoryAblation
+from .pair_scores import PairScore as PairScore
 from .robustness import Robustness as Robustness
 from .slots import SlotSweep as SlotSweep
 from .statistics import Float as Float

@@ -46,6 +46,7 @@ KINDS: Mapping[str, Kind] = {
         Kind("map", "SimilarityMap"),
         Kind("baseline", "Baseline"),
         Kind("robustness", "Robustness"),
+        Kind("matrix", "ModelMatrix"),
         Kind("lens", "LensCurve", together=True, is_one_figure=True),
         Kind("gates", "GateMap"),
         Kind("memory", "MemoryAblation", together=True),

@@ -8,7 +8,7 @@ training records in `engramcka.training.record`. Imports neither torch nor zarr.
     RUN/activations/MODEL.zarr    one group a model, `layer_01` .. (samples, width), `written`;
                                   groups `samples`, `readouts`, `manifest`
                                   (MODEL.step-000025.zarr .. where the model is a series)
-    RUN/results.zarr              cka/NAME, map/NAME, baseline/NAME, robustness/NAME,
+    RUN/results.zarr              cka/NAME, map/NAME, baseline/NAME, robustness/NAME, matrix/NAME,
                                   lens/MODEL, gates/MODEL, memory/MODEL, sweep/NAME,
                                   allocation/NAME, slots/NAME, training/MODEL
     RUN/checkpoints/TRAINING/     trained models, a folder each, and tokenizer/; in a model's folder

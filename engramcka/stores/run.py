@@ -88,7 +88,7 @@ class Run:
 
     @property
     def parts(self) -> set[tuple[str, str]]:
-        """(kind, name) of the maps that were made for another result alone, as robustness."""
+        """(kind, name) of the maps that were made for another result alone, as a matrix."""
         return {(kind, name) for kind, name, found in self._maps() if layout.part_of(found)}
 
     def _maps(self) -> Iterator[tuple[str, str, dict[str, Any]]]:

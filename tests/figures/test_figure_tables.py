@@ -13,6 +13,7 @@ from drawn import (
     made_training,
 )
 from made_baseline import made_baseline
+from made_matrix import made_matrix
 from made_robustness import made_robustness
 
 from engramcka.errors import ConfigError
@@ -152,6 +153,7 @@ def test_every_kind_of_result_is_a_dataset():
         made_allocation(), made_gates(), made_memory(), made_training(), made_map(), made_sweep(),
         LensCurve((1, 2), np.array([2.0, 0.0])), SlotSweep([10.0], [[1.0]], [2.0]),
         SimilarityMap(np.eye(3), measure="rsa"), made_robustness(), made_baseline(),
+        made_matrix(),
     ]  # fmt: skip
     assert {kind_of(result).name for result in results} == set(KINDS)
     for result in results:

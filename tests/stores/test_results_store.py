@@ -8,6 +8,7 @@ import pytest
 import xarray
 import zarr
 from made_baseline import made_baseline
+from made_matrix import made_matrix
 from made_robustness import made_robustness
 
 from engramcka import open_run
@@ -241,6 +242,7 @@ def test_every_kind_of_result_comes_back_whole(results: Path) -> None:
         MemoryAblation(("all", "inside"), np.array([1.0, 2.0]), np.array([2.0, 4.0])),
         made_robustness(),
         made_baseline(),
+        made_matrix(),
     ]
     assert {kind_of(result).name for result in whole} == set(KINDS)
     for number, result in enumerate(whole):

@@ -13,6 +13,7 @@ from time import monotonic
 
 import numpy as np
 from made_baseline import made_baseline
+from made_matrix import made_matrix
 from made_robustness import made_robustness
 from rich.cells import cell_len
 from textual.pilot import Pilot
@@ -196,6 +197,9 @@ def make_full_run(path: Path) -> Path:
     write_result(results, "engram", ablation(), {})
     write_result(results, "engram-vs-moe", made_robustness(), {})
     write_result(results, "engram-vs-moe", made_baseline(), {})
+    known = made_matrix()
+    maps = ("cka/engram-vs-moe", *known.maps[1:])  # those of the other pairs are not there
+    write_result(results, "cka", replace(known, maps=maps), {})
     return path
 
 

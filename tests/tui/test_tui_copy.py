@@ -107,6 +107,7 @@ async def test_a_second_comparison_begins_where_the_cursor_is(two, make_app):
         ("allocation/u", ("m",), "mean loss at rho 0.8"),
         ("slots/tables", (), "mean loss at slots"),
         ("robustness/engram-vs-moe", ("right",), "soft alignment by CKA at layer 2"),
+        ("matrix/cka", (), "similarity of MoE and MoE, seed 1"),
         ("gates/engram", ("right",), "gate of token 2 Alexander"),
         ("gates/engram", ("t", "down"), "outside"),
         ("memory/engram", ("down",), "inside an entity"),

@@ -270,7 +270,7 @@ async def test_n_goes_through_screens_and_the_tree_opens_a_series(full, make_app
         await settle(pilot)
         assert [entry.title for entry in stops(app.browser.runs[0])] == [
             "cka/engram-vs-moe", "cka/later", "series/over-training",
-            "baseline/engram-vs-moe", "robustness/engram-vs-moe", "lens/engram",
+            "baseline/engram-vs-moe", "robustness/engram-vs-moe", "matrix/cka", "lens/engram",
             "gates/engram", "memory/engram", "sweep/insertion-layer", "allocation/u",
             "slots/tables", "training/engram", "log",
         ]  # fmt: skip
@@ -301,6 +301,10 @@ async def test_n_goes_through_screens_and_the_tree_opens_a_series(full, make_app
         ("slots/tables", ["slots 10,000", "loss 2.1100", "no memory"]),
         ("baseline/engram-vs-moe", ["2 baselines", "layer 0", "untrained"]),
         ("robustness/engram-vs-moe", ["5 ways", "layer 3", "over 4 ways", "RSA"]),
+        (
+            "matrix/cka",
+            ["1 MoE ", "0.81", "0.488  2 MoE, seed 1 – 3 Engram  0.488 to 0.488", "6 pairs"],
+        ),
         ("training/moe", ["step 10  ● 5.0000", "validation"]),
         ("cka/over-training-1000", ["12 x 12", "soft alignment"]),
         (

@@ -20,7 +20,8 @@ from engramcka.stores.results import open_root
 
 KINDS = ("cka/engram-vs-moe", "series/over-training", "lens/engram", "gates/engram",
          "memory/engram", "sweep/insertion-layer", "allocation/u", "slots/tables", "training/moe",
-         "robustness/engram-vs-moe", "baseline/engram-vs-moe", "cka/wide")  # fmt: skip
+         "robustness/engram-vs-moe", "baseline/engram-vs-moe", "matrix/cka",
+         "cka/wide")  # fmt: skip
 
 
 def once(path: Path, columns: str = "", then: str = "") -> subprocess.CompletedProcess[str]:

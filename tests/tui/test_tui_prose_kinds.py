@@ -51,6 +51,7 @@ def test_every_kind_has_a_word_on_the_page():
         "memory": "The memory's worth", "allocation": "Allocation", "slots": "Slots",
         "training": "Training", "sweep": "A sweep", "robustness": "Robustness",
         "baseline": "Baselines",
+        "matrix": "A matrix of models",
     }  # fmt: skip
     sections = re.findall(r"^## (.+)$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
     assert set(headings) == set(KINDS)

@@ -161,11 +161,11 @@ def test_what_a_burst_of_keys_leads_to_is_drawn_once(run):
 
 
 def test_of_results_that_are_passed_in_a_burst_only_the_last_is_read(full):
-    """`n` seven times at once. One that cannot be read is marked when it has been tried."""
+    """`n` eight times at once. One that cannot be read is marked when it has been tried."""
     (full / "results.zarr" / "gates" / "engram" / "zarr.json").write_text("{")
     with terminal(full) as shown:
         shown.read_all()
-        shown.type(b"nnnnnnn")
+        shown.type(b"nnnnnnnn")
         shown.read_to("inside an entity")
         shown.read_all()
         assert "[broken]" not in shown.screen.text

@@ -14,14 +14,14 @@ from textual.widgets import ContentSwitcher, Input, Static
 
 from engramcka.results.kinds import MAPS
 from engramcka.tui import loading
-from engramcka.tui.catalog import Entry, chosen_entry, named
+from engramcka.tui.catalog import Entry, chosen_entry, named, part_of
 from engramcka.tui.driver import TerminalApp
 from engramcka.tui.loading import load_at_once
 from engramcka.tui.messages import EntryRead, RunsChanged
 from engramcka.tui.screens.content import ContentScreen
 from engramcka.tui.session import Session
 from engramcka.tui.widgets.key_bar import KeyBar, Prompt, Shortcut
-from engramcka.tui.widgets.run_tree import RunTree, stop_of, stops
+from engramcka.tui.widgets.run_tree import RunTree, is_pair, stop_of, stops
 
 SMALLEST = (40, 12)
 TRIED = 20  # results that are passed over until one can be read
@@ -40,6 +40,8 @@ class FindField(Prompt):
 
 class BrowseScreen(ContentScreen):
     """The whole window: runs on the left, the chosen result on the right, keys below."""
+
+    _pair: tuple[Entry, Entry] | None = None  # a map that was opened from a matrix, and the matrix
 
     AUTO_FOCUS = ""  # what is on screen takes the keys by itself
     HORIZONTAL_BREAKPOINTS = [
@@ -108,7 +110,7 @@ class BrowseScreen(ContentScreen):
             self.post_message(EntryRead(found))
         self.choose(entry, focus=True, read=found is None)
         if found is None and not self._was_asked(entry):
-            results = [e for run in self.runs for e in run.entries if e.kind != "log"]
+            results = self._results()
             self._untried = results[1:TRIED] if results[:1] == [entry] else []
 
     def _first_entry(self) -> Entry | None:
@@ -123,8 +125,16 @@ class BrowseScreen(ContentScreen):
             ):
                 return entry
         entries = [entry for run in self.runs for entry in run.entries]
-        results = [entry for entry in entries if entry.kind != "log"]
-        return next(iter([*results, *entries]), None)
+        return next(iter([*self._results(), *entries]), None)
+
+    def _results(self) -> list[Entry]:
+        """All results in order; those of the first run that has any with maps that were made for
+        another result after all others."""
+        runs = [[e for e in run.entries if e.kind != "log"] for run in self.runs]
+        runs = [entries for entries in runs if entries]
+        if runs:
+            runs[0].sort(key=lambda entry: bool(part_of(entry)))
+        return [entry for entries in runs for entry in entries]
 
     def _was_asked(self, entry: Entry) -> bool:
         """Whether the path given or the last session named it."""
@@ -256,6 +266,34 @@ class BrowseScreen(ContentScreen):
             self.choose(Entry(self.entry.ref, "series", shown.series), focus=True)
             await self._arrival()
 
+    async def action_pair(self) -> None:
+        """From a matrix to the map of the pair under its cursor; escape there leads back."""
+        matrix = self.entry
+        if matrix is None or self.found is None or self.found.entry != matrix:
+            return
+        kind, _, name = self.view_of("matrix").map_shown.partition("/")
+        pair = named(matrix.ref, [e for run in self.runs for e in run.entries], kind, name)
+        if pair is None:
+            self.notify("There is no map of these two in the run.", markup=False)
+            return
+        self._pair = pair, matrix
+        self.choose(pair, focus=True)
+        await self._arrival()
+
+    async def _back_to_matrix(self) -> None:
+        """From the map of a pair to its matrix."""
+        pair, matrix = self._pair or (None, None)
+        if self.entry != pair:
+            matrix = self._matrix_of(self.entry)
+        if matrix is not None and matrix != self.entry:
+            self.choose(matrix, focus=True)
+            await self._arrival()
+
+    def _matrix_of(self, entry: Entry | None) -> Entry | None:
+        """The matrix that a map was made for alone; None for other entries."""
+        run = next((run for run in self.runs if entry and entry in run.entries), None)
+        return stop_of(entry, run) if entry and run and is_pair(entry) else None
+
     async def _arrival(self) -> None:
         """Keep the next keys for what was chosen, unless reading it takes long."""
         ends = monotonic() + PATIENCE
@@ -286,11 +324,13 @@ class BrowseScreen(ContentScreen):
             await self._arrival()
 
     async def action_back(self) -> None:
-        """Leave the search field for the tree."""
+        """Leave the search field for the tree, or the map of a pair for its matrix."""
         if self.query_one(FindField).display:
             await self.query_one(FindField).typed()
             self._end_find()
             self.set_focus(self.query_one(RunTree))
+        elif self._in_content:
+            await self._back_to_matrix()
 
     def _end_find(self) -> None:
         field = self.query_one(FindField)

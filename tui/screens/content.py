@@ -46,6 +46,7 @@ def new_view(kind: str, capabilities: Capabilities) -> Any:
     from engramcka.tui.screens.compare import CompareView
     from engramcka.tui.screens.gates import GatesView
     from engramcka.tui.screens.log import LogView
+    from engramcka.tui.screens.matrix import MatrixView
     from engramcka.tui.screens.series import SeriesView
 
     views: dict[str, type[Widget]] = {
@@ -53,6 +54,7 @@ def new_view(kind: str, capabilities: Capabilities) -> Any:
         "series": SeriesView,
         "gates": GatesView,
         "memory": MemoryView,
+        "matrix": MatrixView,
         "log": LogView,
     }
     view: Any = views.get(kind, ChartView)

@@ -180,16 +180,15 @@ class RunTree(Tree[Data]):
                     entry.kind, data=f"{run.ref.results}:{entry.kind}", expand=True
                 )
             inside = series_of(entry) if entry.kind in MAPS else None
-            part = part_of(entry) if entry.kind in MAPS else ""
+            part = part_of(entry)
             if inside is None and part:
                 place = (entry.kind, part)
-                kind, _, of = part.partition("/")
+                of = part.partition("/")[2]
                 if place not in parts:
                     above = f"{run.ref.results}:{entry.kind}:{part}"
-                    parts[place] = kinds[entry.kind].add(
-                        _label(f"{of} {_PARTS.get(kind, 'of')}"), data=above, expand=True
-                    )
-                self._labels[entry] = entry.name.removeprefix(f"{of}.by-")
+                    parts[place] = self._part_node(kinds[entry.kind], part, above)
+                name = entry.name.removeprefix(f"{of}.by-")
+                self._labels[entry] = name.removesuffix(f".of-{of}")
                 parts[place].add_leaf(self._entry_label(entry), data=entry)
                 continue
             if inside is None:
@@ -205,6 +204,15 @@ class RunTree(Tree[Data]):
             series[name].add_leaf(self._entry_label(entry), data=entry)
         if not run.entries:
             node.add_leaf(Text("nothing here yet", Style(italic=True)), data="")
+
+    def _part_node(self, above: TreeNode[Data], part: str, data: str) -> TreeNode[Data]:
+        """A node for the maps that were made for one result; that of a matrix, which opens them
+        itself, is closed."""
+        kind, _, name = part.partition("/")
+        is_matrix = kind == "matrix"
+        label = f"pairs of {name}" if is_matrix else f"{name} {_PARTS.get(kind, 'of')}"
+        is_open = not is_matrix or bool(self.pattern) or data in self._opened
+        return above.add(_label(label), data=data, expand=is_open)
 
     def on_tree_node_expanded(self, event: Tree.NodeExpanded[Data]) -> None:
         """Fill a run as it is opened."""
@@ -248,8 +256,16 @@ def _label(name: str) -> Text:
     return Text(shorten(clean(name) or "?", 60), end="", no_wrap=True)
 
 
+def is_pair(entry: Entry) -> bool:
+    """Whether it is a map that was made for a matrix alone."""
+    return part_of(entry).startswith("matrix/")
+
+
 def stop_of(entry: Entry, run: RunFacts) -> Entry:
-    """The entry itself, or that of all that is on the same screen: a series, a plot of curves."""
+    """The entry itself, or that of all that is on the same screen: a series, a plot of curves; of
+    a pair of a matrix the matrix."""
+    if is_pair(entry):
+        return next((one for one in run.entries if one.title == part_of(entry)), entry)
     inside = series_of(entry) if entry.kind in MAPS else None
     if inside is not None:
         return Entry(entry.ref, "series", inside[0])
@@ -259,8 +275,10 @@ def stop_of(entry: Entry, run: RunFacts) -> Entry:
 
 
 def stops(run: RunFacts) -> list[Entry]:
-    """What `n` goes through: the entries of a run in the order of the tree, a screen each."""
-    return list(dict.fromkeys(stop_of(entry, run) for entry in by_step(run.entries)))
+    """What `n` goes through: the entries of a run in the order of the tree, a screen each; but for
+    the pairs of a matrix, which opens them."""
+    kept = [entry for entry in by_step(run.entries) if not is_pair(entry)]
+    return list(dict.fromkeys(stop_of(entry, run) for entry in kept))
 
 
 def by_step(entries: Sequence[Entry]) -> list[Entry]:

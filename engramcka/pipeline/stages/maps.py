@@ -49,7 +49,7 @@ def map_inputs(spec: RunSpec, table: ComparisonTable, pair: CheckpointPair) -> d
         "x": pair.x.inputs,
         **table.inputs,
         "seed": spec.config.run.seed,
-        "labels": [spec.config.label(name) for name in pair.models],
+        "labels": list(pair.labels),
         **({} if pair.step is None else {"step": pair.step}),
         **({"part_of": table.part_of} if table.part_of else {}),
     }
@@ -86,8 +86,8 @@ def compute_map(
             groups=_documents(y, y_rows),
             seed=context.config.run.seed,
             device=context.device,
-            y_label=context.config.label(pair.y.model),
-            x_label=context.config.label(pair.x.model),
+            y_label=pair.labels[0],
+            x_label=pair.labels[1],
             y_layers=tuple(y.layers),
             x_layers=tuple(x.layers),
             names=sample_names(y.samples, y_rows),
@@ -235,7 +235,7 @@ def _require_same_samples(
     elif len({store.attributes["corpus"] for store in (y, x)} - {None}) > 1:
         problem = f"{sides} were extracted from other text"
     if problem:
-        raise _refusal(config, table, pair, "x", problem)
+        raise _refusal(config, table, pair, table.key_of("x"), problem)
 
 
 def _require_samples(
@@ -248,4 +248,4 @@ def _require_samples(
             f"{' and '.join(pair.models)} share {found} samples{where}; "
             f"at least {FEWEST} are needed"
         )
-        raise _refusal(config, table, pair, "where" if where else "x", problem)
+        raise _refusal(config, table, pair, "where" if where else table.key_of("x"), problem)

@@ -1,0 +1,346 @@
+"""Models x models: one number for each pair of a set, with its interval, from the pair's map."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from engramcka.errors import ComparisonError
+from engramcka.measures import MEASURES
+from engramcka.plain_text import one_line
+from engramcka.results.base import Result, Row, along, count
+from engramcka.results.pair_scores import PairScore, Score
+from engramcka.results.relations import (
+    Embedding,
+    Join,
+    average_linkage,
+    classical_scaling,
+    leaves,
+)
+from engramcka.results.statistics import (
+    Float,
+    jackknife_error,
+    jackknife_interval,
+    student_quantile,
+)
+
+_NAMED = 3  # pairs that a warning names at most
+_SHARED = ("score", "measure", "estimator", "normalize", "standardize", "where")
+_WORDS = {"best-match": "best match of each layer", "same-depth": "layers of the same depth"}
+
+
+@dataclass(frozen=True, eq=False)
+class ModelMatrix(Result):
+    """How alike the models of a set are, two at a time.
+
+    Intervals are 95 % ones, NaN where a map has none. A pair without a number is NaN.
+    """
+
+    similarity: Float = field(metadata=along("model", "other"))
+    """(models, models), symmetric, 1 on the diagonal."""
+    low: Float = field(metadata=along("model", "other"))
+    high: Float = field(metadata=along("model", "other"))
+    labels: tuple[str, ...]
+    models: tuple[str, ...]  # their names: of models, or of checkpoints
+    maps: tuple[str, ...]  # KIND/NAME of each pair's map, in the order of `pairs`; "" outside a run
+    jackknife: Float | None = field(default=None, metadata=along("group", "model", "other"))
+    """(groups, models, models) without each group of documents; None where pairs have not the same
+    groups, or none."""
+    score: Score = "best-match"
+    measure: str = "unknown"  # a name in engramcka.measures
+    estimator: str = ""  # "" of measures that have none
+    normalize: str = "none"  # none | rms
+    standardize: str = "none"  # none | zscore | drop-massive
+    samples: tuple[int, ...] = ()  # compared, of each pair; 0 where unknown
+    documents: tuple[int, ...] = ()  # that these are of; 0 where unknown
+    where: str = ""  # which samples, as "kind = 'person'"; all of them if empty
+    interval_over: str = ""  # what intervals leave out
+    warnings: tuple[str, ...] = ()
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        n = len(self.labels)
+        if n < 2:
+            raise ComparisonError(f"a matrix is of at least 2 models, found {n}")
+        names = ["similarity", "low", "high"]
+        self._set_floats(names, (n, n), f"{{}} is ({n} models, {n} models)")
+        self._set_floats(["jackknife"], None, "")
+        if self.jackknife is not None and self.jackknife.shape[1:] != (n, n):
+            raise ComparisonError(f"jackknife has shape {self.jackknife.shape}, of {n} models")
+        self._set_whole_numbers("samples", "documents")
+        for name, wanted in (("models", n), *((name, n * (n - 1) // 2) for name in _OF_PAIRS)):
+            if len(getattr(self, name)) != wanted:
+                found = len(getattr(self, name))
+                raise ComparisonError(f"{name} has {found} entries, of {n} models {wanted}")
+        if not np.array_equal(self.similarity, self.similarity.T, equal_nan=True):
+            raise ComparisonError("similarity is not symmetric")
+
+    @classmethod
+    def of(
+        cls,
+        scores: Mapping[tuple[str, str], PairScore],
+        labels: Mapping[str, str] | None = None,
+        provenance: Mapping[str, Any] | None = None,
+    ) -> ModelMatrix:
+        """The matrix of these pairs.
+
+        Args:
+            scores: of every two models, by their names in either order.
+            labels: what each model is called, in the order of the matrix; if left out its name, in
+                the order in which they come up.
+            provenance: JSON.
+
+        Raises:
+            ComparisonError: a pair is missing or there twice, or pairs were made in different ways.
+        """
+        if labels is None:
+            labels = {name: name for pair in scores for name in pair}
+        ordered = _ordered(scores, list(labels))
+        _refuse_other_ways(ordered)
+        parts = list(ordered.values())
+        n = len(labels)
+        values, (low, high) = np.array([one.value for one in parts]), _ends(parts)
+        shared = _same_groups(parts)
+        groups = None
+        if shared is not None:
+            groups = np.stack([_square(one, n) for one in shared.T])
+        first = parts[0]
+        return cls(
+            similarity=_square(values, n),
+            low=_square(low, n),
+            high=_square(high, n),
+            labels=tuple(labels.values()),
+            models=tuple(labels),
+            maps=tuple(one.map for one in parts),
+            jackknife=groups,
+            score=first.score,
+            measure=first.measure,
+            estimator=first.estimator,
+            normalize=first.normalize,
+            standardize=first.standardize,
+            samples=tuple(one.samples for one in parts),
+            documents=tuple(one.documents for one in parts),
+            where=first.where,
+            interval_over=next((one.interval_over for one in parts if one.interval_over), ""),
+            warnings=_warnings(ordered, labels),
+            provenance=dict(provenance or {}),
+        )
+
+    @property
+    def pairs(self) -> list[tuple[int, int]]:
+        """Every two models by their places, the first with each of the others first."""
+        return list(combinations(range(len(self.labels)), 2))
+
+    @property
+    def title(self) -> str:
+        """What the numbers are, for a colour bar."""
+        name = MEASURES[self.measure].title if self.measure in MEASURES else "Similarity"
+        return f"{name}, {self.score.replace('-', ' ')}"
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every pair has a number, without which there is neither tree nor plane."""
+        return bool(np.isfinite(self.similarity).all())
+
+    @cached_property
+    def tree(self) -> list[Join]:
+        """The dendrogram of average linkage on 1 - similarity: two groups join at 1 less the mean
+        similarity between them. Empty unless `is_whole`."""
+        return average_linkage(1 - self.similarity) if self.is_whole else []
+
+    @property
+    def order(self) -> list[int]:
+        """The models as the tree has them side by side; as they are given where there is none."""
+        return leaves(self.tree) if self.is_whole else list(range(len(self.labels)))
+
+    @cached_property
+    def plane(self) -> Embedding | None:
+        """The models as points, by classical scaling of sqrt(2 (1 - similarity)); None unless
+        `is_whole`.
+
+        That is the distance of two unit vectors with this inner product, which CKA is of two
+        centred Gram matrices; a mean over pairs of layers of the same depth is that of all their
+        Gram matrices together. Of best matches it is near to one.
+        """
+        if not self.is_whole:
+            return None
+        return classical_scaling(np.sqrt(2 * np.clip(1 - self.similarity, 0.0, None)))
+
+    def tied(self, index: int) -> list[int]:
+        """The other pairs that this one is not told apart from, at 5 % over all of them together.
+
+        By the jackknife of the difference where pairs have the same groups of documents (they vary
+        together), else as if pairs were independent, by their intervals.
+
+        Args:
+            index: of a pair that has a number and an interval.
+        """
+        others = [one for one in range(len(self.pairs)) if one != index]
+        values = np.array([self.similarity[pair] for pair in self.pairs])
+        if self.jackknife is not None:
+            t = np.stack([self.jackknife[:, i, j] for i, j in self.pairs], axis=1)
+            error = jackknife_error(t - t[:, [index]])
+            wide = student_quantile(len(t) - 1, 1 - 0.05 / max(1, len(others))) * error
+        else:
+            half = np.array([(self.high[pair] - self.low[pair]) / 2 for pair in self.pairs])
+            wide = np.hypot(half, half[index])
+        gap = abs(values - values[index])
+        return [one for one in others if np.isfinite(values[one]) and not gap[one] > wide[one]]
+
+    def rows(self) -> Iterator[Row]:
+        """One a pair, as the models are given."""
+        for index, (i, j) in enumerate(self.pairs):
+            yield {
+                "model": one_line(self.labels[i]), "other": one_line(self.labels[j]),
+                "similarity": float(self.similarity[i, j]), "low": float(self.low[i, j]),
+                "high": float(self.high[i, j]), "samples": self.samples[index] or None,
+                "documents": self.documents[index] or None, "map": one_line(self.maps[index]),
+            }  # fmt: skip
+
+    def summary(self) -> str:
+        """The most and the least alike pair, and what is not told apart from them."""
+        where = f" where {one_line(self.where)}" if self.where else ""
+        text = f"{count(len(self.labels), 'model')} by {self._way}{where}"
+        there = [one for one, pair in enumerate(self.pairs) if np.isfinite(self.similarity[pair])]
+        if not there:
+            return f"{text}: no pair has a number"
+        by_value = sorted(there, key=lambda one: -self.similarity[self.pairs[one]])
+        ends = {"most alike": by_value[0], "least alike": by_value[-1]}
+        kept = list(ends.items())[: len(there)]
+        parts = [f"{end} {self.pair_text(one)}{self._tied_text(one)}" for end, one in kept]
+        broken = len(self.pairs) - len(there)
+        parts += [f"{count(broken, 'pair')} without a number"] if broken else []
+        return f"{text}: {'; '.join(parts)}"
+
+    @property
+    def _way(self) -> str:
+        name = MEASURES[self.measure].title if self.measure in MEASURES else "similarity"
+        return f"{name} of the {_WORDS[self.score]}"
+
+    def pair_text(self, index: int) -> str:
+        """A pair by its labels, with its number and interval."""
+        i, j = self.pairs[index]
+        names = f"{one_line(self.labels[i])} and {one_line(self.labels[j])}"
+        text = f"{names}, {decimals(self.similarity[i, j])}"
+        if not np.isfinite(self.low[i, j] + self.high[i, j]):
+            return text
+        return f"{text} (95 % {decimals(self.low[i, j])} to {decimals(self.high[i, j])})"
+
+    def _tied_text(self, index: int) -> str:
+        """How many of the others cannot be told apart from a pair; "" where nothing is known."""
+        i, j = self.pairs[index]
+        if len(self.pairs) < 2 or not np.isfinite(self.low[i, j]):
+            return ""
+        tied = len(self.tied(index))
+        others = len(self.pairs) - 1
+        if not tied:
+            return ", apart from all others"
+        return f", not told apart from {tied} of {count(others, 'other')}"
+
+    def size(self) -> str:
+        """Its models and pairs."""
+        return f"{count(len(self.labels), 'model')}  {count(len(self.pairs), 'pair')}"
+
+
+_OF_PAIRS = ("maps", "samples", "documents")
+
+
+def decimals(value: float) -> str:
+    """A similarity with three decimals; no negative zero."""
+    return f"{round(float(value), 3) + 0.0:.3f}" if np.isfinite(value) else "none"
+
+
+def _ordered(
+    scores: Mapping[tuple[str, str], PairScore], names: list[str]
+) -> dict[tuple[str, str], PairScore]:
+    """Every two of the names with their score."""
+    found: dict[frozenset[str], PairScore] = {}
+    for pair, score in scores.items():
+        if frozenset(pair) in found:
+            raise ComparisonError(f"{' and '.join(map(one_line, pair))} are there twice")
+        found[frozenset(pair)] = score
+    wanted = list(combinations(names, 2))
+    for y, x in wanted:
+        if frozenset((y, x)) not in found:
+            raise ComparisonError(f"there is no map of {one_line(y)} and {one_line(x)}")
+    if len(found) > len(wanted):
+        raise ComparisonError(f"{len(found)} pairs of {count(len(names), 'model')}")
+    return {pair: found[frozenset(pair)] for pair in wanted}
+
+
+def _refuse_other_ways(scores: Mapping[tuple[str, str], PairScore]) -> None:
+    """Refuse numbers that cannot stand in one matrix."""
+    (first_pair, first), *others = scores.items()
+    for pair, one in others:
+        for what in _SHARED:
+            if getattr(one, what) != getattr(first, what):
+                here, there = (" and ".join(map(one_line, names)) for names in (pair, first_pair))
+                raise ComparisonError(
+                    f"the map of {here} has {what} {getattr(one, what)!r}, that of {there} "
+                    f"{getattr(first, what)!r}; a matrix is made in one way"
+                )
+
+
+def _square(values: npt.ArrayLike, n: int) -> Float:
+    """(n, n) of a value for each pair, with a diagonal of ones."""
+    found = np.eye(n)
+    rows, columns = np.triu_indices(n, 1)
+    found[rows, columns] = found[columns, rows] = values
+    return found
+
+
+def _ends(scores: list[PairScore]) -> tuple[Float, Float]:
+    """(pairs,) ends of the intervals."""
+    nothing = np.float64(np.nan), np.float64(np.nan)
+    ends = [
+        nothing if one.without is None else jackknife_interval(one.value, one.without)
+        for one in scores
+    ]
+    return np.array([low for low, _ in ends]), np.array([high for _, high in ends])
+
+
+def _same_groups(scores: list[PairScore]) -> Float | None:
+    """(pairs, groups) where all pairs leave the same groups out; None where they do not."""
+    found = [one.without for one in scores if one.without is not None]
+    over = {(len(one), two.samples, two.documents, two.interval_over)
+            for one, two in zip(found, scores, strict=False)}  # fmt: skip
+    return np.stack(found) if len(found) == len(scores) and len(over) == 1 else None
+
+
+def _warnings(
+    scores: Mapping[tuple[str, str], PairScore], labels: Mapping[str, str]
+) -> tuple[str, ...]:
+    """What is doubtful of the matrix, and the warnings of all maps, each once with its pairs."""
+    own = []
+    counts = sorted({one.samples for one in scores.values() if one.samples})
+    if len(counts) > 1:
+        own.append(f"pairs are compared on {counts[0]:,} to {counts[-1]:,} samples")
+    without = [pair for pair, one in scores.items() if one.without is None]
+    if without:
+        high = "; best matches there are too high" if _is_best(scores) else ""
+        own.append(f"no interval of {_who(without, labels, len(scores))}{high}")
+    of: dict[str, list[tuple[str, str]]] = {}
+    for pair, one in scores.items():
+        for warning in dict.fromkeys(one.warnings):
+            of.setdefault(warning, []).append(pair)
+    texts = (f"{_who(pairs, labels, len(scores))}: {warning}" for warning, pairs in of.items())
+    return (*own, *texts)
+
+
+def _is_best(scores: Mapping[tuple[str, str], PairScore]) -> bool:
+    return next(iter(scores.values())).score == "best-match"
+
+
+def _who(pairs: list[tuple[str, str]], labels: Mapping[str, str], all_pairs: int) -> str:
+    """Pairs by their labels; the first ones of many."""
+    if len(pairs) == all_pairs:
+        return "every pair"
+    named = [" and ".join(one_line(labels[name]) for name in pair) for pair in pairs[:_NAMED]]
+    more = len(pairs) - _NAMED
+    return "; ".join(named) + (f" and {more} more" if more > 0 else "")
