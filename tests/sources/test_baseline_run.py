@@ -136,13 +136,6 @@ def _documents(done) -> dict[str, str]:
             "'tokens' is a baseline, and there is a model of that name",
         ),
         (
-            {
-                "cka[0].baselines": '["untrained"]',
-                "models.'a.untrained'": '{source = "hf", path = "x"}',
-            },
-            "'a.untrained' is what 'untrained' makes of 'a'; give it another name",
-        ),
-        (
             {"cka[0].baselines": '["untrained"]', "lens": '[{models = ["a.untrained"]}]'},
             "no model 'a.untrained'",
         ),
@@ -165,6 +158,13 @@ def _documents(done) -> dict[str, str]:
 def test_baselines_that_cannot_be_are_one_line(tmp_path, sources, changes, said) -> None:
     overrides = [f"{key.replace('[0]', '.0')}={value}" for key, value in changes.items()]
     assert said in refusal(tmp_path, config_text(sources, MODELS), *overrides)
+
+
+def test_a_model_of_the_name_that_a_baseline_makes_is_refused(tmp_path, sources) -> None:
+    models = MODELS + '[models."a.untrained"]\nsource = "hf"\npath = "{sources}/first"\n'
+    said = "'a.untrained' is what 'untrained' makes of 'a'; give it another name"
+    text = config_text(sources, models, cka=CKA + 'baselines = ["untrained"]\n')
+    assert said in refusal(tmp_path, text)
 
 
 def test_a_baseline_of_other_layers_is_refused_at_its_key(tmp_path, sources, run) -> None:
