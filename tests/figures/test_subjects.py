@@ -20,7 +20,7 @@ from matplotlib.image import imread
 from typer.testing import CliRunner
 
 from engramcka.cli.app import app
-from engramcka.config import Config
+from engramcka.config import CkaTable, Config
 from engramcka.errors import ConfigError, EngramckaError
 from engramcka.figures.subjects import choose, subjects, worth_drawing
 from engramcka.pipeline.stages import figures as stage
@@ -228,7 +228,9 @@ def test_the_stage_draws_every_result_once_and_again_only_when_it_is_newer(tmp_p
     few = {"cka": {"a": made_map()}, "lens": EVERYTHING["lens"], "memory": EVERYTHING["memory"]}
     monkeypatch.setattr(stage, "FIGURE_FORMATS", ("svg",))
     run = write_run(tmp_path / "run", few)
-    config = Config.model_construct(cka=("a",))  # that there is one is all that is asked
+    config = Config.model_construct(
+        cka=(CkaTable(y="a", x="b"),)
+    )  # that there is one is all that is asked
     (task,) = stage.figure_tasks(config, run)
     assert not task.is_done()
     assert drawn_by_stage(run) == ["cka/a", "memory/engram", "lens", "paper"]

@@ -209,7 +209,7 @@ def test_a_model_is_trained_where_a_sweep_kept_only_its_loss(sources: Path, run:
     [
         (
             'models.b.base="c"',
-            "'c' is no single model with source = 'hf'; allowed: a",
+            "'c' is no single trained model with source = 'hf'; allowed: a",
         ),
         ("models.b.engram.layers=[4]", "found layer 4, the base 'a' has 3 blocks; allowed: 1 to 3"),
         ('models.b.train="lora"', "needs peft"),
