@@ -50,8 +50,8 @@ class ModelMatrix(Result):
     models: tuple[str, ...]  # their names: of models, or of checkpoints
     maps: tuple[str, ...]  # KIND/NAME of each pair's map, in the order of `pairs`; "" outside a run
     jackknife: Float | None = field(default=None, metadata=along("group", "model", "other"))
-    """(groups, models, models) without each group of documents; None where pairs have not the same
-    groups, or none."""
+    """(groups, models, models) without each group of documents; None where pairs are not known to
+    be of the same samples, or have no groups."""
     score: Score = "best-match"
     measure: str = "unknown"  # a name in engramcka.measures
     estimator: str = ""  # "" of measures that have none
@@ -175,8 +175,8 @@ class ModelMatrix(Result):
     def tied(self, index: int) -> list[int]:
         """The other pairs that this one is not told apart from, at 5 % over all of them together.
 
-        By the jackknife of the difference where pairs have the same groups of documents (they vary
-        together), else as if pairs were independent, by their intervals.
+        By the jackknife of the difference where all pairs are of the same samples (they vary
+        together), else where their intervals overlap, whatever the two have in common.
 
         Args:
             index: of a pair that has a number and an interval.
@@ -189,7 +189,7 @@ class ModelMatrix(Result):
             wide = student_quantile(len(t) - 1, 1 - 0.05 / max(1, len(others))) * error
         else:
             half = np.array([(self.high[pair] - self.low[pair]) / 2 for pair in self.pairs])
-            wide = np.hypot(half, half[index])
+            wide = half + half[index]
         gap = abs(values - values[index])
         return [one for one in others if np.isfinite(values[one]) and not gap[one] > wide[one]]
 
@@ -306,11 +306,12 @@ def _ends(scores: list[PairScore]) -> tuple[Float, Float]:
 
 
 def _same_groups(scores: list[PairScore]) -> Float | None:
-    """(pairs, groups) where all pairs leave the same groups out; None where they do not."""
+    """(pairs, groups) where all pairs leave the same groups out; None where that is not known."""
     found = [one.without for one in scores if one.without is not None]
-    over = {(len(one), two.samples, two.documents, two.interval_over)
+    over = {(len(one), two.sampled, two.interval_over)
             for one, two in zip(found, scores, strict=False)}  # fmt: skip
-    return np.stack(found) if len(found) == len(scores) and len(over) == 1 else None
+    is_known = len(over) == 1 and all(one.sampled for one in scores)
+    return np.stack(found) if is_known and len(found) == len(scores) else None
 
 
 def _warnings(

@@ -41,6 +41,7 @@ class PairScore:
     interval_over: str
     samples: int  # 0 where unknown
     documents: int  # 0 where unknown
+    sampled: str  # fingerprint of the samples compared; "" where it is not known
     warnings: tuple[str, ...] = ()
 
     @classmethod
@@ -79,6 +80,7 @@ class PairScore:
             interval_over=found.interval_over,
             samples=found.n_samples or 0,
             documents=found.n_documents or 0,
+            sampled="" if found.n_dropped or found.n_massive_dropped else found.samples,
             warnings=tuple(_by_label(warning, found) for warning in found.warnings),
         )
 

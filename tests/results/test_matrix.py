@@ -166,7 +166,7 @@ def noisy(values, spread, common=0.0, groups=12):
         parts = value + spread * (noise - noise.mean())
         t = (parts.sum() - parts) / (groups - 1)
         one = CkaMap([[value]], jackknife=t[:, None, None], interval_over="documents", n_samples=50)
-        scores[pair] = PairScore.of(one)
+        scores[pair] = PairScore.of(replace(one, samples="1234"))
     return ModelMatrix.of(scores)
 
 
@@ -192,7 +192,11 @@ def test_groups_that_are_not_the_same_are_not_paired():
     found = ModelMatrix.of(scores)
     assert found.jackknife is None
     assert np.isfinite(found.low).all()
-    others = {**scores, ("a", "c"): scored(0.6, n_samples=500)}
+    for fields in ({"samples": "5678"}, {"samples": ""}, {"n_massive_dropped": 2}):
+        same = {**scores, ("a", "c"): scored(0.6)}
+        assert ModelMatrix.of(same).jackknife is not None
+        assert ModelMatrix.of({**same, ("a", "c"): scored(0.6, **fields)}).jackknife is None
+    others = {**scores, ("a", "c"): scored(0.6, n_samples=500, samples="5678")}
     found = ModelMatrix.of(others)
     assert found.jackknife is None
     assert found.warnings == ("pairs are compared on 500 to 512 samples",)
