@@ -189,7 +189,7 @@ def _draw_tree(ax: Axes, found: ModelMatrix) -> LineCollection | None:
         linewidths=0.9, capstyle="projecting", joinstyle="miter",
     )  # fmt: skip
     tree.add_collection(drawn, autolim=False)
-    root = max(join.height for join in found.tree)
+    root = max(0.0, *(join.height for join in found.tree))  # copies may be alike by 1 + 1e-15
     tree.set_xlim(1.0, 1 - 1.06 * max(root, 1e-3))
     tree.set_ylim(ax.get_ylim())
     tree.set_yticks([])
@@ -200,7 +200,8 @@ def _draw_tree(ax: Axes, found: ModelMatrix) -> LineCollection | None:
     tree.tick_params(axis="x", labelsize=tick_size(ax))
     tree.patch.set_visible(False)
     labels = tree.get_xticklabels()
-    labels[-1].set_horizontalalignment("left")  # away from the numbers of the columns
+    for label in labels[-1:]:
+        label.set_horizontalalignment("left")  # away from the numbers of the columns
     as_plain(labels)
     return drawn
 

@@ -30,6 +30,8 @@ from engramcka.results.statistics import (
     student_quantile,
 )
 
+_FEW = 7  # degrees of freedom of the fewest groups that a map leaves out
+_ROUNDING = 1e-9  # numbers that differ by less are one
 _NAMED = 3  # pairs that a warning names at most
 _SHARED = ("score", "measure", "estimator", "normalize", "standardize", "where")
 _WORDS = {"best-match": "best match of each layer", "same-depth": "layers of the same depth"}
@@ -172,26 +174,36 @@ class ModelMatrix(Result):
             return None
         return classical_scaling(np.sqrt(2 * np.clip(1 - self.similarity, 0.0, None)))
 
-    def tied(self, index: int) -> list[int]:
-        """The other pairs that this one is not told apart from, at 5 % over all of them together.
+    @property
+    def with_numbers(self) -> list[int]:
+        """The pairs that have a number."""
+        return [at for at, pair in enumerate(self.pairs) if np.isfinite(self.similarity[pair])]
 
-        By the jackknife of the difference where all pairs are of the same samples (they vary
-        together), else where their intervals overlap, whatever the two have in common.
+    def tied(self, index: int) -> list[int]:
+        """The other pairs that this one is not told apart from.
+
+        At 5 % over all comparisons of two pairs (Bonferroni), so that it holds of a pair that was
+        chosen for its number too. By the jackknife of the difference where all pairs are of the
+        same samples (they vary together), else by the sum of both errors, which is never too
+        little, whatever the two have in common.
 
         Args:
             index: of a pair that has a number and an interval.
         """
-        others = [one for one in range(len(self.pairs)) if one != index]
+        known = self.with_numbers
+        others = [one for one in known if one != index]
+        within = 1 - 0.05 / max(1, len(known) * (len(known) - 1) // 2)
         values = np.array([self.similarity[pair] for pair in self.pairs])
         if self.jackknife is not None:
             t = np.stack([self.jackknife[:, i, j] for i, j in self.pairs], axis=1)
             error = jackknife_error(t - t[:, [index]])
-            wide = student_quantile(len(t) - 1, 1 - 0.05 / max(1, len(others))) * error
+            wide = student_quantile(len(t) - 1, within) * error
         else:
             half = np.array([(self.high[pair] - self.low[pair]) / 2 for pair in self.pairs])
-            wide = half + half[index]
+            # From the 95 % of one interval to all comparisons, as for the fewest groups there are.
+            wide = (half + half[index]) * student_quantile(_FEW, within) / student_quantile(_FEW)
         gap = abs(values - values[index])
-        return [one for one in others if np.isfinite(values[one]) and not gap[one] > wide[one]]
+        return [one for one in others if not gap[one] > max(wide[one], _ROUNDING)]
 
     def rows(self) -> Iterator[Row]:
         """One a pair, as the models are given."""
@@ -207,7 +219,7 @@ class ModelMatrix(Result):
         """The most and the least alike pair, and what is not told apart from them."""
         where = f" where {one_line(self.where)}" if self.where else ""
         text = f"{count(len(self.labels), 'model')} by {self._way}{where}"
-        there = [one for one, pair in enumerate(self.pairs) if np.isfinite(self.similarity[pair])]
+        there = self.with_numbers
         if not there:
             return f"{text}: no pair has a number"
         by_value = sorted(there, key=lambda one: -self.similarity[self.pairs[one]])
@@ -235,10 +247,10 @@ class ModelMatrix(Result):
     def _tied_text(self, index: int) -> str:
         """How many of the others cannot be told apart from a pair; "" where nothing is known."""
         i, j = self.pairs[index]
-        if len(self.pairs) < 2 or not np.isfinite(self.low[i, j]):
+        others = len(self.with_numbers) - 1
+        if others < 1 or not np.isfinite(self.low[i, j]):
             return ""
         tied = len(self.tied(index))
-        others = len(self.pairs) - 1
         if not tied:
             return ", apart from all others"
         return f", not told apart from {tied} of {count(others, 'other')}"

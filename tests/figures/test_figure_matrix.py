@@ -133,3 +133,11 @@ def test_the_table_has_a_row_a_pair_the_most_alike_first():
     assert len(values) == 6
     with pytest.raises(ComparisonError, match="holds one ModelMatrix, found 2"):
         to_latex([made_matrix(), made_matrix()])
+
+
+def test_exact_copies_have_a_figure():
+    """Estimates of copies may lie above one."""
+    values = {("a", "b"): 1.001, ("a", "c"): 1.002, ("b", "c"): 1.003}
+    scores = {pair: scored(value) for pair, value in values.items()}
+    figure = matrix_figure(ModelMatrix.of(scores))
+    figure.draw_without_rendering()

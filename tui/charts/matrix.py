@@ -61,7 +61,7 @@ def pair_details(found: ModelMatrix, models: tuple[int, int]) -> list[Detail]:
     else:
         lines.append(("alike", readout.decimals(float(found.similarity[models]))))
         if ends := interval(found, models):
-            tied, others = len(found.tied(index)), len(found.pairs) - 1
+            tied, others = len(found.tied(index)), len(found.with_numbers) - 1
             lines += [("95 %", ends), ("tied with", f"{tied} of {others} other pairs")]
         if found.samples[index]:
             lines.append(("samples", f"{found.samples[index]:,}"))
