@@ -97,3 +97,13 @@ def colours(
     scaled = (np.asarray(values, dtype=np.float64) - low) / (high - low)
     index = np.clip(np.nan_to_num(scaled, nan=0.0) * 255.0 + 0.5, 0, 255).astype(np.intp)
     return table(name)[index]
+
+
+def ink_on(red: float, green: float, blue: float) -> str:
+    """Black or white, whichever has the higher contrast (WCAG 2) on a colour of parts 0 to 1."""
+    red, green, blue = (
+        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4
+        for part in (red, green, blue)
+    )
+    luminance = 0.2126 * red + 0.7152 * green + 0.0722 * blue
+    return "#000000" if (luminance + 0.05) ** 2 > 1.05 * 0.05 else "#ffffff"

@@ -23,6 +23,14 @@ _CHANGES: dict[str, dict[str, str]] = {
 }
 _WORDS = {UNTRAINED: "untrained", SHUFFLED: "shuffled text", TOKENS: "tokens alone"}
 
+MEANINGS = {
+    _WORDS[UNTRAINED]: "both models with random weights, as their training begins",
+    _WORDS[SHUFFLED]: "both models read each passage with its words in a random order, the sampled "
+    "ones in their places",
+    _WORDS[TOKENS]: "layer 0 of both models, what their embeddings give of the tokens",
+}
+"""What a baseline of that title is, in a caption; those named after models say it themselves."""
+
 
 def title_of(baseline: str, y: str, x: str) -> str:
     """What a baseline is called in figures.

@@ -22,11 +22,6 @@ class PairTable(MapTable):
     checkpoints: bool
 
     @property
-    def part_of(self) -> str:
-        """The matrix."""
-        return f"matrix/{self.matrix}"
-
-    @property
     def options(self) -> dict[str, Any]:
         """As of any map."""
         found = super().options
@@ -105,7 +100,8 @@ class MatrixTable(Table):
         """The table that makes its maps."""
         keys = (self.model_fields_set | {"measure", "checkpoints"}) - {"name", "models", "score"}
         values: dict[str, Any] = {key: getattr(self, key) for key in keys}
-        return PairTable(matrix=self.result_name, x=self.models, **values)
+        found = PairTable(matrix=self.result_name, x=self.models, **values)
+        return found.made_for(f"matrix/{self.result_name}")
 
     @model_validator(mode="after")
     def _has_maps(self) -> MatrixTable:

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 
+from engramcka.config.baselines import MEANINGS
 from engramcka.figures.draw import Drawing, Table, escaped, interval, number, only
 from engramcka.figures.heatmap import map_shape
 from engramcka.figures.labels import fit, layer_ticks, size_in_points, tick_size
@@ -156,22 +157,9 @@ def baseline_caption(found: Baseline) -> str:
         f"baselines that are made in the same way. Curves: similarity of each layer of {x} with "
         f"the layer of {y} that is most like it (bands: 95 % intervals{over})."
     ]
-    parts += [f"{one_line(title)}: {words}." for title, words in _explained(found)]
+    parts += [f"{title}: {MEANINGS[title]}." for title in found.titles if title in MEANINGS]
     parts.append(f"{found.summary()}.")
     return " ".join([*parts, *(f"Note: {one_line(warning)}." for warning in found.warnings)])
-
-
-def _explained(found: Baseline) -> list[tuple[str, str]]:
-    """What each baseline is that has no name of a model."""
-    return [(title, _MEANING[title]) for title in found.titles if title in _MEANING]
-
-
-_MEANING = {
-    "untrained": "both models with random weights, as their training begins",
-    "shuffled text": "both models read each passage with its words in a random order, the sampled "
-    "ones in their places",
-    "tokens alone": "layer 0 of both models, what their embeddings give of the tokens",
-}
 
 
 def baseline_table(results: Sequence[Baseline], digits: int | None) -> Table:

@@ -46,14 +46,19 @@ def _what_is_compared(cka: SimilarityMap) -> str:
     return f"{cka.title} of the hidden states after each layer of {y} (rows) and {x} (columns)."
 
 
-def _features(cka: SimilarityMap) -> str:
-    """How hidden states were changed, "" where they were not."""
-    changes = {
+def changes(normalize: str, standardize: str) -> list[str]:
+    """How hidden states were changed, one after the other; none where they were not."""
+    words = {
         "rms": "each sample divided by its root mean square",
         "zscore": "each dimension divided by its standard deviation",
         "drop-massive": "without the dimensions of over 100 times the median variance",
     }
-    done = [changes[how] for how in (cka.normalize, cka.standardize) if how in changes]
+    return [words[how] for how in (normalize, standardize) if how in words]
+
+
+def _features(cka: SimilarityMap) -> str:
+    """The same in words, "" where they were not."""
+    done = changes(cka.normalize, cka.standardize)
     if not done:
         return ""
     return f"{', then '.join(done)}; "

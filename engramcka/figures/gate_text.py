@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.text import Text
 
+from engramcka import palettes
 from engramcka.errors import ComparisonError, ConfigError
 from engramcka.figures.heatmap import finish_colour_bar
 from engramcka.figures.labels import as_plain, drawable, elided, scripts, size_in_points, text_width
@@ -268,7 +269,7 @@ def _draw(ax: Axes, block: _Block, top: float, font: FontProperties) -> GateText
         text = ax.text(
             left if note else (left + right) / 2 + blank, middle, shown.strip(" "), fontsize=size,
             ha="left" if note else "center", va="center_baseline",
-            color=_ink_on(colour) if known else ink, zorder=3,
+            color=palettes.ink_on(*colour) if known else ink, zorder=3,
         )  # fmt: skip
         _keep(text)
         texts.append(text)
@@ -285,13 +286,6 @@ def _keep(text: Text) -> None:
 
 def _map(ground: tuple[float, float, float]) -> LinearSegmentedColormap:
     return LinearSegmentedColormap.from_list("gate", [ground, to_rgb(_STRONG)])
-
-
-def _ink_on(colour: tuple[float, float, float]) -> str:
-    """Black or white, whichever is read on this ground (relative luminance, WCAG 2)."""
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour]
-    light = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-    return "black" if light > 0.18 else "white"
 
 
 def _draw_bar(figure: Figure, style: Style, height: float) -> None:

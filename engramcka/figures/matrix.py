@@ -20,6 +20,7 @@ from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 
 from engramcka import palettes
+from engramcka.figures.cka import changes
 from engramcka.figures.draw import Drawing, Table, escaped, interval, number, only
 from engramcka.figures.heatmap import draw_cells, draw_missing, finish_colour_bar
 from engramcka.figures.labels import as_plain, elided, fit, size_in_points, text_width, tick_size
@@ -122,22 +123,13 @@ def _write_numbers(
     shade = np.clip((values - low) / (high - low), 0.0, 1.0)
     written = []
     for row, column in np.argwhere(np.isfinite(values)).tolist():
-        red, green, blue = table[round(shade[row, column] * (len(table) - 1))]
-        ink = "black" if _luminance(red, green, blue) > _MIDDLE else "white"
+        ink = palettes.ink_on(*table[round(shade[row, column] * (len(table) - 1))])
         text = texts[row][column]
         written.append(
             ax.text(column, row, text, ha="center", va="center", fontsize=size, color=ink)
         )
     as_plain(written)
     return written
-
-
-_MIDDLE = 0.179  # relative luminance on which black and white have the same contrast (WCAG 2)
-
-
-def _luminance(*colour: float) -> float:
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour]
-    return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
 
 
 def _short(value: float) -> str:
@@ -332,8 +324,7 @@ def matrix_caption(found: ModelMatrix) -> str:
     """What a number is, of which samples, what the tree and the plane are, and the finding."""
     known = MEASURES[found.measure].words if found.measure in MEASURES else "an unknown measure"
     made = [known, *([f"{found.estimator} estimator"] if found.estimator else [])]
-    made += {"rms": ["each sample divided by its root mean square"]}.get(found.normalize, [])
-    made += _STANDARDIZED.get(found.standardize, [])
+    made += changes(found.normalize, found.standardize)
     over = f" over {found.interval_over}" if found.interval_over else ""
     parts = [
         f"How alike {len(found.labels)} models are, two at a time: {_SCORED[found.score]} "
@@ -353,12 +344,6 @@ def matrix_caption(found: ModelMatrix) -> str:
     if not found.is_whole:
         parts.append("Hatched: no number, so that there is neither tree nor plane.")
     return " ".join([*parts, f"{found.summary()}.", *(f"Note: {one}." for one in _notes(found))])
-
-
-_STANDARDIZED = {
-    "zscore": ["each dimension divided by its standard deviation"],
-    "drop-massive": ["without the dimensions of over 100 times the median variance"],
-}
 
 
 def _notes(found: ModelMatrix) -> list[str]:

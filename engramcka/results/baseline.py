@@ -116,7 +116,7 @@ class Baseline(Result):
                     )
         titles = [OWN, *baselines]
         parts = [_Part.of(one) for one in (own, *baselines.values())]
-        warnings = grouped_warnings({OWN: own, **baselines}, "every map")
+        said = {title: one.warnings for title, one in {OWN: own, **baselines}.items()}
         called = list(names) or [""] * len(titles)
         if tokens:
             if 0 not in own.y_layers or 0 not in own.x_layers:
@@ -142,7 +142,7 @@ class Baseline(Result):
             x_label=own.x_label,
             where=own.where,
             interval_over=own.interval_over,
-            warnings=warnings,
+            warnings=grouped_warnings(said, "every map"),
             provenance=dict(provenance or {}),
         )
 
@@ -201,9 +201,7 @@ class _Part:
     def of(cls, one: SimilarityMap) -> _Part:
         there = one.jackknife is not None and len(one.jackknife) > 1
         jackknife = one.jackknife if there else None
-        whole = not one.n_dropped and not one.n_massive_dropped
-        samples = one.samples if whole else ""
-        return cls(one.similarity, jackknife, one.n_samples or 0, samples)
+        return cls(one.similarity, jackknife, one.n_samples or 0, one.compared)
 
     def cell(self, i: int, j: int) -> _Part:
         """One that is everywhere as this one is in a cell."""

@@ -6,7 +6,7 @@ lives here, so that the terminal app can answer without torch.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
@@ -177,6 +177,11 @@ class SimilarityMap(Result):
         )
 
     @property
+    def compared(self) -> str:
+        """Fingerprint of the samples compared; "" where it is not known. Equal ones are paired."""
+        return "" if self.n_dropped or self.n_massive_dropped else self.samples
+
+    @property
     def p_value(self) -> Float | None:
         """(y layers, x layers) share of shuffles that reach the similarity of what was shuffled.
 
@@ -298,22 +303,25 @@ def soft_alignment(similarity: npt.ArrayLike, y_numbers: npt.ArrayLike, k: int =
     return np.where(total > 0, aligned, np.nan)
 
 
-def grouped_warnings(maps: Mapping[str, SimilarityMap], all_of_them: str) -> tuple[str, ...]:
+def grouped_warnings(warnings: Mapping[str, Sequence[str]], all_of_them: str) -> tuple[str, ...]:
     """The warnings of several maps, each once, with which of them it is of.
 
     Args:
-        maps: what each is called -> the map.
+        warnings: what each map is called -> its warnings.
         all_of_them: what stands for all their names.
     """
     of: dict[str, list[str]] = {}
-    for name, one in maps.items():
-        for warning in dict.fromkeys(one.warnings):
+    for name, said in warnings.items():
+        for warning in dict.fromkeys(said):
             of.setdefault(warning, []).append(name)
+    return tuple(
+        f"{some_of(names, len(warnings), all_of_them)}: {warning}" for warning, names in of.items()
+    )
 
-    def who(names: list[str]) -> str:
-        if len(names) == len(maps):
-            return all_of_them
-        more = len(names) - _NAMED
-        return "; ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
-    return tuple(f"{who(names)}: {warning}" for warning, names in of.items())
+def some_of(names: Sequence[str], count: int, all_of_them: str) -> str:
+    """The first of several names and how many more; what stands for all of them if it is all."""
+    if len(names) == count:
+        return all_of_them
+    more = len(names) - _NAMED
+    return "; ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")

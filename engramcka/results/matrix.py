@@ -15,6 +15,7 @@ from engramcka.errors import ComparisonError
 from engramcka.measures import MEASURES
 from engramcka.plain_text import one_line
 from engramcka.results.base import Result, Row, along, count
+from engramcka.results.map import grouped_warnings, some_of
 from engramcka.results.pair_scores import PairScore, Score
 from engramcka.results.relations import (
     Embedding,
@@ -32,7 +33,6 @@ from engramcka.results.statistics import (
 
 _FEW = 7  # degrees of freedom of the fewest groups that a map leaves out
 _ROUNDING = 1e-9  # numbers that differ by less are one
-_NAMED = 3  # pairs that a warning names at most
 _SHARED = ("score", "measure", "estimator", "normalize", "standardize", "where")
 _WORDS = {"best-match": "best match of each layer", "same-depth": "layers of the same depth"}
 
@@ -334,26 +334,15 @@ def _warnings(
     counts = sorted({one.samples for one in scores.values() if one.samples})
     if len(counts) > 1:
         own.append(f"pairs are compared on {counts[0]:,} to {counts[-1]:,} samples")
-    without = [pair for pair, one in scores.items() if one.without is None]
+    named = {" and ".join(one_line(labels[name]) for name in pair): one
+             for pair, one in scores.items()}  # fmt: skip
+    without = [name for name, one in named.items() if one.without is None]
     if without:
         high = "; best matches there are too high" if _is_best(scores) else ""
-        own.append(f"no interval of {_who(without, labels, len(scores))}{high}")
-    of: dict[str, list[tuple[str, str]]] = {}
-    for pair, one in scores.items():
-        for warning in dict.fromkeys(one.warnings):
-            of.setdefault(warning, []).append(pair)
-    texts = (f"{_who(pairs, labels, len(scores))}: {warning}" for warning, pairs in of.items())
-    return (*own, *texts)
+        own.append(f"no interval of {some_of(without, len(named), 'every pair')}{high}")
+    said = {name: one.warnings for name, one in named.items()}
+    return (*own, *grouped_warnings(said, "every pair"))
 
 
 def _is_best(scores: Mapping[tuple[str, str], PairScore]) -> bool:
     return next(iter(scores.values())).score == "best-match"
-
-
-def _who(pairs: list[tuple[str, str]], labels: Mapping[str, str], all_pairs: int) -> str:
-    """Pairs by their labels; the first ones of many."""
-    if len(pairs) == all_pairs:
-        return "every pair"
-    named = [" and ".join(one_line(labels[name]) for name in pair) for pair in pairs[:_NAMED]]
-    more = len(pairs) - _NAMED
-    return "; ".join(named) + (f" and {more} more" if more > 0 else "")

@@ -80,7 +80,7 @@ class PairScore:
             interval_over=found.interval_over,
             samples=found.n_samples or 0,
             documents=found.n_documents or 0,
-            sampled="" if found.n_dropped or found.n_massive_dropped else found.samples,
+            sampled=found.compared,
             warnings=tuple(_by_label(warning, found) for warning in found.warnings),
         )
 

@@ -153,7 +153,9 @@ class Robustness(Result):
             layer=layer,
             where=first.where,
             interval_over=first.interval_over,
-            warnings=grouped_warnings(maps, "every way"),
+            warnings=grouped_warnings(
+                {name: one.warnings for name, one in maps.items()}, "every way"
+            ),
             provenance=dict(provenance or {}),
         )
 

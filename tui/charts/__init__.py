@@ -6,10 +6,12 @@ named after it that ends in its `PLOT`, a class like `Plotted`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from math import isfinite
 from typing import Any, Protocol
 
-from engramcka.results.base import part
+from engramcka.plain_text import clean
+from engramcka.results.base import Row, part
 from engramcka.tui.widgets.chart_drawing import Chart
 
 Detail = tuple[str, str | None]
@@ -52,6 +54,23 @@ class Plotted(Protocol):
 
     def table(self) -> str:
         """Everything as tab-separated text."""
+
+
+def interval_line(low: float, high: float, text: Callable[[float], str]) -> list[Detail]:
+    """The line of a 95 % interval in a panel, none where it is unknown."""
+    if not (isfinite(low) and isfinite(high)):
+        return []
+    return [("  95 %", f"{text(low)} to {text(high)}")]
+
+
+def tab_separated(rows: Iterable[Row]) -> str:
+    """Rows of a result as text, names above them; an unknown value is empty."""
+    lines: list[str] = []
+    for row in rows:
+        if not lines:
+            lines.append("\t".join(map(clean, row)))
+        lines.append("\t".join("" if value is None else str(value) for value in row.values()))
+    return "\n".join(lines) + "\n"
 
 
 def plotted(kind: str, value: Any) -> Plotted:

@@ -8,7 +8,8 @@ import numpy as np
 
 from engramcka.plain_text import clean
 from engramcka.results import Baseline, Float
-from engramcka.tui.charts import Detail
+from engramcka.results.statistics import mean_finite
+from engramcka.tui.charts import Detail, interval_line, tab_separated
 from engramcka.tui.readout import NONE
 from engramcka.tui.widgets.chart_drawing import Chart, Curve, mark_of
 
@@ -38,10 +39,7 @@ class BaselinePlot:
             return found.best
         cells = found.similarity
         if reading % len(_SHORT) == 1:
-            there = np.isfinite(cells)
-            total = np.where(there, cells, 0.0).sum(axis=1)
-            count = there.sum(axis=1)
-            return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+            return mean_finite(cells.swapaxes(1, 2))
         rows = {layer: row for row, layer in enumerate(found.y_layers)}
         columns = [
             cells[:, rows[layer], at] if layer in rows else np.full(len(cells), np.nan)
@@ -70,20 +68,23 @@ class BaselinePlot:
         """A layer by the map and each baseline; the mean of each map, how far the first is above
         it, and how their cells correlate."""
         found, at = self.found, self._at(x)
+        columns = [self._values(one)[:, at] for one in range(len(_IN_PANEL))]
         lines: list[Detail] = [("layer", str(found.x_layers[at]))]
         for place, title in enumerate(found.titles):
             lines += [("", None), (f"{mark_of(place)} {clean(title)}", None)]
             for index, name in enumerate(_IN_PANEL):
-                value = self._values(index)[place, at]
+                value = columns[index][place]
                 if np.isfinite(value):
                     lines.append((name, _number(value)))
                 if index == 0:
-                    lines += _interval(found.best_low[place, at], found.best_high[place, at])
+                    lines += interval_line(
+                        found.best_low[place, at], found.best_high[place, at], _number
+                    )
             lines.append(("map", _number(found.mean[place])))
-            lines += _interval(found.mean_low[place], found.mean_high[place])
+            lines += interval_line(found.mean_low[place], found.mean_high[place], _number)
             if place:
                 lines.append(("above", _number(found.above[place])))
-                lines += _interval(found.above_low[place], found.above_high[place])
+                lines += interval_line(found.above_low[place], found.above_high[place], _number)
                 if np.isfinite(found.correlation[place]):
                     lines.append(("corr.", f"{found.correlation[place]:.2f}"))
         return lines
@@ -120,23 +121,11 @@ class BaselinePlot:
 
     def table(self) -> str:
         """A row for each cell."""
-        lines: list[str] = []
-        for row in self.found.rows():
-            if not lines:
-                lines.append("\t".join(map(clean, row)))
-            lines.append("\t".join(str(value) for value in row.values()))
-        return "\n".join(lines) + "\n"
+        return tab_separated(self.found.rows())
 
 
 def _number(value: float) -> str:
     return f"{value:.3f}" if np.isfinite(value) else NONE
-
-
-def _interval(low: float, high: float) -> list[Detail]:
-    """The line of an interval, none where it is unknown."""
-    if not (np.isfinite(low) and np.isfinite(high)):
-        return []
-    return [("  95 %", f"{low:.3f} to {high:.3f}")]
 
 
 PLOT = BaselinePlot

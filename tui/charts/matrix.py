@@ -7,7 +7,7 @@ import numpy as np
 from engramcka.plain_text import clean
 from engramcka.results import Float, ModelMatrix
 from engramcka.tui import readout
-from engramcka.tui.charts import Detail
+from engramcka.tui.charts import Detail, tab_separated
 from engramcka.tui.terminal import shorten
 
 _NAME = 32  # characters of a name in a table at most
@@ -84,13 +84,8 @@ def pair_summary(found: ModelMatrix, models: tuple[int, int]) -> list[str]:
 
 def table(found: ModelMatrix, row: int | None = None) -> str:
     """Tab-separated: a row a pair with its interval, or one model with all others."""
-    lines: list[str] = []
-    for values, pair in zip(found.rows(), found.pairs, strict=True):
-        if not lines:
-            lines.append("\t".join(values))
-        if row is None or row in pair:
-            lines.append("\t".join("" if one is None else str(one) for one in values.values()))
-    return "\n".join(lines) + "\n"
+    pairs = zip(found.rows(), found.pairs, strict=True)
+    return tab_separated(values for values, pair in pairs if row is None or row in pair)
 
 
 def matrix_lines(found: ModelMatrix, width: int) -> list[str]:

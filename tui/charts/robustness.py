@@ -9,7 +9,7 @@ import numpy as np
 from engramcka.plain_text import clean
 from engramcka.results import Float, Robustness
 from engramcka.results.robustness import layer_text, shift_text, tenths
-from engramcka.tui.charts import Detail
+from engramcka.tui.charts import Detail, interval_line, tab_separated
 from engramcka.tui.readout import NONE
 from engramcka.tui.widgets.chart_drawing import Chart, Curve, mark_of
 
@@ -75,13 +75,15 @@ class RobustnessPlot:
             nearest = layer_text(found.depth[way, at]) if determined else "not determined"
             lines.append(("nearest", nearest))
             if determined:
-                lines += _interval(found.depth_low[way, at], found.depth_high[way, at], layer_text)
+                lines += interval_line(
+                    found.depth_low[way, at], found.depth_high[way, at], layer_text
+                )
             if np.isfinite(found.alignment[way, at]):
                 lines.append(("soft", tenths(found.alignment[way, at])))
                 low, high = found.alignment_low[way, at], found.alignment_high[way, at]
-                lines += _interval(low, high, tenths)
+                lines += interval_line(low, high, tenths)
             lines.append(("shift", shift_text(found.shift[way])))
-            lines += _interval(found.shift_low[way], found.shift_high[way], shift_text)
+            lines += interval_line(found.shift_low[way], found.shift_high[way], shift_text)
         return lines
 
     def _list(self, reading: int, at: int) -> list[Detail]:
@@ -128,19 +130,7 @@ class RobustnessPlot:
 
     def table(self) -> str:
         """A row for each way and layer."""
-        lines: list[str] = []
-        for row in self.found.rows():
-            if not lines:
-                lines.append("\t".join(row))
-            lines.append("\t".join("" if value is None else str(value) for value in row.values()))
-        return "\n".join(lines) + "\n"
-
-
-def _interval(low: float, high: float, text: Any) -> list[Detail]:
-    """The line of an interval, none where it is unknown."""
-    if not (np.isfinite(low) and np.isfinite(high)):
-        return []
-    return [("  95 %", f"{text(low)} to {text(high)}")]
+        return tab_separated(self.found.rows())
 
 
 PLOT = RobustnessPlot

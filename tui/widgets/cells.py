@@ -212,14 +212,8 @@ class Field:
 
 def ink_on(colour: Color) -> str:
     """Black or white, whichever has the higher contrast (WCAG 2) on a colour."""
-    red, green, blue = (_linear(part / 255) for part in colour.get_truecolor())
-    luminance = 0.2126 * red + 0.7152 * green + 0.0722 * blue
-    return "#000000" if (luminance + 0.05) ** 2 > 1.05 * 0.05 else "#ffffff"
-
-
-def _linear(part: float) -> float:
-    """Light of an sRGB component from 0 to 1."""
-    return part / 12.92 if part <= 0.04045 else float(((part + 0.055) / 1.055) ** 2.4)
+    red, green, blue = (part / 255 for part in colour.get_truecolor())
+    return palettes.ink_on(red, green, blue)
 
 
 def _rounds_to(height: float, row: int) -> bool:

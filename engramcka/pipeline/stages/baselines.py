@@ -12,7 +12,7 @@ from engramcka.config.map_tables import MapOf
 from engramcka.errors import ComparisonError
 from engramcka.pipeline.context import Context
 from engramcka.pipeline.spec import CheckpointPair, RunSpec
-from engramcka.pipeline.stages.maps import map_inputs
+from engramcka.pipeline.stages.maps import as_input, map_name
 from engramcka.pipeline.tasks import Task
 from engramcka.progress import TaskProgress
 from engramcka.stores import provenance, results
@@ -30,10 +30,7 @@ def _task(spec: RunSpec, table: ComparisonTable, one: MapOf) -> Task:
     maps = [(table, own), *_maps(spec, table, one)]
     inputs = {
         "baselines": list(table.baselines),
-        "maps": [
-            {"map": f"{made.kind}/{pair.name}", "inputs": map_inputs(spec, made, pair)}
-            for made, pair in maps
-        ],
+        "maps": [as_input(spec, made, pair) for made, pair in maps],
     }
     return Task(
         stage="baseline",
@@ -43,7 +40,7 @@ def _task(spec: RunSpec, table: ComparisonTable, one: MapOf) -> Task:
         inputs=inputs,
         is_done=partial(spec.is_stored, "baseline", one.name, inputs),
         work=partial(_collect, table=table, one=one, inputs=inputs),
-        needs=tuple(f"{made.kind}/{pair.name}" for made, pair in maps),
+        needs=tuple(map_name(made, pair) for made, pair in maps),
     )
 
 

@@ -55,6 +55,16 @@ def map_inputs(spec: RunSpec, table: ComparisonTable, pair: CheckpointPair) -> d
     }
 
 
+def map_name(table: ComparisonTable, pair: CheckpointPair) -> str:
+    """KIND/NAME of a map."""
+    return f"{table.kind}/{pair.name}"
+
+
+def as_input(spec: RunSpec, table: ComparisonTable, pair: CheckpointPair) -> dict[str, Any]:
+    """A map as an input of a result that is made from it, as JSON."""
+    return {"map": map_name(table, pair), "inputs": map_inputs(spec, table, pair)}
+
+
 def compute_map(
     context: Context,
     progress: TaskProgress,

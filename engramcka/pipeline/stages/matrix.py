@@ -9,7 +9,7 @@ from typing import Any
 from engramcka.config import MatrixTable
 from engramcka.pipeline.context import Context
 from engramcka.pipeline.spec import MatrixPair, RunSpec, label_of
-from engramcka.pipeline.stages.maps import map_inputs
+from engramcka.pipeline.stages.maps import as_input, map_name
 from engramcka.pipeline.tasks import Task
 from engramcka.progress import TaskProgress
 from engramcka.stores import provenance, results
@@ -23,8 +23,10 @@ def matrix_task(spec: RunSpec, table: MatrixTable) -> Task:
         "score": table.score,
         "labels": members,
         "pairs": [
-            {"models": [one.store for one in pair.members], "map": _map_of(pair),
-             "inputs": map_inputs(spec, pair.table, pair.pair)}
+            {
+                "models": [one.store for one in pair.members],
+                **as_input(spec, pair.table, pair.pair),
+            }
             for pair in pairs
         ],
     }  # fmt: skip
@@ -36,13 +38,8 @@ def matrix_task(spec: RunSpec, table: MatrixTable) -> Task:
         inputs=inputs,
         is_done=partial(spec.is_stored, "matrix", table.result_name, inputs),
         work=partial(_collect, table=table, pairs=pairs, labels=members, inputs=inputs),
-        needs=tuple(map(_map_of, pairs)),
+        needs=tuple(map_name(pair.table, pair.pair) for pair in pairs),
     )
-
-
-def _map_of(pair: MatrixPair) -> str:
-    """KIND/NAME of the map."""
-    return f"{pair.table.kind}/{pair.pair.name}"
 
 
 def _collect(
@@ -61,7 +58,7 @@ def _collect(
     for done, one in enumerate(pairs):
         y, x = (member.store for member in one.members)
         found = results.read_result(context.results, one.table.kind, one.pair.name)
-        scores[y, x] = PairScore.of(found, table.score, _map_of(one))
+        scores[y, x] = PairScore.of(found, table.score, map_name(one.table, one.pair))
         progress.update(done + 1)
     found = ModelMatrix.of(scores, labels, {"versions": provenance.versions()})
     results.write_result(context.results, table.result_name, found, inputs)

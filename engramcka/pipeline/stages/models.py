@@ -87,7 +87,7 @@ def passages_for(context: Context, tokenizer: Any, checkpoint: Checkpoint) -> Pa
             seed=context.config.run.seed,
             per_document=data.per_document,
             skip_first=data.skip_first,
-            shuffled=getattr(checkpoint.table, "text", "as-is") == "shuffled",
+            shuffled=checkpoint.table.text == "shuffled",
         )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from engramcka.config import RobustnessTable
 from engramcka.pipeline.context import Context
 from engramcka.pipeline.spec import CheckpointPair, RunSpec
-from engramcka.pipeline.stages.maps import map_inputs
+from engramcka.pipeline.stages.maps import as_input
 from engramcka.pipeline.tasks import Task
 from engramcka.progress import TaskProgress
 from engramcka.stores import provenance, results
@@ -22,8 +22,7 @@ def robustness_task(spec: RunSpec, table: RobustnessTable) -> Task:
     inputs = {
         "layer": table.layer,
         "ways": [
-            {"title": way.title, "map": f"{way.table.kind}/{way.map}",
-             "inputs": map_inputs(spec, way.table, pair)}
+            {"title": way.title, **as_input(spec, way.table, pair)}
             for way, pair in zip(ways, pairs, strict=True)
         ],
     }  # fmt: skip
