@@ -315,7 +315,7 @@ def matrix_figure(
 
 _SCORED = {
     "best-match": "the mean similarity of each layer with its best match in the other model, over "
-    "the layers of both, less what the maximum of noisy numbers is too high by",
+    "the layers of both",
     "same-depth": "the mean similarity of layers at the same share of their model's depth",
 }
 
@@ -326,9 +326,15 @@ def matrix_caption(found: ModelMatrix) -> str:
     made = [known, *([f"{found.estimator} estimator"] if found.estimator else [])]
     made += changes(found.normalize, found.standardize)
     over = f" over {found.interval_over}" if found.interval_over else ""
+    scored = _SCORED[found.score]
+    corrected = [bool(np.isfinite(found.low[pair])) for pair in found.pairs]
+    if found.score == "best-match" and any(corrected):
+        some = "" if all(corrected) else ", where there is an interval"
+        scored += f", less what the maximum of noisy numbers is too high by{some}"
+    said = f"; intervals are 95 % ones{over}" if any(corrected) else ""
     parts = [
-        f"How alike {len(found.labels)} models are, two at a time: {_SCORED[found.score]} "
-        f"({', '.join(made)}), on {_samples(found)}; intervals are 95 % ones{over}."
+        f"How alike {len(found.labels)} models are, two at a time: {scored} "
+        f"({', '.join(made)}), on {_samples(found)}{said}."
     ]
     if found.tree:
         parts.append(

@@ -142,7 +142,7 @@ class Baseline(Result):
             x_label=own.x_label,
             where=own.where,
             interval_over=own.interval_over,
-            warnings=grouped_warnings(said, "every map"),
+            warnings=(*_other_cells(titles, parts), *grouped_warnings(said, "every map")),
             provenance=dict(provenance or {}),
         )
 
@@ -255,6 +255,17 @@ class _Part:
             nothing = np.full_like(value, np.nan)
             return value, nothing, nothing
         return value, *jackknife_interval(value, read(self.jackknife))
+
+
+def _other_cells(titles: Sequence[str], parts: Sequence[_Part]) -> Iterator[str]:
+    """The baselines whose own mean is of other cells than the map's, a sentence each."""
+    own = np.isfinite(parts[0].similarity)
+    for title, part in zip(titles, parts, strict=True):
+        if alone := int((own ^ np.isfinite(part.similarity)).sum()):
+            yield (
+                f"{title}: {count(alone, 'cell')} with a value in it or in this map alone; each "
+                "mean is over its own cells, the difference over those of both"
+            )
 
 
 def _mean(cells: Float) -> Float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import combinations
 from typing import Any
@@ -33,7 +33,8 @@ from engramcka.results.statistics import (
 
 _FEW = 7  # degrees of freedom of the fewest groups that a map leaves out
 _ROUNDING = 1e-9  # numbers that differ by less are one
-_SHARED = ("score", "measure", "estimator", "normalize", "standardize", "where")
+_SHARED = ("score", "measure", "neighbours", "variance", "estimator", "pairs", "normalize",
+           "standardize", "where")  # fmt: skip
 _WORDS = {"best-match": "best match of each layer", "same-depth": "layers of the same depth"}
 
 
@@ -52,8 +53,8 @@ class ModelMatrix(Result):
     models: tuple[str, ...]  # their names: of models, or of checkpoints
     maps: tuple[str, ...]  # KIND/NAME of each pair's map, in the order of `pairs`; "" outside a run
     jackknife: Float | None = field(default=None, metadata=along("group", "model", "other"))
-    """(groups, models, models) without each group of documents; None where pairs are not known to
-    be of the same samples, or have no groups."""
+    """(groups, models, models) without each group of documents, of the pairs that are known to be
+    of the same samples (the most that are), NaN of the others; None where there are no two."""
     score: Score = "best-match"
     measure: str = "unknown"  # a name in engramcka.measures
     estimator: str = ""  # "" of measures that have none
@@ -80,6 +81,10 @@ class ModelMatrix(Result):
             if len(getattr(self, name)) != wanted:
                 found = len(getattr(self, name))
                 raise ComparisonError(f"{name} has {found} entries, of {n} models {wanted}")
+        if len(set(self.labels)) < n:
+            raise ComparisonError(
+                f"two models have one label: {', '.join(map(one_line, self.labels))}"
+            )
         if not np.array_equal(self.similarity, self.similarity.T, equal_nan=True):
             raise ComparisonError("similarity is not symmetric")
 
@@ -89,6 +94,7 @@ class ModelMatrix(Result):
         scores: Mapping[tuple[str, str], PairScore],
         labels: Mapping[str, str] | None = None,
         provenance: Mapping[str, Any] | None = None,
+        same_samples: bool = False,
     ) -> ModelMatrix:
         """The matrix of these pairs.
 
@@ -97,10 +103,15 @@ class ModelMatrix(Result):
             labels: what each model is called, in the order of the matrix; if left out its name, in
                 the order in which they come up.
             provenance: JSON.
+            same_samples: all maps are of the same samples in the same order, which arrays do not
+                say themselves; the pairs can be told apart more finely then (`tied`).
 
         Raises:
-            ComparisonError: a pair is missing or there twice, or pairs were made in different ways.
+            ComparisonError: there are no pairs, one is missing or there twice, they were made in
+                different ways, or cannot be of the same samples.
         """
+        if not scores:
+            raise ComparisonError("a matrix is of at least 2 models, found no pair")
         if labels is None:
             labels = {name: name for pair in scores for name in pair}
         ordered = _ordered(scores, list(labels))
@@ -108,6 +119,8 @@ class ModelMatrix(Result):
         parts = list(ordered.values())
         n = len(labels)
         values, (low, high) = np.array([one.value for one in parts]), _ends(parts)
+        if same_samples:
+            parts = _declared_same(ordered)
         shared = _same_groups(parts)
         groups = None
         if shared is not None:
@@ -129,8 +142,8 @@ class ModelMatrix(Result):
             samples=tuple(one.samples for one in parts),
             documents=tuple(one.documents for one in parts),
             where=first.where,
-            interval_over=next((one.interval_over for one in parts if one.interval_over), ""),
-            warnings=_warnings(ordered, labels),
+            interval_over=" or ".join(sorted({one.interval_over for one in parts} - {""})),
+            warnings=_warnings(ordered, labels, shared),
             provenance=dict(provenance or {}),
         )
 
@@ -172,7 +185,8 @@ class ModelMatrix(Result):
         """
         if not self.is_whole:
             return None
-        return classical_scaling(np.sqrt(2 * np.clip(1 - self.similarity, 0.0, None)))
+        gaps = 1 - self.similarity
+        return classical_scaling(np.sqrt(2 * np.where(gaps > _ROUNDING, gaps, 0.0)))
 
     @property
     def with_numbers(self) -> list[int]:
@@ -183,9 +197,9 @@ class ModelMatrix(Result):
         """The other pairs that this one is not told apart from.
 
         At 5 % over all comparisons of two pairs (Bonferroni), so that it holds of a pair that was
-        chosen for its number too. By the jackknife of the difference where all pairs are of the
-        same samples (they vary together), else by the sum of both errors, which is never too
-        little, whatever the two have in common.
+        chosen for its number too. By the jackknife of the difference where both are known to be
+        of the same samples (they vary together), else by the sum of both errors, which is never
+        too little, whatever the two have in common.
 
         Args:
             index: of a pair that has a number and an interval.
@@ -194,14 +208,14 @@ class ModelMatrix(Result):
         others = [one for one in known if one != index]
         within = 1 - 0.05 / max(1, len(known) * (len(known) - 1) // 2)
         values = np.array([self.similarity[pair] for pair in self.pairs])
+        half = np.array([(self.high[pair] - self.low[pair]) / 2 for pair in self.pairs])
+        # From the 95 % of one interval to all comparisons, as for the fewest groups there are.
+        wide = (half + half[index]) * student_quantile(_FEW, within) / student_quantile(_FEW)
         if self.jackknife is not None:
             t = np.stack([self.jackknife[:, i, j] for i, j in self.pairs], axis=1)
             error = jackknife_error(t - t[:, [index]])
-            wide = student_quantile(len(t) - 1, within) * error
-        else:
-            half = np.array([(self.high[pair] - self.low[pair]) / 2 for pair in self.pairs])
-            # From the 95 % of one interval to all comparisons, as for the fewest groups there are.
-            wide = (half + half[index]) * student_quantile(_FEW, within) / student_quantile(_FEW)
+            paired = student_quantile(len(t) - 1, within) * error
+            wide = np.where(np.isfinite(paired), paired, wide)
         gap = abs(values - values[index])
         return [one for one in others if not gap[one] > max(wide[one], _ROUNDING)]
 
@@ -317,17 +331,39 @@ def _ends(scores: list[PairScore]) -> tuple[Float, Float]:
     return np.array([low for low, _ in ends]), np.array([high for _, high in ends])
 
 
+def _declared_same(scores: Mapping[tuple[str, str], PairScore]) -> list[PairScore]:
+    """The scores as of the same samples, which somebody who knows says they are."""
+    for what in ("samples", "documents"):
+        found = sorted({getattr(one, what) for one in scores.values()})
+        if len(found) > 1:
+            raise ComparisonError(
+                f"same_samples, but maps are of {found[0]:,} to {found[-1]:,} {what}"
+            )
+    known = {one.sampled for one in scores.values() if one.sampled}
+    if len(known) > 1:
+        raise ComparisonError("same_samples, but maps were stored of different samples")
+    return [replace(one, sampled="said to be the same") for one in scores.values()]
+
+
 def _same_groups(scores: list[PairScore]) -> Float | None:
-    """(pairs, groups) where all pairs leave the same groups out; None where that is not known."""
-    found = [one.without for one in scores if one.without is not None]
-    over = {(len(one), two.sampled, two.interval_over)
-            for one, two in zip(found, scores, strict=False)}  # fmt: skip
-    is_known = len(over) == 1 and all(one.sampled for one in scores)
-    return np.stack(found) if is_known and len(found) == len(scores) else None
+    """(pairs, groups) of the pairs that are known to leave the same groups out, the most that are;
+    NaN of the others, None where there are no two."""
+    alike: dict[tuple[int, str, str], list[int]] = {}
+    for at, one in enumerate(scores):
+        if one.without is not None and one.sampled:
+            alike.setdefault((len(one.without), one.sampled, one.interval_over), []).append(at)
+    most = max(alike.values(), key=len, default=[])
+    if len(most) < 2:
+        return None
+    found = np.full((len(scores), len(scores[most[0]].without)), np.nan)  # type: ignore[arg-type]
+    found[most] = [scores[at].without for at in most]
+    return found
 
 
 def _warnings(
-    scores: Mapping[tuple[str, str], PairScore], labels: Mapping[str, str]
+    scores: Mapping[tuple[str, str], PairScore],
+    labels: Mapping[str, str],
+    paired: Float | None,
 ) -> tuple[str, ...]:
     """What is doubtful of the matrix, and the warnings of all maps, each once with its pairs."""
     own = []
@@ -340,6 +376,16 @@ def _warnings(
     if without:
         high = "; best matches there are too high" if _is_best(scores) else ""
         own.append(f"no interval of {some_of(without, len(named), 'every pair')}{high}")
+    unknown = [
+        name
+        for at, (name, one) in enumerate(named.items())
+        if one.without is not None and (paired is None or not np.isfinite(paired[at]).all())
+    ]
+    if unknown and len(named) > 1:
+        own.append(
+            f"{some_of(unknown, len(named), 'every pair')}: not known to be of the samples of the "
+            "others; errors are added where pairs are compared"
+        )
     said = {name: one.warnings for name, one in named.items()}
     return (*own, *grouped_warnings(said, "every pair"))
 

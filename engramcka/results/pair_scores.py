@@ -8,6 +8,7 @@ than the largest of the true ones. The jackknife of the map says by how much, an
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -16,6 +17,7 @@ import numpy.typing as npt
 
 from engramcka.errors import ComparisonError
 from engramcka.plain_text import one_line
+from engramcka.results.base import count
 from engramcka.results.map import SimilarityMap
 from engramcka.results.statistics import Float, mean_finite
 
@@ -33,6 +35,9 @@ class PairScore:
     score: Score
     map: str  # KIND/NAME; "" outside a run
     measure: str
+    neighbours: int | None  # of measures that have any
+    variance: float | None  # of measures that have components
+    pairs: str  # of samples that count: across-documents | all
     title: str  # of the measure
     estimator: str  # "" of measures that have none
     normalize: str
@@ -72,6 +77,9 @@ class PairScore:
             score=score,
             map=name,
             measure=found.measure,
+            neighbours=found.neighbours,
+            variance=found.variance,
+            pairs=found.pairs,
             title=found.title,
             estimator=getattr(found, "estimator", ""),
             normalize=found.normalize,
@@ -81,8 +89,41 @@ class PairScore:
             samples=found.n_samples or 0,
             documents=found.n_documents or 0,
             sampled=found.compared,
-            warnings=tuple(_by_label(warning, found) for warning in found.warnings),
+            warnings=tuple(
+                _by_label(warning, found)
+                for warning in (*_left_out(found, groups, score), *found.warnings)
+            ),
         )
+
+
+def _left_out(found: SimilarityMap, jackknife: Float | None, score: Score) -> Iterator[str]:
+    """What of a map its number is not of, a sentence each."""
+    there = _known(found.similarity, jackknife)
+    for side, layers, axis in (("y", found.y_layers, 1), ("x", found.x_layers, 0)):
+        kept = np.asarray(there.any(axis=axis))
+        lost = [layer for layer, one in zip(layers, kept, strict=True) if not one]
+        if lost and kept.any():
+            yield f"{_named(side, lost)} no similarity with any layer: not in the pair's number"
+    whole = np.outer(there.any(axis=1), there.any(axis=0))
+    if cells := int((whole & ~there).sum()):
+        yield f"{count(cells, 'cell')} without a value, of all or without some documents: no match"
+    if score == "same-depth":
+        for side, layers in (("y", found.y_layers), ("x", found.x_layers)):
+            in_order = sorted(layers)
+            if in_order[0] > 1 or in_order[-1] - in_order[0] >= len(in_order):
+                last = in_order[-1]
+                yield f"{side} layers compared are not all: depths are shares of the last, {last}"
+
+
+def _named(side: str, layers: Sequence[int]) -> str:
+    noun, verb = ("layer", "has") if len(layers) == 1 else ("layers", "have")
+    return f"{side} {noun} {', '.join(map(str, layers))} {verb}"
+
+
+def _known(similarity: Float, jackknife: Float | None) -> npt.NDArray[np.bool_]:
+    """(y layers, x layers) whether a cell has a value, over all groups and without each."""
+    there: npt.NDArray[np.bool_] = np.isfinite(similarity)
+    return there if jackknife is None else there & np.isfinite(jackknife).all(axis=0)
 
 
 def _by_label(warning: str, found: SimilarityMap) -> str:
@@ -98,8 +139,8 @@ def best_match(
 
     With m the mean of the maxima and m_g that without group g of G, G m - (G - 1) mean m_g: what is
     too high by an amount that falls as 1 / n is right then (Quenouille 1956). Where the best match
-    is known this is m; where layers are tied, whose maximum falls more slowly, half of the bias
-    stays.
+    is known this is m; where layers are tied, whose maximum falls more slowly, about 60 % of
+    the bias stays (docs/matrix.md).
 
     Args:
         similarity: (y layers, x layers); cells that are NaN, or NaN without some group, are no
@@ -113,7 +154,7 @@ def best_match(
     if jackknife is None:
         return float(_mean_of_maxima(s)), None
     t = np.asarray(jackknife, dtype=np.float64)
-    there = np.isfinite(s) & np.isfinite(t).all(axis=0)
+    there = _known(s, t)
     whole, without = (_mean_of_maxima(np.where(there, values, np.nan)) for values in (s, t))
     return float(len(t) * whole - (len(t) - 1) * without.mean()), without
 
@@ -161,7 +202,7 @@ def same_depth(
     if jackknife is None:
         return float(mean(s)), None
     t = np.asarray(jackknife, dtype=np.float64)
-    there = np.isfinite(s) & np.isfinite(t).all(axis=0)
+    there = _known(s, t)
     return float(mean(np.where(there, s, np.nan))), mean(np.where(there, t, np.nan))
 
 

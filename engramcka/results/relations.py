@@ -11,6 +11,7 @@ from engramcka.errors import ComparisonError
 from engramcka.results.statistics import Float
 
 _EXACT = 1e-9  # eigenvalues below this share of the largest are rounding
+_TIED = 1e-12  # of the largest distance: distances that differ by less are one
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ def average_linkage(distance: npt.ArrayLike) -> list[Join]:
 
     Args:
         distance: (n, n), symmetric and finite; the diagonal is not looked at. Of equal distances
-            the groups that hold the first things join first.
+            the groups that hold the first things join first; what differs by rounding is equal.
 
     Returns:
         n - 1 joins, from the lowest up.
@@ -49,8 +50,11 @@ def average_linkage(distance: npt.ArrayLike) -> list[Join]:
     groups = list(range(n))  # in the order of their first things
     sizes = [1] * n
     joins: list[Join] = []
+    finite = between[np.isfinite(between)]
+    tied = _TIED * float(abs(finite).max(initial=0.0))
     while len(groups) > 1:
-        at, to = sorted(np.unravel_index(int(between.argmin()), between.shape))
+        nearest = int((between <= between.min() + tied).argmax())
+        at, to = sorted(np.unravel_index(nearest, between.shape))
         joins.append(Join(groups[at], groups[to], float(between[at, to])))
         weights = np.array([sizes[at], sizes[to]]) / (sizes[at] + sizes[to])
         merged = weights @ between[[at, to]]

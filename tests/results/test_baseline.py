@@ -60,6 +60,10 @@ def test_cells_that_one_map_lacks_count_in_neither():
     assert found.above[1] == pytest.approx(0.3)
     assert np.isnan(found.above_low[1])
     assert np.isfinite(found.best).all()
+    assert found.warnings == (
+        f"untrained: {COLUMNS + 1} cells with a value in it or in this map alone; each mean is over "
+        "its own cells, the difference over those of both",
+    )
 
 
 def test_tokens_are_the_first_cell_everywhere():

@@ -187,19 +187,78 @@ def test_pairs_are_told_apart_by_the_interval_of_their_difference():
     assert ", apart from all others; least alike b and c" in said
 
 
+def paired(found):
+    """Which pairs are known to be of the same samples."""
+    if found.jackknife is None:
+        return []
+    return [
+        at for at, (i, j) in enumerate(found.pairs) if np.isfinite(found.jackknife[:, i, j]).all()
+    ]
+
+
+UNPAIRED = "not known to be of the samples of the others; errors are added where pairs are compared"
+
+
 def test_groups_that_are_not_the_same_are_not_paired():
-    scores = {("a", "b"): scored(0.8), ("a", "c"): scored(0.6, groups=8), ("b", "c"): scored(0.5)}
-    found = ModelMatrix.of(scores)
-    assert found.jackknife is None
-    assert np.isfinite(found.low).all()
-    for fields in ({"samples": "5678"}, {"samples": ""}, {"n_massive_dropped": 2}):
-        same = {**scores, ("a", "c"): scored(0.6)}
-        assert ModelMatrix.of(same).jackknife is not None
-        assert ModelMatrix.of({**same, ("a", "c"): scored(0.6, **fields)}).jackknife is None
-    others = {**scores, ("a", "c"): scored(0.6, n_samples=500, samples="5678")}
-    found = ModelMatrix.of(others)
-    assert found.jackknife is None
-    assert found.warnings == ("pairs are compared on 500 to 512 samples",)
+    same = {("a", "b"): scored(0.8), ("a", "c"): scored(0.6), ("b", "c"): scored(0.5)}
+    found = ModelMatrix.of(same)
+    assert (paired(found), found.warnings) == ([0, 1, 2], ())
+    for fields in ({"groups": 8}, {"samples": "5678"}, {"samples": ""}, {"n_massive_dropped": 2}):
+        found = ModelMatrix.of({**same, ("a", "c"): scored(0.6, **fields)})
+        assert np.isfinite(found.low).all()
+        assert paired(found) == [0, 2]
+        assert found.warnings == (f"a and c: {UNPAIRED}",)
+    found = ModelMatrix.of({**same, ("a", "c"): scored(0.6, n_samples=500, samples="5678")})
+    assert found.warnings == ("pairs are compared on 500 to 512 samples", f"a and c: {UNPAIRED}")
+    alone = {pair: replace(one, sampled="") for pair, one in same.items()}
+    found = ModelMatrix.of(alone)
+    assert (paired(found), found.warnings) == ([], (f"every pair: {UNPAIRED}",))
+
+
+def test_a_pair_that_is_not_paired_is_compared_by_both_errors():
+    """The pairs that are, by their difference; the other as if none was known to be paired."""
+    apart = noisy((0.6, 0.55, 0.56), 0.2, common=0.999)
+    t = apart.jackknife.copy()
+    t[:, 1, 2] = t[:, 2, 1] = np.nan
+    mixed, alone = replace(apart, jackknife=t), replace(apart, jackknife=None)
+    assert (apart.tied(0), mixed.tied(0), alone.tied(0)) == ([], [2], [1, 2])
+
+
+def test_arrays_are_paired_where_somebody_says_that_they_are_of_the_same_samples():
+    scores = {("a", "b"): scored(0.8), ("a", "c"): scored(0.6), ("b", "c"): scored(0.5)}
+    bare = {pair: replace(one, sampled="") for pair, one in scores.items()}
+    found = ModelMatrix.of(bare, same_samples=True)
+    np.testing.assert_array_equal(found.jackknife, ModelMatrix.of(scores).jackknife)
+    assert found.warnings == ()
+    for changed, says in (({"samples": 500}, "maps are of 500 to 512 samples"),
+                          ({"documents": 7}, "maps are of 7 to 128 documents"),
+                          ({"sampled": "5678"}, "stored of different samples")):  # fmt: skip
+        other = {**scores, ("a", "c"): replace(scores["a", "c"], **changed)}
+        with pytest.raises(ComparisonError, match=says):
+            ModelMatrix.of(other, same_samples=True)
+
+
+def test_what_a_number_is_not_of_is_said():
+    s, t = random_map(3, 4, 5, 0)
+    s[1] = np.nan
+    t[2, 0, 3] = np.nan
+    said = PairScore.of(CkaMap(s, jackknife=t, y_label="A", y_layers=(2, 4, 6))).warnings
+    assert said == (
+        "A layer 4 has no similarity with any layer: not in the pair's number",
+        "1 cell without a value, of all or without some documents: no match",
+    )
+    said = PairScore.of(CkaMap(s, y_label="A", y_layers=(2, 4, 6)), "same-depth").warnings
+    assert said[-1] == "A layers compared are not all: depths are shares of the last, 6"
+    whole = CkaMap(np.eye(3), y_layers=(0, 1, 2))
+    assert PairScore.of(whole, "same-depth").warnings == ()
+
+
+def test_copies_are_one_point_and_ties_are_joined_in_order():
+    rounding = np.array([0, 3e-16, -2e-16])
+    copies = noisy(1 + rounding, 0.0)
+    np.testing.assert_array_equal(copies.plane.points, 0.0)
+    for values in (0.5 + rounding, 0.5 - rounding, np.full(3, 0.5)):
+        assert [(join.left, join.right) for join in noisy(values, 0.0).tree] == [(0, 1), (3, 2)]
 
 
 def test_maps_without_a_jackknife_have_no_interval_and_a_warning():
@@ -227,7 +286,8 @@ def test_warnings_name_the_model_and_the_pairs():
     assert one.warnings == ("MoE layers 1, 2 rest by 60% on one direction", "odd")
     scores = {("a", "b"): one, ("a", "c"): scored(0.6), ("b", "c"): scored(0.5, warnings=("odd",))}
     found = ModelMatrix.of(scores, {"a": "A", "b": "B", "c": "C"})
-    assert found.warnings == (
+    assert found.warnings[0] == f"A and B: {UNPAIRED}"
+    assert found.warnings[1:] == (
         "A and B: MoE layers 1, 2 rest by 60% on one direction", "A and B; B and C: odd",
     )  # fmt: skip
 
@@ -236,6 +296,12 @@ def test_warnings_name_the_model_and_the_pairs():
     ("change", "says"),
     [
         (lambda s: s.pop(("a", "c")), "there is no map of a and c"),
+        (lambda s: s.clear(), "at least 2 models, found no pair"),
+        (
+            lambda s: s.update({("b", "c"): replace(s["b", "c"], neighbours=5)}),
+            "has neighbours 5, that of a and b None",
+        ),
+        (lambda s: s.update({("b", "c"): scored(0.5, pairs="across-documents")}), "has pairs"),
         (lambda s: s.update({("c", "a"): s["a", "c"]}), "c and a are there twice"),
         (
             lambda s: s.update({("b", "c"): PairScore.of(SimilarityMap(np.eye(2), measure="rsa"))}),
@@ -260,6 +326,8 @@ def test_arrays_of_another_size_are_refused():
         replace(found, low=np.zeros((3, 3)))
     with pytest.raises(ComparisonError, match="maps has 2 entries, of 4 models 6"):
         replace(found, maps=("", ""))
+    with pytest.raises(ComparisonError, match="two models have one label: MoE, MoE"):
+        replace(found, labels=("MoE", "MoE", "b", "c"))
     with pytest.raises(ComparisonError, match="similarity is not symmetric"):
         replace(found, similarity=np.triu(np.ones((4, 4))))
     with pytest.raises(ComparisonError, match="no score 'mean'; there are best-match, same-depth"):

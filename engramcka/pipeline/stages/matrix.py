@@ -8,6 +8,7 @@ from typing import Any
 
 from engramcka.config import MatrixTable
 from engramcka.pipeline.context import Context
+from engramcka.pipeline.sources import Checkpoint
 from engramcka.pipeline.spec import MatrixPair, RunSpec, label_of
 from engramcka.pipeline.stages.maps import as_input, map_name
 from engramcka.pipeline.tasks import Task
@@ -17,7 +18,7 @@ from engramcka.stores import provenance, results
 
 def matrix_task(spec: RunSpec, table: MatrixTable) -> Task:
     """One task, after those of its maps; done again when one of these changes."""
-    members = {one.store: label_of(one) for one in spec.members(table.table)}
+    members = _labels(spec.members(table.table))
     pairs = spec.matrix_pairs(table.table)
     inputs = {
         "score": table.score,
@@ -40,6 +41,15 @@ def matrix_task(spec: RunSpec, table: MatrixTable) -> Task:
         work=partial(_collect, table=table, pairs=pairs, labels=members, inputs=inputs),
         needs=tuple(map_name(pair.table, pair.pair) for pair in pairs),
     )
+
+
+def _labels(members: Sequence[Checkpoint]) -> dict[str, str]:
+    """What each is called by its store; with the store where two have one label."""
+    labels = [label_of(one) for one in members]
+    return {
+        one.store: label if labels.count(label) == 1 else f"{label} ({one.store})"
+        for one, label in zip(members, labels, strict=True)
+    }
 
 
 def _collect(
