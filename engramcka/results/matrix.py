@@ -375,7 +375,13 @@ def _warnings(
     without = [name for name, one in named.items() if one.without is None]
     if without:
         high = "; best matches there are too high" if _is_best(scores) else ""
-        own.append(f"no interval of {some_of(without, len(named), 'every pair')}{high}")
+        all_of_them = len(without) == len(named)
+        which = (
+            "no pair has an interval"
+            if all_of_them
+            else f"no interval of {some_of(without, len(named), '')}"
+        )
+        own.append(which + high)
     unknown = [
         name
         for at, (name, one) in enumerate(named.items())

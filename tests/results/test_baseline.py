@@ -61,8 +61,8 @@ def test_cells_that_one_map_lacks_count_in_neither():
     assert np.isnan(found.above_low[1])
     assert np.isfinite(found.best).all()
     assert found.warnings == (
-        f"untrained: {COLUMNS + 1} cells with a value in it or in this map alone; each mean is over "
-        "its own cells, the difference over those of both",
+        f"untrained: {COLUMNS + 1} cells with a value in it or in this map alone; each mean is "
+        "over its own cells, the difference over those of both",
     )
 
 

@@ -268,6 +268,8 @@ def test_maps_without_a_jackknife_have_no_interval_and_a_warning():
     assert np.isnan(found.low[0, 1])
     assert found.warnings[0] == "no interval of a and b; best matches there are too high"
     assert "most alike a and b, 0.900; least alike b and c, 0.500 (95 % " in found.summary()
+    found = ModelMatrix.of(dict.fromkeys(scores, bare))
+    assert found.warnings == ("no pair has an interval; best matches there are too high",)
 
 
 def test_a_pair_without_a_number_leaves_no_tree():
