@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from engramcka.errors import ComparisonError
 from engramcka.measures import MEASURES
@@ -22,6 +23,7 @@ from engramcka.results.statistics import (
     Float,
     jackknife_error,
     jackknife_interval,
+    known_cells,
     mean_finite,
     student_quantile,
 )
@@ -197,6 +199,11 @@ class _Part:
     count: int  # samples compared; 0 where unknown
     samples: str  # fingerprint of those; "" where it is not known
 
+    @property
+    def known(self) -> npt.NDArray[np.bool_]:
+        """(y layers, x layers) whether a cell has a value, over all groups and without each."""
+        return known_cells(self.similarity, self.jackknife)
+
     @classmethod
     def of(cls, one: SimilarityMap) -> _Part:
         there = one.jackknife is not None and len(one.jackknife) > 1
@@ -212,8 +219,8 @@ class _Part:
         return replace(self, similarity=similarity, jackknife=np.array(same))
 
     def mean(self) -> tuple[Float, Float, Float]:
-        """Of all cells, with its interval."""
-        return self._with_interval(_mean)
+        """Of all known cells, with its interval."""
+        return self._with_interval(lambda cells: _mean(np.where(self.known, cells, np.nan)))
 
     def best(self) -> tuple[Float, Float, Float]:
         """(x layers,) of the most similar row of each column, with the interval of that cell."""
@@ -232,7 +239,7 @@ class _Part:
         the same, the errors of both are added: the difference has no larger one, however the two
         hang together.
         """
-        both = np.isfinite(self.similarity) & np.isfinite(other.similarity)
+        both = self.known & other.known
 
         def mean(cells: Float) -> Float:
             return _mean(np.where(both, cells, np.nan))
@@ -259,9 +266,13 @@ class _Part:
 
 def _other_cells(titles: Sequence[str], parts: Sequence[_Part]) -> Iterator[str]:
     """The baselines whose own mean is of other cells than the map's, a sentence each."""
-    own = np.isfinite(parts[0].similarity)
     for title, part in zip(titles, parts, strict=True):
-        if alone := int((own ^ np.isfinite(part.similarity)).sum()):
+        if lost := int((np.isfinite(part.similarity) & ~part.known).sum()):
+            yield (
+                f"{title}: {count(lost, 'cell')} without a value when some documents are left out; "
+                "not in its mean"
+            )
+        if alone := int((parts[0].known ^ part.known).sum()):
             yield (
                 f"{title}: {count(alone, 'cell')} with a value in it or in this map alone; each "
                 "mean is over its own cells, the difference over those of both"

@@ -31,7 +31,7 @@ from engramcka.results.statistics import (
     student_quantile,
 )
 
-_FEW = 7  # degrees of freedom of the fewest groups that a map leaves out
+_FEW = 7  # degrees of freedom that summed errors are taken to have, if their maps had fewer too
 _ROUNDING = 1e-9  # numbers that differ by less are one
 _SHARED = ("score", "measure", "neighbours", "variance", "estimator", "pairs", "normalize",
            "standardize", "where")  # fmt: skip
@@ -81,7 +81,7 @@ class ModelMatrix(Result):
             if len(getattr(self, name)) != wanted:
                 found = len(getattr(self, name))
                 raise ComparisonError(f"{name} has {found} entries, of {n} models {wanted}")
-        if len(set(self.labels)) < n:
+        if len({one_line(label) for label in self.labels}) < n:
             raise ComparisonError(
                 f"two models have one label: {', '.join(map(one_line, self.labels))}"
             )
@@ -167,7 +167,7 @@ class ModelMatrix(Result):
     def tree(self) -> list[Join]:
         """The dendrogram of average linkage on 1 - similarity: two groups join at 1 less the mean
         similarity between them. Empty unless `is_whole`."""
-        return average_linkage(1 - self.similarity) if self.is_whole else []
+        return average_linkage(self._gaps) if self.is_whole else []
 
     @property
     def order(self) -> list[int]:
@@ -185,8 +185,13 @@ class ModelMatrix(Result):
         """
         if not self.is_whole:
             return None
+        return classical_scaling(np.sqrt(2 * np.clip(self._gaps, 0.0, None)))
+
+    @property
+    def _gaps(self) -> Float:
+        """(models, models) of 1 - similarity, 0 between copies."""
         gaps = 1 - self.similarity
-        return classical_scaling(np.sqrt(2 * np.where(gaps > _ROUNDING, gaps, 0.0)))
+        return np.where(abs(gaps) > _ROUNDING, gaps, 0.0)
 
     @property
     def with_numbers(self) -> list[int]:
@@ -209,7 +214,7 @@ class ModelMatrix(Result):
         within = 1 - 0.05 / max(1, len(known) * (len(known) - 1) // 2)
         values = np.array([self.similarity[pair] for pair in self.pairs])
         half = np.array([(self.high[pair] - self.low[pair]) / 2 for pair in self.pairs])
-        # From the 95 % of one interval to all comparisons, as for the fewest groups there are.
+        # From the 95 % of one interval to all comparisons.
         wide = (half + half[index]) * student_quantile(_FEW, within) / student_quantile(_FEW)
         if self.jackknife is not None:
             t = np.stack([self.jackknife[:, i, j] for i, j in self.pairs], axis=1)
@@ -334,7 +339,7 @@ def _ends(scores: list[PairScore]) -> tuple[Float, Float]:
 def _declared_same(scores: Mapping[tuple[str, str], PairScore]) -> list[PairScore]:
     """The scores as of the same samples, which somebody who knows says they are."""
     for what in ("samples", "documents"):
-        found = sorted({getattr(one, what) for one in scores.values()})
+        found = sorted({getattr(one, what) for one in scores.values()} - {0})  # 0 is not known
         if len(found) > 1:
             raise ComparisonError(
                 f"same_samples, but maps are of {found[0]:,} to {found[-1]:,} {what}"
@@ -348,16 +353,23 @@ def _declared_same(scores: Mapping[tuple[str, str], PairScore]) -> list[PairScor
 def _same_groups(scores: list[PairScore]) -> Float | None:
     """(pairs, groups) of the pairs that are known to leave the same groups out, the most that are;
     NaN of the others, None where there are no two."""
-    alike: dict[tuple[int, str, str], list[int]] = {}
+    alike: dict[tuple[int, str, str], dict[int, Float]] = {}
     for at, one in enumerate(scores):
-        if one.without is not None and one.sampled:
-            alike.setdefault((len(one.without), one.sampled, one.interval_over), []).append(at)
-    most = max(alike.values(), key=len, default=[])
+        if one.without is not None and _has_replicates(one) and one.sampled:
+            groups = (len(one.without), one.sampled, one.interval_over)
+            alike.setdefault(groups, {})[at] = one.without
+    most = max(alike.values(), key=len, default={})
     if len(most) < 2:
         return None
-    found = np.full((len(scores), len(scores[most[0]].without)), np.nan)  # type: ignore[arg-type]
-    found[most] = [scores[at].without for at in most]
+    known = np.stack(list(most.values()))
+    found = np.full((len(scores), known.shape[1]), np.nan)
+    found[list(most)] = known
     return found
+
+
+def _has_replicates(one: PairScore) -> bool:
+    """Whether a pair has a number, over all groups and without each."""
+    return one.without is not None and bool(np.isfinite([one.value, *one.without]).all())
 
 
 def _warnings(
@@ -385,12 +397,12 @@ def _warnings(
     unknown = [
         name
         for at, (name, one) in enumerate(named.items())
-        if one.without is not None and (paired is None or not np.isfinite(paired[at]).all())
+        if _has_replicates(one) and (paired is None or not np.isfinite(paired[at]).all())
     ]
     if unknown and len(named) > 1:
         own.append(
             f"{some_of(unknown, len(named), 'every pair')}: not known to be of the samples of the "
-            "others; errors are added where pairs are compared"
+            "others, or of other groups; errors are added where pairs are compared"
         )
     said = {name: one.warnings for name, one in named.items()}
     return (*own, *grouped_warnings(said, "every pair"))

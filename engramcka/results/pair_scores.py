@@ -19,7 +19,7 @@ from engramcka.errors import ComparisonError
 from engramcka.plain_text import one_line
 from engramcka.results.base import count
 from engramcka.results.map import SimilarityMap
-from engramcka.results.statistics import Float, mean_finite
+from engramcka.results.statistics import Float, known_cells, mean_finite
 
 Score = Literal["best-match", "same-depth"]
 SCORES: tuple[Score, ...] = get_args(Score)
@@ -98,32 +98,31 @@ class PairScore:
 
 def _left_out(found: SimilarityMap, jackknife: Float | None, score: Score) -> Iterator[str]:
     """What of a map its number is not of, a sentence each."""
-    there = _known(found.similarity, jackknife)
-    for side, layers, axis in (("y", found.y_layers, 1), ("x", found.x_layers, 0)):
+    there = known_cells(found.similarity, jackknife)
+    sides = (("y", found.y_layers, 1), ("x", found.x_layers, 0))
+    for side, layers, axis in sides:
         kept = np.asarray(there.any(axis=axis))
         lost = [layer for layer, one in zip(layers, kept, strict=True) if not one]
         if lost and kept.any():
-            yield f"{_named(side, lost)} no similarity with any layer: not in the pair's number"
-    whole = np.outer(there.any(axis=1), there.any(axis=0))
-    if cells := int((whole & ~there).sum()):
-        yield f"{count(cells, 'cell')} without a value, of all or without some documents: no match"
+            yield (
+                f"{_named(side, lost)} no similarity with any layer, of all or without some "
+                "documents: not in the pair's number"
+            )
     if score == "same-depth":
-        for side, layers in (("y", found.y_layers), ("x", found.x_layers)):
+        for side, layers, _ in sides:
             in_order = sorted(layers)
             if in_order[0] > 1 or in_order[-1] - in_order[0] >= len(in_order):
                 last = in_order[-1]
                 yield f"{side} layers compared are not all: depths are shares of the last, {last}"
+        return
+    whole = np.outer(there.any(axis=1), there.any(axis=0))
+    if cells := int((whole & ~there).sum()):
+        yield f"{count(cells, 'cell')} without a value, of all or without some documents: no match"
 
 
 def _named(side: str, layers: Sequence[int]) -> str:
     noun, verb = ("layer", "has") if len(layers) == 1 else ("layers", "have")
     return f"{side} {noun} {', '.join(map(str, layers))} {verb}"
-
-
-def _known(similarity: Float, jackknife: Float | None) -> npt.NDArray[np.bool_]:
-    """(y layers, x layers) whether a cell has a value, over all groups and without each."""
-    there: npt.NDArray[np.bool_] = np.isfinite(similarity)
-    return there if jackknife is None else there & np.isfinite(jackknife).all(axis=0)
 
 
 def _by_label(warning: str, found: SimilarityMap) -> str:
@@ -154,7 +153,7 @@ def best_match(
     if jackknife is None:
         return float(_mean_of_maxima(s)), None
     t = np.asarray(jackknife, dtype=np.float64)
-    there = _known(s, t)
+    there = known_cells(s, t)
     whole, without = (_mean_of_maxima(np.where(there, values, np.nan)) for values in (s, t))
     return float(len(t) * whole - (len(t) - 1) * without.mean()), without
 
@@ -202,7 +201,7 @@ def same_depth(
     if jackknife is None:
         return float(mean(s)), None
     t = np.asarray(jackknife, dtype=np.float64)
-    there = _known(s, t)
+    there = known_cells(s, t)
     return float(mean(np.where(there, s, np.nan))), mean(np.where(there, t, np.nan))
 
 

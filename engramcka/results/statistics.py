@@ -18,6 +18,17 @@ def mean_finite(values: Float) -> Float:
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
+def known_cells(similarity: Float, jackknife: Float | None) -> npt.NDArray[np.bool_]:
+    """(y layers, x layers) whether a cell has a value, over all groups and without each.
+
+    Args:
+        similarity: (y layers, x layers).
+        jackknife: (groups, y layers, x layers); None for none.
+    """
+    there: npt.NDArray[np.bool_] = np.isfinite(similarity)
+    return there if jackknife is None else there & np.isfinite(jackknife).all(axis=0)
+
+
 def deviation(values: Float) -> Float:
     """Standard deviation of the finite values along the last dimension, with n - 1.
 

@@ -66,6 +66,24 @@ def test_cells_that_one_map_lacks_count_in_neither():
     )
 
 
+def test_a_cell_without_a_value_when_a_document_is_left_out_is_in_no_mean():
+    own = noisy_map(truth(0.8))
+    t = own.jackknife.copy()
+    t[3, 0, 0] = np.nan
+    found = Baseline.of(replace(own, jackknife=t), {"untrained": own})
+    whole = own.similarity.copy()
+    whole[0, 0] = np.nan
+    expected = jackknife_interval(
+        np.nanmean(whole), (own.jackknife.sum((1, 2)) - own.jackknife[:, 0, 0]) / (whole.size - 1)
+    )
+    assert found.mean[0] == pytest.approx(np.nanmean(whole))
+    assert (found.mean_low[0], found.mean_high[0]) == pytest.approx(expected)
+    assert found.above[1] == pytest.approx(0.0)
+    assert found.warnings[0] == (
+        "this map: 1 cell without a value when some documents are left out; not in its mean"
+    )
+
+
 def test_tokens_are_the_first_cell_everywhere():
     own = noisy_map(truth(0.8))
     found = Baseline.of(own, {}, tokens="tokens alone")

@@ -196,7 +196,10 @@ def paired(found):
     ]
 
 
-UNPAIRED = "not known to be of the samples of the others; errors are added where pairs are compared"
+UNPAIRED = (
+    "not known to be of the samples of the others, or of other groups; errors are added where "
+    "pairs are compared"
+)
 
 
 def test_groups_that_are_not_the_same_are_not_paired():
@@ -230,6 +233,8 @@ def test_arrays_are_paired_where_somebody_says_that_they_are_of_the_same_samples
     found = ModelMatrix.of(bare, same_samples=True)
     np.testing.assert_array_equal(found.jackknife, ModelMatrix.of(scores).jackknife)
     assert found.warnings == ()
+    unknown = {**scores, ("a", "c"): replace(scores["a", "c"], samples=0, documents=0)}
+    assert paired(ModelMatrix.of(unknown, same_samples=True)) == [0, 1, 2]
     for changed, says in (({"samples": 500}, "maps are of 500 to 512 samples"),
                           ({"documents": 7}, "maps are of 7 to 128 documents"),
                           ({"sampled": "5678"}, "stored of different samples")):  # fmt: skip
@@ -244,20 +249,37 @@ def test_what_a_number_is_not_of_is_said():
     t[2, 0, 3] = np.nan
     said = PairScore.of(CkaMap(s, jackknife=t, y_label="A", y_layers=(2, 4, 6))).warnings
     assert said == (
-        "A layer 4 has no similarity with any layer: not in the pair's number",
+        "A layer 4 has no similarity with any layer, of all or without some documents: not in the "
+        "pair's number",
         "1 cell without a value, of all or without some documents: no match",
     )
     said = PairScore.of(CkaMap(s, y_label="A", y_layers=(2, 4, 6)), "same-depth").warnings
     assert said[-1] == "A layers compared are not all: depths are shares of the last, 6"
+    assert not any("no match" in one for one in said)
     whole = CkaMap(np.eye(3), y_layers=(0, 1, 2))
     assert PairScore.of(whole, "same-depth").warnings == ()
+
+
+def test_pairs_without_a_number_have_no_part_in_what_is_paired():
+    broken = ridge_map(groups=8, samples="9999")
+    cells = np.full_like(broken.similarity, np.nan)
+    nothing = PairScore.of(
+        replace(broken, similarity=cells, jackknife=np.full_like(broken.jackknife, np.nan))
+    )
+    scores = dict.fromkeys(("ac", "bc", "ad", "bd"), nothing)
+    scores = {
+        tuple(pair): one for pair, one in {**scores, "ab": scored(0.8), "cd": scored(0.6)}.items()
+    }
+    found = ModelMatrix.of(scores, {name: name for name in "abcd"})
+    assert paired(found) == [0, 5]
+    assert not any("not known" in one for one in found.warnings)
 
 
 def test_copies_are_one_point_and_ties_are_joined_in_order():
     rounding = np.array([0, 3e-16, -2e-16])
     copies = noisy(1 + rounding, 0.0)
     np.testing.assert_array_equal(copies.plane.points, 0.0)
-    for values in (0.5 + rounding, 0.5 - rounding, np.full(3, 0.5)):
+    for values in (1 + rounding, 1 - rounding, 0.5 + rounding, 0.5 - rounding, np.full(3, 0.5)):
         assert [(join.left, join.right) for join in noisy(values, 0.0).tree] == [(0, 1), (3, 2)]
 
 

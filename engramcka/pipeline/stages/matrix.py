@@ -12,6 +12,7 @@ from engramcka.pipeline.sources import Checkpoint
 from engramcka.pipeline.spec import MatrixPair, RunSpec, label_of
 from engramcka.pipeline.stages.maps import as_input, map_name
 from engramcka.pipeline.tasks import Task
+from engramcka.plain_text import one_line
 from engramcka.progress import TaskProgress
 from engramcka.stores import provenance, results
 
@@ -45,7 +46,7 @@ def matrix_task(spec: RunSpec, table: MatrixTable) -> Task:
 
 def _labels(members: Sequence[Checkpoint]) -> dict[str, str]:
     """What each is called by its store; with the store where two have one label."""
-    labels = [label_of(one) for one in members]
+    labels = [one_line(label_of(one)) for one in members]
     return {
         one.store: label if labels.count(label) == 1 else f"{label} ({one.store})"
         for one, label in zip(members, labels, strict=True)
