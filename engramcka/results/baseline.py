@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -199,7 +200,7 @@ class _Part:
     count: int  # samples compared; 0 where unknown
     samples: str  # fingerprint of those; "" where it is not known
 
-    @property
+    @cached_property
     def known(self) -> npt.NDArray[np.bool_]:
         """(y layers, x layers) whether a cell has a value, over all groups and without each."""
         return known_cells(self.similarity, self.jackknife)

@@ -17,7 +17,7 @@ from engramcka.errors import ComparisonError
 from engramcka.measures import MEASURES
 from engramcka.results.base import Array, Arrays, Pack, Result, Row, along
 from engramcka.results.depth import DepthShift, depth_shift
-from engramcka.results.statistics import Float, jackknife_interval
+from engramcka.results.statistics import Float, jackknife_interval, known_cells
 
 ALIGNMENT_K = 5  # rows of the stored soft alignment, as in the paper
 
@@ -192,7 +192,7 @@ class SimilarityMap(Result):
         if self.null is None:
             return None
         observed = self.similarity if self.null_similarity is None else self.null_similarity
-        known = np.isfinite(observed) & np.isfinite(self.null).all(axis=0)
+        known = known_cells(observed, self.null)
         reached = (self.null >= observed).sum(axis=0)
         return np.where(known, (1 + reached) / (1 + len(self.null)), np.nan)
 

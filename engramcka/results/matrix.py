@@ -120,7 +120,7 @@ class ModelMatrix(Result):
         n = len(labels)
         values, (low, high) = np.array([one.value for one in parts]), _ends(parts)
         if same_samples:
-            parts = _declared_same(ordered)
+            parts = _declared_same(parts)
         shared = _same_groups(parts)
         groups = None
         if shared is not None:
@@ -336,18 +336,17 @@ def _ends(scores: list[PairScore]) -> tuple[Float, Float]:
     return np.array([low for low, _ in ends]), np.array([high for _, high in ends])
 
 
-def _declared_same(scores: Mapping[tuple[str, str], PairScore]) -> list[PairScore]:
+def _declared_same(scores: list[PairScore]) -> list[PairScore]:
     """The scores as of the same samples, which somebody who knows says they are."""
     for what in ("samples", "documents"):
-        found = sorted({getattr(one, what) for one in scores.values()} - {0})  # 0 is not known
+        found = sorted({getattr(one, what) for one in scores} - {0})  # 0 is not known
         if len(found) > 1:
             raise ComparisonError(
                 f"same_samples, but maps are of {found[0]:,} to {found[-1]:,} {what}"
             )
-    known = {one.sampled for one in scores.values() if one.sampled}
-    if len(known) > 1:
+    if len({one.sampled for one in scores} - {""}) > 1:
         raise ComparisonError("same_samples, but maps were stored of different samples")
-    return [replace(one, sampled="said to be the same") for one in scores.values()]
+    return [replace(one, sampled="said to be the same") for one in scores]
 
 
 def _same_groups(scores: list[PairScore]) -> Float | None:
@@ -355,9 +354,10 @@ def _same_groups(scores: list[PairScore]) -> Float | None:
     NaN of the others, None where there are no two."""
     alike: dict[tuple[int, str, str], dict[int, Float]] = {}
     for at, one in enumerate(scores):
-        if one.without is not None and _has_replicates(one) and one.sampled:
-            groups = (len(one.without), one.sampled, one.interval_over)
-            alike.setdefault(groups, {})[at] = one.without
+        without = _replicates(one)
+        if without is not None and one.sampled:
+            groups = (len(without), one.sampled, one.interval_over)
+            alike.setdefault(groups, {})[at] = without
     most = max(alike.values(), key=len, default={})
     if len(most) < 2:
         return None
@@ -367,9 +367,11 @@ def _same_groups(scores: list[PairScore]) -> Float | None:
     return found
 
 
-def _has_replicates(one: PairScore) -> bool:
-    """Whether a pair has a number, over all groups and without each."""
-    return one.without is not None and bool(np.isfinite([one.value, *one.without]).all())
+def _replicates(one: PairScore) -> Float | None:
+    """(groups,) of a pair that has a number, over all groups and without each; None of others."""
+    if one.without is None or not np.isfinite([one.value, *one.without]).all():
+        return None
+    return one.without
 
 
 def _warnings(
@@ -387,17 +389,12 @@ def _warnings(
     without = [name for name, one in named.items() if one.without is None]
     if without:
         high = "; best matches there are too high" if _is_best(scores) else ""
-        all_of_them = len(without) == len(named)
-        which = (
-            "no pair has an interval"
-            if all_of_them
-            else f"no interval of {some_of(without, len(named), '')}"
-        )
-        own.append(which + high)
+        some = f"no interval of {some_of(without, len(named), '')}"
+        own.append((some if len(without) < len(named) else "no pair has an interval") + high)
     unknown = [
         name
         for at, (name, one) in enumerate(named.items())
-        if _has_replicates(one) and (paired is None or not np.isfinite(paired[at]).all())
+        if _replicates(one) is not None and (paired is None or np.isnan(paired[at, 0]))
     ]
     if unknown and len(named) > 1:
         own.append(

@@ -18,15 +18,15 @@ def mean_finite(values: Float) -> Float:
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
-def known_cells(similarity: Float, jackknife: Float | None) -> npt.NDArray[np.bool_]:
-    """(y layers, x layers) whether a cell has a value, over all groups and without each.
+def known_cells(similarity: Float, replicates: Float | None) -> npt.NDArray[np.bool_]:
+    """(y layers, x layers) whether a cell has a value, in the map and in every replicate of it.
 
     Args:
         similarity: (y layers, x layers).
-        jackknife: (groups, y layers, x layers); None for none.
+        replicates: (n, y layers, x layers), without each group or shuffled; None for none.
     """
     there: npt.NDArray[np.bool_] = np.isfinite(similarity)
-    return there if jackknife is None else there & np.isfinite(jackknife).all(axis=0)
+    return there if replicates is None else there & np.isfinite(replicates).all(axis=0)
 
 
 def deviation(values: Float) -> Float:
